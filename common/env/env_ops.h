@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The table behind env.h, coord.h and kv.h. Each implementation fills one; env.c, coord.c and
+ * kv.c check arguments at the boundary and dispatch through the running loop's environment.
+ * Product code never includes this. */
+#ifndef ZBS_ENV_ENV_OPS_H
+#define ZBS_ENV_ENV_OPS_H
+
+#include <stdarg.h>
+#include "common/coord/coord.h"
+#include "common/env/env.h"
+#include "common/kv/kv.h"
+
+struct env;
+
+/* Every object starts with the environment that made it. */
+struct disk {
+    struct env *env;
+    struct co_loop *loop;
+    struct disk_info info;
+};
+struct net_listener {
+    struct env *env;
+    struct co_loop *loop;
+    char addr[NET_ADDR_MAX];
+};
+struct net_conn {
+    struct env *env;
+    struct co_loop *loop;
+    char local[NET_ADDR_MAX], peer[NET_ADDR_MAX];
+    bool reading, writing, shut; /* boundary checks */
+};
+struct coord {
+    struct env *env;
+    struct co_loop *loop;
+};
+struct kv {
+    struct env *env;
+    struct co_loop *loop;
+};
+
+struct env_ops {
+    uint64_t (*random)(struct env *);
+    void (*random_bytes)(struct env *, void *dst, size_t len);
+    int64_t (*wall_ns)(struct env *);
+    void (*halt)(struct env *, const char *reason); /* does not return */
+    int (*lock_file)(struct env *, const char *path);
+    int (*file_read)(struct env *, const char *path, char **ret, size_t *ret_len);
+    int (*file_write)(struct env *, const char *path, const void *data, size_t len);
+
+    int (*thread_start)(struct env *, const char *name, struct co_loop **ret);
+    void (*thread_stop)(struct env *, struct co_loop *loop);
+    struct co_loop *(*pool)(struct env *);
+
+    int (*disk_open)(struct env *, const char *path, unsigned flags, struct disk **ret);
+    void (*disk_close)(struct disk *);
+    void (*disk_submit)(struct disk_req *); /* completes with co_resume(&r->wait, rc) */
+    int (*disk_probe)(struct env *, const char *path);
+
+    int (*net_listen)(struct env *, const char *addr, struct net_listener **ret);
+    int (*net_accept)(struct net_listener *, struct net_conn **ret);
+    void (*net_listener_close)(struct net_listener *);
+    int (*net_connect)(struct env *, const char *addr, struct net_conn **ret);
+    ssize_t (*net_readv)(struct net_conn *, const struct iovec *, int n);
+    ssize_t (*net_writev)(struct net_conn *, const struct iovec *, int n); /* some, at least 1 */
+    bool (*net_readable)(struct net_conn *);
+    void (*net_shutdown)(struct net_conn *);
+    void (*net_close)(struct net_conn *);
+    void (*net_conn_move)(struct net_conn *, struct co_loop *target);
+
+    int (*coord_open)(struct env *, const char *servers, const char *root, uint32_t session_ms,
+                      struct coord **ret);
+    void (*coord_close)(struct coord *);
+    enum coord_state (*coord_state)(const struct coord *);
+    int (*coord_wait_connected)(struct coord *);
+    int (*coord_get)(struct coord *, const char *, void **, size_t *, struct coord_stat *);
+    int (*coord_children)(struct coord *, const char *, char ***, uint32_t *);
+    int (*coord_sync)(struct coord *, const char *);
+    /* create, set and delete too: with one op, and single set so that errors are the op's own */
+    int (*coord_multi)(struct coord *, struct coord_op *ops, int n, bool single, char **ret_path,
+                       struct coord_stat *ret_stat);
+    int (*coord_watch_arm)(struct coord *, struct coord_watch *, enum coord_watch_kind,
+                           const char *);
+    void (*coord_watch_cancel)(struct coord_watch *);
+
+    int (*kv_open)(struct env *, const char *path, struct kv **ret);
+    void (*kv_close)(struct kv *);
+    int (*kv_get)(struct kv *, const void *, size_t, void **, size_t *);
+    int (*kv_write)(struct kv *, const struct kv_batch *, bool sync);
+    int (*kv_scan)(struct kv *, const void *, size_t, const void *, size_t, kv_scan_fn, void *);
+    int (*kv_clear)(struct kv *);
+};
+
+struct env {
+    const struct env_ops *ops;
+    const char *name; /* of the process, for logs */
+};
+
+/* A batch is a list of operations that both stores replay (common/kv/kv.c). */
+struct kv_batch_iter {
+    const uint8_t *pos, *end;
+};
+struct kv_batch_item {
+    bool is_delete;
+    const void *key, *val;
+    size_t key_len, val_len;
+};
+void kv_batch_iter_init(struct kv_batch_iter *it, const struct kv_batch *b);
+bool kv_batch_iter_next(struct kv_batch_iter *it, struct kv_batch_item *ret);
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The simulated world: one thread, virtual time, one seed. It hosts any number of simulated
+ * processes, each with its own environment, whose code is the production object code. The same
+ * seed gives the same trace.
+ *
+ * A step: pop the earliest event (time, then a seeded tie-break), deliver it (timer, disk or
+ * network completion, coordination reply, fault), then run the loop it belongs to until no
+ * coroutine of it is ready. Time moves only between steps. Each resumption costs the process a
+ * small drawn amount of time.
+ *
+ * Fault model: a crash kills a process between two resumptions: its memory is gone, its sockets
+ * are reset, its locks released; each of its disks' unsynced writes is independently kept, lost
+ * or torn at 512-byte granularity (durable and flushed ones are kept). A partition drops what is
+ * sent between two nodes, in one or both directions, and delays or breaks connections (a stream
+ * never loses or reorders bytes in the middle: it stalls, then breaks after rst_after). Time
+ * passes equally for all processes, except one that is paused. Disk faults: latency spikes, EIO
+ * for a while, bit rot of a sector. Coordination: session expiry, unavailable for a while, reply
+ * lost (the client sees ERR_UNCERTAIN, the change may be applied).
+ *
+ * Everything here is called from outside coroutines, or from a control coroutine started by
+ * sim_control (on a loop of the world itself, which no fault touches). */
+#ifndef ZBS_ENV_SIM_H
+#define ZBS_ENV_SIM_H
+
+#include "common/co/co.h"
+
+struct sim;      /* a world */
+struct sim_proc; /* one incarnation-bearing process slot: can be started, crashed, started again */
+
+struct sim_conf {
+    uint64_t seed;
+    /* probabilities are in parts per million per event of their kind; 0: off */
+    nsec_t net_delay_min, net_delay_max;     /* one way; 0,0: 20 us .. 200 us */
+    nsec_t disk_delay_min, disk_delay_max;   /* 0,0: 20 us .. 300 us */
+    nsec_t coord_delay_min, coord_delay_max; /* 0,0: 200 us .. 3 ms */
+    uint32_t net_spike_ppm;                  /* a message delayed up to 500 ms */
+    uint32_t disk_spike_ppm;                 /* a request delayed up to 2 s */
+    uint32_t disk_eio_ppm;                   /* one request fails */
+    uint32_t coord_uncertain_ppm;
+    uint32_t net_reset_ppm; /* a connection breaks */
+    bool trace;             /* keep the whole trace text (else only its hash) */
+};
+
+struct sim *sim_new(const struct sim_conf *conf);
+void sim_free(struct sim *s); /* crashes what still runs */
+
+/* host: "127.1.0.1"; processes of one host share partitions (and not disks). name for logs. */
+struct sim_proc *sim_proc_new(struct sim *s, const char *host, const char *name);
+
+/* Starts an incarnation: main_fn(arg) is its main coroutine; arg must outlive it and belong to
+ * the world, not to the process. Asserts that it is not running. */
+void sim_proc_start(struct sim_proc *p, int (*main_fn)(void *arg), void *arg);
+void sim_proc_crash(struct sim_proc *p);      /* kill -9 with unsynced writes of its disks kept (the
+                                               * kernel survives) */
+void sim_proc_power_loss(struct sim_proc *p); /* crash, and unsynced writes are lost or torn */
+void sim_proc_stop(struct sim_proc *p);   /* cancels main, waits (runs the world) until it ended */
+void sim_proc_pause(struct sim_proc *p);  /* SIGSTOP */
+void sim_proc_resume(struct sim_proc *p); /* SIGCONT */
+bool sim_proc_running(const struct sim_proc *p);
+bool sim_proc_paused(const struct sim_proc *p);
+/* 0 while running or crashed by the world; result of main_fn when it returned; the world also
+ * records env_halt. sim_proc_halted: reason or NULL. */
+int sim_proc_result(const struct sim_proc *p);
+const char *sim_proc_halted(const struct sim_proc *p);
+
+/* Disks exist in the world under a path per process, survive crashes. */
+void sim_disk_create(struct sim_proc *p, const char *path, uint64_t size_bytes);
+/* Direct access for checkers and damage: no time passes. What is on media plus unsynced writes. */
+void sim_disk_peek(struct sim_proc *p, const char *path, void *dst, size_t len, uint64_t off);
+void sim_disk_poke(struct sim_proc *p, const char *path, const void *src, size_t len, uint64_t off);
+void sim_disk_wipe(struct sim_proc *p, const char *path);
+/* Every request fails with ERR_IO while set. */
+void sim_disk_fail(struct sim_proc *p, const char *path, bool failing);
+/* Called before each device write is applied; for crash-point enumeration. n counts from 1 since
+ * the disk's creation; return true to power-fail the process at this point. */
+typedef bool (*sim_disk_hook)(void *arg, struct sim_proc *p, uint64_t n);
+void sim_disk_set_hook(struct sim_proc *p, const char *path, sim_disk_hook hook, void *arg);
+uint64_t sim_disk_bytes_written(struct sim_proc *p, const char *path);
+
+/* Network between hosts ("*": all others). */
+void sim_net_cut(struct sim *s, const char *from_host, const char *to_host); /* one way */
+void sim_net_heal(struct sim *s, const char *from_host, const char *to_host);
+void sim_net_heal_all(struct sim *s);
+
+/* Coordination service. */
+void sim_coord_expire(struct sim *s, struct sim_proc *p); /* all sessions of p */
+void sim_coord_available(struct sim *s, bool available);
+void sim_coord_cut(struct sim *s, struct sim_proc *p, bool cut); /* p can't reach it */
+
+/* Changes the probabilities (for "now heal and demand progress"). */
+void sim_set_conf(struct sim *s, const struct sim_conf *conf);
+
+/* Running. */
+nsec_t sim_now(const struct sim *s);
+bool sim_step(struct sim *s); /* false: nothing left to happen */
+void sim_run_for(struct sim *s, nsec_t span);
+/* Until pred(arg) holds (checked after every step) or the limit of virtual time passes: true if it
+ * holds. */
+bool sim_run_until(struct sim *s, bool (*pred)(void *arg), void *arg, nsec_t limit);
+/* A coroutine of the world itself, with an environment whose host is `host`: workloads and fault
+ * schedules written as straight code. It may call the sim_* fault functions. */
+void sim_control(struct sim *s, const char *host, const char *name, int (*fn)(void *arg),
+                 void *arg);
+uint32_t sim_control_running(const struct sim *s); /* control coroutines not yet ended */
+uint64_t sim_random(struct sim *s);                /* the world's generator, for schedules */
+
+/* Trace: every event (and everything said with sim_note) folded into a hash. */
+void sim_note(struct sim *s, const char *fmt, ...) PRINTF_FMT(2, 3);
+uint64_t sim_trace_hash(const struct sim *s);
+const char *sim_trace_text(const struct sim *s); /* NULL unless conf.trace */
+
+#endif
