@@ -52,7 +52,7 @@ PROTO_C := $(PROTOS:%.proto=$(GEN)/%.pb-c.c)
 PROTO_H := $(PROTOS:%.proto=$(GEN)/%.pb-c.h)
 PROTO_O := $(PROTOS:%.proto=$(OUT)/%.pb-c.o)
 
-SRC_common := $(call src,common/base common/co common/env common/env/real common/rpc common/coord common/kv)
+SRC_common := $(call src,common/base common/co common/env common/env/real common/rpc common/coord common/kv common/cluster)
 SRC_sim := $(call src,common/env/sim)
 SRC_meta := $(filter-out meta/main.c,$(call src,meta))
 SRC_chunk := $(filter-out chunk/main.c,$(call src,chunk))

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The volume engine (design sections 7 and 10): what every protocol front end sees. It knows
+ * volumes, bytes and ranges; leases, replicas, epochs, forwarding and recovery stay below.
+ *
+ * Every call runs in the caller's coroutine and may suspend; many may run at once on one volume.
+ * Offsets and lengths are multiples of 512 within the volume's size (ERR_INVAL, ERR_TOO_LARGE
+ * beyond). Overlapping calls in flight together are ordered somehow, whole per sector; a call that
+ * begins after another returned sees it.
+ *
+ * The caller's deadline bounds waiting, not writes already sent (PROTOCOL 3.2): an interrupted
+ * write has an unknown outcome. Belongs to the loop that created the engine. */
+#ifndef ZBS_ACCESS_VOL_VOL_H
+#define ZBS_ACCESS_VOL_VOL_H
+
+#include "common/base/buf.h"
+#include "common/cluster/layout.h"
+#include "common/cluster/meta_client.h"
+#include "common/co/co.h"
+
+struct vol_engine;
+struct vol;
+
+struct vol_engine_conf {
+    const char *name, *host, *rack, *zone;
+    const char *rpc_addr;     /* where our Access service listens, for forwarders */
+    const char *iscsi_portal; /* told to meta; "" for none */
+    uint64_t incarnation;
+    bool former_is_dead;         /* the lock file is held: an earlier incarnation ended */
+    struct meta_client *meta;    /* shared, outlives the engine */
+    uint32_t member_deadline_ms; /* 0: 1000 */
+    /* Called on the loop when meta's export table has a newer version. May be NULL. */
+    void (*exports_changed)(void *arg, uint64_t version);
+    /* A volume was resized or deleted. May be NULL. */
+    void (*volume_changed)(void *arg, uint64_t volume_id);
+    void *arg;
+};
+
+/* Opens the session with meta (waits for it to be possible) and starts renewing. */
+co_fn int vol_engine_start(const struct vol_engine_conf *conf, struct vol_engine **ret) MUST_CHECK;
+/* Drains I/O, releases the leases, closes the session, frees. */
+co_fn void vol_engine_stop(struct vol_engine *e);
+uint64_t vol_engine_session(const struct vol_engine *e); /* 0 while there is none */
+
+struct rpc_service;
+/* The Access RPC service (forwarding, status, verify) to be put into this process's RPC server. */
+const struct rpc_service *vol_engine_service(struct vol_engine *e);
+
+struct vol_info {
+    uint64_t id;
+    char pool[64], name[128];
+    uint64_t size_bytes;
+    uint32_t replicas;
+    uint8_t uuid[16];
+    struct layout layout;
+};
+
+/* ERR_NOTFOUND. One handle per caller; the same volume may be open many times. */
+co_fn int vol_open(struct vol_engine *e, uint64_t volume_id, struct vol **ret) MUST_CHECK;
+co_fn void vol_close(struct vol *v); /* waits for the handle's calls */
+/* Current (a resize is seen after volume_changed). */
+const struct vol_info *vol_info(const struct vol *v);
+
+/* Reads [off, off+len) into dst->data + dst_off. What was never written reads as zeroes. */
+co_fn int vol_read(struct vol *v, uint64_t off, uint32_t len, struct buf *dst,
+                   uint32_t dst_off) MUST_CHECK;
+
+/* Durable on every in-sync replica when 0 is returned. The bytes must not change until then; the
+ * engine takes its own references. ERR_NOSPACE: nothing was applied. */
+co_fn int vol_write(struct vol *v, uint64_t off, uint32_t len, struct buf *src,
+                    uint32_t src_off) MUST_CHECK;
+
+/* The range reads as zeroes afterwards; whole blocks are freed. len up to the volume's size. */
+co_fn int vol_zero(struct vol *v, uint64_t off, uint64_t len) MUST_CHECK;
+co_fn int vol_discard(struct vol *v, uint64_t off, uint64_t len) MUST_CHECK;
+
+/* Compares len bytes (512 .. 4096, not crossing a 4 KiB page) with cmp; if equal writes from src;
+ * atomic against everything else. ERR_MISCOMPARE with *ret_offset the first differing byte.
+ * Never retried inside the cluster: ERR_AMBIGUOUS if the outcome is not known (PROTOCOL 8.2). */
+co_fn int vol_compare_and_write(struct vol *v, uint64_t off, uint32_t len, struct buf *cmp,
+                                uint32_t cmp_off, struct buf *src, uint32_t src_off,
+                                uint32_t *ret_offset) MUST_CHECK;
+
+/* Acknowledged writes are durable already: returns at once if the handle is healthy. */
+co_fn int vol_flush(struct vol *v) MUST_CHECK;
+
+/* For status: counters since start. */
+struct vol_engine_stats {
+    uint64_t reads, writes, read_bytes, write_bytes;
+    uint32_t extents_owned;
+    nsec_t longest_write_ns, longest_read_ns;
+};
+void vol_engine_stats(const struct vol_engine *e, struct vol_engine_stats *ret);
+
+#endif

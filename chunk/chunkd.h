@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The chunk server as a function of its environment and configuration: main.c and the simulator
+ * both enter here. */
+#ifndef ZBS_CHUNK_CHUNKD_H
+#define ZBS_CHUNK_CHUNKD_H
+
+#include "common/co/co.h"
+
+#define CHUNKD_DISKS_MAX 64
+
+struct chunkd_conf {
+    const char *listen;      /* RPC address */
+    const char *listen_unix; /* "unix:…" or NULL */
+    const char *data_dir;    /* lock file */
+    const char *meta; /* addresses of the meta servers, comma separated; "" runs alone (tests) */
+    const char *host, *rack, *zone;
+    const char *disks[CHUNKD_DISKS_MAX]; /* devices; unformatted ones are refused */
+    uint32_t n_disks;
+    uint64_t memory_bytes;   /* 0: 1 GiB */
+    uint32_t flush_delay_ms; /* longest time that dirty pages stay in the journal only; 0: 1000 */
+    void (*ready)(void *arg, const char *addr); /* serving at addr; may be NULL */
+    void *ready_arg;
+};
+
+struct chunk_format_conf {
+    uint32_t workers;        /* 1 .. 64, the same on all disks of a server; 0: 1 */
+    uint64_t journal_bytes;  /* per worker; 0: a default from the device's size */
+    bool force;              /* also if it carries data */
+    uint8_t server_uuid[16]; /* of the chunk server; all zero: a new one */
+};
+
+/* Writes an empty superblock, journals and metadata to a device. ERR_EXISTS names what it carries
+ * unless forced; ERR_TOO_LARGE/ERR_INVAL if the size does not fit. */
+co_fn int chunk_format(const char *path, const struct chunk_format_conf *conf) MUST_CHECK;
+
+/* Runs until cancelled: 0; or a start-up error. A coroutine's body. */
+co_fn int chunkd_main(const struct chunkd_conf *conf);
+
+#endif
