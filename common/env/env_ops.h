@@ -39,6 +39,9 @@ struct kv {
     struct co_loop *loop;
 };
 
+/* Contract of the table, beyond the public headers: out pointers are never NULL (env.c, coord.c
+ * and kv.c pass their own) and are set on success only; coord paths are valid and still without
+ * the root; a failing call sets the error text, except disk_submit, whose text disk_wait makes. */
 struct env_ops {
     uint64_t (*random)(struct env *);
     void (*random_bytes)(struct env *, void *dst, size_t len);
@@ -54,7 +57,9 @@ struct env_ops {
 
     int (*disk_open)(struct env *, const char *path, unsigned flags, struct disk **ret);
     void (*disk_close)(struct disk *);
-    void (*disk_submit)(struct disk_req *); /* completes with co_resume(&r->wait, rc) */
+    /* Checked and initialised by disk_submit. Completes with latency_ns (may be left 0) and rc
+     * set, then co_resume(&r->wait, rc). */
+    void (*disk_submit)(struct disk_req *);
     int (*disk_probe)(struct env *, const char *path);
 
     int (*net_listen)(struct env *, const char *addr, struct net_listener **ret);
@@ -95,6 +100,11 @@ struct env {
     const struct env_ops *ops;
     const char *name; /* of the process, for logs */
 };
+
+/* For the implementations: ends a watch, once; unlinks it and wakes who waits in
+ * coord_watch_wait. On the watch's loop, also outside coroutines. coord_watch_arm has initialised
+ * the watch (link, waiters, coord) before the implementation sees it. */
+void coord_watch_fire(struct coord_watch *w, int rc);
 
 /* A batch is a list of operations that both stores replay (common/kv/kv.c). */
 struct kv_batch_iter {

@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The boundary of the environment: checks what callers promise and what implementations promise,
+ * then dispatches through the running loop's environment. */
+#include "common/env/env.h"
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/base/assert.h"
+#include "common/base/log.h"
+#include "common/co/loop.h"
+#include "common/env/env_ops.h"
+
+#define DISK_IOV_MAX 1024
+#define DISK_ALIGN   4096u
+#define UNIX_MAX     100 /* sun_path has 108 bytes */
+
+static struct env *env_here(void)
+{
+    struct co_loop *loop = co_loop();
+
+    ASSERTF(loop && co_self(), "environment used outside a coroutine");
+    return co_loop_env(loop);
+}
+
+/* ---- randomness, wall clock, process ---- */
+
+uint64_t env_random(void)
+{
+    struct env *env = env_here();
+
+    return env->ops->random(env);
+}
+
+void env_random_bytes(void *dst, size_t len)
+{
+    struct env *env = env_here();
+
+    env->ops->random_bytes(env, dst, len);
+}
+
+int64_t env_wall_ns(void)
+{
+    struct env *env = env_here();
+
+    return env->ops->wall_ns(env);
+}
+
+void env_halt(const char *fmt, ...)
+{
+    struct env *env = env_here();
+    char reason[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(reason, sizeof(reason), fmt, ap);
+    va_end(ap);
+    log_error("process.halt", "reason=\"%s\"", reason);
+    env->ops->halt(env, reason);
+    abort(); /* the implementation does not return */
+}
+
+int env_lock_file(const char *path)
+{
+    struct env *env = env_here();
+
+    ASSERT(path && path[0]);
+    return env->ops->lock_file(env, path);
+}
+
+int env_file_read(const char *path, char **ret, size_t *ret_len)
+{
+    struct env *env = env_here();
+    char *data = NULL;
+    size_t len = 0;
+    int rc;
+
+    ASSERT(path && path[0] && ret);
+    rc = env->ops->file_read(env, path, &data, &len);
+    ASSERT(rc <= 0 && (rc < 0 || (data && data[len] == 0)));
+    if (rc < 0)
+        return rc;
+    *ret = data;
+    if (ret_len)
+        *ret_len = len;
+    return 0;
+}
+
+int env_file_write(const char *path, const void *data, size_t len)
+{
+    struct env *env = env_here();
+
+    ASSERT(path && path[0] && (data || len == 0));
+    return env->ops->file_write(env, path, data, len);
+}
+
+/* ---- threads ---- */
+
+int env_thread_start(const char *name, struct co_loop **ret)
+{
+    struct env *env = env_here();
+    struct co_loop *loop = NULL;
+    int rc = env->ops->thread_start(env, name, &loop);
+
+    ASSERT(rc <= 0 && (rc < 0 || co_loop_env(loop) == env));
+    if (rc == 0)
+        *ret = loop;
+    return rc;
+}
+
+void env_thread_stop(struct co_loop *loop)
+{
+    struct env *env = env_here();
+
+    ASSERT(loop != co_loop() && co_loop_env(loop) == env);
+    env->ops->thread_stop(env, loop);
+}
+
+struct co_loop *env_pool(void)
+{
+    struct env *env = env_here();
+
+    return env->ops->pool(env);
+}
+
+/* ---- disks ---- */
+
+int disk_open(const char *path, unsigned flags, struct disk **ret)
+{
+    struct env *env = env_here();
+    struct disk *d = NULL;
+    int rc;
+
+    ASSERT(path && (flags & ~(unsigned)(DISK_READ_ONLY | DISK_EXCLUSIVE)) == 0);
+    rc = env->ops->disk_open(env, path, flags, &d);
+    ASSERT(rc <= 0);
+    if (rc < 0)
+        return rc;
+    ASSERT(d->env == env && d->loop == co_loop() && d->info.block_bytes > 0);
+    *ret = d;
+    return 0;
+}
+
+void disk_close(struct disk *d)
+{
+    ASSERT(d->loop == co_loop());
+    d->env->ops->disk_close(d);
+}
+
+const struct disk_info *disk_info(const struct disk *d)
+{
+    return &d->info;
+}
+
+static uint64_t disk_iov_bytes(const struct disk_req *r)
+{
+    uint64_t sum = 0;
+
+    ASSERTF(r->iov_count > 0 && r->iov_count <= DISK_IOV_MAX, "%d vectors", r->iov_count);
+    for (int i = 0; i < r->iov_count; i++) {
+        ASSERTF((uintptr_t)r->iov[i].iov_base % DISK_ALIGN == 0, "vector %d not aligned", i);
+        ASSERTF(r->iov[i].iov_len > 0 && r->iov[i].iov_len % DISK_ALIGN == 0,
+                "vector %d of %zu bytes", i, r->iov[i].iov_len);
+        sum += r->iov[i].iov_len;
+    }
+    return sum;
+}
+
+void disk_submit(struct disk_req *r)
+{
+    struct disk *d = r->disk;
+
+    ASSERTF(d->loop == co_loop(), "disk used on another loop than the one that opened it");
+    if (r->op == DISK_READ || r->op == DISK_WRITE)
+        r->len = disk_iov_bytes(r);
+    else if (r->op == DISK_FLUSH)
+        r->off = r->len = 0;
+    ASSERTF(r->off % DISK_ALIGN == 0 && r->len % DISK_ALIGN == 0,
+            "offset %" PRIu64 " length %" PRIu64, r->off, r->len);
+    ASSERTF(r->off <= d->info.size_bytes && r->len <= d->info.size_bytes - r->off,
+            "offset %" PRIu64 " length %" PRIu64 " beyond %" PRIu64, r->off, r->len,
+            d->info.size_bytes);
+    r->rc = 0;
+    r->submitted = co_now();
+    r->latency_ns = 0;
+    co_wait_init(&r->wait);
+    d->env->ops->disk_submit(r);
+}
+
+int disk_wait(struct disk_req *r)
+{
+    static const char *const names[] = {"read", "write", "flush", "discard"};
+    int rc = co_suspend(&r->wait, CO_UNINTERRUPTIBLE);
+
+    r->rc = rc;
+    if (r->latency_ns == 0)
+        r->latency_ns = co_now() - r->submitted;
+    if (rc < 0)
+        return err_set(rc, "%s of %" PRIu64 " bytes at %" PRIu64 " failed", names[r->op], r->len,
+                       r->off);
+    ASSERT(rc == 0);
+    return 0;
+}
+
+static int disk_do(struct disk *d, enum disk_op op, const struct iovec *iov, int n, uint64_t off,
+                   uint64_t len, bool durable)
+{
+    struct disk_req r = {
+        .op = op,
+        .durable = durable,
+        .disk = d,
+        .off = off,
+        .len = len,
+        .iov = iov,
+        .iov_count = n,
+    };
+
+    disk_submit(&r);
+    return disk_wait(&r);
+}
+
+int disk_read(struct disk *d, void *dst, size_t len, uint64_t off)
+{
+    struct iovec iov = {.iov_base = dst, .iov_len = len};
+
+    return disk_do(d, DISK_READ, &iov, 1, off, 0, false);
+}
+
+int disk_readv(struct disk *d, const struct iovec *iov, int n, uint64_t off)
+{
+    return disk_do(d, DISK_READ, iov, n, off, 0, false);
+}
+
+int disk_write(struct disk *d, const void *src, size_t len, uint64_t off, bool durable)
+{
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)src, .iov_len = len};
+
+    return disk_do(d, DISK_WRITE, &iov, 1, off, 0, durable);
+}
+
+int disk_writev(struct disk *d, const struct iovec *iov, int n, uint64_t off, bool durable)
+{
+    return disk_do(d, DISK_WRITE, iov, n, off, 0, durable);
+}
+
+int disk_flush(struct disk *d)
+{
+    return disk_do(d, DISK_FLUSH, NULL, 0, 0, 0, false);
+}
+
+int disk_discard(struct disk *d, uint64_t off, uint64_t len)
+{
+    if (len == 0)
+        return 0;
+    return disk_do(d, DISK_DISCARD, NULL, 0, off, len, false);
+}
+
+int disk_probe(const char *path)
+{
+    struct env *env = env_here();
+
+    ASSERT(path);
+    return env->ops->disk_probe(env, path);
+}
+
+/* ---- network ---- */
+
+/* Is this "ip:port", "[ip6]:port" or "unix:path"? */
+static int addr_check(const char *addr)
+{
+    char host[NET_ADDR_MAX];
+    unsigned char ip[16];
+    size_t len = strlen(addr);
+    const char *colon = strrchr(addr, ':');
+    char *end;
+    unsigned long port;
+
+    if (len >= NET_ADDR_MAX)
+        return err_set(ERR_INVAL, "address of %zu bytes is too long", len);
+    if (strncmp(addr, "unix:", 5) == 0) {
+        if (len == 5 || len > UNIX_MAX)
+            return err_set(ERR_INVAL, "bad path in address \"%s\"", addr);
+        return 0;
+    }
+    if (!colon || colon[1] < '0' || colon[1] > '9')
+        return err_set(ERR_INVAL, "address \"%s\" has no port", addr);
+    port = strtoul(colon + 1, &end, 10);
+    if (*end || port > 65535)
+        return err_set(ERR_INVAL, "bad port in address \"%s\"", addr);
+    memcpy(host, addr, (size_t)(colon - addr));
+    host[colon - addr] = 0;
+    if (host[0] == '[' && colon - addr > 2 && host[colon - addr - 1] == ']') {
+        host[colon - addr - 1] = 0;
+        if (inet_pton(AF_INET6, host + 1, ip) == 1)
+            return 0;
+    } else if (inet_pton(AF_INET, host, ip) == 1) {
+        return 0;
+    }
+    return err_set(ERR_INVAL, "address \"%s\" is not numeric", addr);
+}
+
+int net_listen(const char *addr, struct net_listener **ret)
+{
+    struct env *env = env_here();
+    struct net_listener *l = NULL;
+    int rc = addr_check(addr);
+
+    if (rc < 0)
+        return rc;
+    rc = env->ops->net_listen(env, addr, &l);
+    ASSERT(rc <= 0);
+    if (rc < 0)
+        return rc;
+    ASSERT(l->env == env && l->loop == co_loop() && l->addr[0]);
+    *ret = l;
+    return 0;
+}
+
+const char *net_listener_addr(const struct net_listener *l)
+{
+    return l->addr;
+}
+
+/* What both accept and connect promise. */
+static int conn_result(struct env *env, int rc, struct net_conn *c, struct net_conn **ret)
+{
+    ASSERT(rc <= 0);
+    if (rc < 0)
+        return rc;
+    ASSERT(c->env == env && c->loop == co_loop() && !c->reading && !c->writing && !c->shut);
+    *ret = c;
+    return 0;
+}
+
+int net_accept(struct net_listener *l, struct net_conn **ret)
+{
+    struct net_conn *c = NULL;
+    int rc;
+
+    ASSERT(l->loop == co_loop());
+    rc = l->env->ops->net_accept(l, &c);
+    /* l may be closed and gone by now */
+    return conn_result(env_here(), rc, c, ret);
+}
+
+void net_listener_close(struct net_listener *l)
+{
+    ASSERT(l->loop == co_loop());
+    l->env->ops->net_listener_close(l);
+}
+
+int net_connect(const char *addr, struct net_conn **ret)
+{
+    struct env *env = env_here();
+    struct net_conn *c = NULL;
+    int rc = addr_check(addr);
+
+    if (rc < 0)
+        return rc;
+    rc = env->ops->net_connect(env, addr, &c);
+    return conn_result(env, rc, c, ret);
+}
+
+ssize_t net_readv(struct net_conn *c, const struct iovec *iov, int n)
+{
+    ssize_t got;
+
+    ASSERTF(c->loop == co_loop(), "connection used on another loop");
+    ASSERTF(!c->reading, "two readers on the connection to %s", c->peer);
+    ASSERT(n > 0);
+    if (c->shut)
+        return err_set(ERR_CLOSED, "connection to %s was shut down", c->peer);
+    c->reading = true;
+    got = c->env->ops->net_readv(c, iov, n);
+    ASSERT(got != 0);
+    c->reading = false;
+    return got;
+}
+
+int net_read_full(struct net_conn *c, void *dst, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        struct iovec iov = {.iov_base = (char *)dst + done, .iov_len = len - done};
+        ssize_t n = net_readv(c, &iov, 1);
+
+        if (n < 0 && done > 0)
+            return err_prefix((int)n, "after %zu of %zu bytes", done, len);
+        if (n < 0)
+            return (int)n;
+        done += (size_t)n;
+        ASSERT(done <= len);
+    }
+    return 0;
+}
+
+/* Drops the first bytes of a vector; returns how many whole entries are gone. */
+static int iov_consume(struct iovec *iov, int n, size_t bytes)
+{
+    int i = 0;
+
+    while (i < n && bytes >= iov[i].iov_len) {
+        bytes -= iov[i].iov_len;
+        i++;
+    }
+    if (bytes > 0) {
+        ASSERT(i < n);
+        iov[i].iov_base = (char *)iov[i].iov_base + bytes;
+        iov[i].iov_len -= bytes;
+    }
+    return i;
+}
+
+int net_writev_full(struct net_conn *c, struct iovec *iov, int n)
+{
+    int done = iov_consume(iov, n, 0); /* leading empty entries */
+
+    ASSERTF(c->loop == co_loop(), "connection used on another loop");
+    ASSERTF(!c->writing, "two writers on the connection to %s", c->peer);
+    while (done < n) {
+        ssize_t sent;
+
+        if (c->shut)
+            return err_set(ERR_CLOSED, "connection to %s was shut down", c->peer);
+        c->writing = true;
+        sent = c->env->ops->net_writev(c, iov + done, MIN(n - done, DISK_IOV_MAX));
+        ASSERT(sent != 0);
+        c->writing = false;
+        if (sent < 0)
+            return (int)sent;
+        done += iov_consume(iov + done, n - done, (size_t)sent);
+    }
+    return 0;
+}
+
+bool net_readable(struct net_conn *c)
+{
+    ASSERT(c->loop == co_loop());
+    return !c->shut && c->env->ops->net_readable(c);
+}
+
+const char *net_peer(const struct net_conn *c)
+{
+    return c->peer;
+}
+
+const char *net_local(const struct net_conn *c)
+{
+    return c->local;
+}
+
+void net_shutdown(struct net_conn *c)
+{
+    ASSERTF(c->loop == co_loop(), "connection used on another loop");
+    if (c->shut)
+        return;
+    c->shut = true;
+    c->env->ops->net_shutdown(c);
+}
+
+void net_close(struct net_conn *c)
+{
+    ASSERTF(c->loop == co_loop(), "connection used on another loop");
+    ASSERTF(!c->reading && !c->writing, "connection to %s closed while in use", c->peer);
+    c->env->ops->net_close(c);
+}
+
+void net_conn_move(struct net_conn *c, struct co_loop *target)
+{
+    ASSERTF(c->loop == co_loop(), "connection used on another loop");
+    ASSERT(!c->reading && !c->writing && co_loop_env(target) == c->env);
+    if (target != c->loop)
+        c->env->ops->net_conn_move(c, target);
+    ASSERT(c->loop == target);
+}
