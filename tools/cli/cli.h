@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * zbs-cli: noun-verb commands over the RPC services. Every command builds one JSON value; --json
+ * prints it, otherwise a table is drawn from it, so both always say the same. Commands run in one
+ * coroutine and end the program with an exit code. */
+#ifndef ZBS_TOOLS_CLI_H
+#define ZBS_TOOLS_CLI_H
+
+#include <jansson.h>
+#include "common/cluster/meta_client.h"
+
+enum cli_exit {
+    CLI_OK = 0,
+    CLI_FAILED = 1,      /* the cluster refused or failed */
+    CLI_USAGE = 2,       /* the command line or configuration is wrong */
+    CLI_NOT_FOUND = 3,   /* what was named does not exist */
+    CLI_UNREACHABLE = 4, /* no meta leader, or a server did not answer */
+    CLI_DIFFERS = 5,     /* volume verify found differences */
+};
+
+#define CLI_ARGS_MAX    8
+#define CLI_OPTIONS_MAX 16
+
+struct cli_option {
+    const char *name;  /* without the dashes */
+    const char *value; /* what it takes, for the help; NULL: a switch */
+    const char *help;
+};
+
+struct cli;
+
+struct cli_command {
+    const char *noun, *verb;
+    const char *args; /* positional ones, for the help */
+    uint32_t args_min, args_max;
+    const char *help;
+    struct cli_option options[8];
+    enum cli_exit (*run)(struct cli *c);
+};
+
+struct cli {
+    const struct cli_command *command;
+    const char *args[CLI_ARGS_MAX];
+    uint32_t n_args;
+    const char *option_names[CLI_OPTIONS_MAX];
+    const char *option_values[CLI_OPTIONS_MAX];
+    uint32_t n_options;
+    bool json;
+    char meta_addrs[1024];
+    struct meta_client *meta;
+};
+
+/* NULL-noun terminated tables, one per file. */
+extern const struct cli_command cli_cluster_commands[];
+extern const struct cli_command cli_pool_commands[];
+extern const struct cli_command cli_volume_commands[];
+extern const struct cli_command cli_iscsi_commands[];
+
+/* ---- arguments (cli_args.c) ---- */
+
+/* The value of an option, NULL if it was not given; "" for a switch that was. */
+const char *cli_option(const struct cli *c, const char *name);
+/* 0 and *ret unchanged if not given; prints and returns false if it is not a number in range. */
+bool cli_option_u32(const struct cli *c, const char *name, uint32_t min, uint32_t max,
+                    uint32_t *ret);
+/* "4G", "512M", "1048576": bytes. Prints and returns false if it is none. */
+bool cli_parse_size(const char *text, uint64_t *ret);
+/* Splits "POOL/VOLUME" into two buffers; prints and returns false if it is not that. */
+bool cli_parse_volume(const char *text, char pool[64], char volume[128]);
+enum cli_exit cli_usage_error(const struct cli *c, const char *fmt, ...) PRINTF_FMT(2, 3);
+void cli_help(const char *noun); /* all commands, or those of a noun */
+const struct cli_command *cli_find(const char *noun, const char *verb);
+/* Parses everything after the program's name. Prints what is wrong. */
+enum cli_exit cli_parse(struct cli *c, int argc, char **argv);
+
+/* ---- calls (cli_call.c) ---- */
+
+/* Calls the leader; prints the error (what failed, what to do) and returns its exit code. On
+ * CLI_OK r->msg is the reply. */
+enum cli_exit cli_meta_call(struct cli *c, enum meta_method method, const ProtobufCMessage *request,
+                            struct rpc_reply *r);
+/* Prints "zbs-cli: text" for a failed call to `where`. */
+enum cli_exit cli_report(int rc, const char *where);
+
+/* ---- output (cli_out.c) ---- */
+
+enum cli_format { CLI_TEXT, CLI_SIZE, CLI_BOOL, CLI_LIST };
+struct cli_column {
+    const char *key;   /* in each object */
+    const char *title; /* NULL ends the list */
+    enum cli_format format;
+};
+
+/* Prints an array of objects as a table, or as JSON with --json. Takes the reference. */
+enum cli_exit cli_print_table(const struct cli *c, json_t *rows, const struct cli_column *columns);
+/* One object: "title  value" lines, or JSON. */
+enum cli_exit cli_print_object(const struct cli *c, json_t *object,
+                               const struct cli_column *columns);
+/* Only the JSON form differs: used where the text was printed already. Takes the reference. */
+enum cli_exit cli_print_json(json_t *value);
+/* "8.0 GiB" */
+void cli_format_size(uint64_t bytes, char dst[32]);
+
+#endif

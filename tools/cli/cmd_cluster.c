@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * zbs-cli cluster | meta | chunk | access | disk. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/access.pb-c.h"
+#include "proto/chunk.pb-c.h"
+#include "tools/cli/cli.h"
+
+static json_t *meta_json(const Zbs__Meta__MetaView *m)
+{
+    return json_pack("{s:s,s:s,s:b,s:b,s:I}", "name", m->name, "address", m->addr, "leader",
+                     m->leader, "alive", m->alive, "applied", (json_int_t)m->applied);
+}
+
+static const char *disk_state(uint32_t state)
+{
+    static const char *const names[] = {"healthy", "failing", "failed"};
+
+    return state < ARRAY_SIZE(names) ? names[state] : "unknown";
+}
+
+static json_t *disk_json(const Zbs__Chunk__Disk *d, const Zbs__Meta__ChunkStatus *s)
+{
+    return json_pack("{s:i,s:s,s:s,s:I,s:I,s:s,s:s,s:s}", "chunk", (int)s->view->chunk_id, "host",
+                     s->view->host, "path", d->path, "size_bytes", (json_int_t)d->size_bytes,
+                     "used_bytes", (json_int_t)d->used_bytes, "state", disk_state(d->state),
+                     "model", d->model, "error", d->error);
+}
+
+static json_t *chunk_json(const Zbs__Meta__ChunkStatus *s)
+{
+    uint64_t size = 0, used = 0;
+
+    for (size_t i = 0; i < s->n_disks; i++) {
+        size += s->disks[i]->size_bytes;
+        used += s->disks[i]->used_bytes;
+    }
+    return json_pack("{s:i,s:s,s:s,s:s,s:s,s:b,s:i,s:i,s:i,s:I,s:I,s:I}", "id",
+                     (int)s->view->chunk_id, "host", s->view->host, "rack", s->rack, "zone",
+                     s->zone, "address", s->view->addr, "alive", s->view->alive, "workers",
+                     (int)s->view->workers, "disks", (int)s->n_disks, "replicas", (int)s->replicas,
+                     "size_bytes", (json_int_t)size, "used_bytes", (json_int_t)used, "last_seen_ms",
+                     (json_int_t)s->last_seen_ms);
+}
+
+static json_t *access_json(const Zbs__Meta__AccessView *a)
+{
+    return json_pack("{s:s,s:s,s:s,s:s,s:I}", "name", a->name, "host", a->host, "address", a->addr,
+                     "iscsi", a->iscsi_portal, "session", (json_int_t)a->session_id);
+}
+
+static json_t *status_json(const Zbs__Meta__ClusterStatusReply *s)
+{
+    json_t *metas = json_array(), *chunks = json_array(), *accesses = json_array();
+
+    for (size_t i = 0; i < s->n_metas; i++)
+        json_array_append_new(metas, meta_json(s->metas[i]));
+    for (size_t i = 0; i < s->n_chunks; i++)
+        json_array_append_new(chunks, chunk_json(s->chunks[i]));
+    for (size_t i = 0; i < s->n_accesses; i++)
+        json_array_append_new(accesses, access_json(s->accesses[i]));
+    return json_pack("{s:s,s:I,s:o,s:o,s:o,s:I,s:I,s:i,s:i,s:i,s:i,s:i}", "cluster_id",
+                     s->cluster_id, "term", (json_int_t)s->term, "metas", metas, "chunks", chunks,
+                     "accesses", accesses, "size_bytes", (json_int_t)s->size_bytes, "used_bytes",
+                     (json_int_t)s->used_bytes, "pools", (int)s->pools, "volumes", (int)s->volumes,
+                     "extents", (int)s->extents, "extents_degraded", (int)s->extents_degraded,
+                     "extents_at_risk", (int)s->extents_at_risk);
+}
+
+static enum cli_exit get_status(struct cli *c, struct rpc_reply *r)
+{
+    Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
+
+    return cli_meta_call(c, META_CLUSTER_STATUS, &q.base, r);
+}
+
+static const struct cli_column meta_columns[] = {
+    {"name", "META", CLI_TEXT},   {"address", "ADDRESS", CLI_TEXT}, {"leader", "LEADER", CLI_BOOL},
+    {"alive", "ALIVE", CLI_BOOL}, {"applied", "APPLIED", CLI_TEXT}, {0},
+};
+static const struct cli_column chunk_columns[] = {
+    {"id", "CHUNK", CLI_TEXT},
+    {"host", "HOST", CLI_TEXT},
+    {"address", "ADDRESS", CLI_TEXT},
+    {"alive", "ALIVE", CLI_BOOL},
+    {"disks", "DISKS", CLI_TEXT},
+    {"replicas", "REPLICAS", CLI_TEXT},
+    {"used_bytes", "USED", CLI_SIZE},
+    {"size_bytes", "SIZE", CLI_SIZE},
+    {0},
+};
+static const struct cli_column access_columns[] = {
+    {"name", "ACCESS", CLI_TEXT},
+    {"host", "HOST", CLI_TEXT},
+    {"address", "ADDRESS", CLI_TEXT},
+    {"iscsi", "ISCSI", CLI_TEXT},
+    {0},
+};
+static const struct cli_column disk_columns[] = {
+    {"chunk", "CHUNK", CLI_TEXT},
+    {"host", "HOST", CLI_TEXT},
+    {"path", "DISK", CLI_TEXT},
+    {"state", "STATE", CLI_TEXT},
+    {"used_bytes", "USED", CLI_SIZE},
+    {"size_bytes", "SIZE", CLI_SIZE},
+    {"model", "MODEL", CLI_TEXT},
+    {"error", "ERROR", CLI_TEXT},
+    {0},
+};
+static const struct cli_column status_columns[] = {
+    {"cluster_id", "cluster", CLI_TEXT},
+    {"term", "leader's term", CLI_TEXT},
+    {"pools", "pools", CLI_TEXT},
+    {"volumes", "volumes", CLI_TEXT},
+    {"extents", "extents", CLI_TEXT},
+    {"extents_degraded", "  with a replica missing", CLI_TEXT},
+    {"extents_at_risk", "  with one replica left", CLI_TEXT},
+    {"used_bytes", "used", CLI_SIZE},
+    {"size_bytes", "of", CLI_SIZE},
+    {0},
+};
+
+static enum cli_exit cluster_status(struct cli *c)
+{
+    struct rpc_reply r;
+    enum cli_exit rc = get_status(c, &r);
+    json_t *all;
+
+    if (rc)
+        return rc;
+    all = status_json((const Zbs__Meta__ClusterStatusReply *)r.msg);
+    rpc_reply_free(&r);
+    if (c->json)
+        return cli_print_json(all);
+    cli_print_table(c, json_incref(json_object_get(all, "metas")), meta_columns);
+    putchar('\n');
+    cli_print_table(c, json_incref(json_object_get(all, "chunks")), chunk_columns);
+    putchar('\n');
+    cli_print_table(c, json_incref(json_object_get(all, "accesses")), access_columns);
+    putchar('\n');
+    return cli_print_object(c, all, status_columns);
+}
+
+/* One of the lists of the status. */
+static enum cli_exit print_part(struct cli *c, const char *key, const struct cli_column *columns)
+{
+    struct rpc_reply r;
+    enum cli_exit rc = get_status(c, &r);
+    json_t *all, *part;
+
+    if (rc)
+        return rc;
+    all = status_json((const Zbs__Meta__ClusterStatusReply *)r.msg);
+    rpc_reply_free(&r);
+    part = json_incref(json_object_get(all, key));
+    json_decref(all);
+    return cli_print_table(c, part, columns);
+}
+
+static enum cli_exit meta_list(struct cli *c)
+{
+    return print_part(c, "metas", meta_columns);
+}
+
+static enum cli_exit chunk_list(struct cli *c)
+{
+    return print_part(c, "chunks", chunk_columns);
+}
+
+static enum cli_exit access_list(struct cli *c)
+{
+    return print_part(c, "accesses", access_columns);
+}
+
+static enum cli_exit disk_list(struct cli *c)
+{
+    struct rpc_reply r;
+    enum cli_exit rc = get_status(c, &r);
+    const Zbs__Meta__ClusterStatusReply *s;
+    json_t *rows;
+
+    if (rc)
+        return rc;
+    s = (const Zbs__Meta__ClusterStatusReply *)r.msg;
+    rows = json_array();
+    for (size_t i = 0; i < s->n_chunks; i++)
+        for (size_t d = 0; d < s->chunks[i]->n_disks; d++)
+            json_array_append_new(rows, disk_json(s->chunks[i]->disks[d], s->chunks[i]));
+    rpc_reply_free(&r);
+    return cli_print_table(c, rows, disk_columns);
+}
+
+/* The chunk server named by id or host; NULL with a message if there is none. */
+static const Zbs__Meta__ChunkStatus *find_chunk(const Zbs__Meta__ClusterStatusReply *s,
+                                                const char *name)
+{
+    for (size_t i = 0; i < s->n_chunks; i++) {
+        char id[16];
+
+        snprintf(id, sizeof(id), "%u", s->chunks[i]->view->chunk_id);
+        if (!strcmp(id, name) || !strcmp(s->chunks[i]->view->host, name))
+            return s->chunks[i];
+    }
+    fprintf(stderr, "zbs-cli: there is no chunk server '%s': 'zbs-cli chunk list' shows them\n",
+            name);
+    return NULL;
+}
+
+static enum cli_exit disk_add(struct cli *c)
+{
+    Zbs__Chunk__DiskAddRequest q = ZBS__CHUNK__DISK_ADD_REQUEST__INIT;
+    const Zbs__Meta__ChunkStatus *chunk;
+    struct rpc_client *client;
+    struct rpc_reply r, reply;
+    enum cli_exit rc = get_status(c, &r);
+    int err;
+
+    if (rc)
+        return rc;
+    chunk = find_chunk((const Zbs__Meta__ClusterStatusReply *)r.msg, c->args[0]);
+    if (!chunk) {
+        rpc_reply_free(&r);
+        return CLI_NOT_FOUND;
+    }
+    q.path = (char *)c->args[1];
+    q.force = cli_option(c, "force") != NULL;
+    client = rpc_client_new(
+        &(struct rpc_client_conf){.addr = chunk->view->addr, .self = "zbs-cli", .cluster_id = ""});
+    rpc_reply_init(&reply);
+    err = rpc_call(client, &zbs__chunk__chunk__descriptor, 14, &q.base, NULL, &reply);
+    if (err < 0) {
+        rc = cli_report(err, chunk->view->addr);
+    } else {
+        json_t *rows = json_array();
+
+        json_array_append_new(rows,
+                              disk_json(((Zbs__Chunk__DiskAddReply *)reply.msg)->disk, chunk));
+        rc = cli_print_table(c, rows, disk_columns);
+    }
+    rpc_reply_free(&reply);
+    rpc_client_close(client);
+    rpc_reply_free(&r);
+    return rc;
+}
+
+const struct cli_command cli_cluster_commands[] = {
+    {"cluster",
+     "status",
+     "",
+     0,
+     0,
+     "shows servers, space and what is at risk",
+     {{0}},
+     cluster_status},
+    {"meta", "list", "", 0, 0, "lists meta servers", {{0}}, meta_list},
+    {"chunk", "list", "", 0, 0, "lists chunk servers", {{0}}, chunk_list},
+    {"access", "list", "", 0, 0, "lists access servers and their portals", {{0}}, access_list},
+    {"disk", "list", "", 0, 0, "lists disks of all chunk servers", {{0}}, disk_list},
+    {"disk",
+     "add",
+     "CHUNK|HOST DEVICE",
+     2,
+     2,
+     "formats a device and takes it into service; refuses one that carries data",
+     {{"force", NULL, "also if it carries data, which is lost"}},
+     disk_add},
+    {0},
+};
