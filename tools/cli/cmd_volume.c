@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * zbs-cli volume: create, list, show, resize, rename, delete, map. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/cli/cli.h"
+#include "tools/cli/volume.h"
+
+#define VOLUME_ROUND 4096u /* sizes are rounded up to whole pages */
+
+static const struct cli_column columns[] = {
+    {"pool", "POOL", CLI_TEXT},
+    {"name", "VOLUME", CLI_TEXT},
+    {"size_bytes", "SIZE", CLI_SIZE},
+    {"replicas", "REPLICAS", CLI_TEXT},
+    {"extents", "EXTENTS", CLI_TEXT},
+    {"extents_degraded", "DEGRADED", CLI_TEXT},
+    {0},
+};
+static const struct cli_column show_columns[] = {
+    {"pool", "pool", CLI_TEXT},
+    {"name", "volume", CLI_TEXT},
+    {"id", "id", CLI_TEXT},
+    {"uuid", "uuid", CLI_TEXT},
+    {"size_bytes", "size", CLI_SIZE},
+    {"replicas", "replicas", CLI_TEXT},
+    {"min_replicas", "min replicas", CLI_TEXT},
+    {"stripe_count", "stripes", CLI_TEXT},
+    {"stripe_bytes", "stripe size", CLI_SIZE},
+    {"preferred_host", "preferred host", CLI_TEXT},
+    {"extents", "extents", CLI_TEXT},
+    {"extents_degraded", "extents degraded", CLI_TEXT},
+    {0},
+};
+static const struct cli_column map_columns[] = {
+    {"slot", "SLOT", CLI_TEXT},       {"extent", "EXTENT", CLI_TEXT},
+    {"epoch", "EPOCH", CLI_TEXT},     {"set_number", "SET", CLI_TEXT},
+    {"in_sync", "IN-SYNC", CLI_LIST}, {"absent", "ABSENT", CLI_LIST},
+    {"owner", "OWNER", CLI_TEXT},     {0},
+};
+
+json_t *volume_json(const Zbs__Meta__Volume *v)
+{
+    char uuid[33] = "";
+
+    for (size_t i = 0; i < v->uuid.len && i < 16; i++)
+        snprintf(uuid + 2 * i, 3, "%02x", v->uuid.data[i]);
+    return json_pack("{s:s,s:s,s:I,s:s,s:I,s:i,s:i,s:i,s:i,s:s,s:i,s:i}", "pool", v->pool, "name",
+                     v->name, "id", (json_int_t)v->id, "uuid", uuid, "size_bytes",
+                     (json_int_t)v->size_bytes, "replicas", (int)v->replicas, "min_replicas",
+                     (int)v->min_replicas, "stripe_count", (int)v->stripe_count, "stripe_bytes",
+                     (int)v->stripe_bytes, "preferred_host", v->preferred_host, "extents",
+                     (int)v->extents, "extents_degraded", (int)v->extents_degraded);
+}
+
+enum cli_exit volume_get(struct cli *c, const char *name, struct rpc_reply *r)
+{
+    Zbs__Meta__VolumeGetRequest q = ZBS__META__VOLUME_GET_REQUEST__INIT;
+    char pool[64], volume[128];
+
+    if (!cli_parse_volume(name, pool, volume))
+        return CLI_USAGE;
+    q.pool = pool;
+    q.name = volume;
+    return cli_meta_call(c, META_VOLUME_GET, &q.base, r);
+}
+
+enum cli_exit volume_map_page(struct cli *c, const Zbs__Meta__Volume *v, uint32_t first_slot,
+                              struct rpc_reply *r)
+{
+    Zbs__Meta__VolumeMapRequest q = ZBS__META__VOLUME_MAP_REQUEST__INIT;
+
+    q.pool = v->pool;
+    q.name = v->name;
+    q.first_slot = first_slot;
+    q.max = 256;
+    return cli_meta_call(c, META_VOLUME_MAP, &q.base, r);
+}
+
+/* The reply of a mutation is the volume as it is now. */
+static enum cli_exit print_reply(struct cli *c, enum cli_exit rc, struct rpc_reply *r)
+{
+    if (rc)
+        return rc;
+    rc = cli_print_object(c, volume_json((const Zbs__Meta__Volume *)r->msg), show_columns);
+    rpc_reply_free(r);
+    return rc;
+}
+
+static bool size_argument(struct cli *c, const char *text, uint64_t *ret)
+{
+    if (!text) {
+        (void)cli_usage_error(c, "--size is needed");
+        return false;
+    }
+    if (!cli_parse_size(text, ret))
+        return false;
+    *ret = ROUND_UP(*ret, VOLUME_ROUND);
+    return true;
+}
+
+static enum cli_exit volume_create(struct cli *c)
+{
+    Zbs__Meta__VolumeCreateRequest q = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    const char *host = cli_option(c, "host"), *stripe = cli_option(c, "stripe-size");
+    char pool[64], volume[128];
+    uint64_t stripe_bytes = 0;
+    struct rpc_reply r;
+
+    if (!cli_parse_volume(c->args[0], pool, volume) ||
+        !size_argument(c, cli_option(c, "size"), &q.size_bytes) ||
+        !cli_option_u32(c, "replicas", 1, 5, &q.replicas) ||
+        !cli_option_u32(c, "stripes", 1, 64, &q.stripe_count) ||
+        (stripe && !cli_parse_size(stripe, &stripe_bytes)))
+        return CLI_USAGE;
+    if (stripe_bytes > UINT32_MAX)
+        return cli_usage_error(c, "--stripe-size is too large");
+    meta_client_mutation(c->meta, &m);
+    q.mutation = &m;
+    q.pool = pool;
+    q.name = volume;
+    q.stripe_bytes = (uint32_t)stripe_bytes;
+    q.preferred_host = (char *)(host ? host : "");
+    return print_reply(c, cli_meta_call(c, META_VOLUME_CREATE, &q.base, &r), &r);
+}
+
+static enum cli_exit volume_list(struct cli *c)
+{
+    Zbs__Meta__VolumeListRequest q = ZBS__META__VOLUME_LIST_REQUEST__INIT;
+    const Zbs__Meta__VolumeListReply *list;
+    struct rpc_reply r;
+    enum cli_exit rc;
+    json_t *rows;
+
+    q.pool = (char *)(c->n_args ? c->args[0] : "");
+    rc = cli_meta_call(c, META_VOLUME_LIST, &q.base, &r);
+    if (rc)
+        return rc;
+    list = (const Zbs__Meta__VolumeListReply *)r.msg;
+    rows = json_array();
+    for (size_t i = 0; i < list->n_volumes; i++)
+        json_array_append_new(rows, volume_json(list->volumes[i]));
+    rpc_reply_free(&r);
+    return cli_print_table(c, rows, columns);
+}
+
+static enum cli_exit volume_show(struct cli *c)
+{
+    struct rpc_reply r;
+
+    return print_reply(c, volume_get(c, c->args[0], &r), &r);
+}
+
+static enum cli_exit volume_resize(struct cli *c)
+{
+    Zbs__Meta__VolumeResizeRequest q = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    char pool[64], volume[128];
+    struct rpc_reply r;
+
+    if (!cli_parse_volume(c->args[0], pool, volume) ||
+        !size_argument(c, cli_option(c, "size"), &q.size_bytes))
+        return CLI_USAGE;
+    meta_client_mutation(c->meta, &m);
+    q.mutation = &m;
+    q.pool = pool;
+    q.name = volume;
+    return print_reply(c, cli_meta_call(c, META_VOLUME_RESIZE, &q.base, &r), &r);
+}
+
+static enum cli_exit volume_rename(struct cli *c)
+{
+    Zbs__Meta__VolumeRenameRequest q = ZBS__META__VOLUME_RENAME_REQUEST__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    char pool[64], volume[128];
+    struct rpc_reply r;
+
+    if (!cli_parse_volume(c->args[0], pool, volume))
+        return CLI_USAGE;
+    meta_client_mutation(c->meta, &m);
+    q.mutation = &m;
+    q.pool = pool;
+    q.name = volume;
+    q.new_name = (char *)c->args[1];
+    return print_reply(c, cli_meta_call(c, META_VOLUME_RENAME, &q.base, &r), &r);
+}
+
+static enum cli_exit volume_delete(struct cli *c)
+{
+    Zbs__Meta__VolumeDeleteRequest q = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    char pool[64], volume[128];
+    struct rpc_reply r;
+    enum cli_exit rc;
+
+    if (!cli_parse_volume(c->args[0], pool, volume))
+        return CLI_USAGE;
+    if (!cli_option(c, "yes"))
+        return cli_usage_error(c, "deleting %s destroys its data: say --yes", c->args[0]);
+    meta_client_mutation(c->meta, &m);
+    q.mutation = &m;
+    q.pool = pool;
+    q.name = volume;
+    rc = cli_meta_call(c, META_VOLUME_DELETE, &q.base, &r);
+    if (rc)
+        return rc;
+    rpc_reply_free(&r);
+    return c->json ? cli_print_json(json_object()) : CLI_OK;
+}
+
+static json_t *ids_json(const uint32_t *ids, size_t n)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(ids[i]));
+    return list;
+}
+
+static enum cli_exit volume_map(struct cli *c)
+{
+    struct rpc_reply vr, r;
+    enum cli_exit rc = volume_get(c, c->args[0], &vr);
+    const Zbs__Meta__VolumeMapReply *map;
+    json_t *rows;
+    uint32_t slot = 0;
+    bool more = true;
+
+    if (rc)
+        return rc;
+    rows = json_array();
+    while (more) {
+        rc = volume_map_page(c, (const Zbs__Meta__Volume *)vr.msg, slot, &r);
+        if (rc)
+            break;
+        map = (const Zbs__Meta__VolumeMapReply *)r.msg;
+        for (size_t i = 0; i < map->n_extents; i++) {
+            const Zbs__Meta__ExtentView *e = map->extents[i];
+
+            json_array_append_new(rows, json_pack("{s:i,s:I,s:I,s:I,s:o,s:o,s:s,s:b}", "slot",
+                                                  (int)e->slot, "extent", (json_int_t)e->extent_id,
+                                                  "epoch", (json_int_t)e->epoch, "set_number",
+                                                  (json_int_t)e->set_number, "in_sync",
+                                                  ids_json(e->members, e->n_members), "absent",
+                                                  ids_json(e->absent, e->n_absent), "owner",
+                                                  e->owner, "created", e->created));
+        }
+        more = map->more && map->next_slot > slot;
+        slot = map->next_slot;
+        rpc_reply_free(&r);
+    }
+    rpc_reply_free(&vr);
+    if (rc) {
+        json_decref(rows);
+        return rc;
+    }
+    return cli_print_table(c, rows, map_columns);
+}
+
+const struct cli_command cli_volume_commands[] = {
+    {"volume",
+     "create",
+     "POOL/VOLUME",
+     1,
+     1,
+     "creates a thin volume",
+     {{"size", "SIZE", "for example 4G; at most 64T"},
+      {"replicas", "N", "copies (default: the pool's)"},
+      {"host", "HOST", "where most of its I/O will come from"},
+      {"stripes", "N", "extents that one stream is spread over (default 4)"},
+      {"stripe-size", "SIZE", "default 256K"}},
+     volume_create},
+    {"volume", "list", "[POOL]", 0, 1, "lists volumes", {{0}}, volume_list},
+    {"volume", "show", "POOL/VOLUME", 1, 1, "shows one volume", {{0}}, volume_show},
+    {"volume",
+     "resize",
+     "POOL/VOLUME",
+     1,
+     1,
+     "makes a volume larger",
+     {{"size", "SIZE", "the new size"}},
+     volume_resize},
+    {"volume", "rename", "POOL/VOLUME NEW-NAME", 2, 2, "renames a volume", {{0}}, volume_rename},
+    {"volume",
+     "delete",
+     "POOL/VOLUME",
+     1,
+     1,
+     "deletes a volume and its data",
+     {{"yes", NULL, "really"}},
+     volume_delete},
+    {"volume", "map", "POOL/VOLUME", 1, 1, "shows where its extents live", {{0}}, volume_map},
+    {"volume",
+     "verify",
+     "POOL/VOLUME",
+     1,
+     1,
+     "compares all in-sync replicas, page by page",
+     {{0}},
+     volume_verify},
+    {0},
+};

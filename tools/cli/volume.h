@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * zbs-cli: what the volume commands share. */
+#ifndef ZBS_TOOLS_CLI_VOLUME_H
+#define ZBS_TOOLS_CLI_VOLUME_H
+
+#include "tools/cli/cli.h"
+
+json_t *volume_json(const Zbs__Meta__Volume *v);
+
+/* The volume named POOL/VOLUME; on CLI_OK r->msg is a Volume. */
+enum cli_exit volume_get(struct cli *c, const char *name, struct rpc_reply *r);
+
+/* A page of its extent table from first_slot on; r->msg is a VolumeMapReply. */
+enum cli_exit volume_map_page(struct cli *c, const Zbs__Meta__Volume *v, uint32_t first_slot,
+                              struct rpc_reply *r);
+
+enum cli_exit volume_verify(struct cli *c);
+
+#endif
