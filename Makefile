@@ -3,6 +3,7 @@
 
 MODE ?= release
 V ?= 0
+PORTABLE ?= 0
 BUILD ?= build
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -39,6 +40,9 @@ CFLAGS_ALL := -std=gnu11 $(WARN) $(CFLAGS_$(MODE)) -fno-omit-frame-pointer -pthr
 LDFLAGS_ALL := -pthread $(LDFLAGS_$(MODE)) $(LDFLAGS)
 ifeq ($(shell uname -m),x86_64)
 CFLAGS_ALL += -msse4.2
+endif
+ifeq ($(PORTABLE),1)
+CFLAGS_ALL += -DZBS_CO_PORTABLE
 endif
 LIBS := -lzookeeper_st -lleveldb -lprotobuf-c -lev -luring -lisal -lcrypto -lblkid -lsystemd -linih -ljansson
 LIBS_CLI := -lsmartcols
@@ -117,7 +121,7 @@ endef
 lib_of = $(if $(filter tests/unit/meta/%,$(1)),$(LIB_meta)) $(if $(filter tests/unit/chunk/%,$(1)),$(LIB_chunk)) \
 	$(if $(filter tests/unit/access/%,$(1)),$(LIB_access))
 $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t),$(call lib_of,$(t)) $(LIB_testlib) $(LIB_sim) $(LIB_common))))
-$(OUT)/tests/unit/%:
+$(UNIT_BIN): %:
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 
@@ -129,7 +133,15 @@ $(FUZZ_BIN): $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_access) $(LIB_chun
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer) -o $@ $^ $(LIBS)
 
-.PHONY: unit-bins fuzz-bins sim-bin
+# programs that integration tests and benchmarks run: one file each
+TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
+TOOL_BIN := $(TOOL_SRC:%.c=$(OUT)/%)
+$(TOOL_BIN): $(OUT)/tests/tools/%: $(OUT)/tests/tools/%.o $(LIB_access) $(LIB_chunk) $(LIB_meta) $(LIB_common)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -liscsi
+
+.PHONY: unit-bins fuzz-bins sim-bin tool-bins
+tool-bins: $(TOOL_BIN)
 unit-bins: $(UNIT_BIN)
 fuzz-bins: $(FUZZ_BIN)
 sim-bin: $(SIM_BIN)
@@ -170,6 +182,7 @@ clean:
 	rm -rf $(BUILD)
 help:
 	@echo "make [MODE=release|debug|asan|tsan|fuzz] [V=1]   build into build/MODE"
+	@echo "     [PORTABLE=1]                                 coroutines without assembly (own BUILD=…)"
 	@echo "make demo | test | bench                         see README.md"
 	@echo "make sim SEEDS=N FROM=S                          run the cluster simulator"
 	@echo "make install DESTDIR=… PREFIX=…                  install programs, units, configuration"
