@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The coordination service on ZooKeeper: the session. The single-threaded client library says
+ * which descriptor it wants watched and for how long (zookeeper_interest) and is told what
+ * happened (zookeeper_process). One coroutine a handle, the driver, does both in a loop; all
+ * completions and watch callbacks run inside it and only mark coroutines ready.
+ *
+ * The library reconnects by itself and often gets the same descriptor number again for a new
+ * socket, which the kernel's poll set does not know: so unless it is connected, the watcher is
+ * registered anew after every zookeeper_interest. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include "common/base/assert.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/env/real/coord_zk.h"
+#include "common/env/real/net_addr.h"
+
+#define SERVERS_MAX    16
+#define SESSION_MS_MIN 100u
+#define SESSION_MS_MAX (10u * 60 * 1000)
+
+/* ---- state ---- */
+
+static void state_set(struct coord_zk *zk, enum coord_state state)
+{
+    static const char *const names[] = {"connecting", "connected", "expired"};
+
+    if (zk->state == state || zk->state == COORD_EXPIRED)
+        return;
+    zk->state = state;
+    log_info("coord.state", "state=%s", names[state]);
+    if (state == COORD_EXPIRED)
+        zk_watches_fire(zk, ERR_EXPIRED);
+    co_cond_broadcast(&zk->changed);
+}
+
+void zk_kick(struct coord_zk *zk)
+{
+    struct list *link = list_pop_front(&zk->driver_waiters);
+
+    if (link != NULL)
+        co_resume(CONTAINER_OF(link, struct co_wait, link), 0);
+}
+
+/* Creates each part of the root. A failure here means that the connection broke; the next one
+ * starts anew. */
+static co_fn int root_make(void *arg)
+{
+    struct coord_zk *zk = arg;
+    char *path = mem_strdup(zk->root), *p = path;
+    int rc = 0;
+
+    while (rc == 0 && p != NULL) {
+        p = strchr(p + 1, '/');
+        if (p != NULL)
+            *p = '\0';
+        rc = zk_create_plain(zk, path);
+        if (p != NULL)
+            *p = '/';
+    }
+    mem_free(path);
+    if (rc < 0) {
+        log_warn("coord.root", "root=%s error=%s text=\"%s\"", zk->root, err_name(rc),
+                 err_text(rc));
+        return 0;
+    }
+    zk->root_made = true;
+    if (zk->session_up)
+        state_set(zk, COORD_CONNECTED);
+    return 0;
+}
+
+static void session_cb(zhandle_t *zh, int type, int state, const char *path, void *context)
+{
+    struct coord_zk *zk = context;
+
+    (void)zh;
+    (void)path;
+    if (type != ZOO_SESSION_EVENT || zk->closing)
+        return;
+    if (state == ZOO_EXPIRED_SESSION_STATE || state == ZOO_AUTH_FAILED_STATE) {
+        zk->session_up = false;
+        state_set(zk, COORD_EXPIRED);
+        return;
+    }
+    zk->session_up = state == ZOO_CONNECTED_STATE;
+    if (!zk->session_up)
+        state_set(zk, COORD_CONNECTING);
+    else if (zk->root_made)
+        state_set(zk, COORD_CONNECTED);
+    else
+        (void)co_spawn(&zk->group, "coord.root", root_make, zk);
+}
+
+/* ---- driver ---- */
+
+struct driver_wait {
+    struct co_wait w;
+    int events;
+};
+
+static void io_cb(struct ev_loop *ev, ev_io *w, int revents)
+{
+    struct coord_zk *zk = w->data;
+    struct list *link = list_pop_front(&zk->driver_waiters);
+
+    (void)ev;
+    /* Level-triggered: what nobody waits for now is there at the next turn. */
+    if (link != NULL) {
+        struct driver_wait *dw = CONTAINER_OF(link, struct driver_wait, w.link);
+
+        dw->events = revents;
+        co_resume(&dw->w, 0);
+    }
+}
+
+static void io_watch(struct coord_zk *zk, int fd, int interest)
+{
+    struct ev_loop *ev = real_loop_self()->ev;
+    int events =
+        (interest & ZOOKEEPER_READ ? EV_READ : 0) | (interest & ZOOKEEPER_WRITE ? EV_WRITE : 0);
+    bool same = ev_is_active(&zk->io) && zk->io.fd == fd && (zk->io.events & 3) == events;
+
+    if (same && zoo_state(zk->zh) == ZOO_CONNECTED_STATE)
+        return;
+    ev_io_stop(ev, &zk->io);
+    if (fd < 0 || events == 0)
+        return;
+    ev_io_set(&zk->io, fd, events);
+    ev_io_start(ev, &zk->io);
+}
+
+/* Until the descriptor is ready, the library wants to be called, or zk_kick. Returns the
+ * library's event bits; *ret_kicked if there is nothing to process. */
+static co_fn int driver_wait(struct coord_zk *zk, const struct timeval *tv, bool *ret_kicked)
+{
+    nsec_t until = co_now() + tv->tv_sec * NSEC_PER_SEC + tv->tv_usec * NSEC_PER_USEC;
+    nsec_t former = co_deadline();
+    struct driver_wait dw = {.events = 0};
+    int rc;
+
+    co_wait_init(&dw.w);
+    list_push_back(&zk->driver_waiters, &dw.w.link);
+    (void)co_deadline_push(until);
+    rc = co_suspend(&dw.w, CO_INTERRUPTIBLE);
+    co_deadline_restore(former);
+    list_del(&dw.w.link);
+    *ret_kicked = rc == 0 && dw.events == 0;
+    return (dw.events & EV_READ ? ZOOKEEPER_READ : 0) |
+           (dw.events & EV_WRITE ? ZOOKEEPER_WRITE : 0);
+}
+
+static co_fn int driver(void *arg)
+{
+    struct coord_zk *zk = arg;
+    bool kicked;
+
+    while (!zk->closing) {
+        struct timeval tv = {.tv_sec = 1};
+        int fd = -1, interest = 0, events;
+
+        (void)zookeeper_interest(zk->zh, &fd, &interest, &tv); /* what it says, its state says */
+        if (is_unrecoverable(zk->zh) != ZOK) {
+            state_set(zk, COORD_EXPIRED);
+            break;
+        }
+        io_watch(zk, fd, interest);
+        events = driver_wait(zk, &tv, &kicked);
+        if (!zk->closing && !kicked)
+            (void)zookeeper_process(zk->zh, events);
+    }
+    ev_io_stop(real_loop_self()->ev, &zk->io);
+    return 0;
+}
+
+/* ---- open and close ---- */
+
+static void client_log_cb(const char *message)
+{
+    log_debug("coord.client", "text=\"%s\"", message);
+}
+
+/* Comma-separated numeric addresses: a name would be resolved by the library, on our loop. */
+static int servers_check(const char *servers)
+{
+    const char *p = servers;
+    int count = 0;
+
+    while (true) {
+        size_t len = strcspn(p, ",");
+        struct net_addr addr;
+        char one[NET_ADDR_MAX];
+        int rc;
+
+        if (len >= sizeof(one))
+            return err_set(ERR_INVAL, "address of a coordination server is too long");
+        memcpy(one, p, len);
+        one[len] = '\0';
+        rc = net_addr_parse(one, &addr);
+        if (rc < 0)
+            return err_prefix(rc, "coordination servers");
+        if (addr.sa.sa_family == AF_UNIX)
+            return err_set(ERR_INVAL, "coordination server %s: not a TCP address", one);
+        if (++count > SERVERS_MAX)
+            return err_set(ERR_TOO_LARGE, "more than %d coordination servers", SERVERS_MAX);
+        if (p[len] == '\0')
+            return 0;
+        p += len + 1;
+    }
+}
+
+struct init_job {
+    struct coord_zk *zk;
+    const char *servers;
+    int session_ms;
+};
+
+static int init_blocking(void *arg)
+{
+    struct init_job *job = arg;
+
+    job->zk->zh =
+        zookeeper_init2(job->servers, session_cb, job->session_ms, NULL, job->zk, 0, client_log_cb);
+    if (job->zk->zh == NULL)
+        return err_from_errno(errno, "ZooKeeper client for %s", job->servers);
+    /* Else every zookeeper_interest resolves all servers again. */
+    (void)zoo_set_servers_resolution_delay(job->zk->zh, -1);
+    return 0;
+}
+
+int real_coord_open(struct env *env, const char *servers, const char *root, uint32_t session_ms,
+                    struct coord **ret)
+{
+    struct init_job job = {.servers = servers};
+    struct coord_zk *zk;
+    int rc;
+
+    rc = servers_check(servers);
+    if (rc < 0)
+        return rc;
+    if (session_ms < SESSION_MS_MIN || session_ms > SESSION_MS_MAX)
+        return err_set(ERR_INVAL, "session of %" PRIu32 " ms: %u to %u", session_ms, SESSION_MS_MIN,
+                       SESSION_MS_MAX);
+    zk = MEM_NEW(struct coord_zk);
+    zk->base.env = env;
+    zk->base.loop = co_loop();
+    zk->root = mem_strdup(root);
+    zk->root_made = root[0] == '\0';
+    zk->state = COORD_CONNECTING;
+    co_cond_init(&zk->changed);
+    co_group_init(&zk->group);
+    list_init(&zk->driver_waiters);
+    list_init(&zk->reqs);
+    list_init(&zk->watches);
+    ev_init(&zk->io, io_cb);
+    zk->io.data = zk;
+    job.zk = zk;
+    job.session_ms = (int)session_ms;
+    rc = real_blocking(NULL, init_blocking, &job);
+    if (rc < 0) {
+        mem_free(zk->root);
+        mem_free(zk);
+        return rc;
+    }
+    (void)co_spawn_detached_deadline(&zk->group, "coord.driver", driver, zk);
+    *ret = &zk->base;
+    return 0;
+}
+
+static int close_blocking(void *arg)
+{
+    (void)zookeeper_close(arg); /* sends the end of the session, for up to 3 s */
+    return 0;
+}
+
+void real_coord_close(struct coord *c)
+{
+    struct coord_zk *zk = zk_of(c);
+
+    zk->closing = true;
+    zk_watches_fire(zk, ERR_CLOSED);
+    state_set(zk, COORD_EXPIRED);
+    zk_reqs_abandon(zk);
+    (void)co_group_close(&zk->group);
+    (void)real_blocking(NULL, close_blocking, zk->zh);
+    /* Its completions freed all requests: nobody waited for them any more. */
+    ASSERT(list_empty(&zk->reqs));
+    zk_watches_free(zk);
+    mem_free(zk->root);
+    mem_free(zk);
+}
+
+enum coord_state real_coord_state(const struct coord *c)
+{
+    return zk_of(c)->state;
+}
+
+int real_coord_wait_connected(struct coord *c)
+{
+    struct coord_zk *zk = zk_of(c);
+    int rc = 0;
+
+    while (rc == 0 && zk->state == COORD_CONNECTING)
+        rc = co_cond_wait(&zk->changed);
+    if (rc < 0)
+        return err_prefix(rc, "waiting for the coordination service");
+    if (zk->state == COORD_EXPIRED)
+        return err_set(ERR_EXPIRED, "coordination session expired");
+    return 0;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of the real environment share: the environment, its loops (one thread each, on
+ * libev), and the way to run a blocking call on a pool thread. Private to this folder and its
+ * tests. */
+#ifndef ZBS_ENV_REAL_REAL_H
+#define ZBS_ENV_REAL_REAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <ev.h>
+#include "common/co/loop.h"
+#include "common/env/env_ops.h"
+#include "common/env/env_real.h"
+
+#define REAL_POOL_THREADS_MAX     16u
+#define REAL_POOL_THREADS_DEFAULT 2u
+#define REAL_RING_ENTRIES_DEFAULT 256u
+#define REAL_RING_ENTRIES_MAX     4096u
+#define REAL_SPIN_US_MAX          50u
+#define REAL_STALL_LOG_NS         (10 * NSEC_PER_MSEC)
+#define REAL_RUN_BUDGET           256u /* resumptions between two looks at the outside world */
+#define REAL_RANDOM_WORDS         64u
+#define REAL_FILE_BYTES_MAX       (1024u * 1024) /* env_file_read, env_file_write */
+
+struct real_ring;
+struct real_loop;
+
+struct real_env {
+    struct env base; /* must be first */
+    /* fixed after start */
+    uint32_t ring_entries, spin_us, pool_threads;
+    struct real_loop *main;
+    struct real_loop *pool[REAL_POOL_THREADS_MAX];
+    /* any thread */
+    atomic_uint pool_next;
+    atomic_uint threads; /* started by env_thread_start and not yet stopped */
+    pthread_mutex_t lock;
+    /* guarded by lock */
+    int *lock_fds;
+    uint32_t lock_count;
+};
+
+/* Work to be done on the loop's thread after the coroutines ran and before it waits: everything
+ * queued in one turn leaves in one system call. */
+struct real_prewait {
+    struct list link;
+    void (*fn)(struct real_prewait *p);
+};
+
+struct real_loop {
+    struct real_env *env;
+    struct co_loop *co;
+    struct ev_loop *ev;
+    char *name;
+    bool is_pool;
+    pthread_t thread;
+    /* owned by the thread */
+    ev_async wake;
+    int timer_fd;
+    ev_io timer_io;
+    nsec_t timer_at; /* what the timer is set to; NSEC_NEVER: nothing */
+    struct list prewaits;
+    struct real_ring *ring; /* made at the first disk request, on this thread */
+    bool stop;              /* leave when no coroutine is left */
+    bool poll_again;        /* do not sleep: something could not be handed to the kernel yet */
+    /* adaptive spinning */
+    nsec_t wait_ewma_ns;
+    uint32_t io_in_flight; /* requests whose completion is expected soon */
+    uint32_t io_events;    /* socket events delivered in the last turn */
+    /* random numbers, fetched in bulk */
+    uint64_t random[REAL_RANDOM_WORDS];
+    uint32_t random_left;
+    /* when the thread ends: who waits for it */
+    struct co_loop *stopper_loop;
+    struct co_wait *stopper;
+};
+
+/* ---- loops (loop_real.c) ---- */
+
+int real_loop_new(struct real_env *env, const char *name, bool is_pool,
+                  struct real_loop **ret) MUST_CHECK;
+/* Runs on the calling thread until real_loop_stop was called and no coroutine is left. */
+void real_loop_run(struct real_loop *l);
+void real_loop_stop(struct real_loop *l); /* on its thread */
+void real_loop_free(struct real_loop *l); /* after its thread left real_loop_run */
+nsec_t real_now(void);                    /* the loops' clock, any thread */
+struct real_loop *real_loop_self(void);   /* of the running coroutine */
+void real_prewait_init(struct real_prewait *p, void (*fn)(struct real_prewait *p));
+void real_prewait_queue(struct real_loop *l, struct real_prewait *p); /* idempotent */
+
+/* ---- environment and threads (env_real.c) ---- */
+
+int real_thread_start(struct real_env *env, const char *name, bool is_pool,
+                      struct real_loop **ret) MUST_CHECK;
+/* Waits, uninterruptibly, until the thread's coroutines have left and it has ended; frees it. */
+co_fn void real_thread_stop(struct real_loop *l);
+struct co_loop *real_pool(struct env *env);
+
+/* Runs fn(arg), which may block, on the thread of `target` (NULL: the pool's next) outside any
+ * coroutine, so on a full-size stack, and returns its result with its error text.
+ * Uninterruptible. Jobs of one target run one at a time, in order of submission. */
+co_fn int real_blocking(struct co_loop *target, int (*fn)(void *arg), void *arg);
+
+/* ---- implementations of the table ---- */
+
+int real_lock_file(struct env *, const char *path);
+int real_file_read(struct env *, const char *path, char **ret, size_t *ret_len);
+int real_file_write(struct env *, const char *path, const void *data, size_t len);
+
+int real_disk_open(struct env *, const char *path, unsigned flags, struct disk **ret);
+void real_disk_close(struct disk *);
+void real_disk_submit(struct disk_req *);
+int real_disk_probe(struct env *, const char *path);
+void real_ring_free(struct real_loop *l); /* on its thread; nothing is in flight */
+
+int real_net_listen(struct env *, const char *addr, struct net_listener **ret);
+int real_net_accept(struct net_listener *, struct net_conn **ret);
+void real_net_listener_close(struct net_listener *);
+int real_net_connect(struct env *, const char *addr, struct net_conn **ret);
+ssize_t real_net_readv(struct net_conn *, const struct iovec *, int n);
+ssize_t real_net_writev(struct net_conn *, const struct iovec *, int n);
+bool real_net_readable(struct net_conn *);
+void real_net_shutdown(struct net_conn *);
+void real_net_close(struct net_conn *);
+void real_net_conn_move(struct net_conn *, struct co_loop *target);
+
+int real_coord_open(struct env *, const char *servers, const char *root, uint32_t session_ms,
+                    struct coord **ret);
+void real_coord_close(struct coord *);
+enum coord_state real_coord_state(const struct coord *);
+int real_coord_wait_connected(struct coord *);
+int real_coord_get(struct coord *, const char *, void **, size_t *, struct coord_stat *);
+int real_coord_children(struct coord *, const char *, char ***, uint32_t *);
+int real_coord_sync(struct coord *, const char *);
+int real_coord_multi(struct coord *, struct coord_op *ops, int n, bool single, char **ret_path,
+                     struct coord_stat *ret_stat);
+int real_coord_watch_arm(struct coord *, struct coord_watch *, enum coord_watch_kind, const char *);
+void real_coord_watch_cancel(struct coord_watch *);
+
+int real_kv_open(struct env *, const char *path, struct kv **ret);
+void real_kv_close(struct kv *);
+int real_kv_get(struct kv *, const void *, size_t, void **, size_t *);
+int real_kv_write(struct kv *, const struct kv_batch *, bool sync);
+int real_kv_scan(struct kv *, const void *, size_t, const void *, size_t, kv_scan_fn, void *);
+int real_kv_clear(struct kv *);
+
+#endif
