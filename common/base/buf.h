@@ -11,7 +11,8 @@
 #include <sys/uio.h>
 #include "common/base/attr.h"
 
-#define BUF_ALIGN 4096u
+#define BUF_ALIGN     4096u
+#define BUF_BYTES_MAX (64u << 20)
 
 struct buf {
     uint8_t *data; /* aligned to BUF_ALIGN */
@@ -20,10 +21,22 @@ struct buf {
     uint32_t pool; /* size class, private */
 };
 
+/* While a tracked heap is set (mem.h, the simulator) buffers belong to that heap and die with it:
+ * a simulated network hands over copies, never references. Callable anywhere. */
+
 /* At least len bytes, contents undefined, one reference for the caller. len <= 64 MiB. */
 struct buf *buf_alloc(size_t len);
 struct buf *buf_get(struct buf *b); /* one more reference; returns b */
 void buf_put(struct buf *b);        /* NULL is allowed */
+
+/* As buf_alloc, or NULL if the process would go over its limit: for admission. */
+struct buf *buf_try_alloc(size_t len);
+
+/* The limit: buf_try_alloc refuses beyond it and idle buffers are given back to the system.
+ * buf_alloc is not refused (work that was admitted may finish). Default: no limit. */
+void buf_limit_set(uint64_t bytes);
+uint64_t buf_used_bytes(void); /* in use now, in pools not counted; not those of tracked heaps */
+void buf_pool_trim(void);      /* gives back all idle buffers */
 
 /* A run of bytes in a buffer. Does not own a reference unless said so. */
 struct slice {
@@ -36,7 +49,7 @@ static inline uint8_t *slice_data(const struct slice *s)
     return s->buf->data + s->off;
 }
 
-/* A page of zeroes (BUF_ALIGN bytes) and a 256 KiB run of zeroes, shared, read-only. */
+/* A page of zeroes, shared, read-only. */
 extern const uint8_t zero_page[BUF_ALIGN];
 
 /* Is every byte zero? len may be anything. */

@@ -88,4 +88,8 @@ struct err_slot {
     char text[256];
 };
 
+/* The slot that err_set writes: the running coroutine's, its loop's outside coroutines, else the
+ * thread's. */
+struct err_slot *err_slot_current(void);
+
 #endif

@@ -2,7 +2,7 @@
  *
  * Structured log: one line an event, "time level service[node] event key=value …", to standard
  * error (the journal) or to a sink that the simulator installs. Callable anywhere. Never log
- * secrets. Values with spaces are quoted.
+ * secrets. Values with spaces are quoted by the caller; control characters become '?'.
  *
  *     log_warn("replica.slow", "extent=%" PRIu64 " chunk=%u wait_ms=%d", id, chunk, ms);
  */
@@ -23,7 +23,7 @@ extern enum log_level log_threshold; /* what is below is dropped before formatti
 #define log_warn(...)      log_at(LOG_LV_WARN, __VA_ARGS__)
 #define log_error(...)     log_at(LOG_LV_ERROR, __VA_ARGS__)
 
-/* Where finished lines go (without the newline). NULL restores standard error. */
+/* Where finished lines go (without the time and the newline). NULL restores standard error. */
 typedef void (*log_sink_fn)(void *arg, enum log_level level, const char *line);
 void log_set_sink(log_sink_fn fn, void *arg);
 

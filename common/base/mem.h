@@ -9,6 +9,7 @@
 #include "common/base/attr.h"
 
 void *mem_alloc(size_t bytes);
+void *mem_alloc_array(size_t elem_bytes, size_t n); /* the product may not overflow */
 /* align: a power of two, at least sizeof(void *). Not zeroed. Free with mem_free. */
 void *mem_alloc_aligned(size_t align, size_t bytes);
 void *mem_realloc(void *ptr, size_t bytes); /* new tail is not zeroed */
@@ -17,7 +18,7 @@ char *mem_strdup(const char *s);
 char *mem_printf(const char *fmt, ...) PRINTF_FMT(1, 2);
 
 #define MEM_NEW(type)          ((type *)mem_alloc(sizeof(type)))
-#define MEM_NEW_ARRAY(type, n) ((type *)mem_alloc(sizeof(type) * (size_t)(n)))
+#define MEM_NEW_ARRAY(type, n) ((type *)mem_alloc_array(sizeof(type), (size_t)(n)))
 
 /* A heap that tracks its allocations; the simulator sets one per simulated process before it
  * runs any of that process's coroutines. NULL (the default) means plain malloc. Set and read
@@ -26,5 +27,13 @@ struct mem_heap;
 struct mem_heap *mem_heap_new(void);
 void mem_heap_destroy(struct mem_heap *heap);         /* frees everything still allocated from it */
 struct mem_heap *mem_heap_set(struct mem_heap *heap); /* returns the former one */
+struct mem_heap *mem_heap_current(void);              /* NULL: none is set */
+uint64_t mem_heap_bytes(const struct mem_heap *heap); /* allocated from it now */
+
+/* Memory that no tracked heap owns, for what outlives a simulated process: the runtime's own
+ * structures. Zeroed. raw_realloc as mem_realloc; it can serve as a struct heap's allocator. */
+void *mem_raw_alloc(size_t bytes);
+void *mem_raw_realloc(void *ptr, size_t bytes);
+void mem_raw_free(void *ptr);
 
 #endif

@@ -54,6 +54,7 @@ struct co_group {
     int first_err; /* first negative result of a member that ended, other than ERR_CANCELED
                     * after a cancel */
     bool canceled;
+    struct err_slot err; /* the text that belongs to first_err */
 };
 
 void co_group_init(struct co_group *g);
@@ -71,17 +72,19 @@ struct co *co_spawn_detached_deadline(struct co_group *g, const char *name, int 
 /* Asks every member to stop; does not wait. Idempotent. */
 void co_group_cancel(struct co_group *g);
 
-/* Waits until the group is empty; returns first_err (and forgets it). Uninterruptible: cancel of
- * the caller is passed on to the members. A member may not join its own group (asserted). */
+/* Waits until the group is empty; returns first_err with its text (and forgets it).
+ * Uninterruptible: cancel of the caller is passed on to the members. A member may not join its own
+ * group (asserted). */
 co_fn int co_group_join(struct co_group *g);
 
 /* Cancel, then join. */
 co_fn int co_group_close(struct co_group *g);
 
-/* Cancels one coroutine that is known to be alive (its group not joined). */
+/* Cancels one coroutine that is known to be alive (its group not joined). One that is on another
+ * loop is not woken there; it sees the cancel at its next interruptible wait. */
 void co_cancel(struct co *co);
 
-/* True once the running coroutine was cancelled. */
+/* True once the running coroutine was cancelled; false inside a shield. */
 bool co_canceled(void);
 
 /* ---- suspending ---- */

@@ -39,6 +39,11 @@ const char *co_loop_name(struct co_loop *loop);
  * true if more is ready. Sets co_loop() while it runs. */
 bool co_loop_run(struct co_loop *loop, uint32_t budget);
 
+/* Makes co_loop() this loop on the calling thread outside co_loop_run, so that a driver's
+ * callbacks may arm timers, initialise groups and spawn; NULL undoes it. Outside coroutines.
+ * Returns the former one. */
+struct co_loop *co_loop_bind(struct co_loop *loop);
+
 /* When the earliest timer is due, NSEC_NEVER for none. */
 nsec_t co_loop_next_timer(struct co_loop *loop);
 bool co_loop_ready(struct co_loop *loop); /* ready coroutines or posted messages exist */
@@ -49,7 +54,8 @@ bool co_loop_ready(struct co_loop *loop); /* ready coroutines or posted messages
 void co_loop_start(struct co_loop *loop, const char *name, int (*fn)(void *arg), void *arg,
                    void (*done)(void *arg, int rc));
 
-/* Coroutines alive, and the longest time one resumption held the loop since the last call. */
+/* Coroutines on this loop, and the longest time the loop was held since the last call: measured
+ * over batches of at most 16 resumptions, so it is an upper bound of the slowest one. */
 uint32_t co_loop_count(struct co_loop *loop);
 nsec_t co_loop_longest_stall(struct co_loop *loop);
 
