@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Deliberately broken rules, for the proof that the simulator would find such a bug. mutate() is
+ * the constant false unless the build defines ZBS_MUTATE; then it answers for the one mutation
+ * that a test has set for the process. */
+#ifndef ZBS_BASE_MUTATE_H
+#define ZBS_BASE_MUTATE_H
+
+#include <stdbool.h>
+
+enum mutation {
+    MUT_NONE,
+    MUT_LEASE_NEVER_EXPIRES, /* 1.4: local reads however late the renewal is */
+    MUT_NO_EPOCH_CHECK,      /* 2.2: a replica takes writes and reads of lower epochs */
+    MUT_NO_EQUALISE,         /* 2.4: a new owner serves without making pages equal */
+    MUT_ACK_EARLY,           /* 3.3: a write is acknowledged by the first member's confirmation */
+    MUT_SKIP_MISSING_START,  /* 5.2: a member is removed without noting what it lacks */
+    MUT_CLEAR_WITHOUT_COPY,  /* 5.4: the missing set is cleared, nothing is copied */
+    MUT_NO_TERM_CHECK,       /* 6.2: a deposed leader appends to the log */
+    MUT_COUNT
+};
+
+#ifdef ZBS_MUTATE
+extern enum mutation mutation_active;
+static inline bool mutate(enum mutation m)
+{
+    return mutation_active == m;
+}
+#else
+static inline bool mutate(enum mutation m)
+{
+    (void)m;
+    return false;
+}
+#endif
+
+/* "ack_early" and so on; MUT_NONE for an unknown name. Always there, so that a tool can list. */
+const char *mutation_name(enum mutation m);
+enum mutation mutation_by_name(const char *name);
+
+#endif
