@@ -57,30 +57,30 @@ static int frame_kind_check(const struct frame_header *h)
     switch (h->kind) {
     case FRAME_REQUEST:
         if (h->status != 0 || h->text_len != 0 || (h->flags & FRAME_F_MESSAGE) || h->service == 0)
-            return err_set(ERR_CORRUPT, "request frame with fields of a reply");
+            return err_set(ERR_PROTO, "request frame with fields of a reply");
         return 0;
     case FRAME_HELLO:
         if (h->id != 0 || h->payload_len != 0 || h->flags != 0)
-            return err_set(ERR_CORRUPT, "hello frame with fields of a request");
+            return err_set(ERR_PROTO, "hello frame with fields of a request");
         if (h->area_len > FRAME_HELLO_MAX)
             return err_set(ERR_TOO_LARGE, "hello of %u bytes", h->area_len);
         break;
     case FRAME_REPLY:
         if (!fails && (h->flags & FRAME_F_MESSAGE))
-            return err_set(ERR_CORRUPT, "reply frame with a needless flag");
+            return err_set(ERR_PROTO, "reply frame with a needless flag");
         break;
     default:
-        return err_set(ERR_CORRUPT, "frame of unknown kind %u", h->kind);
+        return err_set(ERR_PROTO, "frame of unknown kind %u", h->kind);
     }
     if (h->service != 0 || h->method != 0 || h->timeout_us != 0)
-        return err_set(ERR_CORRUPT, "frame of kind %u with fields of a request", h->kind);
+        return err_set(ERR_PROTO, "frame of kind %u with fields of a request", h->kind);
     if (h->status > 0)
-        return err_set(ERR_CORRUPT, "frame with status %d", h->status);
+        return err_set(ERR_PROTO, "frame with status %d", h->status);
     if (h->text_len > (fails ? FRAME_TEXT_MAX : 0) || h->text_len > h->area_len)
-        return err_set(ERR_CORRUPT, "frame with a text of %u bytes", h->text_len);
+        return err_set(ERR_PROTO, "frame with a text of %u bytes", h->text_len);
     if (fails && !(h->flags & FRAME_F_MESSAGE) && h->kind == FRAME_REPLY &&
         (h->area_len != h->text_len || h->payload_len != 0))
-        return err_set(ERR_CORRUPT, "error frame with more than its text");
+        return err_set(ERR_PROTO, "error frame with more than its text");
     return 0;
 }
 
@@ -92,7 +92,7 @@ int frame_header_parse(const uint8_t src[FRAME_HEADER_BYTES], struct frame_heade
 
     memcpy(&w, src, sizeof(w));
     if (le32toh(w.magic) != FRAME_MAGIC)
-        return err_set(ERR_CORRUPT, "no frame here (magic 0x%08" PRIx32 ")", le32toh(w.magic));
+        return err_set(ERR_PROTO, "no frame here (magic 0x%08" PRIx32 ")", le32toh(w.magic));
     if (le32toh(w.header_crc) != crc32c(0, &w, offsetof(struct frame_wire, header_crc)))
         return err_set(ERR_CORRUPT, "checksum of the frame header is wrong");
     h = (struct frame_header){
@@ -113,9 +113,9 @@ int frame_header_parse(const uint8_t src[FRAME_HEADER_BYTES], struct frame_heade
         (h.version == FRAME_VERSION_HELLO) != (h.kind == FRAME_HELLO))
         return err_set(ERR_VERSION, "frame of kind %u has version %u", h.kind, h.version);
     if ((h.flags & ~FRAME_F_ALL) || w.reserved[0] || w.reserved[1] || w.reserved[2])
-        return err_set(ERR_CORRUPT, "frame uses flags or fields that were not negotiated");
+        return err_set(ERR_PROTO, "frame uses flags or fields that were not negotiated");
     if (!(h.flags & FRAME_F_AREA_CRC) && h.area_crc != 0)
-        return err_set(ERR_CORRUPT, "frame with an unannounced checksum");
+        return err_set(ERR_PROTO, "frame with an unannounced checksum");
     if (h.area_len > FRAME_AREA_MAX || h.area_len - MIN(h.text_len, h.area_len) > RPC_MESSAGE_MAX)
         return err_set(ERR_TOO_LARGE, "message of %u bytes (at most %u)", h.area_len,
                        RPC_MESSAGE_MAX);

@@ -12,7 +12,7 @@
 #include "common/base/err.h"
 #include "common/rpc/rpc.h"
 
-#define FRAME_MAGIC         0x5253425au /* "ZBSR" */
+#define FRAME_MAGIC         0x5253425au /* "ZBSR" on the wire */
 #define FRAME_HEADER_BYTES  64u
 #define FRAME_VERSION_HELLO 0 /* hellos look the same in every version */
 #define FRAME_VERSION_MIN   1
@@ -60,7 +60,8 @@ void frame_header_encode(uint8_t dst[FRAME_HEADER_BYTES], const struct frame_hea
 /* Checks everything that can be checked without knowing the connection and fills *ret: magic,
  * header checksum, version (0 .. FRAME_VERSION_MAX; hello exactly 0, others not), kind, flags,
  * every length against its limit, fields that the kind has no use for (must be zero). Returns 0,
- * ERR_CORRUPT, ERR_VERSION or ERR_TOO_LARGE with a text; *ret is written on success only. */
+ * ERR_PROTO, ERR_CORRUPT (checksum), ERR_VERSION or ERR_TOO_LARGE with a text; *ret is written on
+ * success only. */
 int frame_header_parse(const uint8_t src[FRAME_HEADER_BYTES], struct frame_header *ret) MUST_CHECK;
 
 /* The CRC32C of a message area against its header: 0 or ERR_CORRUPT. */

@@ -72,6 +72,8 @@ struct rpc_reply {
     struct buf *payload;   /* reference held by the reply; == dst if that was given */
     uint32_t payload_off, payload_len;
     uint64_t incarnation; /* of the server that answered */
+    bool answered;        /* a negative result is the handler's own: it ran to its end. (A handler
+                           * may well fail with ERR_UNREACHABLE of a call that it made.) */
     void *arena;
 };
 void rpc_reply_init(struct rpc_reply *r);
@@ -79,7 +81,8 @@ void rpc_reply_free(struct rpc_reply *r); /* idempotent; drops the message and t
 
 /* One call; suspends until the reply is there. The coroutine's deadline travels with it as a
  * remaining time. `out` may be NULL; its references are consumed in every case. Errors: those the
- * handler returned, with its text (then `r->msg` may be NULL); ERR_UNREACHABLE: nothing was sent;
+ * handler returned, with its text (then `r->msg` may be NULL); ERR_UNREACHABLE: nothing was sent
+ * (no connection could be made, also within the deadline, or the server refused the hello);
  * ERR_CLOSED: the connection broke after it was (perhaps) sent, the outcome is unknown;
  * ERR_TIMEOUT, ERR_CANCELED: likewise unknown. A late reply is dropped (its dst is not touched
  * after the call returned: a reply into dst that is being received holds the return back until
@@ -103,11 +106,14 @@ struct rpc_request {
                               * and arrays that it points to come from rpc_alloc */
     struct rpc_payload out;  /* reply payload: rpc_payload_add */
     void *arena;
+    bool reply_on_error; /* set by rpc_fail_with_reply */
 };
 
 /* Memory that lives until the reply has left. Zeroed. */
 void *rpc_alloc(struct rpc_request *q, size_t bytes);
 char *rpc_strdup(struct rpc_request *q, const char *s);
+/* Ends a handler that fails and has filled q->reply (and q->out) all the same; returns rc. */
+int rpc_fail_with_reply(struct rpc_request *q, int rc);
 
 /* Runs in a coroutine of its own, with the caller's deadline. Returns 0 (reply is sent) or a
  * negative ERR_* (code and text are sent, and reply too, if the handler marks q->reply valid by
