@@ -7,7 +7,7 @@
 #include "common/base/buf.h"
 #include "common/base/units.h"
 
-#define VOLUME_BYTES_MAX   (64 * TIB)
+#define VOLUME_BYTES_MAX   (64ull << 40)
 #define VOLUME_EXTENTS_MAX (VOLUME_BYTES_MAX / EXTENT_BYTES)
 #define REPLICAS_MAX       5u
 

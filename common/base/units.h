@@ -19,16 +19,16 @@
 #define EXTENT_BYTES (256u << 20)  /* what the meta server provisions */
 
 #define SECTORS_PER_PAGE  (PAGE_BYTES / SECTOR_BYTES)
-#define PAGES_PER_BLOCK   (BLOCK_BYTES / PAGE_BYTES)
-#define BLOCKS_PER_EXTENT (EXTENT_BYTES / BLOCK_BYTES)
-#define PAGES_PER_EXTENT  (EXTENT_BYTES / PAGE_BYTES)
+#define PAGES_PER_BLOCK   64u
+#define BLOCKS_PER_EXTENT 1024u
+#define PAGES_PER_EXTENT  65536u
 
 _Static_assert(PAGE_BYTES % SECTOR_BYTES == 0, "a page is whole sectors");
-_Static_assert(BLOCK_BYTES % PAGE_BYTES == 0, "a block is whole pages");
-_Static_assert(EXTENT_BYTES % BLOCK_BYTES == 0, "an extent is whole blocks");
+_Static_assert(BLOCK_BYTES == PAGES_PER_BLOCK * PAGE_BYTES, "a block is whole pages");
+_Static_assert(EXTENT_BYTES == BLOCKS_PER_EXTENT * BLOCK_BYTES, "an extent is whole blocks");
+_Static_assert(PAGES_PER_EXTENT == BLOCKS_PER_EXTENT * PAGES_PER_BLOCK, "");
 _Static_assert(PAGES_PER_BLOCK == 64, "a block's pages fit one 64-bit mask");
-_Static_assert(BLOCKS_PER_EXTENT == 1024, "");
-_Static_assert(PAGES_PER_EXTENT == 65536, "a page number in an extent fits 16 bits");
+_Static_assert(PAGES_PER_EXTENT - 1 <= UINT16_MAX, "a page number in an extent fits 16 bits");
 
 static inline bool bytes_aligned(uint64_t bytes, uint32_t unit)
 {
