@@ -182,8 +182,11 @@ static int handle(void *user, const char *section, const char *name, const char 
             (void)err_prefix(p->rc, "%s:%u: [%s] %s", p->file, p->line, section, name);
         return p->rc == 0;
     }
-    p->rc = err_set(ERR_INVAL, "%s:%u: unknown %s [%.40s] %.60s", p->file, p->line,
-                    section_known ? "key" : "section", section, section_known ? name : "");
+    if (section_known)
+        p->rc =
+            err_set(ERR_INVAL, "%s:%u: unknown key [%s] %.60s", p->file, p->line, section, name);
+    else
+        p->rc = err_set(ERR_INVAL, "%s:%u: unknown section [%.60s]", p->file, p->line, section);
     return 0;
 }
 
