@@ -92,7 +92,7 @@ static int handle_sleep(struct rpc_request *q)
     struct rpctest *t = handler_begin(q);
     const Zbs__Rpctest__SleepRequest *in = (const Zbs__Rpctest__SleepRequest *)q->msg;
     Zbs__Rpctest__SleepReply *out = (Zbs__Rpctest__SleepReply *)q->reply;
-    nsec_t span = (nsec_t)(in->usec % (3600 * 1000000ull)) * NSEC_PER_USEC;
+    nsec_t span = (nsec_t)(in->usec % (100000 * 1000000ull)) * NSEC_PER_USEC;
     struct co_shield shield;
     int rc;
 
