@@ -53,7 +53,8 @@ static int handle_echo(struct rpc_request *q)
     const Zbs__Rpctest__EchoRequest *in = (const Zbs__Rpctest__EchoRequest *)q->msg;
     Zbs__Rpctest__EchoReply *out = (Zbs__Rpctest__EchoReply *)q->reply;
 
-    snprintf(t->last_peer, sizeof(t->last_peer), "%s", rpc_session_peer(q->session));
+    if (t->want_peer)
+        snprintf(t->last_peer, sizeof(t->last_peer), "%s", rpc_session_peer(q->session));
     out->number = in->number;
     out->text = rpc_strdup(q, in->text);
     out->n_squares = in->number % 16;

@@ -26,7 +26,8 @@ struct rpctest {
     atomic_uint disconnects;
     _Atomic(struct co_loop *) last_loop;
     atomic_uint_fast64_t last_session;
-    char last_peer[256];
+    bool want_peer;      /* note the peer's name; for a single loop */
+    char last_peer[256]; /* of the last echo */
 };
 /* conf->services = t->table serves it on up to 8 instances. */
 void rpctest_init(struct rpctest *t);

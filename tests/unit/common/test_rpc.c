@@ -25,6 +25,7 @@ static void body_echo(struct rpcworld *w)
     struct rpc_reply r;
 
     CHECK(!rpc_client_connected(w->client) && rpc_client_incarnation(w->client) == 0);
+    w->test.want_peer = true;
     CHECK(rpctest_echo(w->client, 13, "hello", NULL, &r) == 0);
     reply = (const Zbs__Rpctest__EchoReply *)r.msg;
     CHECK(reply->number == 13 && strcmp(reply->text, "hello") == 0);
