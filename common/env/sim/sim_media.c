@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Contents of a simulated disk, with a volatile cache that a power loss damages. */
+#include "common/env/sim/sim_media.h"
+#include <string.h>
+#include "common/base/buf.h"
+
+#define BUCKETS_MIN 256u
+
+enum fate { FATE_OPEN, FATE_KEPT, FATE_LOST, FATE_TORN };
+
+struct sim_write {
+    uint32_t refs;
+    enum fate fate;
+    uint64_t seq;
+};
+
+struct version {
+    struct list link;
+    struct sim_write *write;
+    uint8_t data[SIM_PAGE];
+};
+
+struct sim_page {
+    struct sim_page *next; /* of the bucket */
+    uint64_t no;
+    uint8_t *media;       /* NULL: zeroes */
+    struct list versions; /* oldest first */
+    struct list dirty;
+};
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdu;
+    return x ^ (x >> 33);
+}
+
+void sim_media_init(struct sim_media *m, struct sim *s)
+{
+    m->sim = s;
+    m->bucket_count = BUCKETS_MIN;
+    m->buckets = sim_alloc(m->bucket_count * sizeof(*m->buckets));
+    m->page_count = 0;
+    m->last_seq = 0;
+    list_init(&m->dirty);
+}
+
+static void version_free(struct version *v)
+{
+    list_del(&v->link);
+    sim_media_end(v->write);
+    sim_mem_free(v);
+}
+
+static void versions_drop(struct sim_page *page)
+{
+    LIST_FOREACH_SAFE (v, &page->versions, struct version, link)
+        version_free(v);
+    list_del(&page->dirty);
+}
+
+static void page_free(struct sim_page *page)
+{
+    versions_drop(page);
+    sim_mem_free(page->media);
+    sim_mem_free(page);
+}
+
+void sim_media_fini(struct sim_media *m)
+{
+    for (size_t i = 0; i < m->bucket_count; i++) {
+        for (struct sim_page *page = m->buckets[i], *next; page; page = next) {
+            next = page->next;
+            page_free(page);
+        }
+    }
+    sim_mem_free(m->buckets);
+    memset(m, 0, sizeof(*m));
+}
+
+static struct sim_page **slot_of(struct sim_media *m, uint64_t no)
+{
+    struct sim_page **slot = &m->buckets[mix(no) & (m->bucket_count - 1)];
+
+    while (*slot && (*slot)->no != no)
+        slot = &(*slot)->next;
+    return slot;
+}
+
+static void media_grow(struct sim_media *m)
+{
+    struct sim_page **old = m->buckets;
+    size_t count = m->bucket_count;
+
+    m->bucket_count *= 2;
+    m->buckets = sim_alloc(m->bucket_count * sizeof(*m->buckets));
+    for (size_t i = 0; i < count; i++) {
+        for (struct sim_page *page = old[i], *next; page; page = next) {
+            struct sim_page **slot = slot_of(m, page->no);
+
+            next = page->next;
+            page->next = NULL;
+            *slot = page;
+        }
+    }
+    sim_mem_free(old);
+}
+
+static struct sim_page *page_get(struct sim_media *m, uint64_t no)
+{
+    struct sim_page **slot = slot_of(m, no);
+
+    if (*slot)
+        return *slot;
+    if (m->page_count >= m->bucket_count) {
+        media_grow(m);
+        slot = slot_of(m, no);
+    }
+    *slot = SIM_NEW(struct sim_page);
+    (*slot)->no = no;
+    list_init(&(*slot)->versions);
+    list_init(&(*slot)->dirty);
+    m->page_count++;
+    return *slot;
+}
+
+static void media_set(struct sim_page *page, const void *src)
+{
+    if (mem_is_zero(src, SIM_PAGE)) {
+        sim_mem_free(page->media);
+        page->media = NULL;
+        return;
+    }
+    if (!page->media)
+        page->media = sim_alloc(SIM_PAGE);
+    memcpy(page->media, src, SIM_PAGE);
+}
+
+/* NULL: zeroes. */
+static const uint8_t *page_view(const struct sim_page *page)
+{
+    if (!list_empty(&page->versions))
+        return LIST_ENTRY(page->versions.prev, struct version, link)->data;
+    return page->media;
+}
+
+static void copy_or_zero(void *dst, const void *src)
+{
+    if (src)
+        memcpy(dst, src, SIM_PAGE);
+    else
+        memset(dst, 0, SIM_PAGE);
+}
+
+void sim_media_read(struct sim_media *m, uint64_t page_no, void *dst)
+{
+    struct sim_page *page = *slot_of(m, page_no);
+
+    copy_or_zero(dst, page ? page_view(page) : NULL);
+}
+
+struct sim_write *sim_media_begin(struct sim_media *m)
+{
+    struct sim_write *w = SIM_NEW(struct sim_write);
+
+    w->refs = 1;
+    w->seq = ++m->last_seq;
+    return w;
+}
+
+void sim_media_end(struct sim_write *w)
+{
+    if (--w->refs == 0)
+        sim_mem_free(w);
+}
+
+/* Takes each sector from src by chance. */
+static void tear(struct sim *s, uint8_t *dst, const uint8_t *src)
+{
+    for (uint32_t off = 0; off < SIM_PAGE; off += SIM_SECTOR)
+        if (sim_coin(s))
+            memcpy(dst + off, src + off, SIM_SECTOR);
+}
+
+void sim_media_write(struct sim_media *m, struct sim_write *w, uint64_t page_no, const void *src,
+                     bool durable, bool torn)
+{
+    struct sim_page *page = page_get(m, page_no);
+    uint8_t data[SIM_PAGE];
+    struct version *v;
+
+    if (torn) {
+        copy_or_zero(data, page_view(page));
+        tear(m->sim, data, src);
+        src = data;
+    }
+    if (durable) {
+        media_set(page, src);
+        versions_drop(page);
+        return;
+    }
+    v = SIM_NEW(struct version);
+    v->write = w;
+    w->refs++;
+    memcpy(v->data, src, SIM_PAGE);
+    if (list_empty(&page->versions))
+        list_push_back(&m->dirty, &page->dirty);
+    list_push_back(&page->versions, &v->link);
+}
+
+void sim_media_poke(struct sim_media *m, uint64_t page_no, uint32_t off, const void *src,
+                    uint32_t len)
+{
+    struct sim_page *page = page_get(m, page_no);
+    uint8_t data[SIM_PAGE];
+
+    ASSERT(off <= SIM_PAGE && len <= SIM_PAGE - off);
+    copy_or_zero(data, page->media);
+    memcpy(data + off, src, len);
+    media_set(page, data);
+    LIST_FOREACH (v, &page->versions, struct version, link)
+        memcpy(v->data + off, src, len);
+}
+
+static void page_zero(struct sim_media *m, struct sim_page **slot)
+{
+    struct sim_page *page = *slot;
+
+    *slot = page->next;
+    m->page_count--;
+    page_free(page);
+}
+
+void sim_media_discard(struct sim_media *m, uint64_t page_no, uint64_t count)
+{
+    uint64_t draw = sim_rand(m->sim);
+
+    if (count < m->bucket_count) {
+        for (uint64_t no = page_no; no < page_no + count; no++) {
+            struct sim_page **slot = slot_of(m, no);
+
+            if (*slot && (mix(no ^ draw) & 1))
+                page_zero(m, slot);
+        }
+        return;
+    }
+    for (size_t i = 0; i < m->bucket_count; i++) {
+        struct sim_page **slot = &m->buckets[i];
+
+        while (*slot) {
+            uint64_t no = (*slot)->no;
+
+            if (no >= page_no && no - page_no < count && (mix(no ^ draw) & 1))
+                page_zero(m, slot);
+            else
+                slot = &(*slot)->next;
+        }
+    }
+}
+
+void sim_media_flush(struct sim_media *m, uint64_t up_to_seq)
+{
+    LIST_FOREACH_SAFE (page, &m->dirty, struct sim_page, dirty) {
+        LIST_FOREACH_SAFE (v, &page->versions, struct version, link) {
+            if (v->write->seq > up_to_seq)
+                break; /* versions are in order of their writes */
+            media_set(page, v->data);
+            version_free(v);
+        }
+        if (list_empty(&page->versions))
+            list_del(&page->dirty);
+    }
+}
+
+static enum fate fate_draw(struct sim *s)
+{
+    uint64_t n = sim_below(s, 3);
+
+    return n == 0 ? FATE_KEPT : n == 1 ? FATE_LOST : FATE_TORN;
+}
+
+void sim_media_power_loss(struct sim_media *m)
+{
+    struct list *elem;
+
+    while ((elem = list_pop_front(&m->dirty))) {
+        struct sim_page *page = LIST_ENTRY(elem, struct sim_page, dirty);
+        uint8_t data[SIM_PAGE];
+
+        copy_or_zero(data, page->media);
+        LIST_FOREACH (v, &page->versions, struct version, link) {
+            if (v->write->fate == FATE_OPEN)
+                v->write->fate = fate_draw(m->sim);
+            if (v->write->fate == FATE_KEPT)
+                memcpy(data, v->data, SIM_PAGE);
+            else if (v->write->fate == FATE_TORN)
+                tear(m->sim, data, v->data);
+        }
+        media_set(page, data);
+        versions_drop(page);
+    }
+}
