@@ -27,8 +27,13 @@
 #if defined(__has_include)
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
-#define CO_VALGRIND 1
+#define CO_VALGRIND    1
+#define CO_ON_VALGRIND RUNNING_ON_VALGRIND
 #endif
+#endif
+#ifndef CO_VALGRIND
+#define CO_VALGRIND    0
+#define CO_ON_VALGRIND 0
 #endif
 
 /* The sanitizers' view of one stack: a coroutine's or that of the thread that runs the loop. */

@@ -129,7 +129,7 @@ size_t co_stack_used(const struct co *co)
     const uint8_t *end = p + stack_bytes(co);
     uint64_t paint;
 
-    if (!STACK_PAINTED)
+    if (!STACK_PAINTED || CO_ON_VALGRIND)
         return 0;
     memset(&paint, STACK_PAINT, sizeof(paint));
     for (; p + sizeof(paint) <= end; p += sizeof(paint)) {
@@ -159,8 +159,13 @@ static void fault_handler(int sig, siginfo_t *info, void *ucontext)
         const uint8_t *guard = ctx->co->map;
 
         if (at >= guard && at < guard + CO_GUARD_BYTES) {
-            dprintf(STDERR_FILENO, "stack overflow in coroutine %s, loop %s: more than %zu bytes\n",
-                    ctx->co_name, ctx->loop_name, stack_bytes(ctx->co));
+            char text[256]; /* dprintf would allocate, which a signal handler may not */
+            int len = snprintf(text, sizeof(text),
+                               "stack overflow in coroutine %s, loop %s: more than %zu bytes\n",
+                               ctx->co_name, ctx->loop_name, stack_bytes(ctx->co));
+
+            if (write(STDERR_FILENO, text, MIN((size_t)len, sizeof(text) - 1)) < 0)
+                abort();
             backtrace_symbols_fd(frames, backtrace(frames, BACKTRACE_DEPTH_MAX), STDERR_FILENO);
             abort();
         }
