@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <string.h>
 #include "common/base/assert.h"
 #include "common/base/log.h"
@@ -31,7 +32,8 @@ static void state_set(struct coord_zk *zk, enum coord_state state)
     if (zk->state == state || zk->state == COORD_EXPIRED)
         return;
     zk->state = state;
-    log_info("coord.state", "state=%s", names[state]);
+    if (!zk->closing)
+        log_info("coord.state", "state=%s", names[state]);
     if (state == COORD_EXPIRED)
         zk_watches_fire(zk, ERR_EXPIRED);
     co_cond_broadcast(&zk->changed);
@@ -270,10 +272,16 @@ int real_coord_open(struct env *env, const char *servers, const char *root, uint
     return 0;
 }
 
-static int close_blocking(void *arg)
+/* Tells the server that the session ends, if that can be done at once: the library would wait for
+ * up to 3 s for room in a socket that takes nothing, and then the session just expires later. */
+static void client_close(struct coord_zk *zk)
 {
-    (void)zookeeper_close(arg); /* sends the end of the session, for up to 3 s */
-    return 0;
+    struct pollfd pfd = {.fd = zk->io.fd, .events = POLLOUT};
+    bool connected = zoo_state(zk->zh) == ZOO_CONNECTED_STATE;
+
+    if (connected && (poll(&pfd, 1, 0) <= 0 || !(pfd.revents & POLLOUT)))
+        (void)shutdown(zk->io.fd, SHUT_RDWR);
+    (void)zookeeper_close(zk->zh);
 }
 
 void real_coord_close(struct coord *c)
@@ -284,8 +292,9 @@ void real_coord_close(struct coord *c)
     zk_watches_fire(zk, ERR_CLOSED);
     state_set(zk, COORD_EXPIRED);
     zk_reqs_abandon(zk);
+    (void)co_yield (); /* whoever was in a call comes out of it: first come, first served */
     (void)co_group_close(&zk->group);
-    (void)real_blocking(NULL, close_blocking, zk->zh);
+    client_close(zk);
     /* Its completions freed all requests: nobody waited for them any more. */
     ASSERT(list_empty(&zk->reqs));
     zk_watches_free(zk);

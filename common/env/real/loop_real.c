@@ -151,6 +151,7 @@ static void stall_check(struct real_loop *l)
 
 void real_loop_run(struct real_loop *l)
 {
+    struct co_loop *former = co_loop_bind(l->co);
     bool more;
 
     while (true) {
@@ -167,6 +168,7 @@ void real_loop_run(struct real_loop *l)
         wait_for_events(l);
     }
     real_ring_free(l);
+    co_loop_bind(former);
 }
 
 void real_loop_stop(struct real_loop *l)
