@@ -163,7 +163,7 @@ bench: install-deps
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)tests/bench/run
 sim: install-deps
-	$(Q)$(MAKE) --no-print-directory sim-bin
+	$(Q)$(MAKE) --no-print-directory MODE=debug sim-bin
 	$(Q)tests/sim/run --seeds $(SEEDS) --from $(FROM)
 
 install: all

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Building and steering the simulated cluster: see cluster.h. */
+#include "tests/sim/cluster.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "proto/access.pb-c.h"
+
+#define VERIFY_METHOD 2
+#define STATE_METHOD  0
+
+void cluster_fail(struct cluster *c, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (c->failure[0])
+        return;
+    va_start(ap, fmt);
+    vsnprintf(c->failure, sizeof(c->failure), fmt, ap);
+    va_end(ap);
+    sim_note(c->sim, "violation: %s", c->failure);
+}
+
+static int meta_proc(void *arg)
+{
+    return metad_main(&((struct node *)arg)->meta);
+}
+
+static int chunk_proc(void *arg)
+{
+    return chunkd_main(&((struct node *)arg)->chunk);
+}
+
+static int access_proc(void *arg)
+{
+    return accessd_main(&((struct node *)arg)->access);
+}
+
+static int format_proc(void *arg)
+{
+    struct node *n = arg;
+    struct chunk_format_conf conf = {.workers = 1 + n->cluster->seed % 2, .journal_bytes = 8 << 20};
+
+    return chunk_format(n->chunk.disks[0], &conf);
+}
+
+static int (*const mains[ROLES])(void *) = {meta_proc, chunk_proc, access_proc};
+
+static void node_init(struct cluster *c, uint32_t i)
+{
+    static const char *const words[ROLES] = {"meta", "chunk", "access"};
+    struct node *n = &c->nodes[i];
+
+    n->cluster = c;
+    n->index = i;
+    snprintf(n->addr, sizeof(n->addr), "127.1.0.%u", i + 1);
+    snprintf(n->host, sizeof(n->host), "host-%u", i + 1);
+    for (uint32_t r = 0; r < ROLES; r++) {
+        snprintf(n->names[r], sizeof(n->names[r]), "%s-%u", words[r], i + 1);
+        snprintf(n->listen[r], sizeof(n->listen[r]), "%s:%u", n->addr, 7100 + 100 * r);
+        n->procs[r] = sim_proc_new(c->sim, n->addr, n->names[r]);
+    }
+    n->meta = (struct metad_conf){.name = n->names[ROLE_META],
+                                  .listen = n->listen[ROLE_META],
+                                  .data_dir = "/meta",
+                                  .zookeeper = "127.1.0.1:2181",
+                                  .zk_root = "/zbs",
+                                  .peers = c->metas,
+                                  .log_keep = 20};
+    n->chunk = (struct chunkd_conf){.listen = n->listen[ROLE_CHUNK],
+                                    .data_dir = "/chunk",
+                                    .meta = c->metas,
+                                    .host = n->host,
+                                    .rack = "",
+                                    .zone = "",
+                                    .disks = {DISK_PATH},
+                                    .n_disks = 1,
+                                    .memory_bytes = 64 << 20,
+                                    .flush_delay_ms = 100};
+    n->access = (struct accessd_conf){.name = n->names[ROLE_ACCESS],
+                                      .listen = n->listen[ROLE_ACCESS],
+                                      .data_dir = "/access",
+                                      .meta = c->metas,
+                                      .host = n->host,
+                                      .rack = "",
+                                      .zone = "",
+                                      .iscsi_listen = "",
+                                      .engine_ready = workload_engine_ready,
+                                      .engine_arg = n};
+}
+
+struct cluster *cluster_new(const struct sim_conf *conf)
+{
+    struct cluster *c = calloc(1, sizeof(*c));
+
+    ASSERT(c);
+    c->seed = conf->seed;
+    c->sim = sim_new(conf);
+    c->history = history_new();
+    snprintf(c->metas, sizeof(c->metas), "127.1.0.1:7100,127.1.0.2:7100,127.1.0.3:7100");
+    for (uint32_t i = 0; i < HOSTS; i++) {
+        struct node *n = &c->nodes[i];
+
+        node_init(c, i);
+        sim_disk_create(n->procs[ROLE_CHUNK], DISK_PATH, DISK_BYTES);
+        sim_proc_start(n->procs[ROLE_CHUNK], format_proc, n);
+        while (sim_proc_running(n->procs[ROLE_CHUNK]))
+            ASSERT(sim_step(c->sim));
+        ASSERTF(sim_proc_result(n->procs[ROLE_CHUNK]) == 0, "formatting failed: %d",
+                sim_proc_result(n->procs[ROLE_CHUNK]));
+    }
+    return c;
+}
+
+void cluster_free(struct cluster *c)
+{
+    sim_free(c->sim);
+    history_free(c->history);
+    free(c);
+}
+
+void cluster_start(struct cluster *c, uint32_t node, enum role role)
+{
+    struct node *n = &c->nodes[node];
+
+    n->engine = role == ROLE_ACCESS ? NULL : n->engine;
+    sim_proc_start(n->procs[role], mains[role], n);
+}
+
+void cluster_start_all(struct cluster *c)
+{
+    for (uint32_t i = 0; i < HOSTS; i++)
+        for (uint32_t r = 0; r < ROLES; r++) {
+            struct sim_proc *p = c->nodes[i].procs[r];
+
+            if (sim_proc_paused(p))
+                sim_proc_resume(p);
+            if (!sim_proc_running(p))
+                cluster_start(c, i, r);
+        }
+}
+
+int cluster_create_volume(struct cluster *c, uint32_t replicas, uint64_t size_bytes)
+{
+    Zbs__Meta__PoolCreateRequest pool = ZBS__META__POOL_CREATE_REQUEST__INIT;
+    Zbs__Meta__VolumeCreateRequest volume = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
+    Zbs__Meta__Mutation pm = ZBS__META__MUTATION__INIT, vm = ZBS__META__MUTATION__INIT;
+    struct meta_client *mc = meta_client_new(c->metas, "workload");
+    nsec_t former = co_deadline_push(co_now() + 60 * NSEC_PER_SEC);
+    struct rpc_reply r;
+    int rc;
+
+    meta_client_mutation(mc, &pm);
+    pool.mutation = &pm;
+    pool.name = "pool";
+    pool.replicas = replicas;
+    rpc_reply_init(&r);
+    rc = meta_call(mc, META_POOL_CREATE, &pool.base, true, &r);
+    rpc_reply_free(&r);
+    if (rc == 0) {
+        meta_client_mutation(mc, &vm);
+        volume.mutation = &vm;
+        volume.pool = "pool";
+        volume.name = "volume";
+        volume.size_bytes = size_bytes;
+        volume.stripe_count = 2;
+        rpc_reply_init(&r);
+        rc = meta_call(mc, META_VOLUME_CREATE, &volume.base, true, &r);
+        if (rc == 0)
+            c->volume_id = ((Zbs__Meta__Volume *)r.msg)->id;
+        rpc_reply_free(&r);
+    }
+    co_deadline_restore(former);
+    meta_client_close(mc);
+    return rc;
+}
+
+int cluster_wait_in_sync(struct cluster *c, nsec_t limit)
+{
+    struct meta_client *mc = meta_client_new(c->metas, "checker");
+    nsec_t until = co_now() + limit;
+    uint32_t degraded = UINT32_MAX;
+    int rc = 0;
+
+    while (degraded != 0 && co_now() < until) {
+        Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
+        nsec_t former = co_deadline_push(co_now() + 5 * NSEC_PER_SEC);
+        struct rpc_reply r;
+
+        rpc_reply_init(&r);
+        rc = meta_call(mc, META_CLUSTER_STATUS, &q.base, true, &r);
+        co_deadline_restore(former);
+        if (rc == 0)
+            degraded = ((Zbs__Meta__ClusterStatusReply *)r.msg)->extents_degraded;
+        rpc_reply_free(&r);
+        if (degraded != 0)
+            (void)co_sleep(200 * NSEC_PER_MSEC);
+    }
+    meta_client_close(mc);
+    if (degraded == 0)
+        return 0;
+    cluster_fail(c, "no progress: %u extents still lack a replica after %d s of health (%s)",
+                 degraded, (int)(limit / NSEC_PER_SEC), rc < 0 ? err_text(rc) : "meta answers");
+    return ERR_TIMEOUT;
+}
+
+/* Has some access server verify one slot; false if none could. */
+static bool verify_slot(struct cluster *c, struct rpc_client **clients, uint32_t slot)
+{
+    Zbs__Access__VerifyRequest q = ZBS__ACCESS__VERIFY_REQUEST__INIT;
+
+    q.volume_id = c->volume_id;
+    q.first_slot = slot;
+    q.count = 1;
+    for (uint32_t i = 0; i < 10 * HOSTS; i++) {
+        nsec_t former = co_deadline_push(co_now() + 30 * NSEC_PER_SEC);
+        struct rpc_reply r;
+        int rc;
+
+        rpc_reply_init(&r);
+        rc = rpc_call(clients[i % HOSTS], &zbs__access__access__descriptor, VERIFY_METHOD, &q.base,
+                      NULL, &r);
+        co_deadline_restore(former);
+        if (rc == 0) {
+            const Zbs__Access__VerifyReply *v = (const Zbs__Access__VerifyReply *)r.msg;
+
+            if (v->mismatch_count)
+                cluster_fail(c, "replicas differ: slot %u, %" PRIu64 " pages, first page %u", slot,
+                             v->mismatch_count, v->n_mismatches ? v->mismatches[0]->page : 0);
+            rpc_reply_free(&r);
+            return true;
+        }
+        rpc_reply_free(&r);
+        (void)co_sleep(300 * NSEC_PER_MSEC);
+    }
+    return false;
+}
+
+int cluster_verify(struct cluster *c)
+{
+    struct meta_client *mc = meta_client_new(c->metas, "checker");
+    struct rpc_client *clients[HOSTS];
+    Zbs__Meta__VolumeMapRequest q = ZBS__META__VOLUME_MAP_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    for (uint32_t i = 0; i < HOSTS; i++)
+        clients[i] = rpc_client_new(&(struct rpc_client_conf){
+            .addr = c->nodes[i].listen[ROLE_ACCESS], .self = "checker", .cluster_id = ""});
+    q.pool = "pool";
+    q.name = "volume";
+    q.max = 256;
+    rpc_reply_init(&r);
+    rc = meta_call(mc, META_VOLUME_MAP, &q.base, true, &r);
+    if (rc == 0) {
+        const Zbs__Meta__VolumeMapReply *map = (const Zbs__Meta__VolumeMapReply *)r.msg;
+
+        for (size_t i = 0; i < map->n_extents; i++)
+            if (!verify_slot(c, clients, map->extents[i]->slot))
+                cluster_fail(c, "no access server could verify slot %u", map->extents[i]->slot);
+    } else {
+        cluster_fail(c, "volume map: %s", err_text(rc));
+    }
+    rpc_reply_free(&r);
+    for (uint32_t i = 0; i < HOSTS; i++)
+        rpc_client_close(clients[i]);
+    meta_client_close(mc);
+    return c->failure[0] ? ERR_CORRUPT : 0;
+}
+
+int cluster_check_metas(struct cluster *c)
+{
+    struct {
+        uint64_t applied;
+        uint8_t digest[64];
+        size_t len;
+    } states[HOSTS] = {0};
+
+    for (uint32_t i = 0; i < HOSTS; i++) {
+        Zbs__Meta__StateRequest q = ZBS__META__STATE_REQUEST__INIT;
+        struct rpc_client *client = rpc_client_new(&(struct rpc_client_conf){
+            .addr = c->nodes[i].listen[ROLE_META], .self = "checker", .cluster_id = ""});
+        nsec_t former = co_deadline_push(co_now() + 5 * NSEC_PER_SEC);
+        struct rpc_reply r;
+
+        rpc_reply_init(&r);
+        if (rpc_call(client, &zbs__meta__meta_peer__descriptor, STATE_METHOD, &q.base, NULL, &r) ==
+            0) {
+            const Zbs__Meta__StateReply *s = (const Zbs__Meta__StateReply *)r.msg;
+
+            states[i].applied = s->applied;
+            states[i].len = MIN(s->digest.len, sizeof(states[i].digest));
+            if (states[i].len)
+                memcpy(states[i].digest, s->digest.data, states[i].len);
+        }
+        co_deadline_restore(former);
+        rpc_reply_free(&r);
+        rpc_client_close(client);
+    }
+    for (uint32_t i = 0; i < HOSTS; i++)
+        for (uint32_t k = i + 1; k < HOSTS; k++)
+            if (states[i].len && states[k].len && states[i].applied == states[k].applied &&
+                memcmp(states[i].digest, states[k].digest, sizeof(states[i].digest)) != 0)
+                cluster_fail(c, "meta-%u and meta-%u differ at log index %" PRIu64, i + 1, k + 1,
+                             states[i].applied);
+    return c->failure[0] ? ERR_CORRUPT : 0;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the clients of a simulated cluster did, sector by sector, and the check that it is
+ * linearizable (design section 12, invariants 1 and 2).
+ *
+ * Every write carries a value of its own, so that a read names the write it saw. For a register
+ * with unique values the question is decided exactly and fast (Gibbons and Korach, 1997): each
+ * value's operations span a zone from the earliest return to the latest call; the history is
+ * linearizable if no read returns before its write was called, no two forward zones (return before
+ * call) overlap, and no backward zone lies inside a forward one.
+ *
+ * Time is a counter of recorded events: the world has one thread, so their order is real. An
+ * operation that never returned (its client died, or it failed with an unknown outcome) may take
+ * effect at any later time, or never. All memory is the world's. */
+#ifndef ZBS_TESTS_SIM_HISTORY_H
+#define ZBS_TESTS_SIM_HISTORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct history;
+
+struct history *history_new(void);
+void history_free(struct history *h);
+
+/* A write of `count` sectors from sector `first` is about to be called; returns its unique value
+ * (never 0). */
+uint64_t history_write_call(struct history *h, uint64_t first, uint32_t count);
+/* It was acknowledged. */
+void history_write_return(struct history *h, uint64_t value);
+/* It certainly had no effect (refused before anything was applied). */
+void history_write_void(struct history *h, uint64_t value);
+
+/* A read is about to be called; returns a handle. */
+uint64_t history_read_call(struct history *h);
+/* It saw `value` (0: never written) in this sector; once for each sector. */
+void history_read_saw(struct history *h, uint64_t read, uint64_t sector, uint64_t value);
+
+/* Checks everything recorded so far; NULL if linearizable, else a description (the history's
+ * memory) of the first violation. */
+const char *history_check(struct history *h);
+
+uint64_t history_ops(const struct history *h); /* completed reads and writes */
+
+#endif

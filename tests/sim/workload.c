@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Clients of the simulated cluster: see workload.h. */
+#include "tests/sim/workload.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/units.h"
+#include "common/env/env.h"
+
+#define PLACES          12
+#define SECTORS_MAX     40 /* of one operation: five pages */
+#define CLIENTS_MAX     8
+#define PRIVATE_BASE    (480ull << 20) /* each client's own place, for zeroes and discards */
+#define PRIVATE_STEP    (1ull << 20)
+#define PRIVATE_SECTORS 64
+#define COUNTER_BASE    (500ull << 20) /* sectors that are only ever compared and incremented */
+#define COUNTERS        2
+
+/* Offsets of the hot places: page and block boundaries, stripe boundaries, second extent group. */
+static const uint64_t places[PLACES] = {
+    0,          3 * 4096,     255 * 1024,    256 * 1024,     511 * 1024,
+    512 * 1024, (1ull << 20), (64ull << 20), (300ull << 20), (400ull << 20) - 8192,
+    17 * 4096,  40 * 4096,
+};
+
+/* What one client knows of its own place: for each sector the values it may hold. */
+struct private_sector {
+    uint64_t value, other; /* other: of an operation whose outcome is unknown */
+    bool ambiguous;
+};
+
+struct client {
+    struct workload *w;
+    uint32_t node, number;
+    bool active;
+    struct co_group group;
+    struct private_sector sectors[PRIVATE_SECTORS];
+};
+
+struct workload {
+    struct cluster *c;
+    uint32_t per_node;
+    bool running, final_done;
+    struct client clients[HOSTS * CLIENTS_MAX];
+    struct client final[HOSTS]; /* one per access server: reads everything at the end */
+    uint32_t final_node;
+    uint64_t counted[COUNTERS], counted_unknown[COUNTERS]; /* increments: certain, possible */
+    struct workload_stats stats;
+};
+
+/* ---- contents: every sector names its value and place ---- */
+
+static void sector_fill(uint8_t *dst, uint64_t value, uint64_t sector)
+{
+    uint64_t words[SECTOR_BYTES / 8];
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(words); i++)
+        words[i] = value ? (i % 2 ? sector : value) + (uint64_t)(i / 2) * 0x9e3779b97f4a7c15u : 0;
+    memcpy(dst, words, SECTOR_BYTES);
+}
+
+/* The value of a sector; false if it is no whole sector of any write here. */
+static bool sector_parse(const uint8_t *src, uint64_t sector, uint64_t *ret)
+{
+    uint8_t want[SECTOR_BYTES];
+
+    memcpy(ret, src, sizeof(*ret));
+    sector_fill(want, *ret, sector);
+    return memcmp(want, src, SECTOR_BYTES) == 0;
+}
+
+static uint64_t draw(struct client *cl, uint64_t n)
+{
+    return sim_random(cl->w->c->sim) % n;
+}
+
+/* Some operations have a deadline, as an initiator's have. */
+static nsec_t begin_op(struct client *cl)
+{
+    cl->active = true;
+    return co_deadline_push(draw(cl, 3) ? NSEC_NEVER
+                                        : co_now() + (nsec_t)(1 + draw(cl, 5)) * NSEC_PER_SEC);
+}
+
+static void end_op(struct client *cl, nsec_t former)
+{
+    co_deadline_restore(former);
+    cl->active = false;
+}
+
+/* ---- shared places ---- */
+
+static void shared_write(struct client *cl, struct vol *v, uint64_t first, uint32_t count)
+{
+    struct history *h = cl->w->c->history;
+    struct buf *b = buf_alloc((size_t)count * SECTOR_BYTES);
+    nsec_t former = begin_op(cl);
+    uint64_t value = history_write_call(h, first, count);
+    int rc;
+
+    for (uint32_t i = 0; i < count; i++)
+        sector_fill(b->data + (size_t)i * SECTOR_BYTES, value, first + i);
+    rc = vol_write(v, first * SECTOR_BYTES, count * SECTOR_BYTES, b, 0);
+    if (rc == 0)
+        history_write_return(h, value);
+    else if (rc == ERR_NOSPACE)
+        history_write_void(h, value);
+    else
+        cl->w->stats.unknown++;
+    cl->w->stats.writes++;
+    end_op(cl, former);
+    buf_put(b);
+}
+
+static void shared_read(struct client *cl, struct vol *v, uint64_t first, uint32_t count)
+{
+    struct history *h = cl->w->c->history;
+    struct buf *b = buf_alloc((size_t)count * SECTOR_BYTES);
+    nsec_t former = begin_op(cl);
+    uint64_t read = history_read_call(h), value;
+    int rc = vol_read(v, first * SECTOR_BYTES, count * SECTOR_BYTES, b, 0);
+
+    for (uint32_t i = 0; i < count && rc == 0; i++) {
+        if (!sector_parse(b->data + (size_t)i * SECTOR_BYTES, first + i, &value))
+            cluster_fail(cl->w->c, "sector %" PRIu64 " read torn or foreign: %016" PRIx64,
+                         first + i, value);
+        history_read_saw(h, read, first + i, value);
+    }
+    cl->w->stats.reads++;
+    cl->w->stats.failed_reads += rc != 0;
+    end_op(cl, former);
+    buf_put(b);
+}
+
+/* ---- a client's own place: zeroes, discards, writes, exact expectations ---- */
+
+static uint64_t private_first(const struct client *cl)
+{
+    return (PRIVATE_BASE + cl->number * PRIVATE_STEP) / SECTOR_BYTES;
+}
+
+static void private_check(struct client *cl, struct vol *v)
+{
+    struct buf *b = buf_alloc(PRIVATE_SECTORS * SECTOR_BYTES);
+    nsec_t former = begin_op(cl);
+    int rc = vol_read(v, private_first(cl) * SECTOR_BYTES, PRIVATE_SECTORS * SECTOR_BYTES, b, 0);
+
+    for (uint32_t i = 0; i < PRIVATE_SECTORS && rc == 0; i++) {
+        struct private_sector *s = &cl->sectors[i];
+        uint64_t value, at = private_first(cl) + i;
+
+        if (!sector_parse(b->data + (size_t)i * SECTOR_BYTES, at, &value) ||
+            (value != s->value && !(s->ambiguous && value == s->other)))
+            cluster_fail(cl->w->c,
+                         "private sector %" PRIu64 ": %" PRIu64 " expected (or %" PRIu64
+                         "), found %" PRIu64,
+                         at, s->value, s->ambiguous ? s->other : s->value, value);
+        s->value = value;
+        s->ambiguous = false;
+    }
+    cl->w->stats.reads++;
+    end_op(cl, former);
+    buf_put(b);
+}
+
+/* An operation of unknown outcome must be resolved by a read before the next change. */
+static void private_change(struct client *cl, struct vol *v)
+{
+    uint32_t at = (uint32_t)draw(cl, PRIVATE_SECTORS),
+             count = (uint32_t)(1 + draw(cl, PRIVATE_SECTORS - at)), kind = (uint32_t)draw(cl, 3);
+    uint64_t first = private_first(cl) + at;
+    uint64_t value = kind == 0 ? history_write_call(cl->w->c->history, UINT32_MAX, 0) : 0;
+    struct buf *b = kind == 0 ? buf_alloc((size_t)count * SECTOR_BYTES) : NULL;
+    nsec_t former = begin_op(cl);
+    int rc;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct private_sector *s = &cl->sectors[at + i];
+
+        s->other = value;
+        s->ambiguous = true;
+        if (b)
+            sector_fill(b->data + (size_t)i * SECTOR_BYTES, value, first + i);
+    }
+    if (b)
+        rc = vol_write(v, first * SECTOR_BYTES, count * SECTOR_BYTES, b, 0);
+    else if (kind == 1)
+        rc = vol_zero(v, first * SECTOR_BYTES, (uint64_t)count * SECTOR_BYTES);
+    else
+        rc = vol_discard(v, first * SECTOR_BYTES, (uint64_t)count * SECTOR_BYTES);
+    for (uint32_t i = 0; i < count && rc == 0; i++) {
+        cl->sectors[at + i].value = value;
+        cl->sectors[at + i].ambiguous = false;
+    }
+    cl->w->stats.zeroes += kind != 0;
+    cl->w->stats.unknown += rc != 0;
+    end_op(cl, former);
+    buf_put(b);
+}
+
+static bool private_ambiguous(const struct client *cl)
+{
+    for (uint32_t i = 0; i < PRIVATE_SECTORS; i++)
+        if (cl->sectors[i].ambiguous)
+            return true;
+    return false;
+}
+
+/* ---- counters: COMPARE AND WRITE of the whole sector, each increment once ---- */
+
+static void counter_increment(struct client *cl, struct vol *v)
+{
+    uint32_t k = (uint32_t)draw(cl, COUNTERS), differs = 0;
+    uint64_t at = COUNTER_BASE + k * 8192ull, sector = at / SECTOR_BYTES, value;
+    struct buf *was = buf_alloc(SECTOR_BYTES), *next = buf_alloc(SECTOR_BYTES);
+    nsec_t former = begin_op(cl);
+    int rc = vol_read(v, at, SECTOR_BYTES, was, 0);
+
+    if (rc == 0 && !sector_parse(was->data, sector, &value))
+        cluster_fail(cl->w->c, "counter %u read torn", k);
+    if (rc == 0) {
+        sector_fill(next->data, value + 1, sector);
+        cl->w->counted_unknown[k]++; /* from here on it may happen */
+        rc = vol_compare_and_write(v, at, SECTOR_BYTES, was, 0, next, 0, &differs);
+        if (rc == 0)
+            cl->w->counted[k]++;
+        if (rc == 0 || rc == ERR_MISCOMPARE)
+            cl->w->counted_unknown[k]--;
+    }
+    cl->w->stats.compares++;
+    end_op(cl, former);
+    buf_put(was);
+    buf_put(next);
+}
+
+static void counter_check(struct client *cl, struct vol *v)
+{
+    for (uint32_t k = 0; k < COUNTERS; k++) {
+        uint64_t at = COUNTER_BASE + k * 8192ull, value;
+        struct buf *b = buf_alloc(SECTOR_BYTES);
+        int rc = vol_read(v, at, SECTOR_BYTES, b, 0);
+        struct workload *w = cl->w;
+
+        if (rc == 0 && sector_parse(b->data, at / SECTOR_BYTES, &value)) {
+            if (value < w->counted[k] || value > w->counted[k] + w->counted_unknown[k])
+                cluster_fail(w->c,
+                             "counter %u is %" PRIu64 " after %" PRIu64
+                             " successful increments and %" PRIu64 " of unknown outcome",
+                             k, value, w->counted[k], w->counted_unknown[k]);
+        } else {
+            cluster_fail(w->c, "counter %u can't be read: %s", k, rc < 0 ? err_text(rc) : "torn");
+        }
+        buf_put(b);
+    }
+}
+
+/* ---- a client's life ---- */
+
+static void one_operation(struct client *cl, struct vol *v)
+{
+    uint64_t page = places[draw(cl, PLACES)] / SECTOR_BYTES;
+    uint64_t first = page + draw(cl, 8);
+    uint32_t count = (uint32_t)(draw(cl, 3) ? 1 + draw(cl, SECTORS_MAX) : 8);
+
+    switch (draw(cl, 10)) {
+    case 0:
+        if (private_ambiguous(cl))
+            private_check(cl, v);
+        else
+            private_change(cl, v);
+        break;
+    case 1:
+        private_check(cl, v);
+        break;
+    case 2:
+        counter_increment(cl, v);
+        break;
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+        shared_read(cl, v, first, count);
+        break;
+    default:
+        shared_write(cl, v, first, count);
+        break;
+    }
+}
+
+static int client_main(void *arg)
+{
+    struct client *cl = arg;
+    struct vol_engine *engine = cl->w->c->nodes[cl->node].engine;
+    struct vol *v = NULL;
+
+    while (!v && cl->w->running) {
+        if (cl->w->c->volume_id == 0 || vol_open(engine, cl->w->c->volume_id, &v) < 0) {
+            if (co_sleep(50 * NSEC_PER_MSEC) == ERR_CANCELED)
+                return 0;
+        }
+    }
+    while (v && cl->w->running && !co_canceled()) {
+        one_operation(cl, v);
+        (void)co_sleep((nsec_t)draw(cl, 20) * NSEC_PER_MSEC);
+    }
+    if (v)
+        vol_close(v);
+    return 0;
+}
+
+static int final_main(void *arg);
+
+static void start_client(struct client *cl, int (*fn)(void *))
+{
+    cl->active = false;
+    co_group_init(&cl->group);
+    co_spawn(&cl->group, "client", fn, cl);
+}
+
+void workload_engine_ready(void *arg, struct vol_engine *engine)
+{
+    struct node *n = arg;
+    struct workload *w = n->cluster->workload;
+
+    n->engine = engine;
+    if (!w)
+        return;
+    start_client(&w->final[n->index], final_main);
+    for (uint32_t i = 0; i < w->per_node && w->running; i++)
+        start_client(&w->clients[n->index * CLIENTS_MAX + i], client_main);
+}
+
+void workload_start(struct cluster *c, uint32_t clients)
+{
+    struct workload *w = calloc(1, sizeof(*w));
+
+    ASSERT(w && clients <= CLIENTS_MAX);
+    w->c = c;
+    w->per_node = clients;
+    w->running = true;
+    for (uint32_t n = 0; n < HOSTS; n++)
+        for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
+            struct client *cl = &w->clients[n * CLIENTS_MAX + i];
+
+            cl->w = w;
+            cl->node = n;
+            cl->number = n * CLIENTS_MAX + i;
+        }
+    w->final_node = UINT32_MAX;
+    for (uint32_t n = 0; n < HOSTS; n++) {
+        w->final[n].w = w;
+        w->final[n].node = n;
+    }
+    c->workload = w;
+}
+
+void workload_stop(struct cluster *c)
+{
+    c->workload->running = false;
+}
+
+uint32_t workload_active(const struct cluster *c)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < HOSTS * CLIENTS_MAX; i++)
+        n += c->workload->clients[i].active;
+    return n;
+}
+
+void workload_free(struct cluster *c)
+{
+    free(c->workload);
+    c->workload = NULL;
+}
+
+const struct workload_stats *workload_stats(const struct cluster *c)
+{
+    return &c->workload->stats;
+}
+
+/* Waits in each access server for its turn to read everything once more. */
+static int final_main(void *arg)
+{
+    struct client *cl = arg;
+    struct workload *w = cl->w;
+    struct vol *v = NULL;
+    uint64_t failed;
+
+    while (w->final_node != cl->node || w->final_done)
+        if (co_sleep(100 * NSEC_PER_MSEC) == ERR_CANCELED)
+            return 0;
+    while (!v && vol_open(w->c->nodes[cl->node].engine, w->c->volume_id, &v) < 0)
+        (void)co_sleep(100 * NSEC_PER_MSEC);
+    failed = w->stats.failed_reads;
+    for (uint32_t i = 0; i < PLACES; i++)
+        shared_read(cl, v, places[i] / SECTOR_BYTES, SECTORS_MAX + 8);
+    if (w->stats.failed_reads != failed)
+        cluster_fail(w->c, "a final read failed");
+    for (uint32_t i = 0; i < HOSTS * CLIENTS_MAX; i++)
+        if (i % CLIENTS_MAX < w->per_node)
+            private_check(&w->clients[i], v);
+    counter_check(cl, v);
+    vol_close(v);
+    w->final_done = true;
+    return 0;
+}
+
+void workload_final_read(struct cluster *c, uint32_t node)
+{
+    c->workload->final_done = false;
+    c->workload->final_node = node;
+}
+
+bool workload_final_done(const struct cluster *c)
+{
+    return c->workload->final_done;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Clients of the simulated cluster. They run inside each access server's process, as a protocol
+ * front end would, and die with it; what they did is recorded in the world's memory. Most I/O goes
+ * to a few hot places, with sizes and offsets that cross pages, blocks and stripes. */
+#ifndef ZBS_TESTS_SIM_WORKLOAD_H
+#define ZBS_TESTS_SIM_WORKLOAD_H
+
+#include "tests/sim/cluster.h"
+
+struct workload_stats {
+    uint64_t reads, writes, zeroes, compares, unknown, failed_reads;
+};
+
+/* clients per access server; they start when the servers' engines run. */
+void workload_start(struct cluster *c, uint32_t clients);
+/* No new operation begins; those under way end when they can. */
+void workload_stop(struct cluster *c);
+uint32_t workload_active(const struct cluster *c); /* clients still in an operation */
+void workload_free(struct cluster *c);
+const struct workload_stats *workload_stats(const struct cluster *c);
+
+/* After the load: has the access server of `node` (which must run) read every place once more, into
+ * the history, and check private places and counters; done becomes true then. */
+void workload_final_read(struct cluster *c, uint32_t node);
+bool workload_final_done(const struct cluster *c);
+
+#endif
