@@ -21,9 +21,9 @@ endif
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes \
 	-Wimplicit-fallthrough -Wpointer-arith -Wwrite-strings -Wundef -Wformat=2
-CFLAGS_debug := -O1 -g3 -DZBS_DEBUG
+CFLAGS_debug := -O1 -g3 -DZBS_DEBUG -DZBS_MUTATE
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE -fcf-protection=none
-CFLAGS_asan := -O1 -g -DZBS_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS_asan := -O1 -g -DZBS_DEBUG -DZBS_MUTATE -fsanitize=address,undefined -fno-sanitize-recover=all
 CFLAGS_tsan := -O1 -g -DZBS_DEBUG -fsanitize=thread
 CFLAGS_fuzz := -O1 -g -DZBS_DEBUG -DZBS_FUZZER -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
 LDFLAGS_release := -pie -Wl,-z,relro,-z,now
