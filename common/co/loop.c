@@ -299,15 +299,12 @@ bool co_loop_run(struct co_loop *loop, uint32_t budget)
     co_san_thread(&loop->san);
     loop->now = loop->ops->now(loop);
     for (;;) {
-        uint32_t batch;
-
         mail_deliver(loop);
         timers_fire(loop);
-        batch = MIN(MIN(loop->ready_count, CO_RUN_BATCH), left);
-        if (budget != 0)
-            left -= batch;
-        for (; batch > 0; batch--)
+        for (uint32_t n = 0; n < CO_RUN_BATCH && left > 0 && loop->ready_first != NULL; n++) {
+            left -= budget != 0;
             co_run_one(loop, ready_pop(loop));
+        }
         thread_ctx_set(&loop->ctx);
         look_at_clock(loop);
         if (left == 0 || !co_loop_ready(loop)) /* due timers: the driver looks at I/O first */
