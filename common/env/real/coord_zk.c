@@ -6,13 +6,14 @@
  * completions and watch callbacks run inside it and only mark coroutines ready.
  *
  * The library reconnects by itself and often gets the same descriptor number again for a new
- * socket, which the kernel's poll set does not know: so unless it is connected, the watcher is
+ * socket, which the kernel's poll set does not know: so unless it is connected, the descriptor is
  * registered anew after every zookeeper_interest. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 #include "common/base/assert.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -104,35 +105,42 @@ struct driver_wait {
     int events;
 };
 
+/* The library's descriptor sits in a poll set of our own, which libev watches: libev would compare
+ * numbers and miss that a number stands for another socket. */
 static void io_cb(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct coord_zk *zk = w->data;
-    struct list *link = list_pop_front(&zk->driver_waiters);
+    struct epoll_event event;
+    struct list *link;
 
     (void)ev;
-    /* Level-triggered: what nobody waits for now is there at the next turn. */
-    if (link != NULL) {
+    (void)revents;
+    if (epoll_wait(zk->poll_fd, &event, 1, 0) != 1)
+        return;
+    link = list_pop_front(&zk->driver_waiters);
+    if (link != NULL) { /* else it is there at the next turn: level-triggered */
         struct driver_wait *dw = CONTAINER_OF(link, struct driver_wait, w.link);
 
-        dw->events = revents;
+        dw->events = (event.events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? ZOOKEEPER_READ : 0) |
+                     (event.events & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? ZOOKEEPER_WRITE : 0);
         co_resume(&dw->w, 0);
     }
 }
 
 static void io_watch(struct coord_zk *zk, int fd, int interest)
 {
-    struct ev_loop *ev = real_loop_self()->ev;
-    int events =
-        (interest & ZOOKEEPER_READ ? EV_READ : 0) | (interest & ZOOKEEPER_WRITE ? EV_WRITE : 0);
-    bool same = ev_is_active(&zk->io) && zk->io.fd == fd && (zk->io.events & 3) == events;
+    struct epoll_event event = {.events = (interest & ZOOKEEPER_READ ? EPOLLIN : 0) |
+                                          (interest & ZOOKEEPER_WRITE ? EPOLLOUT : 0)};
+    bool same = zk->watched_fd == fd && zk->watched_interest == interest;
 
-    if (same && zoo_state(zk->zh) == ZOO_CONNECTED_STATE)
+    if (same && (fd < 0 || zoo_state(zk->zh) == ZOO_CONNECTED_STATE))
         return;
-    ev_io_stop(ev, &zk->io);
-    if (fd < 0 || events == 0)
-        return;
-    ev_io_set(&zk->io, fd, events);
-    ev_io_start(ev, &zk->io);
+    if (zk->watched_fd >= 0)
+        (void)epoll_ctl(zk->poll_fd, EPOLL_CTL_DEL, zk->watched_fd, NULL); /* or closed it was */
+    zk->watched_fd = fd;
+    zk->watched_interest = interest;
+    if (fd >= 0 && epoll_ctl(zk->poll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+        ASSERTF(errno == EBADF || errno == EEXIST, "epoll_ctl: errno %d", errno);
 }
 
 /* Until the descriptor is ready, the library wants to be called, or zk_kick. Returns the
@@ -151,8 +159,7 @@ static co_fn int driver_wait(struct coord_zk *zk, const struct timeval *tv, bool
     co_deadline_restore(former);
     list_del(&dw.w.link);
     *ret_kicked = rc == 0 && dw.events == 0;
-    return (dw.events & EV_READ ? ZOOKEEPER_READ : 0) |
-           (dw.events & EV_WRITE ? ZOOKEEPER_WRITE : 0);
+    return dw.events;
 }
 
 static co_fn int driver(void *arg)
@@ -174,7 +181,7 @@ static co_fn int driver(void *arg)
         if (!zk->closing && !kicked)
             (void)zookeeper_process(zk->zh, events);
     }
-    ev_io_stop(real_loop_self()->ev, &zk->io);
+    io_watch(zk, -1, 0); /* before the library closes it, maybe on another thread */
     return 0;
 }
 
@@ -223,13 +230,20 @@ struct init_job {
 static int init_blocking(void *arg)
 {
     struct init_job *job = arg;
+    struct coord_zk *zk = job->zk;
+    int rc;
 
-    job->zk->zh =
-        zookeeper_init2(job->servers, session_cb, job->session_ms, NULL, job->zk, 0, client_log_cb);
-    if (job->zk->zh == NULL)
-        return err_from_errno(errno, "ZooKeeper client for %s", job->servers);
+    zk->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (zk->poll_fd < 0)
+        return err_from_errno(errno, "poll set for %s", job->servers);
+    zk->zh = zookeeper_init2(job->servers, session_cb, job->session_ms, NULL, zk, 0, client_log_cb);
+    if (zk->zh == NULL) {
+        rc = err_from_errno(errno, "ZooKeeper client for %s", job->servers);
+        close(zk->poll_fd);
+        return rc;
+    }
     /* Else every zookeeper_interest resolves all servers again. */
-    (void)zoo_set_servers_resolution_delay(job->zk->zh, -1);
+    (void)zoo_set_servers_resolution_delay(zk->zh, -1);
     return 0;
 }
 
@@ -257,8 +271,7 @@ int real_coord_open(struct env *env, const char *servers, const char *root, uint
     list_init(&zk->driver_waiters);
     list_init(&zk->reqs);
     list_init(&zk->watches);
-    ev_init(&zk->io, io_cb);
-    zk->io.data = zk;
+    zk->watched_fd = -1;
     job.zk = zk;
     job.session_ms = (int)session_ms;
     rc = real_blocking(NULL, init_blocking, &job);
@@ -267,21 +280,18 @@ int real_coord_open(struct env *env, const char *servers, const char *root, uint
         mem_free(zk);
         return rc;
     }
+    ev_io_init(&zk->io, io_cb, zk->poll_fd, EV_READ);
+    zk->io.data = zk;
+    ev_io_start(real_loop_self()->ev, &zk->io);
     (void)co_spawn_detached_deadline(&zk->group, "coord.driver", driver, zk);
     *ret = &zk->base;
     return 0;
 }
 
-/* Tells the server that the session ends, if that can be done at once: the library would wait for
- * up to 3 s for room in a socket that takes nothing, and then the session just expires later. */
-static void client_close(struct coord_zk *zk)
+static int close_blocking(void *arg)
 {
-    struct pollfd pfd = {.fd = zk->io.fd, .events = POLLOUT};
-    bool connected = zoo_state(zk->zh) == ZOO_CONNECTED_STATE;
-
-    if (connected && (poll(&pfd, 1, 0) <= 0 || !(pfd.revents & POLLOUT)))
-        (void)shutdown(zk->io.fd, SHUT_RDWR);
-    (void)zookeeper_close(zk->zh);
+    (void)zookeeper_close(arg); /* ends the session; may wait seconds for a server that is stuck */
+    return 0;
 }
 
 void real_coord_close(struct coord *c)
@@ -294,7 +304,9 @@ void real_coord_close(struct coord *c)
     zk_reqs_abandon(zk);
     (void)co_yield (); /* whoever was in a call comes out of it: first come, first served */
     (void)co_group_close(&zk->group);
-    client_close(zk);
+    ev_io_stop(real_loop_self()->ev, &zk->io);
+    close(zk->poll_fd);
+    (void)real_blocking(NULL, close_blocking, zk->zh);
     /* Its completions freed all requests: nobody waited for them any more. */
     ASSERT(list_empty(&zk->reqs));
     zk_watches_free(zk);

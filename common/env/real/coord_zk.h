@@ -20,8 +20,10 @@ struct coord_zk {
     struct co_cond changed;     /* of state */
     struct co_group group;      /* the driver, and whoever makes the root */
     struct list driver_waiters; /* of co_wait; 0 or 1 */
-    ev_io io;                   /* the client's descriptor */
-    struct list reqs, watches;  /* zk_req, zk_watch */
+    int poll_fd;                /* holds the library's descriptor; libev watches it */
+    ev_io io;
+    int watched_fd, watched_interest;
+    struct list reqs, watches; /* zk_req, zk_watch */
 };
 
 /* A request in the client library. It belongs to the library until its completion came; if the
