@@ -27,8 +27,8 @@ static int digits_parse(const char *text, uint64_t *ret, const char **ret_rest)
 
 int conf_u64_parse(const char *text, uint64_t *ret)
 {
-    const char *rest;
-    uint64_t value;
+    const char *rest = "";
+    uint64_t value = 0;
     int rc = digits_parse(text, &value, &rest);
 
     if (rc < 0)
@@ -42,8 +42,8 @@ int conf_u64_parse(const char *text, uint64_t *ret)
 int conf_size_parse(const char *text, uint64_t *ret_bytes)
 {
     static const char letters[] = "KMGT";
-    const char *rest, *letter;
-    uint64_t value, bytes;
+    const char *rest = "", *letter;
+    uint64_t value = 0, bytes;
     unsigned shift = 0;
     int rc = digits_parse(text, &value, &rest);
 
@@ -75,8 +75,8 @@ int conf_span_parse(const char *text, nsec_t *ret_span)
         {"ns", 1},           {"us", NSEC_PER_USEC},    {"ms", NSEC_PER_MSEC},
         {"s", NSEC_PER_SEC}, {"m", 60 * NSEC_PER_SEC}, {"h", 3600 * NSEC_PER_SEC},
     };
-    const char *rest;
-    uint64_t value;
+    const char *rest = "";
+    uint64_t value = 0;
     int rc = digits_parse(text, &value, &rest);
 
     if (rc < 0)

@@ -185,7 +185,7 @@ char *mem_strdup(const char *s)
     size_t len = strlen(s);
     char *copy = mem_alloc(len + 1);
 
-    memcpy(copy, s, len);
+    memcpy(copy, s, len + 1);
     return copy;
 }
 
@@ -229,8 +229,8 @@ static void tracker_fini(void)
 void mem_heap_destroy(struct mem_heap *heap)
 {
     ASSERT(tracker.heaps > 0 && tracker.current != heap);
-    while (!list_empty(&heap->blocks)) {
-        void *ptr = LIST_FIRST(&heap->blocks, struct mem_block, link)->ptr;
+    LIST_FOREACH_SAFE (b, &heap->blocks, struct mem_block, link) {
+        void *ptr = b->ptr;
 
         (void)tracker_remove(ptr);
         free(ptr);

@@ -126,8 +126,8 @@ void co_ended(struct co_loop *loop, struct co *co)
             co_err_copy(&g->err, &co->err, co->rc);
         }
         if (--g->count == 0)
-            while (!list_empty(&g->joiners)) /* the group may be gone once a joiner runs */
-                co_resume(LIST_FIRST(&g->joiners, struct co_wait, link), 0);
+            LIST_FOREACH_SAFE (w, &g->joiners, struct co_wait, link)
+                co_resume(w, 0); /* the group may be gone once a joiner runs */
     } else if (co->done != NULL) {
         thread_ctx_set(&loop->ctx);
         if (co->rc < 0)
