@@ -72,8 +72,9 @@ struct rpc_reply {
     struct buf *payload;   /* reference held by the reply; == dst if that was given */
     uint32_t payload_off, payload_len;
     uint64_t incarnation; /* of the server that answered */
-    bool answered;        /* a negative result is the handler's own: it ran to its end. (A handler
-                           * may well fail with ERR_UNREACHABLE of a call that it made.) */
+    bool answered;        /* the server answered: a negative result is the handler's own (which
+                           * may well be ERR_UNREACHABLE of a call that it made), or says what
+                           * was wrong with the request or reply as such */
     void *arena;
 };
 void rpc_reply_init(struct rpc_reply *r);
@@ -83,6 +84,7 @@ void rpc_reply_free(struct rpc_reply *r); /* idempotent; drops the message and t
  * remaining time. `out` may be NULL; its references are consumed in every case. Errors: those the
  * handler returned, with its text (then `r->msg` may be NULL); ERR_UNREACHABLE: nothing was sent
  * (no connection could be made, also within the deadline, or the server refused the hello);
+ * ERR_TOO_LARGE without r->answered: the request is over a limit and was not sent;
  * ERR_CLOSED: the connection broke after it was (perhaps) sent, the outcome is unknown;
  * ERR_TIMEOUT, ERR_CANCELED: likewise unknown. A late reply is dropped (its dst is not touched
  * after the call returned: a reply into dst that is being received holds the return back until
