@@ -20,9 +20,11 @@
 #include "common/env/real/coord_zk.h"
 #include "common/env/real/net_addr.h"
 
-#define SERVERS_MAX    16
-#define SESSION_MS_MIN 100u
-#define SESSION_MS_MAX (10u * 60 * 1000)
+#define SERVERS_MAX     16u
+#define RETRY_PAUSE_MIN (10 * NSEC_PER_MSEC)
+#define RETRY_PAUSE_MAX (250 * NSEC_PER_MSEC)
+#define SESSION_MS_MIN  100u
+#define SESSION_MS_MAX  (10u * 60 * 1000)
 
 /* ---- state ---- */
 
@@ -162,6 +164,32 @@ static co_fn int driver_wait(struct coord_zk *zk, const struct timeval *tv, bool
     return dw.events;
 }
 
+/* The library shuffles its servers before each attempt to connect and then forgets how many it
+ * tried, so it would retry without a pause. Each server gets a first try at once. */
+static co_fn void attempt_pace(struct coord_zk *zk)
+{
+    int state = zoo_state(zk->zh);
+    nsec_t pause, until;
+    bool kicked;
+
+    if (state == ZOO_CONNECTED_STATE)
+        zk->failures = 0;
+    if (!zk->attempted || state == ZOO_CONNECTED_STATE || state == ZOO_CONNECTING_STATE ||
+        state == ZOO_ASSOCIATING_STATE)
+        return;
+    zk->attempted = false;
+    if (++zk->failures <= zk->server_count)
+        return;
+    pause = RETRY_PAUSE_MIN << MIN(zk->failures - zk->server_count - 1, 8u);
+    until = co_now() + MIN(pause, RETRY_PAUSE_MAX);
+    while (!zk->closing && co_now() < until) {
+        nsec_t left = until - co_now();
+        struct timeval tv = {.tv_usec = (suseconds_t)(MAX(left, 0) / NSEC_PER_USEC + 1)};
+
+        (void)driver_wait(zk, &tv, &kicked);
+    }
+}
+
 static co_fn int driver(void *arg)
 {
     struct coord_zk *zk = arg;
@@ -171,12 +199,14 @@ static co_fn int driver(void *arg)
         struct timeval tv = {.tv_sec = 1};
         int fd = -1, interest = 0, events;
 
+        attempt_pace(zk);
         (void)zookeeper_interest(zk->zh, &fd, &interest, &tv); /* what it says, its state says */
         if (is_unrecoverable(zk->zh) != ZOK) {
             state_set(zk, COORD_EXPIRED);
             break;
         }
         io_watch(zk, fd, interest);
+        zk->attempted = zk->attempted || fd >= 0;
         events = driver_wait(zk, &tv, &kicked);
         if (!zk->closing && !kicked)
             (void)zookeeper_process(zk->zh, events);
@@ -193,10 +223,10 @@ static void client_log_cb(const char *message)
 }
 
 /* Comma-separated numeric addresses: a name would be resolved by the library, on our loop. */
-static int servers_check(const char *servers)
+static int servers_check(const char *servers, uint32_t *ret_count)
 {
     const char *p = servers;
-    int count = 0;
+    uint32_t count = 0;
 
     while (true) {
         size_t len = strcspn(p, ",");
@@ -214,11 +244,13 @@ static int servers_check(const char *servers)
         if (addr.sa.sa_family == AF_UNIX)
             return err_set(ERR_INVAL, "coordination server %s: not a TCP address", one);
         if (++count > SERVERS_MAX)
-            return err_set(ERR_TOO_LARGE, "more than %d coordination servers", SERVERS_MAX);
+            return err_set(ERR_TOO_LARGE, "more than %u coordination servers", SERVERS_MAX);
         if (p[len] == '\0')
-            return 0;
+            break;
         p += len + 1;
     }
+    *ret_count = count;
+    return 0;
 }
 
 struct init_job {
@@ -252,9 +284,10 @@ int real_coord_open(struct env *env, const char *servers, const char *root, uint
 {
     struct init_job job = {.servers = servers};
     struct coord_zk *zk;
+    uint32_t server_count = 0;
     int rc;
 
-    rc = servers_check(servers);
+    rc = servers_check(servers, &server_count);
     if (rc < 0)
         return rc;
     if (session_ms < SESSION_MS_MIN || session_ms > SESSION_MS_MAX)
@@ -272,6 +305,7 @@ int real_coord_open(struct env *env, const char *servers, const char *root, uint
     list_init(&zk->reqs);
     list_init(&zk->watches);
     zk->watched_fd = -1;
+    zk->server_count = server_count;
     job.zk = zk;
     job.session_ms = (int)session_ms;
     rc = real_blocking(NULL, init_blocking, &job);

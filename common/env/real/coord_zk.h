@@ -23,7 +23,9 @@ struct coord_zk {
     int poll_fd;                /* holds the library's descriptor; libev watches it */
     ev_io io;
     int watched_fd, watched_interest;
-    struct list reqs, watches; /* zk_req, zk_watch */
+    uint32_t server_count, failures; /* to connect, in a row */
+    bool attempted;                  /* to connect, since the last look at the state */
+    struct list reqs, watches;       /* zk_req, zk_watch */
 };
 
 /* A request in the client library. It belongs to the library until its completion came; if the
