@@ -338,14 +338,10 @@ static void control_runs_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_seed_same_trace),
-        cmocka_unit_test(trace_text_is_kept_on_demand),
-        cmocka_unit_test(time_is_virtual),
-        cmocka_unit_test(stop_cancels_main),
-        cmocka_unit_test(pause_holds_time_back),
-        cmocka_unit_test(crash_releases_locks_and_memory),
-        cmocka_unit_test(halt_ends_the_process),
-        cmocka_unit_test(threads_are_loops),
+        cmocka_unit_test(same_seed_same_trace),  cmocka_unit_test(trace_text_is_kept_on_demand),
+        cmocka_unit_test(time_is_virtual),       cmocka_unit_test(stop_cancels_main),
+        cmocka_unit_test(pause_holds_time_back), cmocka_unit_test(crash_releases_locks_and_memory),
+        cmocka_unit_test(halt_ends_the_process), cmocka_unit_test(threads_are_loops),
         cmocka_unit_test(control_runs_faults),
     };
 
