@@ -126,8 +126,6 @@ static int multi_check(const struct coord_op *ops, int n)
 {
     size_t total = 0;
 
-    if (n < 1 || n > COORD_MULTI_MAX)
-        return err_set(ERR_TOO_LARGE, "multi of %d operations", n);
     for (int i = 0; i < n; i++) {
         const struct coord_op *op = &ops[i];
         int rc = path_check(op->path, op->kind == COORD_OP_CHECK);
@@ -153,6 +151,8 @@ static int multi_call(struct coord *c, struct coord_op *ops, int n, bool single,
     int rc;
 
     ASSERT(c->loop == co_loop());
+    if (n < 1 || n > COORD_MULTI_MAX)
+        return err_set(ERR_TOO_LARGE, "multi of %d operations", n);
     for (int i = 0; i < n; i++) {
         ops[i].rc = 0;
         ops[i].ret_version = 0;
