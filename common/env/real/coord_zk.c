@@ -268,7 +268,9 @@ static int init_blocking(void *arg)
     zk->poll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (zk->poll_fd < 0)
         return err_from_errno(errno, "poll set for %s", job->servers);
-    zk->zh = zookeeper_init2(job->servers, session_cb, job->session_ms, NULL, zk, 0, client_log_cb);
+    zoo_set_debug_level(ZOO_LOG_LEVEL_WARN);
+    zk->zh = zookeeper_init2(job->servers, session_cb, job->session_ms, NULL, zk,
+                             ZOO_NO_LOG_CLIENTENV, client_log_cb);
     if (zk->zh == NULL) {
         rc = err_from_errno(errno, "ZooKeeper client for %s", job->servers);
         close(zk->poll_fd);
