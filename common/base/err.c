@@ -8,6 +8,10 @@
 #include <string.h>
 #include "common/base/assert.h"
 #include "common/base/err.h"
+
+#undef err_set
+#undef err_prefix
+#undef err_from_errno
 #include "common/base/thread_ctx.h"
 
 static const struct {

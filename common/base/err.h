@@ -92,4 +92,11 @@ struct err_slot {
  * thread's. */
 struct err_slot *err_slot_current(void);
 
+#ifdef __clang_analyzer__
+/* What the static analyser cannot see across files: these return a negative code. */
+#define err_set(rc, ...)            (err_set((rc), __VA_ARGS__), (rc))
+#define err_prefix(rc, ...)         (err_prefix((rc), __VA_ARGS__), (rc))
+#define err_from_errno(errnum, ...) (err_from_errno((errnum), __VA_ARGS__), ERR_IO)
+#endif
+
 #endif
