@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A connection from its first byte to its last, and the full feature phase's dispatch. */
+#include <string.h>
+#include "access/iscsi/iscsi_int.h"
+
+void conn_break(struct iscsi_conn *c)
+{
+    net_shutdown(c->net);
+}
+
+/* ---- requests that are answered here ---- */
+
+static co_fn int nop_receive(struct iscsi_conn *c, const struct pdu_in *in)
+{
+    uint32_t len = MIN(in->data_len, c->params.value[PARAM_MAX_RECV_DATA]);
+    struct buf *data = in->data_len > 0 ? buf_alloc(in->data_len) : NULL;
+    int rc = conn_read_data(c, data != NULL ? data->data : NULL, in->data_len);
+
+    if (rc < 0 || in->itt == TAG_NONE) { /* no answer wanted: one to our own NOP-In */
+        buf_put(data);
+        return rc;
+    }
+    struct pdu_out *p = conn_pdu(c, OP_NOP_IN);
+    p->bhs[1] = FLAG_FINAL;
+    memcpy(p->bhs + 8, in->lun, 8);
+    put_be32(p->bhs + 16, in->itt);
+    put_be32(p->bhs + 20, TAG_NONE);
+    p->buf = data;
+    p->data = data != NULL ? data->data : NULL;
+    p->len = data != NULL ? len : 0;
+    conn_send_plain(c, p);
+    return conn_plain_wait(c);
+}
+
+/* The response leaves after the tasks ended; the connection ends after the response. */
+static co_fn int logout_receive(struct iscsi_conn *c, const struct pdu_in *in)
+{
+    uint8_t reason = in->flags & 0x7f, answer = 0;
+
+    if (reason == 2)
+        answer = 2; /* connection recovery is not supported */
+    else if (reason > 2 || (reason == 1 && in->cid != c->cid))
+        answer = 1; /* no such connection */
+    if (answer == 0 && c->session != NULL) {
+        task_abort_all(c->session); /* an initiator that still waits for some gives them up */
+        while (!list_empty(&c->session->active))
+            co_cond_wait_always(&c->session->task_ended);
+    }
+    struct pdu_out *p = conn_pdu(c, OP_LOGOUT_RESPONSE);
+    p->bhs[1] = FLAG_FINAL;
+    p->bhs[2] = answer;
+    put_be32(p->bhs + 16, in->itt);
+    p->last = answer == 0;
+    if (answer == 0)
+        c->phase = CONN_LOGOUT;
+    conn_send_plain(c, p);
+    return 0;
+}
+
+/* ---- full feature phase ---- */
+
+/* Numbered requests other than SCSI commands. true: it is this one's turn. */
+static bool conn_take_number(struct iscsi_conn *c, const struct pdu_in *p, int *ret_rc)
+{
+    *ret_rc = 0;
+    if (p->immediate)
+        return true;
+    if (c->session == NULL) { /* discovery: numbers are followed, not judged */
+        c->exp_cmdsn = p->cmdsn + 1;
+        return true;
+    }
+    switch (session_cmdsn(c->session, p)) {
+    case CMDSN_RUN:
+        c->session->exp_cmdsn++;
+        return true;
+    case CMDSN_HOLD:
+        *ret_rc = err_set(ERR_PROTO, "%s out of turn", pdu_op_name(p->opcode));
+        return false;
+    default:
+        return false; /* outside the window: ignored */
+    }
+}
+
+static co_fn int conn_dispatch(struct iscsi_conn *c, const struct pdu_in *p)
+{
+    int rc;
+
+    if (c->session != NULL && p->opcode == OP_SCSI_COMMAND)
+        return task_receive(c->session, p);
+    if (c->session != NULL && p->opcode == OP_DATA_OUT)
+        return data_out_receive(c->session, p);
+    if (!conn_take_number(c, p, &rc))
+        return rc < 0 ? rc : conn_read_data(c, NULL, p->data_len);
+    switch (p->opcode) {
+    case OP_NOP_OUT:
+        rc = nop_receive(c, p);
+        break;
+    case OP_TEXT:
+        rc = text_receive(c, p);
+        break;
+    case OP_LOGOUT:
+        rc = logout_receive(c, p);
+        break;
+    case OP_TASK_MGMT:
+        if (c->session != NULL) {
+            rc = tmf_receive(c->session, p);
+            break;
+        }
+        /* fall through */
+    default:
+        rc = err_set(ERR_PROTO, "%s in %s", pdu_op_name(p->opcode),
+                     c->session != NULL ? "full feature phase" : "a discovery session");
+        break;
+    }
+    if (rc == 0 && c->session != NULL && !p->immediate)
+        task_release_held(c->session);
+    return rc;
+}
+
+co_fn int iscsi_serve(struct iscsi_conn *c)
+{
+    struct pdu_in p;
+    enum pdu_reject reason;
+
+    while (c->phase == CONN_FULL) {
+        int rc = conn_read_header(c, &p, &reason);
+
+        if (rc == ERR_INVAL) {
+            conn_reject(c, &p, reason);
+            rc = conn_read_data(c, NULL, p.data_len);
+            if (rc == 0 && reason == REJECT_PROTOCOL)
+                rc = err_set(ERR_PROTO, "%s refused", pdu_op_name(p.opcode));
+            if (rc == 0)
+                rc = conn_plain_wait(c);
+        } else if (rc == 0) {
+            rc = conn_dispatch(c, &p);
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- life ---- */
+
+static void conn_free(struct iscsi_conn *c)
+{
+    struct iscsi_target *t = c->t;
+
+    ASSERT(c->session == NULL && list_empty(&c->tx));
+    while (!list_empty(&c->tx_free))
+        mem_free(LIST_ENTRY(list_pop_front(&c->tx_free), struct pdu_out, link));
+    buf_put(c->text_answer);
+    mem_free(c->text_in);
+    mem_free(c->rx);
+    net_close(c->net);
+    list_del(&c->link);
+    t->conn_count--;
+    mem_free(c);
+    co_cond_broadcast(&t->conn_gone);
+}
+
+co_fn int iscsi_conn_main(void *arg)
+{
+    struct iscsi_conn *c = arg;
+    int rc;
+
+    co_spawn_detached_deadline(&c->group, "iscsi-writer", iscsi_writer_main, c);
+    rc = iscsi_login(c);
+    if (rc == 0) {
+        if (c->session != NULL)
+            log_info("iscsi.session", "conn=%llu initiator=%s address=%s target=%s tsih=%u",
+                     (unsigned long long)c->id, c->initiator, net_peer(c->net),
+                     c->session->node->iqn, c->session->tsih);
+        rc = iscsi_serve(c);
+    }
+    if (rc < 0 && !(c->phase == CONN_LOGIN && rc == ERR_CLOSED))
+        log_info("iscsi.closed", "conn=%llu initiator=%s address=%s why=\"%s\"",
+                 (unsigned long long)c->id, c->initiator, net_peer(c->net), err_text(rc));
+
+    struct co_shield shield;
+    co_shield_begin(&shield);
+    /* What is queued may still leave (a login's refusal, a logout's answer), but a peer that does
+     * not take it is not waited for long. */
+    c->tx_closing = true;
+    co_cond_signal(&c->tx_wake);
+    if (rc < 0 && c->phase != CONN_LOGIN)
+        conn_break(c);
+    nsec_t former = co_deadline_push(co_now() + 2 * NSEC_PER_SEC);
+    while (!c->tx_broken && co_cond_wait(&c->tx_done) == 0)
+        ;
+    co_deadline_restore(former);
+    conn_break(c);
+    if (c->session != NULL)
+        task_abort_all(c->session);
+    co_group_join(&c->group);
+    if (c->session != NULL)
+        session_free(c->session);
+    co_shield_end(&shield);
+    conn_free(c);
+    return 0;
+}

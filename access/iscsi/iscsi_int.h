@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Shared by the files of access/iscsi. Objects and who holds them:
+ *
+ *     iscsi_target 1--* iscsi_node (an exported target) 1--* scsi_lun
+ *     iscsi_target 1--* iscsi_conn 1--0..1 iscsi_session *--1 iscsi_node
+ *     iscsi_session 1--* iscsi_task (a SCSI command in flight)
+ *
+ * A connection is a coroutine that reads (login, then full feature phase) and one that writes; a
+ * command that does not end at once is a coroutine in the connection's group. When the reader
+ * ends, for whatever reason, tasks are aborted, the group is joined, and session and connection
+ * are freed: nothing of a connection outlives its reader. */
+#ifndef ZBS_ACCESS_ISCSI_ISCSI_INT_H
+#define ZBS_ACCESS_ISCSI_ISCSI_INT_H
+
+#include "access/iscsi/chap.h"
+#include "access/iscsi/iscsi.h"
+#include "access/iscsi/param.h"
+#include "access/iscsi/pdu.h"
+#include "common/base/assert.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/co/sync.h"
+#include "common/env/env.h"
+
+#define ISCSI_NAME_MAX      223u
+#define ISCSI_TEXT_MAX      16384u /* text of one negotiation, collected over several PDUs */
+#define ISCSI_RX_BYTES      16384u /* read ahead of a connection */
+#define ISCSI_DIRECT_BYTES  16384u /* segments from here on are received in place */
+#define ISCSI_IMMEDIATE_MAX 16u    /* immediate commands beyond the window */
+#define ISCSI_PLAIN_MAX     64u    /* queued answers to anything but commands */
+
+/* ---- exported targets ---- */
+
+struct iscsi_lun {
+    struct list link; /* node->luns */
+    struct iscsi_target *t;
+    struct iscsi_node *node;
+    struct scsi_lun *scsi;
+    uint64_t volume_id;
+    struct co_event gone;
+};
+
+struct iscsi_node {
+    struct list link; /* t->nodes, until removed */
+    struct iscsi_target *t;
+    char iqn[ISCSI_NAME_MAX + 1];
+    struct scsi_target scsi;
+    char *chap_user, *chap_secret; /* "": none */
+    char **initiators;             /* allowed; empty: all */
+    size_t n_initiators;
+    struct list luns;
+    struct list sessions;
+    struct co_wg users; /* luns and sessions */
+    bool removed;
+    bool marked; /* of exports_update */
+};
+
+struct iscsi_portal {
+    char *addr;
+    uint16_t tag;
+};
+
+struct iscsi_target {
+    struct iscsi_conf conf; /* with defaults filled in */
+    struct net_listener *listener;
+    struct list nodes;
+    struct list conns;
+    uint32_t conn_count;
+    struct iscsi_portal *portals;
+    size_t n_portals;
+    uint16_t next_tsih;
+    uint64_t next_conn_id;
+    bool stopping;
+    struct co_group accept_group, group;
+    struct co_cond conn_gone;
+};
+
+struct iscsi_node *iscsi_node_find(struct iscsi_target *t, const char *iqn);
+bool iscsi_node_allows(const struct iscsi_node *n, const char *initiator);
+/* Group tag of a portal: the same on every access server. */
+uint16_t iscsi_portal_tag(const char *addr);
+
+/* ---- outgoing PDUs ---- */
+
+enum statsn_use { STATSN_NONE, STATSN_NEXT, STATSN_ADVANCE };
+
+struct pdu_out {
+    struct list link;
+    struct iscsi_conn *conn;
+    uint8_t bhs[BHS_BYTES];
+    uint8_t head_digest[DIGEST_BYTES];
+    const uint8_t *data; /* inside buf, or `small` */
+    uint32_t len;
+    struct buf *buf;                /* reference, dropped once sent; NULL */
+    uint8_t tail[3 + DIGEST_BYTES]; /* padding, data digest */
+    uint8_t statsn;                 /* enum statsn_use */
+    bool plain;                     /* counts towards ISCSI_PLAIN_MAX */
+    bool last;                      /* the connection ends after it */
+    uint32_t credit_bytes;          /* given back once sent */
+    uint8_t small[2 + SCSI_SENSE_MAX];
+};
+
+/* ---- connections ---- */
+
+enum conn_phase { CONN_LOGIN, CONN_FULL, CONN_LOGOUT };
+
+struct iscsi_conn {
+    struct list link; /* t->conns */
+    struct iscsi_target *t;
+    struct net_conn *net;
+    uint64_t id;
+    enum conn_phase phase;
+    struct co_group group; /* writer, tasks, task management */
+    struct params params;
+    bool header_digest, data_digest; /* in force */
+    bool discovery;
+    uint16_t cid;
+    char initiator[ISCSI_NAME_MAX + 1];
+    struct iscsi_session *session; /* NULL before full feature phase and in discovery */
+    uint32_t exp_cmdsn;            /* discovery and login; a session has its own */
+    uint32_t statsn;
+
+    /* receiving */
+    uint8_t *rx;
+    uint32_t rx_pos, rx_end;
+    uint32_t last_data_len;
+    nsec_t login_deadline;
+    bool pinged;
+    uint32_t burst; /* PDUs handled since the reader last waited */
+    char *text_in;  /* of a request that spans PDUs */
+    uint32_t text_in_len;
+    struct buf *text_answer; /* what is left of a long answer */
+    uint32_t text_answer_at, text_answer_len, text_itt;
+
+    /* sending */
+    struct list tx, tx_free;
+    struct co_cond tx_wake, tx_done;
+    uint32_t tx_free_count, tx_plain;
+    bool tx_closing; /* nothing more comes: the writer ends when the queue is empty */
+    bool tx_broken;
+
+    struct co_sem credits; /* payload bytes */
+    uint32_t tmfs;         /* task management requests in progress */
+};
+
+/* Reads one header and judges it as pdu_parse does. Additional header segments are skipped. */
+co_fn int conn_read_header(struct iscsi_conn *c, struct pdu_in *ret,
+                           enum pdu_reject *ret_reason) MUST_CHECK;
+/* Reads the data segment of len bytes with padding and digest; dst NULL: drops it. Errors end
+ * the connection. */
+co_fn int conn_read_data(struct iscsi_conn *c, uint8_t *dst, uint32_t len) MUST_CHECK;
+
+struct pdu_out *conn_pdu(struct iscsi_conn *c, enum iscsi_op op);
+/* Queues it; the writer takes it with all others of this turn of the loop. */
+void conn_send(struct iscsi_conn *c, struct pdu_out *p);
+/* As conn_send for answers that no window bounds: the reader waits in conn_plain_wait when too
+ * many are queued. */
+void conn_send_plain(struct iscsi_conn *c, struct pdu_out *p);
+co_fn int conn_plain_wait(struct iscsi_conn *c) MUST_CHECK;
+void conn_reject(struct iscsi_conn *c, const struct pdu_in *p, enum pdu_reject reason);
+/* Breaks the connection: its reader will end. */
+void conn_break(struct iscsi_conn *c);
+uint32_t conn_exp_cmdsn(const struct iscsi_conn *c);
+
+co_fn int iscsi_conn_main(void *arg);   /* conn.c: struct iscsi_conn */
+co_fn int iscsi_writer_main(void *arg); /* conn_tx.c */
+
+/* 0 once in full feature phase. */
+co_fn int iscsi_login(struct iscsi_conn *c) MUST_CHECK;
+/* Full feature phase until logout (0) or an error. */
+co_fn int iscsi_serve(struct iscsi_conn *c) MUST_CHECK;
+
+/* ---- sessions ---- */
+
+struct iscsi_session {
+    struct list link; /* node->sessions */
+    struct iscsi_node *node;
+    struct iscsi_conn *conn;
+    char initiator[ISCSI_NAME_MAX + 1];
+    uint8_t isid[6];
+    uint16_t tsih;
+    struct scsi_nexus nexus;
+    uint32_t exp_cmdsn;
+    uint32_t window, in_flight; /* in_flight: started or held, not immediate */
+    uint32_t immediates;
+    struct iscsi_task *tasks; /* window + ISCSI_IMMEDIATE_MAX of them */
+    uint32_t task_count;
+    struct list free, active, held; /* held: a command before them is missing */
+    struct co_cond task_ended;
+    uint64_t reads, writes, read_bytes, write_bytes;
+};
+
+/* Makes the session of a connection that is about to enter full feature phase; ends an older one
+ * of the same initiator port first. May suspend. ERR_NOTFOUND: the target went meanwhile. */
+co_fn int session_open(struct iscsi_conn *c, struct iscsi_node *node, const uint8_t isid[6],
+                       uint32_t cmdsn) MUST_CHECK;
+/* All tasks ended. */
+void session_free(struct iscsi_session *s);
+uint32_t session_max_cmdsn(const struct iscsi_session *s);
+/* What to do with a numbered PDU. */
+enum cmdsn_verdict { CMDSN_RUN, CMDSN_HOLD, CMDSN_IGNORE };
+enum cmdsn_verdict session_cmdsn(struct iscsi_session *s, const struct pdu_in *p);
+
+/* ---- tasks ---- */
+
+enum task_phase {
+    TASK_HELD,    /* waits for its CmdSN */
+    TASK_GATHER,  /* waits for unsolicited data */
+    TASK_CREDIT,  /* waits for memory */
+    TASK_DATA,    /* waits for solicited data */
+    TASK_EXECUTE, /* below */
+    TASK_RESPOND,
+};
+
+struct r2t {
+    uint32_t number, offset, len, got, datasn;
+};
+
+struct iscsi_task {
+    struct scsi_cmd cmd; /* first: cmd->aborted finds the task */
+    struct list link;    /* session->free, active or held */
+    struct iscsi_conn *conn;
+    struct iscsi_session *session;
+    struct co *co;
+    enum task_phase phase;
+    uint32_t itt, cmdsn;
+    uint32_t slot;
+    uint16_t generation; /* of the slot, so that a late Data-Out finds nobody */
+    uint8_t lun[8];
+    bool immediate;
+    bool running; /* has a coroutine */
+    uint32_t edtl;
+    /* data from the initiator, in order */
+    bool unsolicited;   /* a sequence of Data-Out is still to come */
+    uint32_t unsol_max; /* bytes that may come unsolicited, immediate ones included */
+    uint32_t unsol_datasn;
+    uint32_t received;   /* contiguous bytes of the sequence expected next */
+    uint32_t held_bytes; /* capacity of cmd.out */
+    uint32_t asked;      /* end of what R2Ts asked for */
+    uint32_t r2t_number; /* next */
+    struct r2t r2ts[OUR_MAX_R2T];
+    uint32_t r2t_head, r2t_count;
+    struct co_cond data_wake;
+    uint32_t credit_bytes; /* held */
+    uint32_t in_datasn;
+};
+
+/* A SCSI command PDU whose data segment has not been read yet. Errors end the connection. */
+co_fn int task_receive(struct iscsi_session *s, const struct pdu_in *p) MUST_CHECK;
+/* Starts the commands that were held for the CmdSN just passed. */
+void task_release_held(struct iscsi_session *s);
+struct iscsi_task *task_find(struct iscsi_session *s, uint32_t itt);
+/* The session's connection is gone: every task is to end soon. */
+void task_abort_all(struct iscsi_session *s);
+void task_free(struct iscsi_task *task);
+
+co_fn int data_out_receive(struct iscsi_session *s, const struct pdu_in *p) MUST_CHECK;
+/* Asks for what is missing, as far as MaxOutstandingR2T allows. */
+void data_out_ask(struct iscsi_task *task);
+bool data_out_complete(const struct iscsi_task *task);
+
+/* Queues Data-In PDUs and the response, or one of both in one. Gives up cmd.in. */
+void data_in_respond(struct iscsi_task *task);
+
+/* ---- other requests ---- */
+
+co_fn int tmf_receive(struct iscsi_session *s, const struct pdu_in *p) MUST_CHECK;
+co_fn int text_receive(struct iscsi_conn *c, const struct pdu_in *p) MUST_CHECK;
+
+#endif

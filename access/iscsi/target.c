@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The portal: listening, limits, end; and what the outside asks about sessions. */
+#include <stdio.h>
+#include <string.h>
+#include "access/iscsi/iscsi_int.h"
+
+uint16_t iscsi_portal_tag(const char *addr)
+{
+    uint32_t h = 2166136261u; /* FNV-1a: every access server computes the same tag */
+
+    for (const char *p = addr; *p != '\0'; p++)
+        h = (h ^ (uint8_t)*p) * 16777619u;
+    return (uint16_t)((h ^ h >> 16) % 65535 + 1);
+}
+
+static struct iscsi_conn *conn_new(struct iscsi_target *t, struct net_conn *net)
+{
+    struct iscsi_conn *c = MEM_NEW(struct iscsi_conn);
+
+    c->t = t;
+    c->net = net;
+    c->id = ++t->next_conn_id;
+    c->statsn = 1;
+    c->login_deadline = co_now() + t->conf.login_timeout_ms * NSEC_PER_MSEC;
+    c->rx = mem_alloc(ISCSI_RX_BYTES);
+    c->text_in = mem_alloc(ISCSI_TEXT_MAX);
+    params_init(&c->params);
+    list_init(&c->tx);
+    list_init(&c->tx_free);
+    co_cond_init(&c->tx_wake);
+    co_cond_init(&c->tx_done);
+    co_sem_init(&c->credits, t->conf.memory_bytes);
+    co_group_init(&c->group);
+    list_push_back(&t->conns, &c->link);
+    t->conn_count++;
+    return c;
+}
+
+static co_fn int accept_main(void *arg)
+{
+    struct iscsi_target *t = arg;
+
+    for (;;) {
+        struct net_conn *net;
+        int rc = net_accept(t->listener, &net);
+
+        if (rc == ERR_CANCELED || co_canceled())
+            return 0;
+        if (rc < 0) {
+            /* Out of descriptors or the like: others may end. */
+            log_warn("iscsi.accept", "why=\"%s\"", err_text(rc));
+            if (co_sleep(100 * NSEC_PER_MSEC) < 0)
+                return 0;
+            continue;
+        }
+        if (t->conn_count >= t->conf.connections) {
+            log_warn("iscsi.refused", "address=%s why=\"%u connections already\"", net_peer(net),
+                     t->conn_count);
+            net_close(net);
+            continue;
+        }
+        co_spawn(&t->group, "iscsi-conn", iscsi_conn_main, conn_new(t, net));
+    }
+}
+
+co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target **ret)
+{
+    struct iscsi_target *t = MEM_NEW(struct iscsi_target);
+    int rc;
+
+    t->conf = *conf;
+    t->conf.connections = conf->connections ? conf->connections : 256;
+    t->conf.window = conf->window ? conf->window : 128;
+    t->conf.memory_bytes = conf->memory_bytes ? conf->memory_bytes : 32u * 1024 * 1024;
+    t->conf.login_timeout_ms = conf->login_timeout_ms ? conf->login_timeout_ms : 15000;
+    t->conf.ping_ms = conf->ping_ms ? conf->ping_ms : 30000;
+    t->conf.logout_timeout_ms = conf->logout_timeout_ms ? conf->logout_timeout_ms : 1000;
+    /* The longest transfer must fit, or it would wait for ever. */
+    t->conf.memory_bytes = MAX(t->conf.memory_bytes, SCSI_TRANSFER_BYTES_MAX);
+    ASSERT(t->conf.window <= 4096);
+    list_init(&t->nodes);
+    list_init(&t->conns);
+    co_cond_init(&t->conn_gone);
+    co_group_init(&t->accept_group);
+    co_group_init(&t->group);
+    t->next_tsih = (uint16_t)env_random();
+    rc = net_listen(conf->listen, &t->listener);
+    if (rc < 0) {
+        mem_free(t);
+        return err_prefix(rc, "iSCSI portal %s", conf->listen);
+    }
+    t->conf.listen = net_listener_addr(t->listener);
+    log_info("iscsi.listen", "portal=%s", t->conf.listen);
+    co_spawn_detached_deadline(&t->accept_group, "iscsi-accept", accept_main, t);
+    *ret = t;
+    return 0;
+}
+
+const char *iscsi_target_addr(const struct iscsi_target *t)
+{
+    return t->conf.listen;
+}
+
+/* Asynchronous event 1: log out within some seconds. */
+static void conn_ask_logout(struct iscsi_conn *c, uint32_t timeout_ms)
+{
+    struct pdu_out *p;
+
+    if (c->phase == CONN_LOGIN || c->session == NULL) {
+        conn_break(c);
+        return;
+    }
+    p = conn_pdu(c, OP_ASYNC);
+    p->bhs[1] = FLAG_FINAL;
+    put_be32(p->bhs + 16, TAG_NONE);
+    p->bhs[36] = 1;
+    put_be16(p->bhs + 42, (uint16_t)DIV_UP(timeout_ms, 1000));
+    conn_send_plain(c, p);
+}
+
+co_fn void iscsi_target_stop(struct iscsi_target *t)
+{
+    struct co_shield shield;
+
+    co_shield_begin(&shield);
+    t->stopping = true;
+    co_group_close(&t->accept_group);
+    LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
+        conn_ask_logout(c, t->conf.logout_timeout_ms);
+    nsec_t former = co_deadline_push(co_now() + t->conf.logout_timeout_ms * NSEC_PER_MSEC);
+    while (t->conn_count > 0 && co_cond_wait(&t->conn_gone) == 0)
+        ;
+    co_deadline_restore(former);
+    LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
+        conn_break(c);
+    while (t->conn_count > 0)
+        co_cond_wait_always(&t->conn_gone);
+    iscsi_target_exports_update(t, &(Zbs__Meta__ExportsGetReply)ZBS__META__EXPORTS_GET_REPLY__INIT);
+    co_group_join(&t->group);
+    co_shield_end(&shield);
+    net_listener_close(t->listener);
+    for (size_t i = 0; i < t->n_portals; i++)
+        mem_free(t->portals[i].addr);
+    mem_free(t->portals);
+    ASSERT(list_empty(&t->nodes));
+    mem_free(t);
+}
+
+void iscsi_target_volume_changed(struct iscsi_target *t, uint64_t volume_id)
+{
+    LIST_FOREACH (node, &t->nodes, struct iscsi_node, link)
+        scsi_target_volume_changed(&node->scsi, volume_id);
+}
+
+void iscsi_target_sessions(struct iscsi_target *t,
+                           void (*fn)(void *arg, const struct iscsi_session_view *v), void *arg)
+{
+    LIST_FOREACH (c, &t->conns, struct iscsi_conn, link) {
+        const struct iscsi_session *s = c->session;
+
+        if (s == NULL)
+            continue;
+        struct iscsi_session_view v = {.target = s->node->iqn,
+                                       .initiator = s->initiator,
+                                       .address = net_peer(c->net),
+                                       .reads = s->reads,
+                                       .writes = s->writes,
+                                       .read_bytes = s->read_bytes,
+                                       .write_bytes = s->write_bytes};
+        fn(arg, &v);
+    }
+}

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A SCSI command from its PDU to its response. A command that needs nothing (no data from the
+ * initiator, no back end) is answered by the reader at once; every other one gets a coroutine:
+ *
+ *     HELD ---> GATHER ---> CREDIT ---> DATA ---> EXECUTE ---> RESPOND
+ *     CmdSN     unsolicited memory      R2T       the command  PDUs queued
+ *
+ * Memory: a command whose data fits the first burst and that brings some along gets its buffer at
+ * once, because the bytes are already under way; their sum is bounded by window x first burst.
+ * Every other buffer waits for the connection's credits. A long write that brings data along
+ * while credits are short starts in a buffer for the first burst alone and is moved (the one
+ * copy) when there is room for all of it. */
+#include <string.h>
+#include "access/iscsi/iscsi_int.h"
+
+/* ---- birth and end ---- */
+
+static void task_aborted(struct scsi_cmd *cmd)
+{
+    struct iscsi_task *task = CONTAINER_OF(cmd, struct iscsi_task, cmd);
+
+    switch (task->phase) {
+    case TASK_GATHER:
+    case TASK_DATA:
+        co_cond_broadcast(&task->data_wake);
+        break;
+    case TASK_CREDIT:
+        co_cancel(task->co);
+        break;
+    case TASK_EXECUTE:
+        /* A read may be dropped half-way; a write that was sent may not (PROTOCOL 3.2). */
+        if (scsi_cmd_is_read(cmd))
+            co_cancel(task->co);
+        break;
+    default:
+        break;
+    }
+}
+
+/* From here on it counts: towards the window, or as an immediate one. */
+static void task_admit(struct iscsi_task *task)
+{
+    if (task->immediate) {
+        task->session->immediates++;
+    } else {
+        task->session->exp_cmdsn++;
+        task->session->in_flight++;
+    }
+    task->phase = TASK_GATHER;
+    scsi_cmd_start(&task->cmd);
+}
+
+static struct iscsi_task *task_new(struct iscsi_session *s, const struct pdu_in *p)
+{
+    struct list *l = list_pop_front(&s->free);
+    struct iscsi_task *task;
+    int lun = scsi_lun_decode(p->lun);
+    uint32_t slot;
+    uint16_t generation;
+
+    if (l == NULL)
+        return NULL;
+    task = LIST_ENTRY(l, struct iscsi_task, link);
+    slot = task->slot;
+    generation = (uint16_t)(task->generation + 1);
+    memset(task, 0, sizeof(*task));
+    task->slot = slot;
+    task->generation = generation;
+    list_push_back(&s->active, &task->link);
+    co_cond_init(&task->data_wake);
+    task->session = s;
+    task->conn = s->conn;
+    task->itt = p->itt;
+    task->cmdsn = p->cmdsn;
+    task->immediate = p->immediate;
+    task->edtl = p->edtl;
+    memcpy(task->lun, p->lun, 8);
+    task->cmd.nexus = &s->nexus;
+    task->cmd.lun_number =
+        (uint16_t)(lun < 0 || lun >= (int)SCSI_LUNS_MAX ? (int)SCSI_LUNS_MAX : lun);
+    memcpy(task->cmd.cdb, p->cdb, SCSI_CDB_MAX);
+    task->cmd.attr = (enum scsi_attr)(p->flags & 7);
+    task->cmd.out_expected = p->flags & FLAG_WRITE ? p->edtl : 0;
+    /* Reads of bidirectional commands would have their length in an additional header; none of
+     * our commands has both. */
+    task->cmd.in_expected = (p->flags & (FLAG_WRITE | FLAG_READ)) == FLAG_READ ? p->edtl : 0;
+    task->cmd.aborted = task_aborted;
+    list_init(&task->cmd.link);
+    return task;
+}
+
+void task_free(struct iscsi_task *task)
+{
+    struct iscsi_session *s = task->session;
+
+    scsi_cmd_end(&task->cmd);
+    if (task->credit_bytes > 0)
+        co_sem_release(&task->conn->credits, task->credit_bytes);
+    if (task->phase != TASK_HELD && task->immediate)
+        s->immediates--;
+    else if (task->phase != TASK_HELD)
+        s->in_flight--;
+    list_del(&task->link);
+    /* Recently used first: it is in the cache. */
+    list_push_front(&s->free, &task->link);
+    co_cond_broadcast(&s->task_ended);
+}
+
+struct iscsi_task *task_find(struct iscsi_session *s, uint32_t itt)
+{
+    LIST_FOREACH (task, &s->active, struct iscsi_task, link) {
+        if (task->itt == itt)
+            return task;
+    }
+    return NULL;
+}
+
+/* ---- the coroutine's steps ---- */
+
+static bool task_dead(const struct iscsi_task *task)
+{
+    return task->cmd.abort_requested;
+}
+
+static co_fn void task_gather(struct iscsi_task *task)
+{
+    task->phase = TASK_GATHER;
+    while (task->unsolicited && !task_dead(task))
+        co_cond_wait_always(&task->data_wake);
+}
+
+/* Waits for memory for what the command still needs; moves a first burst that came already. */
+static co_fn void task_credit(struct iscsi_task *task)
+{
+    struct scsi_cmd *cmd = &task->cmd;
+    uint32_t need = cmd->out_len > 0 ? cmd->out_len : cmd->in_cap;
+
+    if (need == 0 || (cmd->out_len > 0 && task->held_bytes >= need))
+        return;
+    task->phase = TASK_CREDIT;
+    if (co_sem_acquire(&task->conn->credits, need) < 0) {
+        cmd->abort_requested = true; /* only a cancel gets here */
+        return;
+    }
+    task->credit_bytes += need;
+    if (cmd->out_len == 0)
+        return;
+    struct buf *whole = buf_alloc(need);
+    if (task->received > 0)
+        memcpy(whole->data, cmd->out->data, task->received);
+    buf_put(cmd->out);
+    cmd->out = whole;
+    task->held_bytes = need;
+}
+
+static co_fn void task_data(struct iscsi_task *task)
+{
+    task->phase = TASK_DATA;
+    data_out_ask(task);
+    while (!data_out_complete(task) && !task_dead(task))
+        co_cond_wait_always(&task->data_wake);
+}
+
+static void task_count(struct iscsi_task *task)
+{
+    struct iscsi_session *s = task->session;
+
+    if (task->cmd.status != SCSI_GOOD)
+        return;
+    if (scsi_cmd_is_read(&task->cmd)) {
+        s->reads++;
+        s->read_bytes += task->cmd.in_len;
+    } else if (scsi_cmd_is_write(&task->cmd)) {
+        s->writes++;
+        s->write_bytes += task->cmd.out_len;
+    }
+}
+
+static void task_respond(struct iscsi_task *task)
+{
+    task->phase = TASK_RESPOND;
+    task_count(task);
+    data_in_respond(task);
+    task_free(task);
+}
+
+static co_fn int task_main(void *arg)
+{
+    struct iscsi_task *task = arg;
+    struct scsi_cmd *cmd = &task->cmd;
+
+    task_gather(task);
+    if (!cmd->done && !task_dead(task)) {
+        task_credit(task);
+        if (!task_dead(task) && cmd->out_len > 0)
+            task_data(task);
+        if (!task_dead(task)) {
+            task->phase = TASK_EXECUTE;
+            scsi_cmd_execute(cmd);
+        }
+    }
+    if (task_dead(task))
+        task_free(task); /* aborted: no response */
+    else
+        task_respond(task);
+    return 0;
+}
+
+/* ---- arrival ---- */
+
+/* In CmdSN order: the command's checks, then its answer or its coroutine. */
+static void task_start(struct iscsi_task *task)
+{
+    struct scsi_cmd *cmd = &task->cmd;
+
+    if (cmd->done && !task->unsolicited) {
+        task_respond(task);
+        return;
+    }
+    task->running = true;
+    task->co = co_spawn(&task->conn->group, "iscsi-task", task_main, task);
+}
+
+void task_release_held(struct iscsi_session *s)
+{
+    bool again;
+
+    do {
+        again = false;
+        LIST_FOREACH_SAFE (task, &s->held, struct iscsi_task, link) {
+            if (task->cmdsn != s->exp_cmdsn)
+                continue;
+            list_del(&task->link);
+            list_push_back(&s->active, &task->link);
+            task_admit(task);
+            task_start(task);
+            again = true;
+        }
+    } while (again);
+}
+
+/* A buffer for data that is already under way; NULL if the command takes none. */
+static void task_early_buffer(struct iscsi_task *task)
+{
+    struct scsi_cmd *cmd = &task->cmd;
+    uint32_t early = MIN(cmd->out_len, task->unsol_max), size = early;
+
+    if (early == 0)
+        return;
+    if (cmd->out_len > early && co_sem_try(&task->conn->credits, cmd->out_len)) {
+        size = cmd->out_len;
+        task->credit_bytes = size;
+    }
+    cmd->out = buf_alloc(size);
+    task->held_bytes = size;
+}
+
+/* Immediate data: what the command takes goes to its buffer, the rest is dropped. */
+static co_fn int task_immediate_data(struct iscsi_task *task, uint32_t len)
+{
+    struct scsi_cmd *cmd = &task->cmd;
+    int rc;
+
+    if (len == 0)
+        return 0;
+    if (len <= task->held_bytes) {
+        rc = conn_read_data(task->conn, cmd->out->data, len);
+    } else {
+        struct buf *b = buf_alloc(len);
+
+        rc = conn_read_data(task->conn, b->data, len);
+        if (task->held_bytes > 0)
+            memcpy(cmd->out->data, b->data, task->held_bytes);
+        buf_put(b);
+    }
+    task->received = len;
+    return rc;
+}
+
+static int task_check_immediate(const struct iscsi_conn *c, const struct pdu_in *p)
+{
+    if (p->data_len > 0 && !c->params.value[PARAM_IMMEDIATE_DATA])
+        return err_set(ERR_PROTO, "immediate data although ImmediateData=No");
+    if (p->data_len > c->params.value[PARAM_FIRST_BURST])
+        return err_set(ERR_PROTO, "immediate data beyond the first burst");
+    if (!p->final && c->params.value[PARAM_INITIAL_R2T])
+        return err_set(ERR_PROTO, "unsolicited data although InitialR2T=Yes");
+    return 0;
+}
+
+/* A command ahead of its turn: only a gap in the numbering, which one connection should not have.
+ * It waits unchecked, with room for all that may come unsolicited. */
+static co_fn int task_hold(struct iscsi_task *task, uint32_t data_len)
+{
+    struct iscsi_session *s = task->session;
+
+    list_del(&task->link);
+    list_push_back(&s->held, &task->link);
+    task->phase = TASK_HELD;
+    if (task->unsol_max > 0) {
+        task->cmd.out = buf_alloc(task->unsol_max);
+        task->held_bytes = task->unsol_max;
+    }
+    return task_immediate_data(task, data_len);
+}
+
+static bool session_holds(struct iscsi_session *s, uint32_t cmdsn)
+{
+    LIST_FOREACH (task, &s->held, struct iscsi_task, link) {
+        if (task->cmdsn == cmdsn)
+            return true;
+    }
+    return false;
+}
+
+co_fn int task_receive(struct iscsi_session *s, const struct pdu_in *p)
+{
+    struct iscsi_conn *c = s->conn;
+    enum cmdsn_verdict verdict = p->immediate ? CMDSN_RUN : session_cmdsn(s, p);
+    struct iscsi_task *task;
+    int rc = task_check_immediate(c, p);
+
+    if (rc < 0)
+        return rc;
+    if (verdict == CMDSN_IGNORE || (verdict == CMDSN_HOLD && session_holds(s, p->cmdsn)))
+        return conn_read_data(c, NULL, p->data_len);
+    if (task_find(s, p->itt) != NULL)
+        return err_set(ERR_PROTO, "task tag 0x%08x is in use", p->itt);
+    if (p->immediate && s->immediates >= ISCSI_IMMEDIATE_MAX) {
+        err_set(ERR_INVAL, "too many immediate commands");
+        conn_reject(c, p, REJECT_TOO_MANY_IMMEDIATE);
+        rc = conn_read_data(c, NULL, p->data_len);
+        return rc < 0 ? rc : conn_plain_wait(c);
+    }
+    task = task_new(s, p);
+    ASSERT(task != NULL); /* the window and the limit of immediates bound their number */
+    task->unsolicited = !p->final;
+    task->unsol_max = MIN(task->cmd.out_expected, c->params.value[PARAM_FIRST_BURST]);
+    if (p->final)
+        task->unsol_max = p->data_len;
+    if (verdict == CMDSN_HOLD)
+        return task_hold(task, p->data_len);
+    task_admit(task);
+    task_early_buffer(task);
+    rc = task_immediate_data(task, p->data_len);
+    if (rc < 0 || task_dead(task)) { /* dead: aborted while we read */
+        task_free(task);
+        return rc;
+    }
+    task_start(task);
+    if (!p->immediate && !list_empty(&s->held))
+        task_release_held(s);
+    return 0;
+}
+
+void task_abort_all(struct iscsi_session *s)
+{
+    LIST_FOREACH_SAFE (task, &s->held, struct iscsi_task, link)
+        task_free(task);
+    LIST_FOREACH_SAFE (task, &s->active, struct iscsi_task, link) {
+        task->cmd.abort_requested = true;
+        if (task->running)
+            task_aborted(&task->cmd);
+        else
+            task_free(task);
+    }
+    for (uint32_t i = 0; i < SCSI_LUNS_MAX;
+         i++) { /* those that wait for their turn in a task set */
+        if (s->node->scsi.luns[i] != NULL)
+            co_cond_broadcast(&s->node->scsi.luns[i]->ended);
+    }
+}

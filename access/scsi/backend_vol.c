@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A volume of the engine as the back end of a logical unit. */
+#include <string.h>
+#include "access/scsi/scsi.h"
+#include "access/vol/vol.h"
+#include "common/base/mem.h"
+
+struct backend_vol {
+    struct scsi_backend base;
+    struct vol *vol;
+};
+
+static struct vol *vol_of(struct scsi_backend *b)
+{
+    return CONTAINER_OF(b, struct backend_vol, base)->vol;
+}
+
+static void backend_info(struct scsi_backend *b, struct scsi_backend_info *ret)
+{
+    const struct vol_info *info = vol_info(vol_of(b));
+
+    ret->volume_id = info->id;
+    ret->size_bytes = info->size_bytes;
+    memcpy(ret->uuid, info->uuid, sizeof(ret->uuid));
+}
+
+static co_fn int backend_read(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *dst,
+                              uint32_t dst_off)
+{
+    return vol_read(vol_of(b), off, len, dst, dst_off);
+}
+
+static co_fn int backend_write(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *src,
+                               uint32_t src_off)
+{
+    return vol_write(vol_of(b), off, len, src, src_off);
+}
+
+static co_fn int backend_zero(struct scsi_backend *b, uint64_t off, uint64_t len)
+{
+    return vol_zero(vol_of(b), off, len);
+}
+
+static co_fn int backend_discard(struct scsi_backend *b, uint64_t off, uint64_t len)
+{
+    return vol_discard(vol_of(b), off, len);
+}
+
+static co_fn int backend_caw(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *cmp,
+                             uint32_t cmp_off, struct buf *src, uint32_t src_off,
+                             uint32_t *ret_offset)
+{
+    return vol_compare_and_write(vol_of(b), off, len, cmp, cmp_off, src, src_off, ret_offset);
+}
+
+static co_fn int backend_flush(struct scsi_backend *b)
+{
+    return vol_flush(vol_of(b));
+}
+
+static co_fn void backend_close(struct scsi_backend *b)
+{
+    vol_close(vol_of(b));
+    mem_free(CONTAINER_OF(b, struct backend_vol, base));
+}
+
+static const struct scsi_backend_ops backend_vol_ops = {
+    .info = backend_info,
+    .read = backend_read,
+    .write = backend_write,
+    .zero = backend_zero,
+    .discard = backend_discard,
+    .compare_and_write = backend_caw,
+    .flush = backend_flush,
+    .close = backend_close,
+};
+
+co_fn int scsi_backend_vol_open(struct vol_engine *e, uint64_t volume_id, struct scsi_backend **ret)
+{
+    struct vol *vol;
+    int rc = vol_open(e, volume_id, &vol);
+
+    if (rc < 0)
+        return rc;
+    struct backend_vol *b = MEM_NEW(struct backend_vol);
+    b->base.ops = &backend_vol_ops;
+    b->vol = vol;
+    *ret = &b->base;
+    return 0;
+}

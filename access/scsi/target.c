@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Targets, logical units, nexuses and their unit attentions: see scsi.h. */
+#include <stdio.h>
+#include <string.h>
+#include "access/scsi/scsi_int.h"
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+
+void scsi_target_init(struct scsi_target *t, const char *name)
+{
+    memset(t, 0, sizeof(*t));
+    snprintf(t->name, sizeof(t->name), "%s", name);
+    list_init(&t->nexuses);
+    co_cond_init(&t->changed);
+}
+
+void scsi_target_fini(struct scsi_target *t)
+{
+    ASSERT(t->lun_count == 0);
+    ASSERT(list_empty(&t->nexuses));
+}
+
+/* ---- logical units ---- */
+
+struct scsi_lun *scsi_lun_add(struct scsi_target *t, uint16_t number)
+{
+    struct scsi_lun *lun = MEM_NEW(struct scsi_lun);
+
+    ASSERT(number < SCSI_LUNS_MAX && t->luns[number] == NULL);
+    lun->target = t;
+    lun->number = number;
+    list_init(&lun->cmds);
+    co_cond_init(&lun->ended);
+    t->luns[number] = lun;
+    t->lun_count++;
+    LIST_FOREACH (n, &t->nexuses, struct scsi_nexus, link)
+        n->ua[number] = 0;
+    scsi_target_attention(t, NULL, SCSI_UA_LUNS_CHANGED, NULL);
+    return lun;
+}
+
+static void scsi_lun_refresh(struct scsi_lun *lun)
+{
+    lun->backend->ops->info(lun->backend, &lun->info);
+    lun->blocks = lun->info.size_bytes / SCSI_BLOCK_BYTES;
+}
+
+void scsi_lun_attach(struct scsi_lun *lun, struct scsi_backend *b)
+{
+    ASSERT(lun->backend == NULL);
+    lun->backend = b;
+    scsi_lun_refresh(lun);
+}
+
+void scsi_lun_unlink(struct scsi_lun *lun)
+{
+    struct scsi_target *t = lun->target;
+
+    if (lun->removed)
+        return;
+    ASSERT(t->luns[lun->number] == lun);
+    t->luns[lun->number] = NULL;
+    t->lun_count--;
+    lun->removed = true;
+    scsi_target_attention(t, NULL, SCSI_UA_LUNS_CHANGED, NULL);
+}
+
+co_fn void scsi_lun_remove(struct scsi_lun *lun)
+{
+    scsi_lun_unlink(lun);
+    while (!list_empty(&lun->cmds) || lun->pins > 0)
+        co_cond_wait_always(&lun->ended);
+    if (lun->backend != NULL)
+        lun->backend->ops->close(lun->backend);
+    mem_free(lun);
+}
+
+void scsi_target_volume_changed(struct scsi_target *t, uint64_t volume_id)
+{
+    for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++) {
+        struct scsi_lun *lun = t->luns[i];
+
+        if (lun == NULL || lun->backend == NULL || lun->info.volume_id != volume_id)
+            continue;
+        uint64_t before = lun->blocks;
+        scsi_lun_refresh(lun);
+        if (lun->blocks != before)
+            scsi_target_attention(t, lun, SCSI_UA_CAPACITY, NULL);
+    }
+}
+
+/* ---- nexuses ---- */
+
+void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *portal, uint16_t port)
+{
+    memset(n, 0, sizeof(*n));
+    n->target = t;
+    n->port = port;
+    snprintf(n->portal, sizeof(n->portal), "%s", portal);
+    memset(n->ua, SCSI_UA_POWER_ON, sizeof(n->ua));
+    list_push_back(&t->nexuses, &n->link);
+}
+
+void scsi_nexus_fini(struct scsi_nexus *n)
+{
+    list_del(&n->link);
+}
+
+void scsi_target_attention(struct scsi_target *t, struct scsi_lun *only, enum scsi_ua ua,
+                           const struct scsi_nexus *except)
+{
+    LIST_FOREACH (n, &t->nexuses, struct scsi_nexus, link) {
+        if (n == except)
+            continue;
+        for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++) {
+            if (t->luns[i] != NULL && (only == NULL || t->luns[i] == only))
+                n->ua[i] |= (uint8_t)ua;
+        }
+    }
+}
+
+bool scsi_nexus_take_ua(struct scsi_nexus *n, uint16_t lun, uint8_t *ret_asc, uint8_t *ret_ascq)
+{
+    static const struct {
+        enum scsi_ua ua;
+        uint8_t asc, ascq;
+    } table[] = {
+        {SCSI_UA_POWER_ON, 0x29, 0x00},     {SCSI_UA_RESET, 0x29, 0x03},
+        {SCSI_UA_NEXUS_LOSS, 0x29, 0x07},   {SCSI_UA_CLEARED, 0x2f, 0x00},
+        {SCSI_UA_LUNS_CHANGED, 0x3f, 0x0e}, {SCSI_UA_CAPACITY, 0x2a, 0x09},
+        {SCSI_UA_MODE, 0x2a, 0x01},
+    };
+    uint8_t pending = n->ua[lun];
+
+    if (LIKELY(pending == 0))
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        if (!(pending & table[i].ua))
+            continue;
+        n->ua[lun] &= (uint8_t)~table[i].ua;
+        *ret_asc = table[i].asc;
+        *ret_ascq = table[i].ascq;
+        return true;
+    }
+    return false;
+}
+
+/* ---- addressing ---- */
+
+int scsi_lun_decode(const uint8_t lun[8])
+{
+    for (unsigned i = 2; i < 8; i++) {
+        if (lun[i] != 0)
+            return -1;
+    }
+    switch (lun[0] >> 6) {
+    case 0: /* peripheral device, bus 0 */
+        return lun[0] == 0 ? lun[1] : -1;
+    case 1: /* flat space */
+        return (lun[0] & 0x3f) << 8 | lun[1];
+    default:
+        return -1;
+    }
+}
+
+void scsi_lun_encode(uint16_t number, uint8_t dst[8])
+{
+    memset(dst, 0, 8);
+    if (number < 256) {
+        dst[1] = (uint8_t)number;
+    } else {
+        dst[0] = (uint8_t)(0x40 | number >> 8);
+        dst[1] = (uint8_t)number;
+    }
+}
