@@ -267,6 +267,12 @@ static void reply_arrives(struct sim *s, struct sim_event *e)
     struct sim_coord *h = CONTAINER_OF(e, struct sim_coord, out_ev);
     struct coord_msg *m = LIST_FIRST(&h->out, struct coord_msg, link);
 
+    if (!m)
+        return; /* a watch, cancelled meanwhile */
+    if (m->at > s->now) {
+        sim_event_arm(s, e, m->at);
+        return;
+    }
     if (!coord_handle_reaches(h)) {
         handle_stalled(h, e);
         return;

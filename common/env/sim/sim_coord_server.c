@@ -221,47 +221,41 @@ int coordd_execute(struct sim_coord *h, struct coord_request *r)
 /* ---- sessions ---- */
 
 struct owned {
-    struct sim_coordd *d;
-    struct coord_op ops[COORD_MULTI_MAX];
-    int count;
+    struct coord_op *ops;
+    int count, cap;
 };
-
-static void owned_flush(struct owned *o)
-{
-    nsec_t at;
-    int rc;
-
-    if (o->count == 0)
-        return;
-    rc = coordd_commit(o->d, o->ops, o->count, 0, &at, NULL, NULL);
-    ASSERT(rc == 0);
-    for (int i = 0; i < o->count; i++)
-        sim_mem_free((void *)(uintptr_t)o->ops[i].path);
-    o->count = 0;
-}
 
 static void owned_add(void *arg, char *path)
 {
     struct owned *o = arg;
 
-    ASSERTF(o->count < COORD_MULTI_MAX, "too many ephemerals in one session");
-    o->ops[o->count++] =
-        (struct coord_op){.kind = COORD_OP_DELETE, .path = sim_strdup(path), .version = -1};
+    if (o->count == o->cap) {
+        o->cap = o->cap * 2 + 16;
+        o->ops = mem_raw_realloc(o->ops, sizeof(*o->ops) * (size_t)o->cap);
+    }
+    o->ops[o->count++] = (struct coord_op){
+        .kind = COORD_OP_DELETE, .path = sim_strdup(path), .version = -1};
 }
 
+/* The service forgets the session and its ephemerals. */
 static void session_end(struct coord_session *ss)
 {
     struct sim_coordd *d = ss->proc->sim->coordd;
-    struct owned *o;
+    struct owned o = {0};
 
     if (ss->dead)
         return;
     ss->dead = true;
-    o = SIM_NEW(struct owned);
-    o->d = d;
-    coord_tree_owned(&d->leader, ss->id, owned_add, o);
-    owned_flush(o);
-    sim_mem_free(o);
+    coord_tree_owned(&d->leader, ss->id, owned_add, &o);
+    if (o.count > 0) {
+        nsec_t at;
+        int rc = coordd_commit(d, o.ops, o.count, 0, &at, NULL, NULL);
+
+        ASSERT(rc == 0);
+    }
+    for (int i = 0; i < o.count; i++)
+        sim_mem_free((void *)(uintptr_t)o.ops[i].path);
+    sim_mem_free(o.ops);
 }
 
 void coordd_session_release(struct coord_session *ss)
