@@ -20,11 +20,13 @@
 #include "common/env/real/coord_zk.h"
 #include "common/env/real/net_addr.h"
 
-#define SERVERS_MAX     16u
-#define RETRY_PAUSE_MIN (10 * NSEC_PER_MSEC)
-#define RETRY_PAUSE_MAX (250 * NSEC_PER_MSEC)
-#define SESSION_MS_MIN  100u
-#define SESSION_MS_MAX  (10u * 60 * 1000)
+#define SERVERS_MAX       16u
+#define RETRY_PAUSE_MIN   (10 * NSEC_PER_MSEC)
+#define RETRY_PAUSE_MAX   (250 * NSEC_PER_MSEC)
+#define ATTEMPT_MAX_LEAST (200 * NSEC_PER_MSEC)
+#define ATTEMPT_MAX_MOST  NSEC_PER_SEC
+#define SESSION_MS_MIN    100u
+#define SESSION_MS_MAX    (10u * 60 * 1000)
 
 /* ---- state ---- */
 
@@ -172,12 +174,16 @@ static co_fn void attempt_pace(struct coord_zk *zk)
     nsec_t pause, until;
     bool kicked;
 
-    if (state == ZOO_CONNECTED_STATE)
+    if (state == ZOO_CONNECTED_STATE) {
+        zk->attempted = false;
+        zk->attempt_until = 0;
         zk->failures = 0;
+    }
     if (!zk->attempted || state == ZOO_CONNECTED_STATE || state == ZOO_CONNECTING_STATE ||
         state == ZOO_ASSOCIATING_STATE)
         return;
     zk->attempted = false;
+    zk->attempt_until = 0;
     if (++zk->failures <= zk->server_count)
         return;
     pause = RETRY_PAUSE_MIN << MIN(zk->failures - zk->server_count - 1, 8u);
@@ -187,6 +193,30 @@ static co_fn void attempt_pace(struct coord_zk *zk)
         struct timeval tv = {.tv_usec = (suseconds_t)(MAX(left, 0) / NSEC_PER_USEC + 1)};
 
         (void)driver_wait(zk, &tv, &kicked);
+    }
+}
+
+/* Ends an attempt to connect that takes too long: a server that has only begun to listen may
+ * accept a connection and then never answer, and a silent host answers nothing at all. The
+ * library itself would wait for two thirds of the session's time. */
+static void attempt_bound(struct coord_zk *zk, int fd, struct timeval *tv)
+{
+    int state = zoo_state(zk->zh);
+    nsec_t now = co_now(), left;
+
+    if (fd < 0 || (state != ZOO_CONNECTING_STATE && state != ZOO_ASSOCIATING_STATE))
+        return;
+    zk->attempted = true;
+    if (zk->attempt_until == 0)
+        zk->attempt_until = now + zk->attempt_max;
+    left = zk->attempt_until - now;
+    if (left <= 0) {
+        (void)shutdown(fd, SHUT_RDWR); /* an event for the library, which closes it */
+        return;
+    }
+    if (left < tv->tv_sec * NSEC_PER_SEC + tv->tv_usec * NSEC_PER_USEC) {
+        tv->tv_sec = left / NSEC_PER_SEC;
+        tv->tv_usec = left % NSEC_PER_SEC / NSEC_PER_USEC + 1;
     }
 }
 
@@ -206,7 +236,7 @@ static co_fn int driver(void *arg)
             break;
         }
         io_watch(zk, fd, interest);
-        zk->attempted = zk->attempted || fd >= 0;
+        attempt_bound(zk, fd, &tv);
         events = driver_wait(zk, &tv, &kicked);
         if (!zk->closing && !kicked)
             (void)zookeeper_process(zk->zh, events);
@@ -308,6 +338,7 @@ int real_coord_open(struct env *env, const char *servers, const char *root, uint
     list_init(&zk->watches);
     zk->watched_fd = -1;
     zk->server_count = server_count;
+    zk->attempt_max = MIN(MAX(session_ms / 4 * NSEC_PER_MSEC, ATTEMPT_MAX_LEAST), ATTEMPT_MAX_MOST);
     job.zk = zk;
     job.session_ms = (int)session_ms;
     rc = real_blocking(NULL, init_blocking, &job);

@@ -25,6 +25,8 @@ struct coord_zk {
     int watched_fd, watched_interest;
     uint32_t server_count, failures; /* to connect, in a row */
     bool attempted;                  /* to connect, since the last look at the state */
+    nsec_t attempt_max;              /* what one attempt may take */
+    nsec_t attempt_until;            /* when the present one is given up; 0: there is none */
     struct list reqs, watches;       /* zk_req, zk_watch */
 };
 
