@@ -18,6 +18,23 @@
  * for a while, bit rot of a sector. Coordination: session expiry, unavailable for a while, reply
  * lost (the client sees ERR_UNCERTAIN, the change may be applied).
  *
+ * More exactly:
+ *   - Streams behave like TCP: while a path is cut, data waits; a side that waits for an answer
+ *     breaks after 2 s, an idle one after 10 s, and the other side is not told unless the path
+ *     allows it (half-open). A killed process resets its connections; a power loss resets them or
+ *     leaves silence, by seed. Connections inside a host know no cuts. An address belongs to the
+ *     host that it names; 127.0.0.1 and unix: belong to each host.
+ *   - A write in flight at a crash is kept, lost or torn, also a durable one; so is a write that
+ *     fails with ERR_IO. In debug builds a payload that changes while in flight is an assertion.
+ *     A discarded page reads as zero or as before.
+ *   - The coordination service has a leader and a follower that lags; each handle is attached to
+ *     one of them, by seed. A host that is cut from all servers in the handle's list is cut from
+ *     the service (so is one that is cut from "*"); the servers' addresses name hosts here too.
+ *     Sessions do not expire while the service is unavailable.
+ *   - The store loses a suffix of its unsynced batches at a power loss, nothing at a crash.
+ *   - Log lines are dropped unless ZBS_SIM_LOG=1 is in the environment; then they go to standard
+ *     error with virtual time, process and host, and so do notes.
+ *
  * Everything here is called from outside coroutines, or from a control coroutine started by
  * sim_control (on a loop of the world itself, which no fault touches). */
 #ifndef ZBS_ENV_SIM_H
@@ -95,11 +112,13 @@ void sim_set_conf(struct sim *s, const struct sim_conf *conf);
 nsec_t sim_now(const struct sim *s);
 bool sim_step(struct sim *s); /* false: nothing left to happen */
 void sim_run_for(struct sim *s, nsec_t span);
-/* Until pred(arg) holds (checked after every step) or the limit of virtual time passes: true if it
- * holds. */
+/* Until pred(arg) holds (checked after every step) or the span `limit` of virtual time has passed:
+ * true if it holds. */
 bool sim_run_until(struct sim *s, bool (*pred)(void *arg), void *arg, nsec_t limit);
 /* A coroutine of the world itself, with an environment whose host is `host`: workloads and fault
- * schedules written as straight code. It may call the sim_* fault functions. */
+ * schedules written as straight code. It may call the sim_* functions but those that run the world
+ * (sim_proc_stop suspends it instead). Those of one host share a loop, hence may share locks and
+ * memory. What is left of it at sim_free is discarded. */
 void sim_control(struct sim *s, const char *host, const char *name, int (*fn)(void *arg),
                  void *arg);
 uint32_t sim_control_running(const struct sim *s); /* control coroutines not yet ended */

@@ -233,8 +233,8 @@ static void owned_add(void *arg, char *path)
         o->cap = o->cap * 2 + 16;
         o->ops = mem_raw_realloc(o->ops, sizeof(*o->ops) * (size_t)o->cap);
     }
-    o->ops[o->count++] = (struct coord_op){
-        .kind = COORD_OP_DELETE, .path = sim_strdup(path), .version = -1};
+    o->ops[o->count++] =
+        (struct coord_op){.kind = COORD_OP_DELETE, .path = sim_strdup(path), .version = -1};
 }
 
 /* The service forgets the session and its ephemerals. */

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "common/base/buf.h"
+#include "common/base/crc32c.h"
 #include "common/env/sim/sim_media.h"
 
 #define PROBE_BYTES (1024u * 1024)
@@ -37,7 +38,7 @@ struct sim_io {
     struct disk_handle *handle;
     struct disk_req *req;
     uint64_t flush_seq;   /* a flush covers writes up to this one */
-    uint64_t fingerprint; /* of a write's payload: it may not change meanwhile */
+    uint32_t fingerprint; /* of a write's payload: it may not change meanwhile */
 };
 
 /* ---- disks in the world ---- */
@@ -221,21 +222,17 @@ int sim_disk_probe(struct env *env, const char *path)
 
 /* ---- requests ---- */
 
-static uint64_t fingerprint(const struct disk_req *r)
+static uint32_t fingerprint(const struct disk_req *r)
 {
-    uint64_t hash = 0;
+    uint32_t crc = 0;
 
 #ifdef ZBS_DEBUG
-    for (int i = 0; r->op == DISK_WRITE && i < r->iov_count; i++) {
-        const uint64_t *word = r->iov[i].iov_base;
-
-        for (size_t n = 0; n < r->iov[i].iov_len / sizeof(*word); n++)
-            hash = ((hash << 7 | hash >> 57) ^ word[n]) * 0x9e3779b97f4a7c15u;
-    }
+    for (int i = 0; r->op == DISK_WRITE && i < r->iov_count; i++)
+        crc = crc32c(crc, r->iov[i].iov_base, r->iov[i].iov_len);
 #else
     (void)r;
 #endif
-    return hash;
+    return crc;
 }
 
 /* The payload reaches the cache, or the media. */
