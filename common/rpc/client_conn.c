@@ -240,7 +240,7 @@ static co_fn int client_hello(struct rpc_client *c, struct client_conn *cc)
         .features = FRAME_FEATURES_SUPPORTED,
         .instance = c->instance,
     };
-    struct conn_hello theirs;
+    struct conn_hello theirs = {.status = 0};
     int rc;
 
     strcpy(ours.cluster_id, c->cluster_id);

@@ -82,6 +82,7 @@ static void batch_add_seg(struct conn_batch *b, struct buf *buf, uint32_t off, u
         b->segs = mem_realloc(b->segs, b->segs_cap * sizeof(b->segs[0]));
         b->iov = mem_realloc(b->iov, b->segs_cap * sizeof(b->iov[0]));
     }
+    ASSERT(b->segs != NULL && b->n_segs < b->segs_cap);
     b->segs[b->n_segs++] = (struct conn_seg){buf, off, len};
     b->total += len;
 }
