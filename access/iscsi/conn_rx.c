@@ -162,8 +162,8 @@ co_fn int conn_read_data(struct iscsi_conn *c, uint8_t *dst, uint32_t len)
         const uint8_t *end = c->rx + c->rx_pos;
 
         if (crc32c(crc32c(0, dst, len), end, pad) != get_le32(end + pad))
-            return err_set(ERR_PROTO, "data digest does not match");
+            rc = err_set(ERR_CORRUPT, "data digest does not match");
     }
     c->rx_pos += tail;
-    return 0;
+    return rc;
 }

@@ -147,8 +147,8 @@ struct iscsi_conn {
 /* Reads one header and judges it as pdu_parse does. Additional header segments are skipped. */
 co_fn int conn_read_header(struct iscsi_conn *c, struct pdu_in *ret,
                            enum pdu_reject *ret_reason) MUST_CHECK;
-/* Reads the data segment of len bytes with padding and digest; dst NULL: drops it. Errors end
- * the connection. */
+/* Reads the data segment of len bytes with padding and digest; dst NULL: drops it. ERR_CORRUPT:
+ * the digest does not match, the stream can be followed further. Others end the connection. */
 co_fn int conn_read_data(struct iscsi_conn *c, uint8_t *dst, uint32_t len) MUST_CHECK;
 
 struct pdu_out *conn_pdu(struct iscsi_conn *c, enum iscsi_op op);
@@ -230,6 +230,7 @@ struct iscsi_task {
     uint8_t lun[8];
     bool immediate;
     bool running; /* has a coroutine */
+    bool damaged; /* its data did not arrive in order and whole: it will be refused */
     uint32_t edtl;
     /* data from the initiator, in order */
     bool unsolicited;   /* a sequence of Data-Out is still to come */
@@ -259,6 +260,8 @@ co_fn int data_out_receive(struct iscsi_session *s, const struct pdu_in *p) MUST
 /* Asks for what is missing, as far as MaxOutstandingR2T allows. */
 void data_out_ask(struct iscsi_task *task);
 bool data_out_complete(const struct iscsi_task *task);
+/* The task's data is lost: what still comes is dropped, then the command ends with a sense. */
+void data_out_damaged(struct iscsi_task *task, const char *why);
 
 /* Queues Data-In PDUs and the response, or one of both in one. Gives up cmd.in. */
 void data_in_respond(struct iscsi_task *task);

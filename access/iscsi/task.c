@@ -191,15 +191,17 @@ static co_fn int task_main(void *arg)
     struct scsi_cmd *cmd = &task->cmd;
 
     task_gather(task);
-    if (!cmd->done && !task_dead(task)) {
+    if (!cmd->done && !task->damaged && !task_dead(task)) {
         task_credit(task);
         if (!task_dead(task) && cmd->out_len > 0)
             task_data(task);
-        if (!task_dead(task)) {
+        if (!task_dead(task) && !task->damaged) {
             task->phase = TASK_EXECUTE;
             scsi_cmd_execute(cmd);
         }
     }
+    if (task->damaged && !cmd->done)
+        scsi_cmd_damaged(cmd);
     if (task_dead(task))
         task_free(task); /* aborted: no response */
     else
@@ -214,6 +216,8 @@ static void task_start(struct iscsi_task *task)
 {
     struct scsi_cmd *cmd = &task->cmd;
 
+    if (task->damaged && !cmd->done && !task->unsolicited)
+        scsi_cmd_damaged(cmd);
     if (cmd->done && !task->unsolicited) {
         task_respond(task);
         return;
@@ -275,6 +279,10 @@ static co_fn int task_immediate_data(struct iscsi_task *task, uint32_t len)
         buf_put(b);
     }
     task->received = len;
+    if (rc == ERR_CORRUPT) {
+        data_out_damaged(task, "data digest does not match");
+        rc = 0;
+    }
     return rc;
 }
 

@@ -178,6 +178,13 @@ void scsi_cmd_refuse(struct scsi_cmd *c, enum scsi_status status)
     scsi_cmd_settle(c);
 }
 
+void scsi_cmd_damaged(struct scsi_cmd *c)
+{
+    sense_transfer_damaged(c);
+    c->out_len = 0;
+    scsi_cmd_settle(c);
+}
+
 /* ---- execute ---- */
 
 /* May the command run, by its own task attribute and those before it? */

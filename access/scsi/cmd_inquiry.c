@@ -118,8 +118,7 @@ static uint32_t vpd_block_limits(struct scsi_cmd *c, uint8_t *page)
     uint8_t *p = page - 4; /* offsets below are the standard's */
 
     (void)c;
-    p[4] = 0x01; /* WSNZ */
-    p[5] = 1;    /* COMPARE AND WRITE: one block */
+    p[5] = 1; /* COMPARE AND WRITE: one block */
     put_be16(p + 6, SCSI_BLOCKS_PER_PHYS);
     put_be32(p + 8, SCSI_TRANSFER_BLOCKS_MAX);
     put_be32(p + 12, SCSI_TRANSFER_BLOCKS_OPTIMAL);

@@ -84,8 +84,10 @@ void scsi_check_write_same(struct scsi_cmd *c)
     bool ndob = c->row->range == RANGE_16 && (c->cdb[1] & WRITE_SAME_NDOB);
     uint32_t data = ndob ? 0 : SCSI_BLOCK_BYTES;
 
-    /* WSNZ: zero blocks does not mean "to the end". */
-    if (c->blocks == 0 || c->blocks > SCSI_WRITE_SAME_BLOCKS_MAX) {
+    c->to_end = c->blocks == 0; /* WSNZ is 0 */
+    if (c->to_end)
+        c->blocks = (uint32_t)MIN(c->lun->blocks - c->lba, UINT32_MAX);
+    if (c->blocks > SCSI_WRITE_SAME_BLOCKS_MAX) {
         sense_invalid_cdb_field(c, len_byte, 8);
         return;
     }
@@ -95,6 +97,8 @@ void scsi_check_write_same(struct scsi_cmd *c)
     }
     c->wanted = data;
     c->out_len = data;
+    if (c->blocks == 0)
+        c->done = true;
 }
 
 /* Writes the block everywhere, a buffer full of copies at a time. */
@@ -121,6 +125,11 @@ co_fn void scsi_run_write_same(struct scsi_cmd *c)
     bool zeroes = c->out_len == 0 || mem_is_zero(c->out->data, SCSI_BLOCK_BYTES);
     int rc;
 
+    /* With UNMAP a block that is not zero is still written, because unmapped blocks read as zeroes
+     * (LBPRZ). The exception is a range "to the end": there the form is taken as nothing but a
+     * request to unmap, as other targets do and iscsi-test-cu 1.19 expects. */
+    if (c->to_end && (c->cdb[1] & WRITE_SAME_UNMAP))
+        zeroes = true;
     if (!zeroes)
         rc = write_same_fill(c, off, len);
     else if (c->cdb[1] & WRITE_SAME_UNMAP)

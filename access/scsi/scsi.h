@@ -193,6 +193,7 @@ struct scsi_cmd {
     uint64_t wanted; /* bytes that the command itself moves; for residuals */
     uint32_t alloc_len;
     bool in_task_set;
+    bool to_end; /* WRITE SAME up to the end of the unit */
 };
 
 /* Checks the CDB, the unit's state, ranges; reports unit attentions. Does not suspend. */
@@ -203,6 +204,8 @@ co_fn void scsi_cmd_execute(struct scsi_cmd *c);
 void scsi_cmd_end(struct scsi_cmd *c);
 /* Ends a command that was not executed with a status that needs no sense (TASK SET FULL). */
 void scsi_cmd_refuse(struct scsi_cmd *c, enum scsi_status status);
+/* Ends a command that was not executed because its Data-Out did not arrive whole. */
+void scsi_cmd_damaged(struct scsi_cmd *c);
 /* Writes the sense data in the format that the unit's control page asks for; its length. */
 uint32_t scsi_cmd_sense(const struct scsi_cmd *c, uint8_t dst[SCSI_SENSE_MAX]);
 /* Is it a write of bytes / a read of bytes? For counters. */

@@ -9,8 +9,8 @@
 
 /* Limits that the Block Limits page announces. */
 #define SCSI_TRANSFER_BLOCKS_MAX     (SCSI_TRANSFER_BYTES_MAX / SCSI_BLOCK_BYTES)
-#define SCSI_TRANSFER_BLOCKS_OPTIMAL 2048u /* 1 MiB: one R2T or one Data-In sequence */
-#define SCSI_WRITE_SAME_BLOCKS_MAX   65536u
+#define SCSI_TRANSFER_BLOCKS_OPTIMAL 2048u          /* 1 MiB: one R2T or one Data-In sequence */
+#define SCSI_WRITE_SAME_BLOCKS_MAX   32768u         /* 16 MiB */
 #define SCSI_UNMAP_BLOCKS_MAX        (1024u * 1024) /* of all descriptors of a command */
 #define SCSI_UNMAP_DESCRIPTORS_MAX   256u
 #define SCSI_PARAMETER_BYTES_MAX     65536u /* parameter lists and answers */

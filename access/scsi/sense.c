@@ -82,6 +82,11 @@ void sense_unit_attention(struct scsi_cmd *c, uint8_t asc, uint8_t ascq)
     sense_set(c, SENSE_UNIT_ATTENTION, asc, ascq);
 }
 
+void sense_transfer_damaged(struct scsi_cmd *c)
+{
+    sense_set(c, SENSE_ABORTED_COMMAND, 0x47, 0x05); /* protocol service CRC error */
+}
+
 void sense_from_err(struct scsi_cmd *c, int rc, bool writing)
 {
     switch (rc) {

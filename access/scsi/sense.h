@@ -46,6 +46,8 @@ void sense_becoming_ready(struct scsi_cmd *c);
 void sense_write_protected(struct scsi_cmd *c);
 void sense_miscompare(struct scsi_cmd *c, uint64_t offset);
 void sense_unit_attention(struct scsi_cmd *c, uint8_t asc, uint8_t ascq);
+/* Data from the initiator was damaged or out of order on its way. */
+void sense_transfer_damaged(struct scsi_cmd *c);
 /* What an error of the volume engine means to an initiator. rc < 0. */
 void sense_from_err(struct scsi_cmd *c, int rc, bool writing);
 
