@@ -258,8 +258,9 @@ int sim_coord_watch_arm(struct coord *c, struct coord_watch *w, enum coord_watch
     r->watcher = watcher;
     w->priv = watcher;
     rc = request_call(h, r, CO_INTERRUPTIBLE);
-    /* not armed, or nobody knows: nothing will be told. Expiry and close have freed it already. */
-    if (rc < 0 && r->done && w->priv)
+    /* Not armed, or nobody knows: nothing will be told. Expiry and close have freed it already. */
+    watcher = w->priv;
+    if (rc < 0 && r->done && watcher)
         coord_watcher_free(watcher);
     else if (rc < 0)
         w->priv = NULL;

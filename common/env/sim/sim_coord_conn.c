@@ -90,7 +90,7 @@ static void handle_fail_all(struct sim_coord *h, int rc)
             coord_request_complete(LIST_ENTRY(m, struct coord_request, msg), rc);
     }
     while (!list_empty(&h->to_server))
-        coord_request_complete(LIST_FIRST(&h->to_server, struct coord_request, link), rc);
+        coord_request_complete(LIST_ENTRY(h->to_server.next, struct coord_request, link), rc);
 }
 
 void coord_handle_break(struct sim_coord *h)
@@ -250,7 +250,7 @@ static void request_arrives(struct sim *s, struct sim_event *e)
     r->rc = coordd_execute(h, r);
     msg_send(h, &r->msg, h->follower ? h->follower_at : 0);
     if (!list_empty(&h->to_server))
-        sim_event_arm(s, e, LIST_FIRST(&h->to_server, struct coord_request, link)->at);
+        sim_event_arm(s, e, LIST_ENTRY(h->to_server.next, struct coord_request, link)->at);
 }
 
 static void watch_delivered(struct coord_watcher *w)
@@ -280,7 +280,7 @@ static void reply_arrives(struct sim *s, struct sim_event *e)
     h->stalled_since = 0;
     list_del(&m->link);
     if (!list_empty(&h->out))
-        sim_event_arm(s, e, LIST_FIRST(&h->out, struct coord_msg, link)->at);
+        sim_event_arm(s, e, LIST_ENTRY(h->out.next, struct coord_msg, link)->at);
     if (m->is_watch) {
         watch_delivered(LIST_ENTRY(m, struct coord_watcher, msg));
     } else {

@@ -84,7 +84,7 @@ static void follow(struct sim *s, struct sim_event *e)
         watches_fire(&d->follower, &t->changes[i].op);
     txn_free(t);
     if (!list_empty(&d->txns))
-        sim_event_arm(s, &d->follow_ev, LIST_FIRST(&d->txns, struct txn, link)->at);
+        sim_event_arm(s, &d->follow_ev, LIST_ENTRY(d->txns.next, struct txn, link)->at);
 }
 
 static nsec_t txn_enqueue(struct sim_coordd *d, struct txn *t)

@@ -108,20 +108,21 @@ static void media_grow(struct sim_media *m)
 
 static struct sim_page *page_get(struct sim_media *m, uint64_t no)
 {
-    struct sim_page **slot = slot_of(m, no);
+    struct sim_page **slot = slot_of(m, no), *page = *slot;
 
-    if (*slot)
-        return *slot;
+    if (page)
+        return page;
     if (m->page_count >= m->bucket_count) {
         media_grow(m);
         slot = slot_of(m, no);
     }
-    *slot = SIM_NEW(struct sim_page);
-    (*slot)->no = no;
-    list_init(&(*slot)->versions);
-    list_init(&(*slot)->dirty);
+    page = SIM_NEW(struct sim_page);
+    page->no = no;
+    list_init(&page->versions);
+    list_init(&page->dirty);
+    *slot = page;
     m->page_count++;
-    return *slot;
+    return page;
 }
 
 static void media_set(struct sim_page *page, const void *src)

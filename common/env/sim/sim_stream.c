@@ -350,7 +350,7 @@ static void data_arrives(struct sim *s, struct sim_event *ev)
     if (sim_pair_cut(pair, 1 - d->from))
         dir_lose_patience(d); /* the sender hears nothing */
     if (!list_empty(&d->flying))
-        sim_event_arm(s, &d->data_ev, LIST_FIRST(&d->flying, struct sim_seg, link)->at);
+        sim_event_arm(s, &d->data_ev, LIST_ENTRY(d->flying.next, struct sim_seg, link)->at);
 }
 
 static void ack_arrives(struct sim *s, struct sim_event *ev)
