@@ -117,20 +117,8 @@ static void stop_posted(void *arg)
     real_loop_stop(arg);
 }
 
-static int do_nothing(void *arg)
-{
-    (void)arg;
-    return 0;
-}
-
-/* A pool thread that resumed a coroutine of a loop may still be about to wake that loop's thread:
- * let it come out of that call before the loop is freed. */
-static co_fn void pool_barrier(struct real_env *env)
-{
-    for (uint32_t i = 0; i < env->pool_threads; i++)
-        (void)real_blocking(env->pool[i]->co, do_nothing, NULL);
-}
-
+/* Waits until the thread has ended. Its loop stays until the environment ends, because another
+ * thread that sent something to it may still be about to wake it. */
 co_fn void real_thread_stop(struct real_loop *l)
 {
     struct co_wait w;
@@ -141,9 +129,9 @@ co_fn void real_thread_stop(struct real_loop *l)
     co_post(l->co, stop_posted, l);
     (void)co_suspend(&w, CO_UNINTERRUPTIBLE);
     pthread_join(l->thread, NULL); /* it is in its last instructions */
-    if (!l->is_pool)
-        pool_barrier(l->env);
-    real_loop_free(l);
+    pthread_mutex_lock(&l->env->lock);
+    list_push_back(&l->env->ended, &l->ended_link);
+    pthread_mutex_unlock(&l->env->lock);
 }
 
 static int op_thread_start(struct env *env, const char *name, struct co_loop **ret)
@@ -314,8 +302,14 @@ static void signals_stop(struct real_main *m)
 
 static void env_free(struct real_env *env)
 {
+    struct list *link;
+
     ASSERTF(atomic_load(&env->threads) == 0, "%u threads were not stopped",
             atomic_load(&env->threads));
+    while ((link = list_pop_front(&env->ended)) != NULL)
+        real_loop_free(CONTAINER_OF(link, struct real_loop, ended_link));
+    if (env->main != NULL)
+        real_loop_free(env->main);
     for (uint32_t i = 0; i < env->lock_count; i++)
         close(env->lock_fds[i]);
     mem_free(env->lock_fds);
@@ -341,6 +335,7 @@ static int env_new(const struct env_real_conf *conf, struct real_env **ret)
     env->ring_entries = conf->ring_entries > 0 ? conf->ring_entries : REAL_RING_ENTRIES_DEFAULT;
     env->spin_us = MIN(conf->spin_us, REAL_SPIN_US_MAX);
     pthread_mutex_init(&env->lock, NULL);
+    list_init(&env->ended);
     rc = real_loop_new(env, "main", false, &env->main);
     if (rc < 0) {
         env_free(env);
@@ -371,7 +366,6 @@ int env_real_run(const struct env_real_conf *conf, int (*main_fn)(void *arg), vo
     real_loop_run(m.env->main);
     if (conf->handle_signals)
         signals_stop(&m);
-    real_loop_free(m.env->main);
     env_free(m.env);
     return m.rc;
 }

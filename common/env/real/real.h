@@ -39,6 +39,7 @@ struct real_env {
     /* guarded by lock */
     int *lock_fds;
     uint32_t lock_count;
+    struct list ended; /* loops of threads that have ended */
 };
 
 /* Work to be done on the loop's thread after the coroutines ran and before it waits: everything
@@ -74,6 +75,7 @@ struct real_loop {
     /* when the thread ends: who waits for it */
     struct co_loop *stopper_loop;
     struct co_wait *stopper;
+    struct list ended_link; /* real_env.ended */
 };
 
 /* ---- loops (loop_real.c) ---- */
@@ -93,7 +95,7 @@ void real_prewait_queue(struct real_loop *l, struct real_prewait *p); /* idempot
 
 int real_thread_start(struct real_env *env, const char *name, bool is_pool,
                       struct real_loop **ret) MUST_CHECK;
-/* Waits, uninterruptibly, until the thread's coroutines have left and it has ended; frees it. */
+/* Waits, uninterruptibly, until the thread's coroutines have left and it has ended. */
 co_fn void real_thread_stop(struct real_loop *l);
 struct co_loop *real_pool(struct env *env);
 

@@ -182,7 +182,7 @@ static int body_files(void *arg)
     (void)arg;
     strcpy(path, path_in_dir("small"));
     ASSERT(env_file_read(path, &text, &len) == ERR_NOTFOUND);
-    int rc = env_file_write(path, "first", 5);
+    rc = env_file_write(path, "first", 5);
     ASSERTF(rc == 0, "%s", err_text(rc));
     ASSERT(env_file_write(path, "second\n", 7) == 0);
     ASSERT(env_file_read(path, &text, &len) == 0);
