@@ -259,9 +259,8 @@ int sim_coord_watch_arm(struct coord *c, struct coord_watch *w, enum coord_watch
     w->priv = watcher;
     rc = request_call(h, r, CO_INTERRUPTIBLE);
     /* Not armed, or nobody knows: nothing will be told. Expiry and close have freed it already. */
-    watcher = w->priv;
-    if (rc < 0 && r->done && watcher)
-        coord_watcher_free(watcher);
+    if (rc < 0 && r->done)
+        sim_coord_watch_cancel(w);
     else if (rc < 0)
         w->priv = NULL;
     return request_end(r, rc, "watch", path);
