@@ -332,6 +332,8 @@ int real_coord_open(struct env *env, const char *servers, const char *root, uint
     zk->root_made = root[0] == '\0';
     zk->state = COORD_CONNECTING;
     co_cond_init(&zk->changed);
+    co_mutex_init(&zk->gate);
+    zk->wait_max = session_ms * NSEC_PER_MSEC / 3;
     co_group_init(&zk->group);
     list_init(&zk->driver_waiters);
     list_init(&zk->reqs);
@@ -369,7 +371,9 @@ void real_coord_close(struct coord *c)
     zk_watches_fire(zk, ERR_CLOSED);
     state_set(zk, COORD_EXPIRED);
     zk_reqs_abandon(zk);
-    (void)co_yield (); /* whoever was in a call comes out of it: first come, first served */
+    do /* whoever was in a call comes out of it: first come, first served */
+        (void)co_yield ();
+    while (zk->gate.holder != NULL);
     (void)co_group_close(&zk->group);
     ev_io_stop(real_loop_self()->ev, &zk->io);
     close(zk->poll_fd);

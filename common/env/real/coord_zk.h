@@ -18,6 +18,8 @@ struct coord_zk {
     bool closing;
     enum coord_state state;
     struct co_cond changed;     /* of state */
+    struct co_mutex gate;       /* held or waited for by requests until it is connected */
+    nsec_t wait_max;            /* how long one of them waits */
     struct co_group group;      /* the driver, and whoever makes the root */
     struct list driver_waiters; /* of co_wait; 0 or 1 */
     int poll_fd;                /* holds the library's descriptor; libev watches it */
@@ -75,8 +77,9 @@ void zk_req_complete(struct zk_req *req, int zrc);
 /* zrc: what the library's call returned. Waits for the completion unless it failed at once.
  * 0 with req->zrc set (the caller frees req), or an error (req is no longer the caller's). */
 co_fn int zk_req_wait(struct zk_req *req, int zrc, bool write, const char *path) MUST_CHECK;
-/* 0 if requests may be submitted now. */
-int zk_usable(const struct coord_zk *zk);
+/* 0 if a request may be submitted now. While the client is connecting, waits for it, for a bounded
+ * time, and lets requests through in the order they came. */
+co_fn int zk_usable(struct coord_zk *zk);
 int zk_error(int zrc, bool write, const char *path);
 /* Wakes everybody whose request will not complete before the handle goes. */
 void zk_reqs_abandon(struct coord_zk *zk);

@@ -19,13 +19,36 @@ char *zk_path(const struct coord_zk *zk, const char *path)
     return mem_printf("%s%s", zk->root, path);
 }
 
-int zk_usable(const struct coord_zk *zk)
+static int state_error(const struct coord_zk *zk)
 {
     if (zk->state == COORD_EXPIRED)
         return err_set(ERR_EXPIRED, "coordination session expired");
     if (zk->state != COORD_CONNECTED)
         return err_set(ERR_UNREACHABLE, "not connected to the coordination service");
     return 0;
+}
+
+co_fn int zk_usable(struct coord_zk *zk)
+{
+    nsec_t former = co_deadline(), until;
+    int rc;
+
+    if (zk->state != COORD_CONNECTING && zk->gate.holder == NULL)
+        return state_error(zk);
+    until = co_now() + zk->wait_max;
+    (void)co_deadline_push(until);
+    rc = co_mutex_lock(&zk->gate);
+    if (rc == 0) {
+        while (rc == 0 && zk->state == COORD_CONNECTING)
+            rc = co_cond_wait(&zk->changed);
+        co_mutex_unlock(&zk->gate);
+    }
+    co_deadline_restore(former);
+    if (rc == 0 || zk->state == COORD_EXPIRED)
+        return state_error(zk);
+    if (rc == ERR_TIMEOUT && until < former)
+        return err_set(ERR_UNREACHABLE, "not connected to the coordination service");
+    return err_set(rc, "waiting for the coordination service: %s", err_default_text(rc));
 }
 
 int zk_error(int zrc, bool write, const char *path)
@@ -112,7 +135,7 @@ co_fn int zk_req_wait(struct zk_req *req, int zrc, bool write, const char *path)
     }
     zk_kick(req->zk);
     co_wait_init(&wait);
-    req->wait = &wait;
+    req->wait = &wait; /* cppcheck-suppress autoVariables ; taken back below */
     rc = co_suspend(&wait, CO_INTERRUPTIBLE);
     if (req->done)
         return 0;

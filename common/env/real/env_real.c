@@ -125,7 +125,7 @@ co_fn void real_thread_stop(struct real_loop *l)
 
     co_wait_init(&w);
     l->stopper_loop = co_loop();
-    l->stopper = &w;
+    l->stopper = &w; /* cppcheck-suppress autoVariables ; the thread ends before we return */
     co_post(l->co, stop_posted, l);
     (void)co_suspend(&w, CO_UNINTERRUPTIBLE);
     pthread_join(l->thread, NULL); /* it is in its last instructions */
