@@ -14,7 +14,7 @@ struct metad_conf {
     const char *zookeeper;  /* connect string */
     const char *zk_root;    /* "/zbs" */
     const char *peers;      /* RPC addresses of all configured meta servers, comma separated */
-    uint32_t zk_session_ms; /* 0: 4000; discovery only */
+    uint32_t zk_session_ms; /* 0: 1500; how soon a silent ZooKeeper server is given up */
     /* PROTOCOL 12; 0: the default in brackets */
     uint32_t beat_ms;         /* leader's heartbeat [200] */
     uint32_t takeover_ms;     /* silence before a standby takes over [800] */

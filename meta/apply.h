@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One record of the log applied to the state: deterministic, the same on every server. Everything
+ * that was chosen (ids come from the mutation number, times, placement, random bytes) is in the
+ * record. The changed objects' pairs go into the batch, so that the store mirrors the state. */
+#ifndef ZBS_META_APPLY_H
+#define ZBS_META_APPLY_H
+
+#include "common/kv/kv.h"
+#include "meta/state.h"
+#include "meta/view.h"
+#include "proto/metalog.pb-c.h"
+
+/* How many mutation numbers a record takes: 1, or one for each slot of a grant. */
+uint32_t record_width(const Zbs__Metalog__Record *r);
+
+/* The record's mutation number is st->next_mutation before the call. batch may be NULL (tests).
+ * *ret_reply: the packed answer for the client, in the pad; empty if the kind has none; kept for
+ * retries if the record names a client. ERR_UNSUPPORTED: a kind that this program does not know;
+ * ERR_CORRUPT: the record does not fit the state (then the state is unusable). Does not suspend. */
+int apply_record(struct state *st, const Zbs__Metalog__Record *r, struct kv_batch *batch,
+                 struct pad *pad, struct packed *ret_reply) MUST_CHECK;
+
+/* ---- between apply*.c ---- */
+struct apply {
+    struct state *st;
+    const Zbs__Metalog__Record *record;
+    uint64_t number;
+    struct codec_sink *to;
+    struct pad *pad;
+    struct packed reply;
+};
+int apply_misfit(const struct apply *a, const char *why);
+int apply_lease_grant(struct apply *a);
+int apply_lease_return(struct apply *a);
+int apply_extents_created(struct apply *a);
+int apply_replica_set(struct apply *a);
+int apply_volume_add(struct apply *a);
+int apply_volume_set(struct apply *a);
+int apply_volume_remove(struct apply *a);
+int apply_volume_sweep(struct apply *a);
+int apply_target_set(struct apply *a);
+int apply_target_remove(struct apply *a);
+int apply_lun_set(struct apply *a);
+int apply_lun_unset(struct apply *a);
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Applying records of volumes, targets and LUNs. */
+#include <string.h>
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+#include "meta/apply.h"
+#include "meta/codec.h"
+
+static void reply_volume(struct apply *a, const struct volume *v)
+{
+    Zbs__Meta__Volume view;
+
+    view_volume(&view, v);
+    a->reply = view_pack(&view.base, a->pad);
+}
+
+int apply_volume_add(struct apply *a)
+{
+    const Zbs__Metalog__VolumeAdd *m = a->record->volume_add;
+    struct pool *pool = state_pool_by_id(a->st, m->pool_id);
+    struct layout layout = {.stripe_count = m->stripe_count, .stripe_bytes = m->stripe_bytes};
+    struct volume *v;
+
+    if (pool == NULL || pool_volume(pool, m->name) != NULL || m->uuid.len != 16 ||
+        m->stripe_count == 0 || m->stripe_bytes == 0 || m->size_bytes == 0 ||
+        m->size_bytes > VOLUME_BYTES_MAX)
+        return apply_misfit(a, "volume");
+    v = state_volume_add(a->st, pool, a->number, m->name, &layout, m->size_bytes);
+    v->replicas = m->replicas;
+    v->min_replicas = m->min_replicas;
+    str_set(&v->preferred_host, m->preferred_host);
+    v->created_ns = m->created_ns;
+    memcpy(v->uuid, m->uuid.data, 16);
+    v->version = a->number;
+    codec_put_volume(a->to, v);
+    reply_volume(a, v);
+    return 0;
+}
+
+int apply_volume_set(struct apply *a)
+{
+    const Zbs__Metalog__VolumeSet *m = a->record->volume_set;
+    struct volume *v = state_volume(a->st, m->volume_id);
+
+    if (v == NULL || v->removed || (m->size_bytes != 0 && m->size_bytes < v->size_bytes) ||
+        m->size_bytes > VOLUME_BYTES_MAX)
+        return apply_misfit(a, "volume");
+    if (m->size_bytes != 0)
+        state_volume_resize(v, m->size_bytes);
+    if (m->name[0] != 0) {
+        if (pool_volume(v->pool, m->name) != NULL)
+            return apply_misfit(a, "name is taken");
+        state_volume_rename(v, m->name);
+    }
+    v->version = a->number;
+    if (v->luns > 0)
+        a->st->exports_version = a->number;
+    codec_put_volume(a->to, v);
+    reply_volume(a, v);
+    return 0;
+}
+
+int apply_volume_remove(struct apply *a)
+{
+    struct volume *v = state_volume(a->st, a->record->volume_remove->volume_id);
+
+    if (v == NULL || v->removed || v->luns > 0)
+        return apply_misfit(a, "volume is unknown or exported");
+    state_volume_mark_removed(a->st, v);
+    v->version = a->number;
+    codec_put_volume(a->to, v);
+    return 0;
+}
+
+static void sweep_slot(struct apply *a, struct slot *s)
+{
+    if (s->extent_id != 0) {
+        state_slot_uncount(a->st, s);
+        for (uint32_t i = 0; i < s->n_members + s->n_absent; i++) {
+            struct chunk *c = state_chunk(a->st, s->replicas[i]);
+
+            idmap_put(&c->garbage, s->extent_id, s->epoch);
+            codec_put_garbage(a->to, c->id, s->extent_id, s->epoch);
+        }
+        idmap_del(&a->st->extents, s->extent_id);
+        s->extent_id = 0;
+        s->n_members = s->n_absent = 0;
+        state_slot_count(a->st, s);
+    }
+    state_slot_own(a->st, s, 0);
+    codec_del_slot(a->to, s->volume->id, s->number);
+    s->used = false;
+}
+
+int apply_volume_sweep(struct apply *a)
+{
+    const Zbs__Metalog__VolumeSweep *m = a->record->volume_sweep;
+    struct volume *v = state_volume(a->st, m->volume_id);
+    uint32_t swept = 0;
+
+    if (v == NULL || !v->removed)
+        return apply_misfit(a, "sweep of a volume that is not removed");
+    while (v->sweep_next < v->n_slots && swept < m->max) {
+        struct slot *s = volume_slot(v, v->sweep_next);
+
+        if (v->pages[v->sweep_next / SLOTS_PER_PAGE] == NULL) {
+            v->sweep_next = ROUND_DOWN(v->sweep_next, SLOTS_PER_PAGE) + SLOTS_PER_PAGE;
+            continue;
+        }
+        if (s != NULL) {
+            sweep_slot(a, s);
+            swept++;
+        }
+        v->sweep_next++;
+    }
+    if (v->sweep_next < v->n_slots) {
+        codec_put_volume(a->to, v);
+        return 0;
+    }
+    codec_del_volume(a->to, v->id);
+    state_volume_free(a->st, v);
+    return 0;
+}
+
+/* ---- exports ---- */
+
+static void target_changed(struct apply *a, const struct target *t)
+{
+    Zbs__Meta__Target view;
+
+    a->st->exports_version = a->number;
+    codec_put_target(a->to, t);
+    view_target(&view, a->st, t, a->pad);
+    a->reply = view_pack(&view.base, a->pad);
+}
+
+int apply_target_set(struct apply *a)
+{
+    const Zbs__Metalog__TargetSet *m = a->record->target_set;
+    struct target *t = state_target(a->st, m->iqn);
+
+    if (m->n_initiators > INITIATORS_MAX)
+        return apply_misfit(a, "too many initiators");
+    if (t == NULL)
+        t = state_target_add(a->st, m->iqn);
+    str_set(&t->chap_user, m->chap_user);
+    str_set(&t->chap_secret, m->chap_secret);
+    for (uint32_t i = 0; i < t->n_initiators; i++)
+        mem_free(t->initiators[i]);
+    mem_free(t->initiators);
+    t->initiators = MEM_NEW_ARRAY(char *, m->n_initiators + 1);
+    t->n_initiators = (uint32_t)m->n_initiators;
+    for (size_t i = 0; i < m->n_initiators; i++)
+        t->initiators[i] = mem_strdup(m->initiators[i]);
+    target_changed(a, t);
+    return 0;
+}
+
+int apply_target_remove(struct apply *a)
+{
+    struct target *t = state_target(a->st, a->record->target_remove->iqn);
+
+    if (t == NULL)
+        return apply_misfit(a, "unknown target");
+    codec_del_target(a->to, t->iqn);
+    state_target_remove(a->st, t);
+    a->st->exports_version = a->number;
+    return 0;
+}
+
+int apply_lun_set(struct apply *a)
+{
+    const Zbs__Metalog__LunSet *m = a->record->lun_set;
+    struct target *t = state_target(a->st, m->iqn);
+    struct volume *v = state_volume(a->st, m->volume_id);
+
+    if (t == NULL || v == NULL || v->removed || m->lun >= LUNS_MAX || target_lun(t, m->lun) != NULL)
+        return apply_misfit(a, "LUN");
+    state_lun_set(a->st, t, m->lun, v);
+    target_changed(a, t);
+    return 0;
+}
+
+int apply_lun_unset(struct apply *a)
+{
+    const Zbs__Metalog__LunUnset *m = a->record->lun_unset;
+    struct target *t = state_target(a->st, m->iqn);
+    struct target_lun *lun = t != NULL ? target_lun(t, m->lun) : NULL;
+
+    if (lun == NULL)
+        return apply_misfit(a, "unknown LUN");
+    state_lun_unset(a->st, t, lun);
+    target_changed(a, t);
+    return 0;
+}

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Objects to pairs of the key-value store: see codec.h. Loading is in load.c. */
+#include "meta/codec.h"
+
+#include <string.h>
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+#include "meta/codec_key.h"
+#include "proto/metalog.pb-c.h"
+
+static uint64_t digest_mix(uint64_t h, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ p[i]) * 0x100000001b3u;
+    h ^= h >> 29;
+    h *= 0xbf58476d1ce4e5b9u;
+    return h ^ h >> 32;
+}
+
+static void sink_put(const struct codec_sink *to, const struct key *k, const void *val, size_t len)
+{
+    if (to->batch != NULL)
+        kv_batch_put(to->batch, k->bytes, k->len, val, len);
+    if (to->digest != NULL)
+        *to->digest += digest_mix(digest_mix(0xcbf29ce484222325u, k->bytes, k->len), val, len);
+}
+
+static void sink_put_msg(const struct codec_sink *to, const struct key *k,
+                         const ProtobufCMessage *msg)
+{
+    uint8_t small[512];
+    size_t len = protobuf_c_message_get_packed_size(msg);
+    uint8_t *buf = len <= sizeof(small) ? small : mem_alloc(len);
+
+    protobuf_c_message_pack(msg, buf);
+    sink_put(to, k, buf, len);
+    if (buf != small)
+        mem_free(buf);
+}
+
+static void sink_del(const struct codec_sink *to, const struct key *k)
+{
+    if (to->batch != NULL)
+        kv_batch_delete(to->batch, k->bytes, k->len);
+}
+
+void codec_header_take(struct codec_header *h, const struct state *st)
+{
+    h->next_mutation = st->next_mutation;
+    h->term = st->term;
+    h->exports_version = st->exports_version;
+    h->next_pool_id = st->next_pool_id;
+    h->next_chunk_id = st->next_chunk_id;
+    memcpy(h->cluster_id, st->cluster_id, sizeof(h->cluster_id));
+}
+
+void codec_put_header(const struct codec_sink *to, const struct codec_header *h)
+{
+    struct key k = key_of(KEY_HEADER);
+    Zbs__Metalog__KvHeader m = ZBS__METALOG__KV_HEADER__INIT;
+
+    m.format = STORE_FORMAT;
+    m.applied = h->applied;
+    m.next_mutation = h->next_mutation;
+    m.term = h->term;
+    m.cluster_id = (char *)h->cluster_id;
+    m.exports_version = h->exports_version;
+    m.next_pool_id = h->next_pool_id;
+    m.next_chunk_id = h->next_chunk_id;
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_put_pool(const struct codec_sink *to, const struct pool *p)
+{
+    struct key k = key_of(KEY_POOL);
+    Zbs__Metalog__KvPool m = ZBS__METALOG__KV_POOL__INIT;
+
+    key_u32(&k, p->id);
+    m.id = p->id;
+    m.name = p->name;
+    m.replicas = p->replicas;
+    m.min_replicas = p->min_replicas;
+    m.failure_domain = p->failure_domain;
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_put_volume(const struct codec_sink *to, const struct volume *v)
+{
+    struct key k = key_of(KEY_VOLUME);
+    Zbs__Metalog__KvVolume m = ZBS__METALOG__KV_VOLUME__INIT;
+
+    key_u64(&k, v->id);
+    m.id = v->id;
+    m.pool_id = v->pool_id;
+    m.name = v->name;
+    m.size_bytes = v->size_bytes;
+    m.replicas = v->replicas;
+    m.min_replicas = v->min_replicas;
+    m.stripe_count = v->layout.stripe_count;
+    m.stripe_bytes = v->layout.stripe_bytes;
+    m.preferred_host = v->preferred_host;
+    m.created_ns = v->created_ns;
+    m.uuid = (ProtobufCBinaryData){.data = (uint8_t *)v->uuid, .len = sizeof(v->uuid)};
+    m.version = v->version;
+    m.removed = v->removed;
+    m.sweep_next = v->sweep_next;
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_put_slot(const struct codec_sink *to, const struct slot *s)
+{
+    struct key k = key_of(KEY_SLOT);
+    Zbs__Metalog__KvSlot m = ZBS__METALOG__KV_SLOT__INIT;
+
+    key_u64(&k, s->volume->id);
+    key_u32(&k, s->number);
+    m.epoch = s->epoch;
+    m.owner = s->owner;
+    m.extent_id = s->extent_id;
+    m.set_number = s->set_number;
+    m.created = s->created;
+    m.members = (uint32_t *)slot_members(s);
+    m.n_members = s->n_members;
+    m.absent = (uint32_t *)slot_absent(s);
+    m.n_absent = s->n_absent;
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_put_chunk(const struct codec_sink *to, const struct chunk *c)
+{
+    struct key k = key_of(KEY_CHUNK);
+    Zbs__Metalog__KvChunk m = ZBS__METALOG__KV_CHUNK__INIT;
+
+    key_u32(&k, c->id);
+    m.id = c->id;
+    m.uuid = (ProtobufCBinaryData){.data = (uint8_t *)c->uuid, .len = sizeof(c->uuid)};
+    m.addr = c->addr;
+    m.addr_unix = c->addr_unix;
+    m.host = c->host;
+    m.rack = c->rack;
+    m.zone = c->zone;
+    m.workers = c->workers;
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_put_session(const struct codec_sink *to, const struct session *s)
+{
+    struct key k = key_of(KEY_SESSION);
+    Zbs__Metalog__KvSession m = ZBS__METALOG__KV_SESSION__INIT;
+
+    key_u64(&k, s->id);
+    m.id = s->id;
+    m.name = s->name;
+    m.incarnation = s->incarnation;
+    m.addr = s->addr;
+    m.host = s->host;
+    m.rack = s->rack;
+    m.zone = s->zone;
+    m.iscsi_portal = s->iscsi_portal;
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_put_target(const struct codec_sink *to, const struct target *t)
+{
+    struct key k = key_of(KEY_TARGET);
+    Zbs__Metalog__KvTarget m = ZBS__METALOG__KV_TARGET__INIT;
+    Zbs__Metalog__KvLun *luns = MEM_NEW_ARRAY(Zbs__Metalog__KvLun, t->n_luns + 1);
+    Zbs__Metalog__KvLun **ptrs = MEM_NEW_ARRAY(Zbs__Metalog__KvLun *, t->n_luns + 1);
+
+    for (uint32_t i = 0; i < t->n_luns; i++) {
+        zbs__metalog__kv_lun__init(&luns[i]);
+        luns[i].lun = t->luns[i].lun;
+        luns[i].volume_id = t->luns[i].volume_id;
+        ptrs[i] = &luns[i];
+    }
+    key_str(&k, t->iqn);
+    m.iqn = t->iqn;
+    m.chap_user = t->chap_user;
+    m.chap_secret = t->chap_secret;
+    m.initiators = t->initiators;
+    m.n_initiators = t->n_initiators;
+    m.luns = ptrs;
+    m.n_luns = t->n_luns;
+    sink_put_msg(to, &k, &m.base);
+    mem_free(luns);
+    mem_free(ptrs);
+}
+
+static struct key key_garbage(uint32_t chunk_id, uint64_t extent_id)
+{
+    struct key k = key_of(KEY_GARBAGE);
+
+    key_u32(&k, chunk_id);
+    key_u64(&k, extent_id);
+    return k;
+}
+
+void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id,
+                       uint64_t epoch)
+{
+    struct key k = key_garbage(chunk_id, extent_id);
+    struct key val = {0};
+
+    key_u64(&val, epoch);
+    sink_put(to, &k, val.bytes, val.len);
+}
+
+void codec_put_result(const struct codec_sink *to, const struct result *r)
+{
+    struct key k = key_of(KEY_RESULT);
+    Zbs__Metalog__KvResult m = ZBS__METALOG__KV_RESULT__INIT;
+
+    key_u64(&k, r->mutation);
+    m.client = r->client;
+    m.number = r->number;
+    m.reply = (ProtobufCBinaryData){.data = r->reply, .len = r->reply_len};
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_del_pool(const struct codec_sink *to, uint32_t id)
+{
+    struct key k = key_of(KEY_POOL);
+
+    key_u32(&k, id);
+    sink_del(to, &k);
+}
+
+static void del_u64(const struct codec_sink *to, enum key_kind kind, uint64_t id)
+{
+    struct key k = key_of(kind);
+
+    key_u64(&k, id);
+    sink_del(to, &k);
+}
+
+void codec_del_volume(const struct codec_sink *to, uint64_t id)
+{
+    del_u64(to, KEY_VOLUME, id);
+}
+
+void codec_del_slot(const struct codec_sink *to, uint64_t volume_id, uint32_t slot)
+{
+    struct key k = key_of(KEY_SLOT);
+
+    key_u64(&k, volume_id);
+    key_u32(&k, slot);
+    sink_del(to, &k);
+}
+
+void codec_del_session(const struct codec_sink *to, uint64_t id)
+{
+    del_u64(to, KEY_SESSION, id);
+}
+
+void codec_del_target(const struct codec_sink *to, const char *iqn)
+{
+    struct key k = key_of(KEY_TARGET);
+
+    key_str(&k, iqn);
+    sink_del(to, &k);
+}
+
+void codec_del_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id)
+{
+    struct key k = key_garbage(chunk_id, extent_id);
+
+    sink_del(to, &k);
+}
+
+void codec_del_result(const struct codec_sink *to, uint64_t mutation)
+{
+    del_u64(to, KEY_RESULT, mutation);
+}
+
+static void put_volume_slots(const struct codec_sink *to, const struct volume *v)
+{
+    for (uint32_t i = 0; i < v->n_pages; i++) {
+        if (v->pages[i] == NULL)
+            continue;
+        for (uint32_t n = 0; n < SLOTS_PER_PAGE; n++) {
+            if (v->pages[i]->slots[n].used)
+                codec_put_slot(to, &v->pages[i]->slots[n]);
+        }
+    }
+}
+
+static void put_chunk_garbage(const struct codec_sink *to, const struct chunk *c)
+{
+    for (uint64_t i = 0; i < c->garbage.cap; i++) {
+        if (c->garbage.entries[i].id != 0)
+            codec_put_garbage(to, c->id, c->garbage.entries[i].id, c->garbage.entries[i].value);
+    }
+}
+
+uint64_t codec_digest(const struct state *st)
+{
+    uint64_t digest = 0;
+    struct codec_sink to = {.digest = &digest};
+    struct codec_header h = {0};
+
+    codec_header_take(&h, st);
+    codec_put_header(&to, &h);
+    for (uint32_t i = 0; i < st->pools.count; i++)
+        codec_put_pool(&to, st->pools.items[i]);
+    for (uint64_t i = 0; i < st->volumes.cap; i++) {
+        struct volume *v = (struct volume *)(uintptr_t)st->volumes.entries[i].value;
+
+        if (st->volumes.entries[i].id == 0)
+            continue;
+        codec_put_volume(&to, v);
+        put_volume_slots(&to, v);
+    }
+    for (uint32_t i = 0; i < st->chunks.count; i++) {
+        codec_put_chunk(&to, st->chunks.items[i]);
+        put_chunk_garbage(&to, st->chunks.items[i]);
+    }
+    for (uint32_t i = 0; i < st->sessions.count; i++)
+        codec_put_session(&to, st->sessions.items[i]);
+    for (uint32_t i = 0; i < st->targets.count; i++)
+        codec_put_target(&to, st->targets.items[i]);
+    LIST_FOREACH (r, &st->results, struct result, link)
+        codec_put_result(&to, r);
+    return digest;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Keys of the store: a letter, then big-endian ids, so that memcmp order is id order. Private to
+ * codec.c and load.c. */
+#ifndef ZBS_META_CODEC_KEY_H
+#define ZBS_META_CODEC_KEY_H
+
+#include <string.h>
+#include "common/base/assert.h"
+#include "meta/limits.h"
+
+#define STORE_FORMAT 1u
+
+enum key_kind {
+    KEY_SESSION = 'a',
+    KEY_CHUNK = 'c',
+    KEY_GARBAGE = 'g', /* chunk, extent -> epoch */
+    KEY_HEADER = 'h',
+    KEY_LOADING = 'l',
+    KEY_POOL = 'p',
+    KEY_RESULT = 'r', /* mutation number */
+    KEY_SLOT = 's',   /* volume, slot */
+    KEY_TARGET = 't', /* iqn */
+    KEY_VOLUME = 'v',
+};
+
+struct key {
+    uint8_t bytes[IQN_BYTES_MAX + 1];
+    size_t len;
+};
+
+static inline struct key key_of(enum key_kind kind)
+{
+    return (struct key){.bytes = {(uint8_t)kind}, .len = 1};
+}
+
+static inline void key_u32(struct key *k, uint32_t v)
+{
+    for (int shift = 24; shift >= 0; shift -= 8)
+        k->bytes[k->len++] = (uint8_t)(v >> shift);
+}
+
+static inline void key_u64(struct key *k, uint64_t v)
+{
+    key_u32(k, (uint32_t)(v >> 32));
+    key_u32(k, (uint32_t)v);
+}
+
+static inline void key_str(struct key *k, const char *s)
+{
+    size_t len = strlen(s);
+
+    ASSERT(len <= IQN_BYTES_MAX);
+    memcpy(k->bytes + k->len, s, len);
+    k->len += len;
+}
+
+static inline uint32_t key_get_u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline uint64_t key_get_u64(const uint8_t *p)
+{
+    return (uint64_t)key_get_u32(p) << 32 | key_get_u32(p + 4);
+}
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the leader makes of a request: pure functions from (state, what it knows of the world,
+ * request) to a record for the log, or to an error. They also check everything that came from
+ * outside. And the answers: functions from the state to a reply. Nothing here suspends. */
+#ifndef ZBS_META_DECIDE_H
+#define ZBS_META_DECIDE_H
+
+#include "meta/pad.h"
+#include "meta/place.h"
+#include "meta/state.h"
+#include "meta/view.h"
+#include "proto/meta.pb-c.h"
+#include "proto/metalog.pb-c.h"
+
+/* What is not in the log. */
+struct world {
+    int64_t wall_ns;
+    uint64_t random;
+    uint8_t uuid[16];
+    struct place_chunk *chunks; /* all; changed while slots are placed, so in the pad */
+    uint32_t n_chunks;
+    uint32_t session_ttl_ms, chunk_dead_ms;
+};
+
+struct decide {
+    const struct state *st;
+    struct world *w;
+    const ProtobufCMessage *rq;
+    struct pad *pad;
+};
+
+/* 0: *ret is the record, NULL if the request is fulfilled already. Else the error and its text. */
+typedef int (*decide_fn)(const struct decide *d, Zbs__Metalog__Record **ret);
+/* Fills a reply, an initialised message of the right type. */
+typedef int (*answer_fn)(const struct decide *d, ProtobufCMessage *reply);
+
+int decide_chunk_register(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_chunk_register(const struct decide *d, ProtobufCMessage *reply);
+int decide_chunk_heartbeat(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_session_open(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_session_open(const struct decide *d, ProtobufCMessage *reply);
+int decide_session_close(const struct decide *d, Zbs__Metalog__Record **ret);
+
+int decide_lease_acquire(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_lease_acquire(const struct decide *d, ProtobufCMessage *reply);
+int decide_lease_release(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_extent_created(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_replica_change(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_replica_change(const struct decide *d, ProtobufCMessage *reply);
+
+int decide_pool_create(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_pool_list(const struct decide *d, ProtobufCMessage *reply);
+int decide_pool_delete(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_volume_create(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_volume_resize(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_volume_rename(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_volume_delete(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_volume_resize(const struct decide *d, ProtobufCMessage *reply);
+int answer_volume_rename(const struct decide *d, ProtobufCMessage *reply);
+int answer_volume_get(const struct decide *d, ProtobufCMessage *reply);
+int answer_volume_list(const struct decide *d, ProtobufCMessage *reply);
+int answer_volume_map(const struct decide *d, ProtobufCMessage *reply);
+
+int decide_target_create(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_target_delete(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_target_update(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_lun_add(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_lun_remove(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_exports_get(const struct decide *d, ProtobufCMessage *reply);
+
+/* ---- of the leader itself ---- */
+Zbs__Metalog__Record *decide_session_expiry(struct pad *pad, uint64_t session_id);
+/* The next piece of sweeping a removed volume; NULL: nothing to do. */
+Zbs__Metalog__Record *decide_sweep(const struct state *st, struct pad *pad);
+/* A replica owed to an extent that knows of too few, on a live server; NULL: no place. */
+Zbs__Metalog__Record *decide_adoption(const struct state *st, struct world *w, const struct slot *s,
+                                      struct pad *pad);
+
+/* ---- helpers of decide_*.c ---- */
+Zbs__Metalog__Record *record_new(struct pad *pad, Zbs__Metalog__Record__KindCase kind);
+int decide_pool(const struct decide *d, const char *name, struct pool **ret);
+int decide_volume(const struct decide *d, const char *pool, const char *name, struct volume **ret);
+int decide_session(const struct decide *d, uint64_t id, struct session **ret);
+const struct place_chunk *world_chunk(const struct world *w, uint32_t id);
+
+#endif

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Decisions about leases, extents and replica sets (PROTOCOL 1, 5.2, 5.3). */
+#include <inttypes.h>
+#include <string.h>
+#include "common/base/err.h"
+#include "common/base/units.h"
+#include "meta/decide.h"
+
+/* ---- leases ---- */
+
+static int lease_volume(const struct decide *d, uint64_t id, struct volume **ret)
+{
+    struct volume *v = state_volume(d->st, id);
+
+    if (v == NULL || v->removed)
+        return err_set(ERR_NOTFOUND, "volume %" PRIu64 " does not exist", id);
+    *ret = v;
+    return 0;
+}
+
+static int check_range(const struct volume *v, uint32_t first, uint32_t count)
+{
+    if (count < 1 || count > GRANT_SLOTS_MAX)
+        return err_set(ERR_INVAL, "%u slots: 1 to %u are allowed", count, GRANT_SLOTS_MAX);
+    if (first >= v->n_slots || count > v->n_slots - first)
+        return err_set(ERR_INVAL, "slots %u to %u of volume '%s', which has %u", first,
+                       first + count - 1, v->name, v->n_slots);
+    return 0;
+}
+
+/* Too few servers could be found: why, and is it worth asking again? */
+static int no_place(const struct decide *d, const struct volume *v, uint32_t found)
+{
+    uint32_t alive = 0, heard = 0;
+
+    for (uint32_t i = 0; i < d->w->n_chunks; i++) {
+        alive += d->w->chunks[i].alive;
+        heard += d->w->chunks[i].alive && d->w->chunks[i].heard;
+    }
+    if (heard >= v->min_replicas)
+        return err_set(ERR_NOSPACE,
+                       "%u chunk servers have space, volume '%s' needs %u: add disks or delete "
+                       "volumes",
+                       found, v->name, v->min_replicas);
+    return err_set(ERR_AGAIN, "%u of %u chunk servers are alive, volume '%s' needs %u", alive,
+                   d->w->n_chunks, v->name, v->min_replicas);
+}
+
+/* Servers that may be alive but have not reported to this leader yet are waited for, rather than
+ * left out of new extents. */
+static bool worth_waiting(const struct decide *d, uint32_t replicas)
+{
+    uint32_t heard = 0, unheard = 0;
+
+    for (uint32_t i = 0; i < d->w->n_chunks; i++) {
+        heard += d->w->chunks[i].alive && d->w->chunks[i].heard;
+        unheard += d->w->chunks[i].alive && !d->w->chunks[i].heard;
+    }
+    return heard < replicas && unheard > 0;
+}
+
+static void promise_space(struct world *w, const uint32_t *ids, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t k = 0; k < w->n_chunks; k++) {
+            struct place_chunk *c = &w->chunks[k];
+
+            /* Extents are thin: what is promised weighs, but never makes a server full. */
+            if (c->id == ids[i])
+                c->free_bytes = c->free_bytes > 2 * (uint64_t)EXTENT_BYTES
+                                    ? c->free_bytes - EXTENT_BYTES
+                                    : MAX(c->free_bytes / 2, c->free_bytes != 0);
+        }
+    }
+}
+
+static int place_extent(const struct decide *d, const struct volume *v,
+                        const struct session *session, uint64_t salt, Zbs__Metalog__GrantItem *item)
+{
+    const char *host = v->preferred_host[0] != 0 ? v->preferred_host : session->host;
+    struct place_want want = {.replicas = v->replicas,
+                              .failure_domain = v->pool->failure_domain,
+                              .preferred_host = host,
+                              .seed = d->w->random + salt};
+    uint32_t n;
+
+    if (worth_waiting(d, v->replicas))
+        return err_set(ERR_AGAIN, "not all chunk servers have reported to the new leader yet");
+    item->members = PAD_NEW_ARRAY(d->pad, uint32_t, SLOT_REPLICAS_MAX);
+    n = place_choose(d->w->chunks, d->w->n_chunks, &want, item->members);
+    if (n < v->min_replicas || n == 0)
+        return no_place(d, v, n);
+    item->n_members = n;
+    if (n < v->replicas) {
+        item->absent = PAD_NEW_ARRAY(d->pad, uint32_t, SLOT_REPLICAS_MAX);
+        item->n_absent = place_owed(d->w->chunks, d->w->n_chunks, &want, item->members, n,
+                                    v->replicas - n, false, item->absent);
+    }
+    promise_space(d->w, item->members, n);
+    return 0;
+}
+
+int decide_lease_acquire(const struct decide *d, Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
+    struct session *session;
+    struct volume *v;
+    Zbs__Metalog__LeaseGrant *m;
+    uint32_t placed = 0;
+    int rc = decide_session(d, rq->session_id, &session), place_rc = 0;
+
+    if (rc == 0)
+        rc = lease_volume(d, rq->volume_id, &v);
+    if (rc == 0)
+        rc = check_range(v, rq->first_slot, rq->count);
+    if (rc < 0)
+        return rc;
+    m = PAD_NEW(d->pad, Zbs__Metalog__LeaseGrant);
+    zbs__metalog__lease_grant__init(m);
+    m->session_id = session->id;
+    m->volume_id = v->id;
+    m->items = PAD_NEW_ARRAY(d->pad, Zbs__Metalog__GrantItem *, rq->count);
+    for (uint32_t n = rq->first_slot; n < rq->first_slot + rq->count; n++) {
+        struct slot *s = volume_slot(v, n);
+        struct session *owner = s != NULL ? slot_owner(d->st, s) : NULL;
+        bool hole = s == NULL || s->extent_id == 0;
+        Zbs__Metalog__GrantItem *item;
+
+        if (owner != NULL && owner != session)
+            continue;
+        if (owner == session && !rq->new_epoch && !(rq->allocate && hole))
+            continue;
+        item = PAD_NEW(d->pad, Zbs__Metalog__GrantItem);
+        zbs__metalog__grant_item__init(item);
+        item->slot = n;
+        if (rq->allocate && hole && place_rc == 0) {
+            place_rc = place_extent(d, v, session, n, item);
+            placed += place_rc == 0;
+        }
+        m->items[m->n_items++] = item;
+    }
+    /* Extents ahead of a writer are a favour; only if nothing could be placed it is an error. */
+    if (place_rc < 0 && placed == 0)
+        return place_rc;
+    *ret = NULL;
+    if (m->n_items > 0) {
+        *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_LEASE_GRANT);
+        (*ret)->lease_grant = m;
+    }
+    return 0;
+}
+
+int answer_lease_acquire(const struct decide *d, ProtobufCMessage *reply)
+{
+    const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
+    Zbs__Meta__LeaseAcquireReply *m = (void *)reply;
+    struct volume *v;
+    int rc = lease_volume(d, rq->volume_id, &v);
+
+    if (rc < 0)
+        return rc;
+    m->grants = PAD_NEW_ARRAY(d->pad, Zbs__Meta__Grant *, rq->count);
+    m->n_grants = rq->count;
+    for (uint32_t i = 0; i < rq->count; i++) {
+        m->grants[i] = PAD_NEW(d->pad, Zbs__Meta__Grant);
+        view_grant(m->grants[i], d->st, volume_slot(v, rq->first_slot + i), rq->first_slot + i);
+    }
+    return 0;
+}
+
+/* What is not held any more is returned already. */
+int decide_lease_release(const struct decide *d, Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__LeaseReleaseRequest *rq = (const void *)d->rq;
+    struct volume *v = state_volume(d->st, rq->volume_id);
+    Zbs__Metalog__LeaseReturn *m;
+
+    *ret = NULL;
+    if (rq->n_slots > BATCH_ITEMS_MAX || rq->n_slots != rq->n_epochs)
+        return err_set(ERR_INVAL, "%zu slots with %zu epochs: at most %u, as many of both",
+                       rq->n_slots, rq->n_epochs, BATCH_ITEMS_MAX);
+    if (v == NULL || state_session(d->st, rq->session_id) == NULL)
+        return 0;
+    m = PAD_NEW(d->pad, Zbs__Metalog__LeaseReturn);
+    zbs__metalog__lease_return__init(m);
+    m->session_id = rq->session_id;
+    m->volume_id = v->id;
+    m->slots = PAD_NEW_ARRAY(d->pad, uint32_t, rq->n_slots);
+    for (size_t i = 0; i < rq->n_slots; i++) {
+        struct slot *s = volume_slot(v, rq->slots[i]);
+        bool twice = false;
+
+        for (size_t k = 0; k < m->n_slots; k++)
+            twice = twice || m->slots[k] == rq->slots[i];
+        if (!twice && s != NULL && s->owner == rq->session_id && s->epoch == rq->epochs[i])
+            m->slots[m->n_slots++] = rq->slots[i];
+    }
+    if (m->n_slots > 0) {
+        *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_LEASE_RETURN);
+        (*ret)->lease_return = m;
+    }
+    return 0;
+}
+
+/* ---- extents ---- */
+
+int decide_extent_created(const struct decide *d, Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__ExtentCreatedRequest *rq = (const void *)d->rq;
+    Zbs__Metalog__ExtentsCreated *m;
+
+    *ret = NULL;
+    if (rq->n_extent_ids > BATCH_ITEMS_MAX || rq->n_extent_ids != rq->n_epochs)
+        return err_set(ERR_INVAL, "%zu extents with %zu epochs: at most %u, as many of both",
+                       rq->n_extent_ids, rq->n_epochs, BATCH_ITEMS_MAX);
+    m = PAD_NEW(d->pad, Zbs__Metalog__ExtentsCreated);
+    zbs__metalog__extents_created__init(m);
+    m->extent_ids = PAD_NEW_ARRAY(d->pad, uint64_t, rq->n_extent_ids);
+    for (size_t i = 0; i < rq->n_extent_ids; i++) {
+        struct slot *s = state_extent(d->st, rq->extent_ids[i]);
+
+        if (s == NULL || s->owner != rq->session_id || s->epoch != rq->epochs[i] ||
+            state_session(d->st, rq->session_id) == NULL)
+            return err_set(ERR_STALE, "extent %" PRIu64 " is not owned at epoch %" PRIu64,
+                           rq->extent_ids[i], rq->epochs[i]);
+        if (!s->created)
+            m->extent_ids[m->n_extent_ids++] = s->extent_id;
+    }
+    if (m->n_extent_ids > 0) {
+        *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_EXTENTS_CREATED);
+        (*ret)->extents_created = m;
+    }
+    return 0;
+}
+
+static bool has_duplicates(const uint32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (ids[i] == ids[k])
+                return true;
+        }
+    }
+    return false;
+}
+
+static int check_replicas(const struct slot *s, const Zbs__Meta__ReplicaChangeRequest *rq)
+{
+    if (rq->n_remove > SLOT_REPLICAS_MAX || rq->n_add > SLOT_REPLICAS_MAX ||
+        has_duplicates(rq->remove, rq->n_remove) || has_duplicates(rq->add, rq->n_add))
+        return err_set(ERR_INVAL, "too many replicas, or one twice");
+    for (size_t i = 0; i < rq->n_remove; i++) {
+        if (!slot_has_member(s, rq->remove[i]))
+            return err_set(ERR_INVAL, "chunk server %u is no member of extent %" PRIu64,
+                           rq->remove[i], s->extent_id);
+    }
+    for (size_t i = 0; i < rq->n_add; i++) {
+        if (!slot_has_absent(s, rq->add[i]))
+            return err_set(ERR_INVAL, "chunk server %u holds no absent replica of extent %" PRIu64,
+                           rq->add[i], s->extent_id);
+    }
+    return 0;
+}
+
+/* A reporter that accuses every member off its own host, two or more, while all of these talk to
+ * meta, is most likely the isolated one itself (PROTOCOL 5.2). */
+static bool blames_everybody(const struct decide *d, const struct slot *s,
+                             const struct session *reporter,
+                             const Zbs__Meta__ReplicaChangeRequest *rq)
+{
+    if (rq->n_remove < 2)
+        return false;
+    for (size_t i = 0; i < rq->n_remove; i++) {
+        const struct place_chunk *c = world_chunk(d->w, rq->remove[i]);
+
+        if (c == NULL || !c->alive)
+            return false;
+    }
+    for (uint32_t i = 0; i < s->n_members; i++) {
+        const struct chunk *c = state_chunk(d->st, s->replicas[i]);
+        bool accused = false;
+
+        for (size_t k = 0; k < rq->n_remove; k++)
+            accused = accused || rq->remove[k] == c->id;
+        if (!accused && strcmp(c->host, reporter->host) != 0)
+            return false;
+    }
+    return true;
+}
+
+static int check_removal(const struct decide *d, const struct slot *s,
+                         const struct session *reporter, const Zbs__Meta__ReplicaChangeRequest *rq)
+{
+    size_t left = s->n_members - rq->n_remove + rq->n_add;
+
+    if (rq->n_remove == 0)
+        return 0;
+    if (left < s->volume->min_replicas || left == 0)
+        return err_set(ERR_REFUSED,
+                       "extent %" PRIu64 " would have %zu in-sync replicas, volume '%s' needs %u",
+                       s->extent_id, left, s->volume->name, s->volume->min_replicas);
+    if (blames_everybody(d, s, reporter, rq))
+        return err_set(ERR_REFUSED,
+                       "the accused members of extent %" PRIu64
+                       " are alive here: '%s' seems to be the isolated one",
+                       s->extent_id, reporter->name);
+    return 0;
+}
+
+int decide_replica_change(const struct decide *d, Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__ReplicaChangeRequest *rq = (const void *)d->rq;
+    struct session *session;
+    struct volume *v;
+    struct slot *s;
+    Zbs__Metalog__ReplicaSet *m;
+    int rc = decide_session(d, rq->session_id, &session);
+
+    if (rc == 0)
+        rc = lease_volume(d, rq->volume_id, &v);
+    if (rc < 0)
+        return rc;
+    s = volume_slot(v, rq->slot);
+    if (s == NULL || s->extent_id == 0 || s->extent_id != rq->extent_id)
+        return err_set(ERR_NOTFOUND, "extent %" PRIu64 " is not in slot %u of volume '%s'",
+                       rq->extent_id, rq->slot, v->name);
+    if (s->owner != session->id || s->epoch != rq->epoch)
+        return err_set(ERR_STALE,
+                       "extent %" PRIu64 " is at epoch %" PRIu64 " of session %" PRIu64
+                       ", not at %" PRIu64,
+                       s->extent_id, s->epoch, s->owner, rq->epoch);
+    if (s->set_number != rq->set_number)
+        return err_set(ERR_STALE, "extent %" PRIu64 " has set number %" PRIu64 ", not %" PRIu64,
+                       s->extent_id, s->set_number, rq->set_number);
+    rc = check_replicas(s, rq);
+    if (rc == 0)
+        rc = check_removal(d, s, session, rq);
+    if (rc < 0)
+        return rc;
+    *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_REPLICA_SET);
+    (*ret)->replica_set = m = PAD_NEW(d->pad, Zbs__Metalog__ReplicaSet);
+    zbs__metalog__replica_set__init(m);
+    m->volume_id = v->id;
+    m->slot = s->number;
+    m->remove = rq->remove;
+    m->n_remove = rq->n_remove;
+    m->add = rq->add;
+    m->n_add = rq->n_add;
+    m->reason = pad_printf(d->pad, "%.200s", rq->reason);
+    return 0;
+}
+
+int answer_replica_change(const struct decide *d, ProtobufCMessage *reply)
+{
+    const Zbs__Meta__ReplicaChangeRequest *rq = (const void *)d->rq;
+    struct slot *s = volume_slot(state_volume(d->st, rq->volume_id), rq->slot);
+
+    view_replicas((Zbs__Meta__ReplicaChangeReply *)reply, s);
+    return 0;
+}
+
+Zbs__Metalog__Record *decide_adoption(const struct state *st, struct world *w, const struct slot *s,
+                                      struct pad *pad)
+{
+    const struct volume *v = s->volume;
+    uint32_t has = (uint32_t)s->n_members + s->n_absent;
+    uint32_t *ids = PAD_NEW_ARRAY(pad, uint32_t, SLOT_REPLICAS_MAX);
+    Zbs__Metalog__Record *r;
+    struct place_want want = {.replicas = v->replicas, .preferred_host = "", .seed = s->extent_id};
+    uint32_t n;
+
+    (void)st;
+    if (v->removed || s->extent_id == 0 || has >= v->replicas)
+        return NULL;
+    want.failure_domain = v->pool->failure_domain;
+    n = place_owed(w->chunks, w->n_chunks, &want, s->replicas, has, v->replicas - has, true, ids);
+    if (n == 0)
+        return NULL;
+    r = record_new(pad, ZBS__METALOG__RECORD__KIND_REPLICA_SET);
+    r->replica_set = PAD_NEW(pad, Zbs__Metalog__ReplicaSet);
+    zbs__metalog__replica_set__init(r->replica_set);
+    r->replica_set->volume_id = v->id;
+    r->replica_set->slot = s->number;
+    r->replica_set->reason = (char *)"too few replicas";
+    r->replica_set->adopt = ids;
+    r->replica_set->n_adopt = n;
+    return r;
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The metadata in memory: adding to it and changing it, see state.h. */
+#include "meta/state.h"
+
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+#include "meta/state_compare.h"
+
+struct pool *state_pool_add(struct state *st, uint32_t id, const char *name)
+{
+    struct pool *p = MEM_NEW(struct pool);
+
+    p->id = id;
+    p->name = mem_strdup(name);
+    sorted_insert(&st->pools, compare_pool, name, p);
+    return p;
+}
+
+static struct volume *volume_new(struct state *st, uint64_t id, const char *name,
+                                 const struct layout *layout, uint64_t size_bytes)
+{
+    struct volume *v = MEM_NEW(struct volume);
+
+    v->id = id;
+    v->name = mem_strdup(name);
+    v->preferred_host = mem_strdup("");
+    v->layout = *layout;
+    v->size_bytes = size_bytes;
+    v->n_slots = layout_slots(layout, size_bytes);
+    v->n_pages = DIV_UP(v->n_slots, SLOTS_PER_PAGE);
+    v->pages = MEM_NEW_ARRAY(struct slot_page *, MAX(v->n_pages, 1u));
+    idmap_put_ptr(&st->volumes, id, v);
+    return v;
+}
+
+struct volume *state_volume_add(struct state *st, struct pool *pool, uint64_t id, const char *name,
+                                const struct layout *layout, uint64_t size_bytes)
+{
+    struct volume *v = volume_new(st, id, name, layout, size_bytes);
+
+    v->pool = pool;
+    v->pool_id = pool->id;
+    sorted_insert(&pool->volumes, compare_volume, name, v);
+    pool->size_bytes += size_bytes;
+    st->n_volumes++;
+    return v;
+}
+
+struct volume *state_volume_add_removed(struct state *st, uint64_t id, const char *name,
+                                        const struct layout *layout, uint64_t size_bytes)
+{
+    struct volume *v = volume_new(st, id, name, layout, size_bytes);
+
+    v->removed = true;
+    sorted_insert(&st->removed, compare_volume_id, &id, v);
+    return v;
+}
+
+void state_volume_resize(struct volume *v, uint64_t size_bytes)
+{
+    uint32_t pages;
+
+    ASSERT(v->pool != NULL && size_bytes >= v->size_bytes);
+    v->pool->size_bytes += size_bytes - v->size_bytes;
+    v->size_bytes = size_bytes;
+    v->n_slots = layout_slots(&v->layout, size_bytes);
+    pages = DIV_UP(v->n_slots, SLOTS_PER_PAGE);
+    if (pages > v->n_pages) {
+        v->pages = mem_realloc(v->pages, pages * sizeof(*v->pages));
+        memset(v->pages + v->n_pages, 0, (pages - v->n_pages) * sizeof(*v->pages));
+        v->n_pages = pages;
+    }
+}
+
+void state_volume_rename(struct volume *v, const char *name)
+{
+    sorted_remove(&v->pool->volumes, compare_volume, v->name);
+    str_set(&v->name, name);
+    sorted_insert(&v->pool->volumes, compare_volume, v->name, v);
+}
+
+void state_volume_mark_removed(struct state *st, struct volume *v)
+{
+    ASSERT(!v->removed && v->luns == 0);
+    sorted_remove(&v->pool->volumes, compare_volume, v->name);
+    v->pool->size_bytes -= v->size_bytes;
+    v->pool = NULL;
+    v->removed = true;
+    st->n_volumes--;
+    sorted_insert(&st->removed, compare_volume_id, &v->id, v);
+}
+
+struct slot *volume_slot_make(struct volume *v, uint32_t number)
+{
+    struct slot_page **page;
+    struct slot *s;
+
+    ASSERT(number < v->n_slots);
+    page = &v->pages[number / SLOTS_PER_PAGE];
+    if (*page == NULL)
+        *page = MEM_NEW(struct slot_page);
+    s = &(*page)->slots[number % SLOTS_PER_PAGE];
+    if (!s->used) {
+        s->used = true;
+        s->volume = v;
+        s->number = number;
+        list_init(&s->owned);
+    }
+    return s;
+}
+
+struct chunk *state_chunk_add(struct state *st, uint32_t id)
+{
+    struct chunk *c = MEM_NEW(struct chunk);
+
+    c->id = id;
+    sorted_insert(&st->chunks, compare_chunk, &id, c);
+    return c;
+}
+
+struct session *state_session_add(struct state *st, uint64_t id)
+{
+    struct session *s = MEM_NEW(struct session);
+
+    s->id = id;
+    list_init(&s->owned);
+    sorted_insert(&st->sessions, compare_session, &id, s);
+    return s;
+}
+
+struct target *state_target_add(struct state *st, const char *iqn)
+{
+    struct target *t = MEM_NEW(struct target);
+
+    t->iqn = mem_strdup(iqn);
+    t->chap_user = mem_strdup("");
+    t->chap_secret = mem_strdup("");
+    sorted_insert(&st->targets, compare_target, iqn, t);
+    return t;
+}
+
+void state_lun_set(struct state *st, struct target *t, uint32_t lun, struct volume *v)
+{
+    uint32_t at = 0;
+
+    (void)st;
+    ASSERT(target_lun(t, lun) == NULL && t->n_luns < LUNS_MAX);
+    t->luns = mem_realloc(t->luns, (t->n_luns + 1) * sizeof(*t->luns));
+    while (at < t->n_luns && t->luns[at].lun < lun)
+        at++;
+    memmove(t->luns + at + 1, t->luns + at, (t->n_luns - at) * sizeof(*t->luns));
+    t->luns[at] = (struct target_lun){.lun = lun, .volume_id = v->id};
+    t->n_luns++;
+    v->luns++;
+}
+
+void state_lun_unset(struct state *st, struct target *t, struct target_lun *lun)
+{
+    struct volume *v = state_volume(st, lun->volume_id);
+    uint32_t at = (uint32_t)(lun - t->luns);
+
+    ASSERT(v != NULL && v->luns > 0 && at < t->n_luns);
+    v->luns--;
+    t->n_luns--;
+    memmove(t->luns + at, t->luns + at + 1, (t->n_luns - at) * sizeof(*t->luns));
+}
+
+void state_slot_own(struct state *st, struct slot *s, uint64_t owner)
+{
+    struct session *session = owner == 0 ? NULL : state_session(st, owner);
+
+    list_del(&s->owned);
+    s->owner = owner;
+    if (session != NULL)
+        list_push_back(&session->owned, &s->owned);
+    else if (owner != 0)
+        list_push_back(&st->orphans, &s->owned);
+}
+
+/* ---- sums ---- */
+
+static bool slot_is_at_risk(const struct slot *s)
+{
+    return s->n_members == 1 && s->volume->replicas > 1;
+}
+
+void state_slot_uncount(struct state *st, struct slot *s)
+{
+    struct volume *v = s->volume;
+
+    if (s->extent_id == 0)
+        return;
+    v->extents--;
+    st->n_extents--;
+    if (slot_is_at_risk(s)) {
+        v->extents_at_risk--;
+        st->n_at_risk--;
+    }
+    if (s->n_members < v->replicas) {
+        v->extents_degraded--;
+        st->n_degraded--;
+    }
+    for (uint32_t i = 0; i < s->n_members + s->n_absent; i++)
+        state_chunk(st, s->replicas[i])->replicas--;
+}
+
+void state_slot_count(struct state *st, struct slot *s)
+{
+    struct volume *v = s->volume;
+    bool is_degraded = s->extent_id != 0 && s->n_members < v->replicas;
+
+    if (is_degraded && s->degraded == NULL) {
+        s->degraded = MEM_NEW(struct degraded);
+        s->degraded->slot = s;
+        list_push_back(&st->degraded, &s->degraded->link);
+    } else if (!is_degraded && s->degraded != NULL) {
+        list_del(&s->degraded->link);
+        mem_free(s->degraded);
+        s->degraded = NULL;
+    }
+    if (s->extent_id == 0)
+        return;
+    v->extents++;
+    st->n_extents++;
+    if (slot_is_at_risk(s)) {
+        v->extents_at_risk++;
+        st->n_at_risk++;
+    }
+    if (is_degraded) {
+        v->extents_degraded++;
+        st->n_degraded++;
+    }
+    for (uint32_t i = 0; i < s->n_members + s->n_absent; i++)
+        state_chunk(st, s->replicas[i])->replicas++;
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Answers from what only the leader knows: see status.h. */
+#include "meta/status.h"
+
+#include <string.h>
+#include "meta/decide.h"
+
+#define CHANGES_SHOWN (2 * NSEC_PER_SEC) /* a change is repeated: an answer may be lost */
+
+/* ---- renewals ---- */
+
+void knock_session_renew(struct lead *l, const ProtobufCMessage *msg)
+{
+    const Zbs__Meta__SessionRenewRequest *rq = (const void *)msg;
+
+    if (state_session(&l->m->st, rq->session_id) != NULL)
+        live_session(&l->live, rq->session_id)->seen = co_now();
+}
+
+static void fill_views(struct lead *l, struct pad *pad, Zbs__Meta__SessionRenewReply *m)
+{
+    const struct state *st = &l->m->st;
+
+    m->chunks = PAD_NEW_ARRAY(pad, Zbs__Meta__ChunkView *, st->chunks.count);
+    m->n_chunks = st->chunks.count;
+    for (uint32_t i = 0; i < st->chunks.count; i++) {
+        m->chunks[i] = PAD_NEW(pad, Zbs__Meta__ChunkView);
+        live_view_chunk(&l->live, st->chunks.items[i], m->chunks[i]);
+    }
+    m->accesses = PAD_NEW_ARRAY(pad, Zbs__Meta__AccessView *, st->sessions.count);
+    m->n_accesses = st->sessions.count;
+    for (uint32_t i = 0; i < st->sessions.count; i++) {
+        m->accesses[i] = PAD_NEW(pad, Zbs__Meta__AccessView);
+        view_access(m->accesses[i], st->sessions.items[i]);
+    }
+}
+
+/* A session that renews with this leader for the first time may have missed any change: then all
+ * volumes that it holds slots of are named. */
+static void fill_volumes(struct lead *l, const struct session *s, struct pad *pad,
+                         Zbs__Meta__SessionRenewReply *m)
+{
+    struct session_live *live = live_session(&l->live, s->id);
+    uint64_t first = l->live.n_changes > VOLUME_CHANGES ? l->live.n_changes - VOLUME_CHANGES : 0;
+    nsec_t since = co_now() - CHANGES_SHOWN;
+
+    if (!live->knows_volumes) {
+        uint32_t n = 0;
+
+        live->knows_volumes = true;
+        m->volumes_changed = PAD_NEW_ARRAY(pad, uint64_t, l->m->st.volumes.count);
+        for (uint64_t i = 0; i < l->m->st.volumes.cap; i++) {
+            if (l->m->st.volumes.entries[i].id != 0 && n < VOLUME_LIST_MAX)
+                m->volumes_changed[n++] = l->m->st.volumes.entries[i].id;
+        }
+        m->n_volumes_changed = n;
+        return;
+    }
+    m->volumes_changed = PAD_NEW_ARRAY(pad, uint64_t, VOLUME_CHANGES);
+    for (uint64_t i = first; i < l->live.n_changes; i++) {
+        const struct volume_change *c = &l->live.changes[i % VOLUME_CHANGES];
+
+        if (c->at >= since)
+            m->volumes_changed[m->n_volumes_changed++] = c->volume_id;
+    }
+}
+
+int status_session_renew(struct lead *l, const struct decide *d, ProtobufCMessage *reply)
+{
+    const Zbs__Meta__SessionRenewRequest *rq = (const void *)d->rq;
+    Zbs__Meta__SessionRenewReply *m = (void *)reply;
+    struct session *s;
+    int rc = decide_session(d, rq->session_id, &s);
+
+    if (rc < 0)
+        return rc;
+    m->view_version = l->live.view_version;
+    m->exports_version = d->st->exports_version;
+    if (rq->view_version != m->view_version)
+        fill_views(l, d->pad, m);
+    fill_volumes(l, s, d->pad, m);
+    tasks_fill(&l->live, s, d->pad, m);
+    return 0;
+}
+
+/* ---- heartbeats ---- */
+
+static struct chunk_live *known_chunk(struct lead *l, const Zbs__Meta__ChunkHeartbeatRequest *rq)
+{
+    struct chunk_live *c;
+
+    if (state_chunk(&l->m->st, rq->chunk_id) == NULL)
+        return NULL;
+    c = live_chunk(&l->live, rq->chunk_id);
+    return c->heard && c->incarnation == rq->incarnation ? c : NULL;
+}
+
+void knock_chunk_heartbeat(struct lead *l, const ProtobufCMessage *msg)
+{
+    struct chunk_live *c = known_chunk(l, (const void *)msg);
+
+    if (c != NULL)
+        c->seen = co_now();
+}
+
+static void fill_deletes(struct chunk *c, struct pad *pad, Zbs__Meta__ChunkHeartbeatReply *m)
+{
+    uint64_t cap = c->garbage.cap;
+
+    m->deletes = PAD_NEW_ARRAY(pad, Zbs__Chunk__DeleteItem *, DELETES_MAX);
+    for (uint64_t n = 0; n < cap && m->n_deletes < DELETES_MAX; n++) {
+        const struct idmap_entry *e = &c->garbage.entries[c->garbage_cursor++ % cap];
+        Zbs__Chunk__DeleteItem *item;
+
+        if (e->id == 0)
+            continue;
+        item = PAD_NEW(pad, Zbs__Chunk__DeleteItem);
+        zbs__chunk__delete_item__init(item);
+        item->extent_id = e->id;
+        item->epoch = e->value;
+        m->deletes[m->n_deletes++] = item;
+    }
+}
+
+int status_chunk_heartbeat(struct lead *l, const struct decide *d, ProtobufCMessage *reply)
+{
+    const Zbs__Meta__ChunkHeartbeatRequest *rq = (const void *)d->rq;
+    Zbs__Meta__ChunkHeartbeatReply *m = (void *)reply;
+    struct chunk_live *c = known_chunk(l, rq);
+
+    m->term = l->term.term;
+    m->register_ = c == NULL;
+    if (c == NULL)
+        return 0;
+    live_chunk_heard(&l->live, c, rq->incarnation, rq->disks, rq->n_disks);
+    live_chunk_lost(&l->live, c, rq->lost_extents, rq->n_lost_extents);
+    fill_deletes(state_chunk(d->st, c->id), d->pad, m);
+    return 0;
+}
+
+/* ---- the cluster ---- */
+
+static Zbs__Meta__MetaView *meta_view(struct pad *pad, const char *name, const char *addr)
+{
+    Zbs__Meta__MetaView *m = PAD_NEW(pad, Zbs__Meta__MetaView);
+
+    zbs__meta__meta_view__init(m);
+    m->name = (char *)name;
+    m->addr = (char *)addr;
+    return m;
+}
+
+static void fill_metas(struct lead *l, struct pad *pad, Zbs__Meta__ClusterStatusReply *m)
+{
+    const struct metad *self = l->m;
+
+    m->metas = PAD_NEW_ARRAY(pad, Zbs__Meta__MetaView *, self->n_peers + 1);
+    m->metas[0] = meta_view(pad, self->conf.name, self->conf.listen);
+    m->metas[0]->leader = m->metas[0]->alive = true;
+    m->metas[0]->applied = self->applied;
+    for (uint32_t i = 0; i < self->n_peers; i++) {
+        const struct peer *p = &self->peers[i];
+
+        m->metas[i + 1] = meta_view(pad, p->name, p->addr);
+        m->metas[i + 1]->alive = p->alive;
+        m->metas[i + 1]->applied = p->applied;
+    }
+    m->n_metas = self->n_peers + 1;
+}
+
+static void fill_chunks(struct lead *l, struct pad *pad, Zbs__Meta__ClusterStatusReply *m)
+{
+    const struct state *st = &l->m->st;
+
+    m->chunks = PAD_NEW_ARRAY(pad, Zbs__Meta__ChunkStatus *, st->chunks.count);
+    m->n_chunks = st->chunks.count;
+    for (uint32_t i = 0; i < st->chunks.count; i++) {
+        const struct chunk *chunk = st->chunks.items[i];
+        const struct chunk_live *live = live_chunk(&l->live, chunk->id);
+        Zbs__Meta__ChunkStatus *c = PAD_NEW(pad, Zbs__Meta__ChunkStatus);
+
+        zbs__meta__chunk_status__init(c);
+        c->view = PAD_NEW(pad, Zbs__Meta__ChunkView);
+        live_view_chunk(&l->live, chunk, c->view);
+        c->rack = chunk->rack;
+        c->zone = chunk->zone;
+        c->disks = live_view_disks(live, pad);
+        c->n_disks = live->n_disks;
+        c->replicas = chunk->replicas;
+        c->last_seen_ms = (uint64_t)((co_now() - live->seen) / NSEC_PER_MSEC);
+        m->chunks[i] = c;
+        m->size_bytes += live->size_bytes;
+        m->used_bytes += live->size_bytes - live->free_bytes;
+    }
+}
+
+int status_cluster(struct lead *l, const struct decide *d, ProtobufCMessage *reply)
+{
+    Zbs__Meta__ClusterStatusReply *m = (void *)reply;
+    const struct state *st = d->st;
+
+    m->cluster_id = (char *)st->cluster_id;
+    m->term = l->term.term;
+    fill_metas(l, d->pad, m);
+    fill_chunks(l, d->pad, m);
+    m->accesses = PAD_NEW_ARRAY(d->pad, Zbs__Meta__AccessView *, st->sessions.count);
+    m->n_accesses = st->sessions.count;
+    for (uint32_t i = 0; i < st->sessions.count; i++) {
+        m->accesses[i] = PAD_NEW(d->pad, Zbs__Meta__AccessView);
+        view_access(m->accesses[i], st->sessions.items[i]);
+    }
+    m->pools = st->pools.count;
+    m->volumes = st->n_volumes;
+    m->extents = (uint32_t)MIN(st->n_extents, (uint64_t)UINT32_MAX);
+    m->extents_degraded = (uint32_t)MIN(st->n_degraded, (uint64_t)UINT32_MAX);
+    m->extents_at_risk = (uint32_t)MIN(st->n_at_risk, (uint64_t)UINT32_MAX);
+    return 0;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the leader asks sessions to do, in the answers to their renewals:
+ *   RETURN  bring an absent replica back, whose chunk server is alive
+ *   OPEN    open an extent that a dead owner left unclean, or one whose replica was reported lost
+ *           (the opener finds out which member fails, and removes it)
+ * An extent's owner is asked, else one of the live sessions: on a host that holds a member if
+ * there is one, else any, chosen by the extent's id; so when that session ends, another is chosen.
+ * The lists are rotated while they are looked through, so that a long one is covered in turns. */
+#include <string.h>
+#include "common/base/prng.h"
+#include "meta/lead.h"
+
+#define TASK_AGAIN    (2 * NSEC_PER_SEC) /* before the same task is given out again */
+#define OPENS_MAX     16u                /* in one answer: opening is not urgent */
+#define OPEN_AFTER    (2 * NSEC_PER_SEC) /* clients of a dead owner come by themselves first */
+#define ADOPTIONS_MAX 16u
+
+enum { TASK_RETURN = 0, TASK_OPEN = 2 };
+
+struct tasks {
+    struct live *l;
+    const struct session *session;
+    struct pad *pad;
+    Zbs__Meta__SessionRenewReply *m;
+    nsec_t now;
+};
+
+static bool host_has_member(const struct state *st, const struct slot *s, const char *host)
+{
+    for (uint32_t i = 0; i < s->n_members; i++) {
+        if (host[0] != 0 && strcmp(state_chunk(st, s->replicas[i])->host, host) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Who works on this extent. */
+static bool is_for(const struct tasks *t, const struct slot *s)
+{
+    const struct state *st = &t->l->m->st;
+    const struct session *best = slot_owner(st, s);
+    uint64_t best_score = 0;
+
+    if (best != NULL)
+        return best == t->session;
+    for (uint32_t i = 0; i < st->sessions.count; i++) {
+        const struct session *c = st->sessions.items[i];
+        uint64_t score = prng_mix(s->extent_id ^ prng_mix(c->id)) >> 1;
+
+        if (host_has_member(st, s, c->host))
+            score |= 1ull << 63;
+        if (best == NULL || score > best_score) {
+            best = c;
+            best_score = score;
+        }
+    }
+    return best == t->session;
+}
+
+static void give(struct tasks *t, const struct slot *s, uint32_t kind, uint32_t replica)
+{
+    Zbs__Meta__Task *task = PAD_NEW(t->pad, Zbs__Meta__Task);
+
+    zbs__meta__task__init(task);
+    task->volume_id = s->volume->id;
+    task->slot = s->number;
+    task->extent_id = s->extent_id;
+    task->replica = replica;
+    task->kind = kind;
+    t->m->tasks[t->m->n_tasks++] = task;
+}
+
+/* An absent replica that could come back; 0: none. */
+static uint32_t replica_to_return(const struct tasks *t, const struct slot *s)
+{
+    for (uint32_t i = 0; i < s->n_absent; i++) {
+        const struct chunk_live *c = live_chunk(t->l, slot_absent(s)[i]);
+
+        if (c->alive && c->heard)
+            return c->id;
+    }
+    return 0;
+}
+
+static void give_returns(struct tasks *t)
+{
+    struct list *degraded = &t->l->m->st.degraded;
+
+    for (uint32_t i = 0; i < TASK_SCAN_MAX && !list_empty(degraded); i++) {
+        struct degraded *d = LIST_FIRST(degraded, struct degraded, link);
+        struct slot *s = d->slot;
+        uint32_t replica;
+
+        if (t->m->n_tasks >= TASKS_MAX - OPENS_MAX)
+            break;
+        if (i > 0 && i >= t->l->m->st.n_degraded)
+            break; /* once around */
+        list_del(&d->link);
+        list_push_back(degraded, &d->link);
+        if (s->volume->removed || t->now - d->task_ns < TASK_AGAIN || !is_for(t, s))
+            continue;
+        replica = replica_to_return(t, s);
+        if (replica == 0)
+            continue;
+        d->task_ns = t->now;
+        give(t, s, TASK_RETURN, replica);
+    }
+}
+
+static void give_opens(struct tasks *t)
+{
+    struct list *orphans = &t->l->m->st.orphans;
+    struct slot *first = NULL;
+    uint32_t given = 0;
+
+    for (uint32_t i = 0; i < TASK_SCAN_MAX && !list_empty(orphans) && given < OPENS_MAX; i++) {
+        struct slot *s = LIST_FIRST(orphans, struct slot, owned);
+
+        if (s == first)
+            break;
+        if (first == NULL)
+            first = s;
+        list_del(&s->owned);
+        list_push_back(orphans, &s->owned);
+        if (s->task_ns == 0)
+            s->task_ns = t->now - TASK_AGAIN + OPEN_AFTER;
+        if (s->extent_id == 0 || s->volume->removed || t->now - s->task_ns < TASK_AGAIN ||
+            !is_for(t, s))
+            continue;
+        s->task_ns = t->now;
+        given++;
+        give(t, s, TASK_OPEN, 0);
+    }
+}
+
+/* Members whose chunk server says that it has lost the replica: whoever opens the extent will see
+ * and remove it. */
+static void give_lost(struct tasks *t)
+{
+    const struct state *st = &t->l->m->st;
+
+    for (uint32_t i = 0; i < t->l->chunks.count; i++) {
+        struct chunk_live *c = t->l->chunks.items[i];
+
+        for (uint64_t k = 0; k < c->lost.cap && t->m->n_tasks < TASKS_MAX; k++) {
+            uint64_t extent_id = c->lost.entries[k].id;
+            struct slot *s = state_extent(st, extent_id);
+
+            if (extent_id == 0)
+                continue;
+            if (s == NULL || !slot_has_member(s, c->id)) {
+                idmap_del(&c->lost, extent_id);
+                continue;
+            }
+            if (t->now - s->task_ns < TASK_AGAIN || !is_for(t, s))
+                continue;
+            s->task_ns = t->now;
+            give(t, s, TASK_OPEN, 0);
+        }
+    }
+}
+
+void tasks_fill(struct live *l, const struct session *s, struct pad *pad,
+                Zbs__Meta__SessionRenewReply *m)
+{
+    struct tasks t = {.l = l, .session = s, .pad = pad, .m = m, .now = co_now()};
+
+    if (list_empty(&l->m->st.degraded) && list_empty(&l->m->st.orphans) && l->chunks.count == 0)
+        return;
+    m->tasks = PAD_NEW_ARRAY(pad, Zbs__Meta__Task *, TASKS_MAX);
+    give_returns(&t);
+    give_opens(&t);
+    give_lost(&t);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Objects as messages: see view.h. */
+#include "meta/view.h"
+
+void view_pool(Zbs__Meta__Pool *m, const struct pool *p)
+{
+    zbs__meta__pool__init(m);
+    m->id = p->id;
+    m->name = p->name;
+    m->replicas = p->replicas;
+    m->min_replicas = p->min_replicas;
+    m->failure_domain = p->failure_domain;
+    m->volumes = p->volumes.count;
+    m->size_bytes = p->size_bytes;
+}
+
+void view_volume(Zbs__Meta__Volume *m, const struct volume *v)
+{
+    zbs__meta__volume__init(m);
+    m->id = v->id;
+    m->pool = v->pool != NULL ? v->pool->name : (char *)"";
+    m->name = v->name;
+    m->size_bytes = v->size_bytes;
+    m->replicas = v->replicas;
+    m->min_replicas = v->min_replicas;
+    m->stripe_count = v->layout.stripe_count;
+    m->stripe_bytes = v->layout.stripe_bytes;
+    m->preferred_host = v->preferred_host;
+    m->created_ns = v->created_ns;
+    m->extents = v->extents;
+    m->extents_degraded = v->extents_degraded;
+    m->uuid = (ProtobufCBinaryData){.data = (uint8_t *)v->uuid, .len = sizeof(v->uuid)};
+    m->version = v->version;
+}
+
+void view_target(Zbs__Meta__Target *m, const struct state *st, const struct target *t,
+                 struct pad *pad)
+{
+    zbs__meta__target__init(m);
+    m->iqn = t->iqn;
+    m->chap_user = t->chap_user;
+    m->chap_secret = t->chap_secret;
+    m->initiators = t->initiators;
+    m->n_initiators = t->n_initiators;
+    m->luns = PAD_NEW_ARRAY(pad, Zbs__Meta__Lun *, t->n_luns);
+    m->n_luns = t->n_luns;
+    for (uint32_t i = 0; i < t->n_luns; i++) {
+        const struct volume *v = state_volume(st, t->luns[i].volume_id);
+
+        m->luns[i] = PAD_NEW(pad, Zbs__Meta__Lun);
+        zbs__meta__lun__init(m->luns[i]);
+        m->luns[i]->lun = t->luns[i].lun;
+        m->luns[i]->volume_id = v->id;
+        m->luns[i]->pool = v->pool->name;
+        m->luns[i]->volume = v->name;
+    }
+}
+
+void view_replicas(Zbs__Meta__ReplicaChangeReply *m, const struct slot *s)
+{
+    zbs__meta__replica_change_reply__init(m);
+    m->set_number = s->set_number;
+    m->members = (uint32_t *)slot_members(s);
+    m->n_members = s->n_members;
+    m->absent = (uint32_t *)slot_absent(s);
+    m->n_absent = s->n_absent;
+}
+
+void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct slot *s, uint32_t number)
+{
+    zbs__meta__grant__init(m);
+    m->slot = number;
+    if (s == NULL)
+        return;
+    m->owner_session = slot_owner(st, s) != NULL ? s->owner : 0;
+    m->epoch = s->epoch;
+    m->extent_id = s->extent_id;
+    m->set_number = s->set_number;
+    m->members = (uint32_t *)slot_members(s);
+    m->n_members = s->n_members;
+    m->absent = (uint32_t *)slot_absent(s);
+    m->n_absent = s->n_absent;
+    m->created = s->created;
+}
+
+void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct slot *s)
+{
+    const struct session *owner = slot_owner(st, s);
+
+    zbs__meta__extent_view__init(m);
+    m->slot = s->number;
+    m->extent_id = s->extent_id;
+    m->epoch = s->epoch;
+    m->set_number = s->set_number;
+    m->members = (uint32_t *)slot_members(s);
+    m->n_members = s->n_members;
+    m->absent = (uint32_t *)slot_absent(s);
+    m->n_absent = s->n_absent;
+    if (owner != NULL)
+        m->owner = owner->name;
+    m->created = s->created;
+}
+
+void view_access(Zbs__Meta__AccessView *m, const struct session *s)
+{
+    zbs__meta__access_view__init(m);
+    m->session_id = s->id;
+    m->name = s->name;
+    m->addr = s->addr;
+    m->host = s->host;
+    m->iscsi_portal = s->iscsi_portal;
+}
+
+struct packed view_pack(const ProtobufCMessage *msg, struct pad *pad)
+{
+    struct packed p = {.len = protobuf_c_message_get_packed_size(msg)};
+
+    p.bytes = pad_alloc(pad, p.len);
+    protobuf_c_message_pack(msg, p.bytes);
+    return p;
+}
