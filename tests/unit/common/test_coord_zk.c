@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -52,6 +53,7 @@ static void server_start(void)
     if (server == 0) {
         int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed assertion must not leave it behind */
         dup2(fd, 1);
         dup2(fd, 2);
         execlp("java", "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp",
