@@ -263,8 +263,12 @@ co_fn int follow_run(struct metad *m, struct zk_term *ret_term, nsec_t *ret_sinc
     m->role = ROLE_STANDBY;
     while (!co_canceled()) {
         const char *why = NULL;
+        nsec_t asked = co_now();
         int rc = observe(&f);
 
+        /* A read may also have waited long for its connection: that is an interruption, too. */
+        if (co_now() - asked > m->conf.beat_ms * NSEC_PER_MSEC)
+            f.last_failure = co_now();
         if (rc == 0) {
             why = reason_to_take_over(&f);
             if (why == NULL)
