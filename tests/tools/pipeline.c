@@ -161,7 +161,7 @@ int main(int argc, char **argv)
     double seconds = 5, begin, sum = 0;
     static struct request q;
     struct rusage ru;
-    float *lat = NULL;
+    float *lat = NULL, *grown;
     size_t n = 0, cap = 0;
     int o, fd, listener;
 
@@ -199,7 +199,10 @@ int main(int argc, char **argv)
             continue; /* ramp */
         if (n == cap) {
             cap = cap ? cap * 2 : 65536;
-            lat = realloc(lat, cap * sizeof(*lat));
+            grown = realloc(lat, cap * sizeof(*lat));
+            if (!grown)
+                die("memory");
+            lat = grown;
         }
         lat[n++] = (float)took;
         sum += took;
@@ -208,6 +211,10 @@ int main(int argc, char **argv)
     while (wait(NULL) > 0)
         ;
     getrusage(RUSAGE_CHILDREN, &ru);
+    if (n == 0) {
+        fprintf(stderr, "pipeline: nothing was measured\n");
+        return 1;
+    }
     qsort(lat, n, sizeof(*lat), compare);
     printf("{\"iops\": %.1f, \"mean_us\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"cpu_s\": "
            "%.3f}\n",

@@ -76,7 +76,8 @@ static enum cli_exit verify_slot(struct verify *v, uint32_t slot, const char *ow
     q.volume_id = v->volume_id;
     q.first_slot = slot;
     q.count = 1;
-    for (uint32_t i = 0; i < VERIFY_ATTEMPTS; i++, at = (at + 1) % v->n_clients) {
+    for (uint32_t i = 0; i < VERIFY_ATTEMPTS && v->n_clients > 0;
+         i++, at = (at + 1) % v->n_clients) {
         nsec_t former = co_deadline_push(co_now() + VERIFY_SECONDS * NSEC_PER_SEC);
         struct rpc_reply r;
 
