@@ -46,6 +46,11 @@ struct rpc_service;
 /* The Access RPC service (forwarding, status, verify) to be put into this process's RPC server. */
 const struct rpc_service *vol_engine_service(struct vol_engine *e);
 
+struct rpc_request;
+/* Fills the initiators of a status reply (Zbs__Access__StatusReply). Must not suspend. */
+typedef void (*vol_initiators_fn)(void *arg, struct rpc_request *q, void *reply);
+void vol_engine_set_initiators(struct vol_engine *e, vol_initiators_fn fn, void *arg);
+
 struct vol_info {
     uint64_t id;
     char pool[64], name[128];

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Leases of slots, as asked of meta: grants, and what they make of a slot. */
+#include "access/vol/vol_int.h"
+
+#include <string.h>
+
+/* Checks and copies what meta granted. */
+static int grant_read(const Zbs__Meta__Grant *m, struct grant *g)
+{
+    memset(g, 0, sizeof(*g));
+    if (m->n_members + m->n_absent > MEMBERS_MAX || (m->extent_id != 0 && m->n_members == 0))
+        return err_set(ERR_PROTO, "meta grants extent %" PRIu64 " with %zu members, %zu absent",
+                       m->extent_id, m->n_members, m->n_absent);
+    g->epoch = m->epoch;
+    g->extent_id = m->extent_id;
+    g->set_number = m->set_number;
+    g->created = m->created;
+    for (size_t i = 0; i < m->n_members; i++)
+        g->members[g->n_members++] = m->members[i];
+    for (size_t i = 0; i < m->n_absent; i++)
+        g->absent[g->n_absent++] = m->absent[i];
+    for (uint32_t i = 0; i < g->n_members; i++) {
+        for (uint32_t j = 0; j < i; j++)
+            if (g->members[j] == g->members[i])
+                return err_set(ERR_PROTO, "meta names a member twice");
+        for (uint32_t j = 0; j < g->n_absent; j++)
+            if (g->absent[j] == g->members[i])
+                return err_set(ERR_PROTO, "meta names a member absent");
+    }
+    return 0;
+}
+
+static void grant_apply(struct slot *s, uint64_t owner, const struct grant *g)
+{
+    struct vol_engine *e = s->vol->e;
+
+    ASSERT(!s->tenure);
+    s->owner = owner;
+    if (owner != e->session) {
+        s->state = owner ? SLOT_FOREIGN : SLOT_NONE;
+        s->foreign_until = co_now() + NSEC_PER_SEC;
+    } else if (g->extent_id == 0) {
+        s->state = SLOT_HOLE;
+    } else if (g->epoch <= s->epoch_used) {
+        /* Versions of this epoch may be out already: never again. */
+        s->state = SLOT_NONE;
+        s->want_epoch = true;
+    } else {
+        s->state = SLOT_GRANTED;
+        s->want_alloc = false;
+        s->want_epoch = false;
+    }
+    s->grant = *g;
+    co_cond_broadcast(&s->changed);
+}
+
+struct window {
+    struct slot *slots[64];
+    uint32_t first, n;
+};
+
+static bool eligible(struct slot *s, const struct slot *like)
+{
+    return s && !s->driving && !s->want_epoch && !s->holding && s->state == like->state;
+}
+
+/* The slots of the same stripe group that are in the same state: who needs one needs the others
+ * soon. */
+static void window_open(struct window *w, struct slot *s, bool alone)
+{
+    struct volume *v = s->vol;
+    uint32_t group = v->info.layout.stripe_count;
+    uint32_t base = s->index / group * group;
+    uint32_t lo = s->index, hi = s->index + 1;
+
+    if (!alone) {
+        while (lo > base && eligible(volume_slot(v, lo - 1), s))
+            lo--;
+        while (hi < base + group && hi - lo < ARRAY_SIZE(w->slots) &&
+               eligible(volume_slot(v, hi), s))
+            hi++;
+    }
+    w->first = lo;
+    w->n = hi - lo;
+    for (uint32_t i = 0; i < w->n; i++) {
+        w->slots[i] = volume_slot(v, lo + i);
+        w->slots[i]->driving = true;
+    }
+}
+
+static void window_close(struct window *w, const struct slot *except)
+{
+    for (uint32_t i = 0; i < w->n; i++) {
+        if (w->slots[i] == except)
+            continue;
+        w->slots[i]->driving = false;
+        co_cond_broadcast(&w->slots[i]->changed);
+        slot_kick(w->slots[i]);
+    }
+}
+
+static int acquire_call(struct slot *s, uint32_t first, uint32_t count, bool allocate,
+                        bool new_epoch, struct rpc_reply *r)
+{
+    struct vol_engine *e = s->vol->e;
+    Zbs__Meta__LeaseAcquireRequest req = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
+    Zbs__Meta__Mutation mutation = ZBS__META__MUTATION__INIT;
+    uint64_t session = e->session;
+    int rc;
+
+    if (!session)
+        return err_set(ERR_AGAIN, "there is no session with meta");
+    meta_client_mutation(e->meta, &mutation);
+    req.mutation = &mutation;
+    req.session_id = session;
+    req.volume_id = s->vol->info.id;
+    req.first_slot = first;
+    req.count = count;
+    req.allocate = allocate;
+    req.new_epoch = new_epoch;
+    rc = meta_call(e->meta, META_LEASE_ACQUIRE, &req.base, true, r);
+    if (rc == ERR_EXPIRED)
+        session_lost(e, session);
+    else if (rc == ERR_NOTFOUND)
+        (void)volume_refresh(s->vol);
+    if (rc < 0)
+        return rc;
+    if (e->session != session)
+        return err_set(ERR_AGAIN, "the session changed meanwhile");
+    if (((const Zbs__Meta__LeaseAcquireReply *)r->msg)->n_grants != count)
+        return err_set(ERR_PROTO, "meta answers another number of grants");
+    return 0;
+}
+
+int acquire_slots(struct slot *s, bool new_epoch)
+{
+    struct window w;
+    struct rpc_reply r;
+    int rc;
+
+    window_open(&w, s, new_epoch);
+    rpc_reply_init(&r);
+    rc = acquire_call(s, w.first, w.n, s->want_alloc, new_epoch, &r);
+    for (uint32_t i = 0; rc == 0 && i < w.n; i++) {
+        const Zbs__Meta__Grant *m = ((const Zbs__Meta__LeaseAcquireReply *)r.msg)->grants[i];
+        struct grant g;
+
+        if (m->slot != w.slots[i]->index)
+            rc = err_set(ERR_PROTO, "meta answers for another slot");
+        else
+            rc = grant_read(m, &g);
+        if (rc == 0 && w.slots[i]->tenure)
+            tenure_lose(w.slots[i]->tenure, "a new epoch");
+        if (rc == 0)
+            grant_apply(w.slots[i], m->owner_session, &g);
+    }
+    window_close(&w, s);
+    rpc_reply_free(&r);
+    return rc;
+}
+
+int acquire_peek(struct slot *s, struct grant *ret, uint64_t *ret_owner)
+{
+    struct rpc_reply r;
+    int rc;
+
+    rpc_reply_init(&r);
+    rc = acquire_call(s, s->index, 1, false, false, &r);
+    if (rc == 0) {
+        const Zbs__Meta__Grant *m = ((const Zbs__Meta__LeaseAcquireReply *)r.msg)->grants[0];
+
+        *ret_owner = m->owner_session;
+        rc = m->slot == s->index ? grant_read(m, ret) : ERR_PROTO;
+    }
+    rpc_reply_free(&r);
+    return rc;
+}
+
+int release_slot(struct slot *s)
+{
+    struct vol_engine *e = s->vol->e;
+    Zbs__Meta__LeaseReleaseRequest req = ZBS__META__LEASE_RELEASE_REQUEST__INIT;
+    uint64_t session = e->session;
+    uint64_t epoch = s->grant.epoch;
+    uint32_t index = s->index;
+    struct rpc_reply r;
+    int rc;
+
+    ASSERT(!s->tenure);
+    if (!session || s->owner != session)
+        return 0;
+    s->state = SLOT_NONE;
+    s->owner = 0;
+    req.session_id = session;
+    req.volume_id = s->vol->info.id;
+    req.slots = &index;
+    req.n_slots = 1;
+    req.epochs = &epoch;
+    req.n_epochs = 1;
+    rpc_reply_init(&r);
+    rc = meta_call(e->meta, META_LEASE_RELEASE, &req.base, true, &r);
+    rpc_reply_free(&r);
+    if (rc == ERR_EXPIRED)
+        session_lost(e, session);
+    return rc;
+}

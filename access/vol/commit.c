@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The commit point: the version up to which every member has every write. It travels with the
+ * next writes; when there are none, a sender tells it within a second, many extents to a request
+ * (PROTOCOL 2.3). */
+#include "access/vol/vol_int.h"
+
+#define COMMIT_TICK  (300 * NSEC_PER_MSEC)
+#define COMMIT_BATCH 128u
+
+void commit_advance(struct tenure *t)
+{
+    for (;;) {
+        struct op *op = LIST_FIRST(&t->ops, struct op, link);
+
+        if (!op || !op->done)
+            break;
+        list_del(&op->link);
+        op->in_list = false;
+        /* While it is being opened, only its end may move the commit point (2.4). */
+        if (t->serving) {
+            ASSERT(ver_cmp(t->cp, (struct ver){t->epoch, op->gen}) < 0);
+            t->cp = (struct ver){t->epoch, op->gen};
+        }
+        op_put(op);
+    }
+    commit_note_dirty(t);
+}
+
+void commit_note_dirty(struct tenure *t)
+{
+    if (t->serving && !t->lost && !list_linked(&t->dirty_link))
+        list_push_back(&t->e->dirty, &t->dirty_link);
+}
+
+/* A joining replica confirms whatever lies at or below its commit point without looking, so it
+ * must not cover a copy that is on its way. Writes of ours are never covered before they are
+ * done, and what it had before its return is in the missing sets by now (PROTOCOL 5.4). */
+struct ver commit_for(const struct tenure *t, uint32_t i)
+{
+    const struct member *m = &t->m[i];
+
+    if (!(t->joining >> i & 1) || !m->copy_gen || t->cp.epoch < t->epoch || t->cp.gen < m->copy_gen)
+        return t->cp;
+    return (struct ver){t->epoch, m->copy_gen - 1};
+}
+
+/* Replicas that should be told. */
+static bool wants_commit(const struct tenure *t, uint32_t i)
+{
+    return t->serving && (((t->set & ~t->leaving) | t->joining) & t->open) >> i & 1 &&
+           ver_cmp(t->m[i].cp_sent, commit_for(t, i)) < 0;
+}
+
+struct commit_batch {
+    struct chunk *chunk;
+    struct tenure *t[COMMIT_BATCH]; /* references */
+    uint32_t i[COMMIT_BATCH];
+    struct ver cp[COMMIT_BATCH];
+    uint32_t n;
+};
+
+static int commit_call(struct commit_batch *b, uint32_t from, uint32_t n)
+{
+    Zbs__Chunk__CommitPointRequest req = ZBS__CHUNK__COMMIT_POINT_REQUEST__INIT;
+    Zbs__Chunk__CommitPointItem items[COMMIT_BATCH];
+    Zbs__Chunk__CommitPointItem *ptrs[COMMIT_BATCH];
+    Zbs__Version vers[COMMIT_BATCH];
+    struct rpc_reply r;
+    int rc;
+
+    for (uint32_t k = 0; k < n; k++) {
+        zbs__chunk__commit_point_item__init(&items[k]);
+        zbs__version__init(&vers[k]);
+        vers[k].epoch = b->cp[from + k].epoch;
+        vers[k].gen = b->cp[from + k].gen;
+        items[k].extent_id = b->t[from + k]->extent_id;
+        items[k].epoch = b->t[from + k]->epoch;
+        items[k].commit_point = &vers[k];
+        ptrs[k] = &items[k];
+    }
+    req.items = ptrs;
+    req.n_items = n;
+    rpc_reply_init(&r);
+    rc = chunk_call(b->chunk, b->t[from]->extent_id, CHUNK_COMMIT_POINT, &req.base, NULL, &r,
+                    b->chunk->e->member_deadline);
+    rpc_reply_free(&r);
+    for (uint32_t k = from; rc == 0 && k < from + n; k++) {
+        struct member *m = &b->t[k]->m[b->i[k]];
+
+        m->cp_sent = ver_max(m->cp_sent, b->cp[k]);
+    }
+    if (n == 1 && rc == ERR_STALE)
+        tenure_lose(b->t[from], "a member refused the commit point");
+    if (n == 1 && rc == ERR_NOT_OPEN)
+        b->t[from]->open &= ~(1u << b->i[from]);
+    return rc;
+}
+
+static int commit_batch_send(void *arg)
+{
+    struct commit_batch *b = arg;
+    int rc = commit_call(b, 0, b->n);
+
+    /* One refused item refuses its batch: find it. */
+    if (rc < 0 && rc != ERR_TIMEOUT && rc != ERR_CLOSED && rc != ERR_UNREACHABLE && b->n > 1)
+        for (uint32_t k = 0; k < b->n; k++)
+            (void)commit_call(b, k, 1);
+    for (uint32_t k = 0; k < b->n; k++)
+        tenure_put(b->t[k]);
+    mem_free(b);
+    return 0;
+}
+
+/* Sends what one worker of one chunk server should know. */
+static void commit_worker(struct vol_engine *e, struct co_group *g, struct chunk *c, uint32_t w)
+{
+    struct commit_batch *b = NULL;
+
+    LIST_FOREACH (t, &e->dirty, struct tenure, dirty_link) {
+        int i = tenure_member(t, c->id);
+
+        if (i < 0 || !wants_commit(t, (uint32_t)i) || extent_worker(t->extent_id, c->workers) != w)
+            continue;
+        if (!b) {
+            b = MEM_NEW(struct commit_batch);
+            b->chunk = c;
+        }
+        b->t[b->n] = tenure_get(t);
+        b->i[b->n] = (uint32_t)i;
+        b->cp[b->n++] = commit_for(t, (uint32_t)i);
+        if (b->n == COMMIT_BATCH) {
+            co_spawn(g, "commit", commit_batch_send, b);
+            b = NULL;
+        }
+    }
+    if (b)
+        co_spawn(g, "commit", commit_batch_send, b);
+}
+
+int commit_sender(void *arg)
+{
+    struct vol_engine *e = arg;
+    struct co_group g;
+
+    co_group_init(&g);
+    while (co_sleep(COMMIT_TICK) == 0) {
+        LIST_FOREACH_SAFE (t, &e->dirty, struct tenure, dirty_link) {
+            bool wanted = false;
+
+            for (uint32_t i = 0; i < t->n; i++)
+                wanted |= wants_commit(t, i);
+            if (!wanted)
+                list_del(&t->dirty_link);
+        }
+        LIST_FOREACH (c, &e->chunks, struct chunk, link)
+            for (uint32_t w = 0; w < c->workers; w++)
+                commit_worker(e, &g, c, w);
+        (void)co_group_join(&g);
+    }
+    return 0;
+}
+
+void commit_flush(struct tenure *t)
+{
+    for (uint32_t i = 0; i < t->n; i++) {
+        struct commit_batch *b;
+
+        if (!wants_commit(t, i))
+            continue;
+        b = MEM_NEW(struct commit_batch);
+        b->chunk = t->m[i].chunk;
+        b->t[0] = tenure_get(t);
+        b->i[0] = i;
+        b->cp[0] = commit_for(t, i);
+        b->n = 1;
+        (void)commit_batch_send(b);
+    }
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Space credits (PROTOCOL 3.4): before a write that needs new blocks is sent to anyone, every
+ * replica that it goes to has promised the space. */
+#include "access/vol/vol_int.h"
+
+#include <string.h>
+
+static bool bit_get(const uint64_t *bits, uint32_t n)
+{
+    return bits[n / 64] >> (n % 64) & 1;
+}
+
+static void bit_set(uint64_t *bits, uint32_t n)
+{
+    bits[n / 64] |= UINT64_C(1) << (n % 64);
+}
+
+static void bit_clear(uint64_t *bits, uint32_t n)
+{
+    bits[n / 64] &= ~(UINT64_C(1) << (n % 64));
+}
+
+void credits_recount(struct tenure *t)
+{
+    memset(t->allocated, 0xff, sizeof(t->allocated));
+    for (uint32_t i = 0; i < t->n; i++)
+        if ((t->set | t->joining) >> i & 1)
+            for (uint32_t w = 0; w < ARRAY_SIZE(t->allocated); w++)
+                t->allocated[w] &= t->m[i].allocated[w];
+}
+
+void credits_opened(struct tenure *t, uint32_t i, const Zbs__Chunk__OpenResult *r)
+{
+    struct member *m = &t->m[i];
+
+    memset(m->allocated, 0, sizeof(m->allocated));
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && b / 8 < r->allocated.len; b++)
+        if (r->allocated.data[b / 8] >> (b % 8) & 1)
+            bit_set(m->allocated, b);
+    m->credits = r->credit_blocks;
+    credits_recount(t);
+}
+
+static uint32_t blocks_needed(const struct member *m, uint32_t first, uint32_t last)
+{
+    uint32_t n = 0;
+
+    for (uint32_t b = first; b <= last; b++)
+        n += !bit_get(m->allocated, b);
+    return n;
+}
+
+static int reserve(struct tenure *t, uint32_t i, uint32_t need)
+{
+    uint32_t asks[] = {need + CREDITS_MORE, need};
+    int rc = 0;
+
+    /* Near the end of the space there is no reserve ahead. */
+    for (uint32_t k = 0; k < ARRAY_SIZE(asks); k++) {
+        Zbs__Chunk__ReserveRequest req = ZBS__CHUNK__RESERVE_REQUEST__INIT;
+        struct member_req q = {CHUNK_RESERVE, &req.base, NULL, true, false};
+        struct rpc_reply r;
+
+        req.extent_id = t->extent_id;
+        req.epoch = t->epoch;
+        req.blocks = asks[k];
+        rpc_reply_init(&r);
+        rc = member_call(t, i, &q, &r);
+        if (rc == 0)
+            t->m[i].credits += ((const Zbs__Chunk__ReserveReply *)r.msg)->granted;
+        if (rc == 0 && ((const Zbs__Chunk__ReserveReply *)r.msg)->granted == 0)
+            rc = err_set(ERR_NOSPACE, "chunk server %u has no space left", t->m[i].chunk->id);
+        rpc_reply_free(&r);
+        if (rc != ERR_NOSPACE)
+            break;
+    }
+    return rc;
+}
+
+/* One replica that lacks credits for these blocks, or -1. */
+static int find_short(struct tenure *t, uint32_t first, uint32_t last, uint32_t *ret_need)
+{
+    for (uint32_t i = 0; i < t->n; i++) {
+        uint32_t need;
+
+        if (!(((t->set & ~t->leaving) | t->joining) >> i & 1))
+            continue;
+        need = blocks_needed(&t->m[i], first, last);
+        if (need > t->m[i].credits) {
+            *ret_need = need - t->m[i].credits;
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static void credits_take(struct tenure *t, uint32_t first, uint32_t last)
+{
+    for (uint32_t i = 0; i < t->n; i++) {
+        struct member *m = &t->m[i];
+        uint32_t need = blocks_needed(m, first, last);
+
+        m->credits -= MIN(need, m->credits);
+        for (uint32_t b = first; b <= last; b++)
+            bit_set(m->allocated, b);
+    }
+    for (uint32_t b = first; b <= last; b++)
+        bit_set(t->allocated, b);
+}
+
+static bool allocated_everywhere(const struct tenure *t, uint32_t first, uint32_t last)
+{
+    for (uint32_t b = first; b <= last; b++)
+        if (!bit_get(t->allocated, b))
+            return false;
+    return true;
+}
+
+int credits_ensure(struct tenure *t, uint32_t off, uint32_t len)
+{
+    uint32_t first = off / BLOCK_BYTES, last = (off + len - 1) / BLOCK_BYTES;
+    uint32_t need = 0;
+    int rc;
+
+    if (LIKELY(allocated_everywhere(t, first, last)))
+        return 0;
+    rc = co_mutex_lock(&t->credit);
+    if (rc < 0)
+        return rc;
+    while (!t->lost) {
+        int i = find_short(t, first, last, &need);
+
+        if (i < 0)
+            break;
+        rc = reserve(t, (uint32_t)i, need);
+        if (rc == ERR_NOSPACE && (t->joining >> i & 1)) {
+            member_give_up_join(t, (uint32_t)i, "no space there");
+            continue;
+        }
+        if (rc < 0 && rc != ERR_NO_REPLICA)
+            break;
+        rc = 0;
+    }
+    co_mutex_unlock(&t->credit);
+    if (t->lost)
+        return ERR_STALE;
+    if (rc == 0)
+        credits_take(t, first, last);
+    return rc;
+}
+
+void credits_freed(struct tenure *t, uint32_t off, uint32_t len)
+{
+    uint32_t first = DIV_UP(off, BLOCK_BYTES), end = (off + len) / BLOCK_BYTES;
+
+    for (uint32_t b = first; b < end; b++) {
+        bit_clear(t->allocated, b);
+        for (uint32_t i = 0; i < t->n; i++)
+            bit_clear(t->m[i].allocated, b);
+    }
+}

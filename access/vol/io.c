@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One I/O on one slot: served by our tenure, answered from a hole, or forwarded to the owner, and
+ * begun again when ownership changed under it.
+ *
+ * Beginning a plain write again is right although a former attempt may have been applied: whoever
+ * asked still waits, so the write is concurrent with everything since; and the former attempt can
+ * do nothing any more once the next owner serves, because it was fenced by its open. Whoever can't
+ * tell (a forwarded request whose sender may be gone) does not begin again. */
+#include "access/vol/vol_int.h"
+
+#include <string.h>
+
+static uint32_t write_kind(const struct io *io)
+{
+    switch (io->kind) {
+    case IO_ZERO:
+        return ZBS__CHUNK__WRITE_KIND__WRITE_ZERO;
+    case IO_DISCARD:
+        return ZBS__CHUNK__WRITE_KIND__WRITE_DISCARD;
+    default:
+        return ZBS__CHUNK__WRITE_KIND__WRITE_DATA;
+    }
+}
+
+/* A forwarded write that was sent must be seen through to its end, because its outcome is asked
+ * for by number; our own callers may leave. */
+static int op_wait_for(struct op *op, const struct io *io)
+{
+    struct co_shield shield;
+    int rc;
+
+    if (!io->forwarded)
+        return op_wait(op);
+    co_shield_begin(&shield);
+    rc = op_wait(op);
+    co_shield_end(&shield);
+    return rc;
+}
+
+static int tenure_write(struct tenure *t, struct io *io)
+{
+    struct slice data = {io->buf, io->buf_off, io->len};
+    bool has_data = io->kind == IO_WRITE;
+    struct op *op = op_new(t, write_kind(io), io->off, io->len, has_data ? &data : NULL);
+    int rc = op_lock(op);
+
+    if (rc == 0 && has_data)
+        rc = credits_ensure(t, io->off, io->len);
+    if (rc == 0 && t->lost)
+        rc = ERR_STALE;
+    if (rc == 0) {
+        op_send(op);
+        if (!has_data)
+            credits_freed(t, io->off, io->len);
+        rc = op_wait_for(op, io);
+    }
+    op_put(op);
+    return rc;
+}
+
+int io_attempt(struct io *io, struct tenure *t)
+{
+    switch (io->kind) {
+    case IO_READ:
+        return tenure_read(t, io->off, io->len, io->buf, io->buf_off);
+    case IO_COMPARE_AND_WRITE:
+        return tenure_compare_and_write(t, io);
+    default:
+        return tenure_write(t, io);
+    }
+}
+
+/* Nobody has written it and it is ours: it reads as zeroes, and is discarded already. */
+static int io_hole(struct io *io)
+{
+    if (io->kind == IO_READ)
+        memset(io->buf->data + io->buf_off, 0, io->len);
+    return 0;
+}
+
+/* What a failed forwarding means: 0: begin again after a pause. */
+static int forward_failed(struct io *io, uint64_t owner, int rc)
+{
+    struct vol_engine *e = io->slot->vol->e;
+
+    switch (rc) {
+    case ERR_NOT_OWNER:
+        slot_not_foreign(io->slot, owner, io->fwd_hint);
+        return 0;
+    case ERR_AGAIN:
+        return 0;
+    case ERR_UNREACHABLE:
+    case ERR_CLOSED:
+    case ERR_HALTED:
+    case ERR_EXPIRED:
+    case ERR_TIMEOUT:
+        if (co_now() >= co_deadline() || e->stopping)
+            return rc;
+        slot_not_foreign(io->slot, owner, 0);
+        return 0;
+    default:
+        return rc;
+    }
+}
+
+static int io_forward(struct io *io, uint64_t owner)
+{
+    int rc = forward_io(io, owner);
+
+    if (rc == 0) {
+        io->slot->foreign_until = co_now() + 10 * NSEC_PER_SEC;
+        return 0;
+    }
+    rc = forward_failed(io, owner, rc);
+    return rc < 0 ? rc : ERR_STALE;
+}
+
+int io_run(struct io *io)
+{
+    struct slot *s = io->slot;
+    bool alloc = io->kind == IO_WRITE || io->kind == IO_COMPARE_AND_WRITE;
+    nsec_t pause = 0;
+
+    ASSERT(io->len > 0 && (uint64_t)io->off + io->len <= EXTENT_BYTES);
+    for (;;) {
+        struct tenure *t;
+        uint64_t owner = 0;
+        int rc = slot_enter(s, alloc, &t, &owner);
+
+        if (rc == ERR_NOT_OWNER && io->forwarded) {
+            io->fwd_hint = owner;
+            return err_set(ERR_NOT_OWNER, "slot %u belongs to another session", s->index);
+        }
+        if (rc == ERR_NOT_OWNER) {
+            rc = io_forward(io, owner);
+        } else if (rc < 0) {
+            return rc;
+        } else if (!t) {
+            return io_hole(io);
+        } else {
+            rc = io_attempt(io, t);
+            slot_leave(s, t);
+        }
+        if (rc != ERR_STALE)
+            return rc;
+        if (io->sent)
+            return err_set(ERR_AMBIGUOUS, "ownership changed during a compare and write");
+        if (io->forwarded)
+            return err_set(ERR_AGAIN, "ownership of slot %u changed", s->index);
+        pause = MIN(pause + 2 * NSEC_PER_MSEC, IDLE_PAUSE);
+        rc = co_sleep(pause);
+        if (rc < 0)
+            return rc;
+    }
+}

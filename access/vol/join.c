@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * An absent replica returns (PROTOCOL 5.4 to 5.6): what it misses is copied to it under the range
+ * lock while writes go on, and goes to it as well; when nothing is missing, it is asked in. The
+ * members' missing sets are the only progress that survives us. */
+#include "access/vol/vol_int.h"
+
+#define PASSES_MAX  16u
+#define LAST_PAGES  512u  /* so few are left to the time when writes are held */
+#define ZERO_PAGES  1024u /* at once, where nothing is allocated */
+#define COMMIT_EACH 256u  /* copies between commit points of the joining replica */
+
+struct join {
+    struct tenure *t;
+    uint32_t i;
+    uint32_t copies; /* since its last commit point */
+};
+
+static bool joining(const struct join *j)
+{
+    return !j->t->lost && (j->t->joining >> j->i & 1);
+}
+
+/* ---- copying ---- */
+
+/* One versioned write to the joining replica alone. No commit point goes with it. */
+static int copy_send(struct join *j, uint32_t off, uint32_t len, struct buf *b)
+{
+    struct tenure *t = j->t;
+    struct member *m = &t->m[j->i];
+    Zbs__Chunk__WriteRequest req = ZBS__CHUNK__WRITE_REQUEST__INIT;
+    struct slice data = {b, 0, len};
+    struct member_req q = {CHUNK_WRITE, &req.base, b ? &data : NULL, false, false};
+    uint32_t crc[PAGES_PER_BLOCK + 1];
+    struct rpc_reply r;
+    int rc;
+
+    req.extent_id = t->extent_id;
+    req.epoch = t->epoch;
+    req.gen = ++t->gen;
+    req.kind = b ? ZBS__CHUNK__WRITE_KIND__WRITE_DATA : ZBS__CHUNK__WRITE_KIND__WRITE_ZERO;
+    req.offset = off;
+    req.length = len;
+    if (b) {
+        ASSERT(len <= BLOCK_BYTES);
+        req.n_crc = page_crcs(off, len, b->data, crc);
+        req.crc = crc;
+    }
+    m->copy_gen = req.gen;
+    rpc_reply_init(&r);
+    rc = member_call(t, j->i, &q, &r);
+    rpc_reply_free(&r);
+    m->copy_gen = 0;
+    if (rc == 0) {
+        member_confirmed(t, j->i, req.gen, off / PAGE_BYTES, len / PAGE_BYTES);
+        j->copies++;
+    }
+    return rc;
+}
+
+/* Under the exclusive range lock. The pages lie in one block, or where nothing is allocated. */
+static int copy_pages(struct join *j, uint32_t first, uint32_t count)
+{
+    struct tenure *t = j->t;
+    uint32_t off = first * PAGE_BYTES, len = count * PAGE_BYTES;
+    struct buf *b;
+    bool zero = false;
+    int rc;
+
+    if (mutate(MUT_CLEAR_WITHOUT_COPY))
+        return 0;
+    b = buf_alloc(len);
+    rc = members_read(t, 0, off, len, b, 0, &zero);
+    if (rc == 0 && zero) {
+        rc = copy_send(j, off, len, NULL);
+    } else if (rc == 0 && count > PAGES_PER_BLOCK) {
+        /* Not all zero after all: by blocks. */
+        for (uint32_t p = first; rc == 0 && p < first + count;) {
+            uint32_t n = MIN(PAGES_PER_BLOCK - p % PAGES_PER_BLOCK, first + count - p);
+
+            rc = copy_pages(j, p, n);
+            p += n;
+        }
+    } else if (rc == 0) {
+        rc = credits_ensure(t, off, len);
+        if (rc == 0)
+            rc = joining(j) ? copy_send(j, off, len, b) : ERR_NO_REPLICA;
+    }
+    buf_put(b);
+    if (rc == 0)
+        rangeset_remove(&t->m[j->i].stale, first, first + count);
+    return rc;
+}
+
+/* Copied pages leave the missing set at every member, durably. */
+static int clear_pages(struct join *j, uint32_t first, uint32_t count)
+{
+    struct tenure *t = j->t;
+    struct member *m = &t->m[j->i];
+    Zbs__Chunk__MissingUpdateRequest req = ZBS__CHUNK__MISSING_UPDATE_REQUEST__INIT;
+    Zbs__PageRange range = ZBS__PAGE_RANGE__INIT;
+    Zbs__PageRange *ranges[] = {&range};
+    Zbs__Version last = ZBS__VERSION__INIT;
+    struct member_req q = {CHUNK_MISSING_UPDATE, &req.base, NULL, false, false};
+    int rc;
+
+    range.first = first;
+    range.count = count;
+    last.epoch = m->confirmed.epoch;
+    last.gen = m->confirmed.gen;
+    req.extent_id = t->extent_id;
+    req.epoch = t->epoch;
+    req.replica = m->chunk->id;
+    req.clear = ranges;
+    req.n_clear = 1;
+    req.last_version = &last;
+    rc = members_call(t, t->set, &q);
+    if (rc == 0 && !joining(j))
+        rc = ERR_NO_REPLICA;
+    if (rc == 0)
+        rangeset_remove(&m->missing, first, first + count);
+    return rc;
+}
+
+/* Under the lock of these pages. */
+static int settle_pages(struct join *j, uint32_t first, uint32_t end)
+{
+    struct rangeset *stale = &j->t->m[j->i].stale;
+    struct range r;
+    uint64_t at = first;
+    int rc = 0;
+
+    while (rc == 0 && rangeset_next(stale, at, &r) && r.start < end) {
+        r.end = MIN(r.end, end);
+        rc = joining(j) ? copy_pages(j, (uint32_t)r.start, (uint32_t)(r.end - r.start))
+                        : ERR_NO_REPLICA;
+        at = r.end;
+    }
+    return rc < 0 ? rc : clear_pages(j, first, end - first);
+}
+
+static bool block_allocated(const struct tenure *t, uint32_t block)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        if ((t->set & t->open) >> i & 1 && (t->m[i].allocated[block / 64] >> (block % 64) & 1))
+            return true;
+    return false;
+}
+
+/* How much of a missing run is done in one go: up to the end of its block, or further where
+ * nothing is allocated. */
+static uint32_t piece_end(const struct tenure *t, const struct range *r)
+{
+    uint64_t end = ROUND_DOWN(r->start, PAGES_PER_BLOCK) + PAGES_PER_BLOCK;
+
+    if (!block_allocated(t, (uint32_t)(r->start / PAGES_PER_BLOCK)))
+        while (end < r->end && end - r->start + PAGES_PER_BLOCK <= ZERO_PAGES &&
+               !block_allocated(t, (uint32_t)(end / PAGES_PER_BLOCK)))
+            end += PAGES_PER_BLOCK;
+    return (uint32_t)MIN(end, r->end);
+}
+
+/* Versions above its commit point are bounded at the replica (2.3), and only writes of members
+ * move the commit point: if there were none, a page is written once more as it is. */
+static int commit_move(struct join *j, uint32_t page)
+{
+    struct tenure *t = j->t;
+    uint32_t off = page * PAGE_BYTES;
+    struct buf *b = buf_alloc(PAGE_BYTES);
+    struct slice data = {b, 0, PAGE_BYTES};
+    struct op *op = op_new(t, ZBS__CHUNK__WRITE_KIND__WRITE_ZERO, off, PAGE_BYTES, NULL);
+    bool zero = false;
+    int rc = op_lock(op);
+
+    if (rc == 0)
+        rc = members_read(t, 0, off, PAGE_BYTES, b, 0, &zero);
+    if (rc == 0 && !zero) {
+        op->kind = ZBS__CHUNK__WRITE_KIND__WRITE_DATA;
+        op->data = data;
+        buf_get(b);
+        op->n_crc = page_crcs(off, PAGE_BYTES, b->data, op->crc);
+    }
+    if (rc == 0 && !zero)
+        rc = credits_ensure(t, off, PAGE_BYTES);
+    if (rc == 0 && t->lost)
+        rc = ERR_STALE;
+    if (rc == 0) {
+        op_send(op);
+        rc = op_wait(op);
+    }
+    op_put(op);
+    buf_put(b);
+    return rc;
+}
+
+static int commit_tell(struct join *j, uint32_t page)
+{
+    struct tenure *t = j->t;
+    struct member *m = &t->m[j->i];
+    int rc = 0;
+
+    if (j->copies < COMMIT_EACH)
+        return 0;
+    if (ver_cmp(t->cp, m->confirmed) < 0)
+        rc = commit_move(j, page);
+    if (rc == 0 && joining(j)) {
+        commit_flush(t);
+        j->copies = 0;
+    }
+    return rc;
+}
+
+/* Everything that is missing now, each piece under its own lock. */
+static int join_pass(struct join *j)
+{
+    struct tenure *t = j->t;
+    struct range r;
+    uint64_t at = 0;
+
+    while (rangeset_next(&t->m[j->i].missing, at, &r)) {
+        struct co_range lock;
+        uint32_t end = piece_end(t, &r);
+        int rc = co_range_acquire(&t->ranges, &lock, r.start * PAGE_BYTES,
+                                  (end - r.start) * PAGE_BYTES, true);
+
+        if (rc < 0)
+            return rc;
+        rc = joining(j) ? settle_pages(j, (uint32_t)r.start, end) : ERR_NO_REPLICA;
+        co_range_release(&t->ranges, &lock);
+        if (rc == 0)
+            rc = commit_tell(j, (uint32_t)r.start);
+        if (rc < 0)
+            return rc;
+        at = end;
+    }
+    return 0;
+}
+
+/* ---- asking it in ---- */
+
+/* Before it is logged it holds the missing sets of the other absent replicas too (5.5). */
+static int hand_over_sets(struct join *j)
+{
+    struct tenure *t = j->t;
+    uint32_t from = tenure_readable(t);
+    int rc = 0;
+
+    for (uint32_t y = 0; y < t->n && rc == 0; y++) {
+        struct rangeset pages;
+        struct ver last = {0, 0};
+        bool known;
+
+        if (y == j->i || !((t->absent | t->joining) >> y & 1))
+            continue;
+        if (!from)
+            return ERR_AGAIN;
+        rangeset_init(&pages);
+        rc = missing_fetch(t, (uint32_t)__builtin_ctz(from), t->m[y].chunk->id, &pages, &last,
+                           &known);
+        if (rc == 0)
+            rc = missing_start(t, 1u << j->i, t->m[y].chunk->id, last, &pages,
+                               !known || rangeset_total(&pages) == PAGES_PER_EXTENT);
+        rangeset_fini(&pages);
+    }
+    return rc == 0 && !joining(j) ? ERR_NO_REPLICA : rc;
+}
+
+/* With all writes held: the rest is copied, and it counts as a member from now on. */
+static int join_finish(struct join *j)
+{
+    struct tenure *t = j->t;
+    struct member *m = &t->m[j->i];
+    uint32_t bit = 1u << j->i;
+    struct co_range lock;
+    struct range r;
+    int rc = co_range_acquire(&t->ranges, &lock, 0, EXTENT_BYTES, true);
+
+    if (rc < 0)
+        return rc;
+    if (!joining(j))
+        rc = ERR_NO_REPLICA;
+    else if (t->leaving)
+        rc = ERR_AGAIN; /* after their removal, so that it gets their sets too */
+    while (rc == 0 && rangeset_next(&m->missing, 0, &r))
+        rc = settle_pages(j, (uint32_t)r.start, piece_end(t, &r));
+    if (rc == 0)
+        rc = hand_over_sets(j);
+    if (rc == 0 && (t->leaving || !(t->open & bit)))
+        rc = ERR_AGAIN;
+    if (rc == 0) {
+        ASSERT(rangeset_empty(&m->stale) && rangeset_empty(&m->missing));
+        t->joining &= ~bit;
+        t->adding |= bit;
+        t->set |= bit;
+        credits_recount(t);
+        co_cond_broadcast(&t->changed);
+    }
+    co_range_release(&t->ranges, &lock);
+    return rc;
+}
+
+static int join_ask(struct join *j)
+{
+    struct tenure *t = j->t;
+    uint32_t bit = 1u << j->i;
+    int rc = 0;
+
+    co_mutex_lock_always(&t->change);
+    while (!t->lost && (t->adding & bit) && !(t->leaving & bit)) {
+        rc = set_change(t, 0, bit, "is in sync again");
+        if (rc == ERR_REFUSED)
+            member_fail(t, j->i, false, "meta does not take it back");
+        else if (rc == ERR_CANCELED)
+            tenure_lose(t, "stopped with an unanswered change of the set");
+        else if (rc < 0 && rc != ERR_STALE)
+            (void)co_sleep(RETRY_PAUSE);
+    }
+    co_mutex_unlock(&t->change);
+    if (t->lost)
+        return ERR_STALE;
+    return t->set & ~t->adding & bit ? 0 : ERR_REFUSED;
+}
+
+static int join_steps(struct join *j)
+{
+    struct tenure *t = j->t;
+    const struct member *m = &t->m[j->i];
+    int rc = 0;
+
+    for (uint32_t pass = 0; rc == 0 && pass < PASSES_MAX; pass++) {
+        if (rangeset_total(&m->missing) <= LAST_PAGES)
+            break;
+        rc = join_pass(j);
+    }
+    while (rc == 0) {
+        rc = join_finish(j);
+        if (rc != ERR_AGAIN)
+            break;
+        rc = co_sleep(2 * RETRY_PAUSE);
+    }
+    return rc < 0 ? rc : join_ask(j);
+}
+
+static int join_run(void *arg)
+{
+    struct join *j = arg;
+    struct tenure *t = j->t;
+    struct member *m = &t->m[j->i];
+    int rc = co_sem_acquire(&t->e->join_room, 1);
+
+    if (rc == 0) {
+        log_info("replica.returning",
+                 "extent=%" PRIu64 " epoch=%" PRIu64 " chunk=%u pages=%" PRIu64, t->extent_id,
+                 t->epoch, m->chunk->id, rangeset_total(&m->missing));
+        rc = join_steps(j);
+        co_sem_release(&t->e->join_room, 1);
+    }
+    if (rc == 0) {
+        log_info("replica.in_sync", "extent=%" PRIu64 " epoch=%" PRIu64 " chunk=%u", t->extent_id,
+                 t->epoch, m->chunk->id);
+        (void)missing_drop(t, t->set & ~(1u << j->i), m->chunk->id);
+    }
+    member_give_up_join(t, j->i, err_text(rc < 0 ? rc : ERR_CANCELED));
+    /* It lost what it had confirmed (5.4). */
+    if (!t->lost && m->everything && (t->absent >> j->i & 1))
+        (void)missing_start(t, t->set, m->chunk->id, m->confirmed, NULL, true);
+    tenure_put(t);
+    mem_free(j);
+    return 0;
+}
+
+void join_start(struct tenure *t, uint32_t i)
+{
+    struct join *j = MEM_NEW(struct join);
+
+    ASSERT(t->joining >> i & 1);
+    j->t = tenure_get(t);
+    j->i = i;
+    co_spawn_detached_deadline(&t->e->bg, "return", join_run, j);
+}

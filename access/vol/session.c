@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The session with meta: opened, renewed, and opened anew when it expired. Its renewals carry the
+ * lease clock, the views of chunk and access servers, and the leader's tasks. */
+#include "access/vol/vol_int.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Clocks of two hosts drift apart by less than this in a lease's time (PROTOCOL 1.4). */
+static nsec_t drift_margin(nsec_t ttl)
+{
+    return ttl / 10;
+}
+
+bool lease_valid(const struct vol_engine *e)
+{
+    if (mutate(MUT_LEASE_NEVER_EXPIRES))
+        return true;
+    return e->session && co_now() < e->lease_until;
+}
+
+static void lease_extend(struct vol_engine *e, nsec_t sent)
+{
+    nsec_t until = sent + e->ttl - drift_margin(e->ttl);
+
+    if (until > e->lease_until)
+        e->lease_until = until;
+    co_cond_broadcast(&e->lease_changed);
+}
+
+int session_open(struct vol_engine *e)
+{
+    for (bool said = false;; said = true) {
+        Zbs__Meta__SessionOpenRequest req = ZBS__META__SESSION_OPEN_REQUEST__INIT;
+        struct rpc_reply r;
+        nsec_t sent = co_now();
+        int rc;
+
+        req.name = e->name;
+        req.incarnation = e->incarnation;
+        req.former_is_dead = e->former_is_dead;
+        req.addr = e->rpc_addr;
+        req.host = e->host;
+        req.rack = e->rack;
+        req.zone = e->zone;
+        req.iscsi_portal = e->iscsi_portal;
+        rpc_reply_init(&r);
+        rc = meta_call(e->meta, META_SESSION_OPEN, &req.base, true, &r);
+        if (rc == 0) {
+            const Zbs__Meta__SessionOpenReply *a = (const Zbs__Meta__SessionOpenReply *)r.msg;
+
+            e->session = a->session_id;
+            e->session_since = co_now();
+            e->ttl = MAX(a->ttl_ms, 10u) * NSEC_PER_MSEC;
+            e->renew_every = MAX(a->renew_ms, 5u) * NSEC_PER_MSEC;
+            e->view_version = 0;
+            e->lease_until = 0;
+            snprintf(e->cluster_id, sizeof(e->cluster_id), "%s", a->cluster_id);
+            lease_extend(e, sent);
+            log_info("session.open", "session=%" PRIu64 " ttl_ms=%u", e->session, a->ttl_ms);
+            rpc_reply_free(&r);
+            return 0;
+        }
+        rpc_reply_free(&r);
+        if (co_canceled() || rc == ERR_CANCELED)
+            return ERR_CANCELED;
+        if (rc == ERR_INVAL || rc == ERR_VERSION || rc == ERR_PERM)
+            return err_prefix(rc, "meta refuses our session");
+        if (!said)
+            log_warn("session.waiting", "error=%s \"%s\"", err_name(rc), err_text(rc));
+        rc = co_sleep(5 * RETRY_PAUSE);
+        if (rc < 0)
+            return rc;
+    }
+}
+
+void session_lost(struct vol_engine *e, uint64_t session)
+{
+    if (!session || e->session != session)
+        return;
+    log_warn("session.expired", "session=%" PRIu64, session);
+    e->session = 0;
+    e->lease_until = 0;
+    LIST_FOREACH (v, &e->volumes, struct volume, link)
+        for (uint32_t i = 0; i < v->n_slots; i++)
+            if (v->slots[i])
+                slot_reset(v->slots[i]);
+    co_cond_broadcast(&e->lease_changed);
+}
+
+/* ---- other access servers ---- */
+
+struct access_peer *access_find(struct vol_engine *e, uint64_t session)
+{
+    LIST_FOREACH (a, &e->accesses, struct access_peer, link)
+        if (a->session == session && !a->gone)
+            return a;
+    return NULL;
+}
+
+static void access_free(struct access_peer *a)
+{
+    list_del(&a->link);
+    if (a->rpc)
+        rpc_client_close(a->rpc);
+    mem_free(a);
+}
+
+void access_peers_close(struct vol_engine *e)
+{
+    while (!list_empty(&e->accesses))
+        access_free(LIST_FIRST(&e->accesses, struct access_peer, link));
+}
+
+static void accesses_update(struct vol_engine *e, Zbs__Meta__AccessView *const *views, size_t n)
+{
+    LIST_FOREACH (a, &e->accesses, struct access_peer, link)
+        a->gone = true;
+    for (size_t i = 0; i < n; i++) {
+        struct access_peer *a = NULL;
+
+        LIST_FOREACH (known, &e->accesses, struct access_peer, link)
+            if (known->session == views[i]->session_id)
+                a = known;
+        if (!a) {
+            a = MEM_NEW(struct access_peer);
+            a->session = views[i]->session_id;
+            list_push_back(&e->accesses, &a->link);
+        }
+        a->gone = false;
+        snprintf(a->name, sizeof(a->name), "%s", views[i]->name);
+        snprintf(a->addr, sizeof(a->addr), "%s", views[i]->addr);
+    }
+    /* Those without users go now, the others when a later view comes. */
+    for (bool again = true; again;) {
+        again = false;
+        LIST_FOREACH (a, &e->accesses, struct access_peer, link) {
+            if (a->gone && a->users == 0) {
+                access_free(a);
+                again = true; /* it may have suspended */
+                break;
+            }
+        }
+    }
+}
+
+/* ---- renewing ---- */
+
+static int task_run(struct vol_engine *e, const Zbs__Meta__Task *task)
+{
+    struct volume *v;
+    struct slot *s;
+    int rc = volume_get(e, task->volume_id, &v);
+
+    if (rc < 0)
+        return rc;
+    s = volume_slot(v, task->slot);
+    if (s)
+        slot_task(s, task);
+    return 0;
+}
+
+struct tasks {
+    struct vol_engine *e;
+    struct rpc_reply r;
+};
+
+/* Looking a volume up asks meta: not in the renewer's time. */
+static int tasks_run(void *arg)
+{
+    struct tasks *ts = arg;
+    const Zbs__Meta__SessionRenewReply *a = (const Zbs__Meta__SessionRenewReply *)ts->r.msg;
+
+    for (size_t i = 0; i < a->n_volumes_changed; i++) {
+        struct volume *v = volume_find(ts->e, a->volumes_changed[i]);
+
+        if (v && v->known)
+            (void)volume_refresh(v);
+        if (ts->e->volume_changed)
+            ts->e->volume_changed(ts->e->arg, a->volumes_changed[i]);
+    }
+    for (size_t i = 0; i < a->n_tasks && !co_canceled(); i++)
+        (void)task_run(ts->e, a->tasks[i]);
+    rpc_reply_free(&ts->r);
+    mem_free(ts);
+    return 0;
+}
+
+static void renewed(struct vol_engine *e, struct rpc_reply *r)
+{
+    const Zbs__Meta__SessionRenewReply *a = (const Zbs__Meta__SessionRenewReply *)r->msg;
+
+    if (a->view_version != e->view_version) {
+        bool whole = a->n_chunks > 0 || a->n_accesses > 0;
+
+        if (whole) {
+            chunks_update(e, a->chunks, a->n_chunks);
+            accesses_update(e, a->accesses, a->n_accesses);
+        }
+        /* Another leader may count from elsewhere and hold its view for the older one: say that
+         * we have none. */
+        e->view_version = whole ? a->view_version : 0;
+    }
+    if (a->exports_version != e->exports_version) {
+        e->exports_version = a->exports_version;
+        if (e->exports_changed)
+            e->exports_changed(e->arg, a->exports_version);
+    }
+    if (a->n_tasks || a->n_volumes_changed) {
+        struct tasks *ts = MEM_NEW(struct tasks);
+
+        ts->e = e;
+        ts->r = *r;
+        rpc_reply_init(r);
+        co_spawn_detached_deadline(&e->bg, "tasks", tasks_run, ts);
+    }
+}
+
+static int session_renew(struct vol_engine *e)
+{
+    Zbs__Meta__SessionRenewRequest req = ZBS__META__SESSION_RENEW_REQUEST__INIT;
+    uint64_t session = e->session;
+    nsec_t sent = co_now();
+    nsec_t former;
+    struct rpc_reply r;
+    int rc;
+
+    req.session_id = session;
+    req.view_version = e->view_version;
+    req.exports_version = e->exports_version;
+    rpc_reply_init(&r);
+    /* Not longer than the time it could win: a fresh attempt has a later time of sending. */
+    former = co_deadline_push(sent + e->ttl);
+    rc = meta_call(e->meta, META_SESSION_RENEW, &req.base, true, &r);
+    co_deadline_restore(former);
+    if (rc == 0 && e->session == session) {
+        lease_extend(e, sent);
+        renewed(e, &r);
+    } else if (rc == ERR_EXPIRED) {
+        session_lost(e, session);
+    }
+    rpc_reply_free(&r);
+    return rc;
+}
+
+int session_renewer(void *arg)
+{
+    struct vol_engine *e = arg;
+
+    while (!co_canceled()) {
+        nsec_t started = co_now();
+        int rc;
+
+        if (!e->session && session_open(e) < 0) {
+            if (co_canceled())
+                break;
+            (void)co_sleep(NSEC_PER_SEC);
+            continue;
+        }
+        rc = session_renew(e);
+        if (rc < 0 && rc != ERR_CANCELED)
+            log_debug("session.renew", "error=%s \"%s\"", err_name(rc), err_text(rc));
+        (void)co_sleep_until(started +
+                             (rc < 0 ? MIN(e->renew_every, 5 * RETRY_PAUSE) : e->renew_every));
+    }
+    return 0;
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The state of one extent slot. At most one driver (a coroutine) moves it on, while there is
+ * something to do: I/O that waits, an absent replica to bring back, a lease to give back. */
+#include "access/vol/vol_int.h"
+
+#define HOLD_LIMIT (2 * NSEC_PER_SEC)
+
+struct slot *slot_new(struct volume *v, uint32_t index)
+{
+    struct slot *s = MEM_NEW(struct slot);
+
+    s->vol = v;
+    s->index = index;
+    co_cond_init(&s->changed);
+    co_cond_init(&s->idle);
+    return s;
+}
+
+void slot_free(struct slot *s)
+{
+    ASSERT(!s->tenure && s->active == 0 && s->waiters == 0);
+    mem_free(s);
+}
+
+void slot_reset(struct slot *s)
+{
+    if (s->tenure)
+        tenure_lose(s->tenure, "the session or the volume is gone");
+    s->state = SLOT_NONE;
+    s->owner = 0;
+    s->n_join = 0;
+    s->want_open = s->want_release = s->for_task = false;
+    co_cond_broadcast(&s->changed);
+}
+
+int slot_hold(struct slot *s, nsec_t limit)
+{
+    nsec_t former = co_deadline_push(co_now() + limit);
+    int rc = 0;
+
+    ASSERT(!s->holding);
+    s->holding = true;
+    while (s->active > 0 && rc == 0)
+        rc = co_cond_wait(&s->idle);
+    co_deadline_restore(former);
+    if (rc < 0)
+        slot_unhold(s);
+    return rc;
+}
+
+void slot_unhold(struct slot *s)
+{
+    s->holding = false;
+    co_cond_broadcast(&s->changed);
+}
+
+void slot_leave(struct slot *s, struct tenure *t)
+{
+    ASSERT(s->active > 0);
+    s->last_used = co_now();
+    if (--s->active == 0)
+        co_cond_broadcast(&s->idle);
+    tenure_put(t);
+}
+
+void slot_not_foreign(struct slot *s, uint64_t was, uint64_t owner)
+{
+    struct vol_engine *e = s->vol->e;
+
+    if (s->state != SLOT_FOREIGN || s->owner != was)
+        return;
+    if (owner && owner != was && owner != e->session && access_find(e, owner)) {
+        s->owner = owner;
+        s->foreign_until = co_now() + NSEC_PER_SEC;
+    } else {
+        s->state = SLOT_NONE;
+    }
+}
+
+/* Can an I/O enter in the present state? 1: yes, *rc tells how. */
+static bool slot_admit(struct slot *s, bool alloc, struct tenure **ret, uint64_t *ret_owner,
+                       int *rc)
+{
+    struct vol_engine *e = s->vol->e;
+
+    *rc = 0;
+    *ret = NULL;
+    if (s->holding)
+        return false;
+    if (s->state == SLOT_SERVING) {
+        s->active++;
+        *ret = tenure_get(s->tenure);
+        return true;
+    }
+    if (s->state == SLOT_HOLE && !alloc)
+        return lease_valid(e);
+    if (s->state == SLOT_FOREIGN && co_now() < s->foreign_until) {
+        *ret_owner = s->owner;
+        *rc = ERR_NOT_OWNER;
+        return true;
+    }
+    if (s->state == SLOT_FOREIGN && !s->driving)
+        s->state = SLOT_NONE;
+    return false;
+}
+
+int slot_enter(struct slot *s, bool alloc, struct tenure **ret, uint64_t *ret_owner)
+{
+    struct vol_engine *e = s->vol->e;
+    int rc;
+
+    s->failed = 0;
+    for (;;) {
+        if (e->stopping)
+            return err_set(ERR_HALTED, "the volume engine is stopping");
+        if (s->vol->deleted)
+            return err_set(ERR_NOTFOUND, "volume %" PRIu64 " was deleted", s->vol->info.id);
+        s->for_task = false;
+        if (slot_admit(s, alloc, ret, ret_owner, &rc))
+            return rc;
+        if (s->failed < 0)
+            return err_set(s->failed, "slot %u of volume %" PRIu64 " cannot be served", s->index,
+                           s->vol->info.id);
+        s->waiters++;
+        if (s->state == SLOT_HOLE && !alloc && !s->holding) {
+            /* A hole has no replica to ask whether it is ours still: the lease must be good. */
+            rc = co_cond_wait(&e->lease_changed);
+        } else {
+            s->want_alloc |= alloc;
+            slot_kick(s);
+            rc = co_cond_wait(&s->changed);
+        }
+        s->waiters--;
+        if (rc < 0)
+            return rc;
+    }
+}
+
+/* ---- the driver ---- */
+
+static bool slot_has_work(const struct slot *s)
+{
+    const struct vol_engine *e = s->vol->e;
+
+    if (e->stopping || s->vol->deleted)
+        return false;
+    switch (s->state) {
+    case SLOT_NONE:
+        return s->waiters > 0 || s->want_open || s->n_join > 0;
+    case SLOT_FOREIGN:
+        return false;
+    case SLOT_HOLE:
+        return s->want_release || (s->want_alloc && s->waiters > 0);
+    case SLOT_GRANTED:
+        return s->want_release || s->waiters > 0 || s->want_open || s->n_join > 0;
+    case SLOT_SERVING:
+        return s->want_release || s->n_join > 0;
+    }
+    return false;
+}
+
+static int step_open(struct slot *s)
+{
+    struct tenure *t;
+    int rc = tenure_open(s, &t);
+
+    if (rc < 0) {
+        if (s->state == SLOT_GRANTED)
+            s->state = SLOT_NONE;
+        return rc;
+    }
+    if (t->lost || s->state != SLOT_GRANTED) {
+        tenure_lose(t, "lost while it was opened");
+        tenure_put(t);
+        return ERR_STALE;
+    }
+    s->tenure = t; /* our reference */
+    s->state = SLOT_SERVING;
+    s->want_open = false;
+    s->n_join = 0;
+    s->last_used = co_now();
+    slot_unhold(s);
+    return 0;
+}
+
+/* Absent replicas return under a new epoch: drained first (PROTOCOL 5.4). */
+static int step_new_epoch(struct slot *s)
+{
+    struct tenure *t = s->tenure;
+    int rc = slot_hold(s, HOLD_LIMIT);
+
+    if (rc < 0) {
+        /* A write can't be finished at present: the leader will ask again. */
+        s->n_join = 0;
+        return rc == ERR_TIMEOUT ? 0 : rc;
+    }
+    if (s->tenure == t)
+        rc = acquire_slots(s, true);
+    if (rc < 0) {
+        s->n_join = 0; /* goes on under the present epoch, if that is any good */
+        slot_unhold(s);
+        return rc;
+    }
+    if (s->state == SLOT_GRANTED)
+        rc = step_open(s);
+    if (s->holding)
+        slot_unhold(s);
+    return rc;
+}
+
+static int step_release(struct slot *s)
+{
+    int rc;
+
+    s->want_release = false;
+    rc = slot_hold(s, HOLD_LIMIT);
+    if (rc < 0)
+        return rc == ERR_TIMEOUT ? 0 : rc;
+    if (s->tenure) {
+        struct tenure *t = tenure_get(s->tenure);
+
+        commit_flush(t);
+        tenure_lose(t, "released");
+        tenure_put(t);
+    }
+    rc = release_slot(s);
+    slot_unhold(s);
+    return rc;
+}
+
+static int slot_step(struct slot *s)
+{
+    if (s->want_release && s->state != SLOT_NONE && s->state != SLOT_FOREIGN)
+        return step_release(s);
+    switch (s->state) {
+    case SLOT_NONE:
+        if (co_now() < s->avoid_until && co_sleep_until(s->avoid_until) < 0)
+            return ERR_CANCELED;
+        return s->state == SLOT_NONE ? acquire_slots(s, s->want_epoch) : 0;
+    case SLOT_HOLE:
+        return acquire_slots(s, false);
+    case SLOT_GRANTED:
+        return step_open(s);
+    case SLOT_SERVING:
+        return step_new_epoch(s);
+    case SLOT_FOREIGN:
+        break;
+    }
+    return 0;
+}
+
+static int slot_drive(void *arg)
+{
+    struct slot *s = arg;
+    int rc = 0;
+
+    while (!co_canceled() && slot_has_work(s)) {
+        rc = slot_step(s);
+        s->driving = true; /* a reset may have come between */
+        if (rc == ERR_NOSPACE || rc == ERR_REFUSED || rc == ERR_INVAL) {
+            /* An extent can't be placed: those who wait are told. */
+            s->failed = rc;
+            s->want_alloc = s->want_open = false;
+            break;
+        }
+        if (rc < 0 && rc != ERR_CANCELED) {
+            log_debug("slot.retry", "volume=%" PRIu64 " slot=%u error=%s \"%s\"", s->vol->info.id,
+                      s->index, err_name(rc), err_text(rc));
+            (void)co_sleep(rc == ERR_STALE ? RETRY_PAUSE : IDLE_PAUSE);
+        }
+    }
+    s->driving = false;
+    co_cond_broadcast(&s->changed);
+    return 0;
+}
+
+void slot_kick(struct slot *s)
+{
+    if (s->driving || !slot_has_work(s))
+        return;
+    s->driving = true;
+    co_spawn_detached_deadline(&s->vol->e->bg, "slot", slot_drive, s);
+}
+
+/* ---- tasks of the leader ---- */
+
+static void slot_want_join(struct slot *s, uint32_t replica)
+{
+    const struct tenure *t = s->tenure;
+
+    if (t) {
+        int i = tenure_member(t, replica);
+
+        if (i >= 0 && ((t->set | t->joining) >> i & 1))
+            return; /* is back, or on its way */
+    }
+    for (uint32_t i = 0; i < s->n_join; i++)
+        if (s->join[i] == replica)
+            return;
+    if (s->n_join < MEMBERS_MAX)
+        s->join[s->n_join++] = replica;
+}
+
+void slot_task(struct slot *s, const Zbs__Meta__Task *task)
+{
+    enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN };
+
+    if (s->state == SLOT_FOREIGN && task->kind != TASK_RELEASE)
+        s->state = SLOT_NONE; /* meta says otherwise */
+    if (s->state == SLOT_NONE && s->waiters == 0)
+        s->for_task = true;
+    switch (task->kind) {
+    case TASK_RETURN:
+        slot_want_join(s, task->replica);
+        break;
+    case TASK_RELEASE:
+        s->want_release = true;
+        break;
+    case TASK_OPEN:
+        if (s->state != SLOT_SERVING)
+            s->want_open = true;
+        break;
+    default:
+        log_warn("task.unknown", "kind=%u", task->kind);
+        break;
+    }
+    slot_kick(s);
+}

@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside the volume engine. The objects, outer to inner:
+ *
+ *   vol_engine  the session with meta, its lease clock, the views of chunk and access servers
+ *   volume      a volume as meta describes it, with its table of slots
+ *   slot        one extent slot: who owns it, and the driver that acquires and opens it
+ *   tenure      our ownership of a slot's extent at one epoch: members, versions, range lock
+ *   op          one versioned write on its way to the members
+ *
+ * A tenure is lost as a whole (a member refused our epoch, the session expired, ...) and never
+ * revived: the slot gets a new one under a new epoch, and what was under way is started again
+ * there. That is why everything that must not survive a change of ownership hangs on the tenure.
+ *
+ * Functions that may suspend are marked co_fn. Error codes with a special meaning in here:
+ * ERR_STALE: the tenure is lost (whatever was tried may be tried again under the next one);
+ * ERR_NO_REPLICA: the member in question is none any more. */
+#ifndef ZBS_ACCESS_VOL_VOL_INT_H
+#define ZBS_ACCESS_VOL_VOL_INT_H
+
+#include "access/vol/vol.h"
+#include "common/base/assert.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/mutate.h"
+#include "common/base/rangeset.h"
+#include "common/base/units.h"
+#include "common/co/sync.h"
+#include "common/env/env.h"
+#include "common/rpc/rpc.h"
+#include <inttypes.h>
+#include "proto/access.pb-c.h"
+#include "proto/chunk.pb-c.h"
+#include "proto/meta.pb-c.h"
+
+#define MEMBERS_MAX    8u             /* replicas of an extent, in the set and absent */
+#define OP_BYTES_MAX   (1024u * 1024) /* one write or read of an extent */
+#define ZERO_BYTES_MAX (16u << 20)    /* one zero or discard of an extent */
+#define OPS_IN_FLIGHT  128u           /* per tenure, those above the commit point included */
+#define CREDITS_OPEN   4u             /* blocks asked for at an open */
+#define CREDITS_MORE   12u            /* and beyond the need at a reservation */
+#define CONFIRMED_KEPT 16u            /* last confirmed writes remembered for each member */
+#define RETRY_PAUSE    (10 * NSEC_PER_MSEC)
+#define IDLE_PAUSE     (50 * NSEC_PER_MSEC)
+#define OPEN_BATCH     64u
+
+enum chunk_method {
+    CHUNK_INFO,
+    CHUNK_CREATE,
+    CHUNK_OPEN,
+    CHUNK_WRITE,
+    CHUNK_READ,
+    CHUNK_COMMIT_POINT,
+    CHUNK_CHECK_EPOCH,
+    CHUNK_RESERVE,
+    CHUNK_MISSING_START,
+    CHUNK_MISSING_UPDATE,
+    CHUNK_MISSING_GET,
+    CHUNK_DELETE,
+    CHUNK_DIGEST,
+    CHUNK_LIST_REPLICAS,
+    CHUNK_DISK_ADD,
+};
+
+enum io_kind { IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_COMPARE_AND_WRITE };
+
+/* ---- versions ---- */
+
+struct ver {
+    uint64_t epoch, gen;
+};
+
+static inline int ver_cmp(struct ver a, struct ver b)
+{
+    if (a.epoch != b.epoch)
+        return a.epoch < b.epoch ? -1 : 1;
+    return a.gen < b.gen ? -1 : a.gen > b.gen;
+}
+static inline struct ver ver_max(struct ver a, struct ver b)
+{
+    return ver_cmp(a, b) < 0 ? b : a;
+}
+static inline struct ver ver_of(const Zbs__Version *v)
+{
+    return v ? (struct ver){v->epoch, v->gen} : (struct ver){0, 0};
+}
+
+/* ---- chunk servers (chunks.c) ---- */
+
+struct peer {
+    struct chunk *chunk;
+    uint32_t worker;
+    struct rpc_client *rpc;
+    struct list open_queue; /* struct open_call, waiting for the next batch */
+    bool open_flusher;
+};
+
+struct chunk {
+    struct list link;
+    struct vol_engine *e;
+    uint32_t id;
+    char addr[NET_ADDR_MAX];
+    char host[64];
+    uint32_t workers; /* 0: not in meta's view yet */
+    bool local;       /* on our host */
+    bool alive;       /* as meta sees it */
+    bool was_alive;   /* at any time since our start */
+    nsec_t alive_changed;
+    uint32_t in_flight;
+    nsec_t last_heard;   /* any answer */
+    nsec_t silent_since; /* sending of the first request that failed since then; 0: none */
+    nsec_t last_unheard; /* when a request failed for want of an answer */
+    struct peer **peers; /* one for each worker */
+    uint32_t n_peers;
+};
+
+struct chunk *chunk_get(struct vol_engine *e, uint32_t id); /* makes it if unknown */
+void chunks_update(struct vol_engine *e, Zbs__Meta__ChunkView *const *views, size_t n);
+co_fn void chunks_close(struct vol_engine *e);
+/* Has it been silent for so long that whoever waits for it may remove it? */
+bool chunk_given_up(const struct chunk *c);
+/* One call to the worker of an extent; at most timeout. Keeps the record of silence. */
+co_fn int chunk_call(struct chunk *c, uint64_t extent_id, enum chunk_method method,
+                     const ProtobufCMessage *req, struct rpc_payload *out, struct rpc_reply *r,
+                     nsec_t timeout) MUST_CHECK;
+
+/* An open, batched with others to the same worker (PROTOCOL 2.6). */
+struct open_call {
+    struct list link;
+    uint64_t extent_id, epoch;
+    uint32_t credit_blocks;
+    struct co_wait wait;
+    struct open_batch *batch;             /* keeps result alive until open_call_done */
+    const Zbs__Chunk__OpenResult *result; /* valid after 0 and after errors of the item */
+    uint64_t incarnation;
+};
+/* 0, the item's error, or the call's. Always followed by open_call_done. */
+co_fn int chunk_open(struct chunk *c, struct open_call *call) MUST_CHECK;
+void open_call_done(struct open_call *call);
+
+/* ---- the engine (engine.c, session.c) ---- */
+
+struct access_peer {
+    struct list link;
+    uint64_t session;
+    char name[64];
+    char addr[NET_ADDR_MAX];
+    struct rpc_client *rpc;
+    uint32_t users;
+    bool gone; /* not in meta's view any more */
+};
+
+struct vol_engine {
+    char *name, *host, *rack, *zone, *rpc_addr, *iscsi_portal;
+    uint64_t incarnation;
+    bool former_is_dead;
+    struct meta_client *meta;
+    void (*exports_changed)(void *arg, uint64_t version);
+    void (*volume_changed)(void *arg, uint64_t volume_id);
+    void *arg;
+    nsec_t member_deadline;
+    nsec_t boot_wait; /* for a chunk server that was never seen alive */
+
+    uint64_t session; /* 0: none at present */
+    nsec_t session_since;
+    nsec_t ttl, renew_every;
+    nsec_t lease_until; /* 0: no lease */
+    struct co_cond lease_changed;
+    uint64_t view_version, exports_version;
+    char cluster_id[64];
+    bool stopping;
+
+    struct list chunks;
+    struct list accesses;
+    struct list volumes;
+    struct co_group bg; /* cancelled at stop: timers, drivers, copies */
+    struct co_group io; /* never cancelled: what was sent to members */
+    struct list dirty;  /* tenures whose members do not all know the commit point */
+    struct list op_pool;
+    uint32_t op_pool_count;
+    struct list clients; /* sessions that forward to us: at-most-once tables */
+    uint64_t next_number;
+    struct co_sem join_room, repair_room;
+    struct vol_engine_stats stats;
+    vol_initiators_fn initiators;
+    void *initiators_arg;
+    struct rpc_service service;
+    struct rpc_method methods[3];
+};
+
+/* Is the lease certainly good now? (PROTOCOL 1.4) */
+bool lease_valid(const struct vol_engine *e);
+co_fn int session_open(struct vol_engine *e) MUST_CHECK;
+int session_renewer(void *arg); /* coroutine */
+/* The session is no more: every tenure is lost. */
+void session_lost(struct vol_engine *e, uint64_t session);
+struct access_peer *access_find(struct vol_engine *e, uint64_t session);
+co_fn void access_peers_close(struct vol_engine *e);
+
+/* Forwarded requests that came in, status, verify (serve.c). */
+void serve_init(struct vol_engine *e);
+void serve_fini(struct vol_engine *e);
+void serve_trim(struct vol_engine *e);
+int access_verify(struct rpc_request *q); /* verify.c */
+
+/* ---- volumes (volume.c) ---- */
+
+struct volume {
+    struct list link;
+    struct vol_engine *e;
+    struct vol_info info;
+    uint64_t version;
+    bool known; /* info is filled */
+    bool deleted;
+    uint32_t handles;
+    struct slot **slots;
+    uint32_t n_slots;
+    struct co_mutex loading;
+};
+/* By id, described by meta: ERR_NOTFOUND. Stays until the engine stops. */
+co_fn int volume_get(struct vol_engine *e, uint64_t id, struct volume **ret) MUST_CHECK;
+co_fn int volume_refresh(struct volume *v) MUST_CHECK;
+struct volume *volume_find(struct vol_engine *e, uint64_t id);
+struct slot *volume_slot(struct volume *v, uint32_t index); /* NULL beyond the end */
+void volumes_free(struct vol_engine *e);
+
+/* ---- slots (slot.c, acquire.c) ---- */
+
+struct grant {
+    uint64_t epoch, extent_id, set_number;
+    uint32_t members[MEMBERS_MAX], absent[MEMBERS_MAX];
+    uint32_t n_members, n_absent;
+    bool created;
+};
+
+enum slot_state {
+    SLOT_NONE,    /* nothing is known */
+    SLOT_FOREIGN, /* another session owns it: forward */
+    SLOT_HOLE,    /* ours, no extent */
+    SLOT_GRANTED, /* ours, not open */
+    SLOT_SERVING, /* ours, open: tenure */
+};
+
+struct slot {
+    struct volume *vol;
+    uint32_t index;
+    enum slot_state state;
+    bool driving;    /* a driver (or a neighbour's acquisition) is at work */
+    bool holding;    /* I/O waits: draining */
+    bool want_alloc; /* a write waits for an extent */
+    bool want_epoch; /* the grant may not be served from: its epoch was used before */
+    bool want_open;  /* asked for by a task, without I/O */
+    bool want_release;
+    bool for_task; /* taken for meta's sake only: given back when idle */
+    uint32_t active, waiters;
+    struct co_cond changed; /* state, holding */
+    struct co_cond idle;    /* active became 0 */
+    struct grant grant;
+    uint64_t epoch_used; /* highest that a tenure of ours existed under */
+    uint64_t owner;      /* FOREIGN */
+    nsec_t foreign_until;
+    nsec_t avoid_until;         /* others may take it before us */
+    struct tenure *tenure;      /* SERVING */
+    uint32_t join[MEMBERS_MAX]; /* absent replicas to bring back with the next epoch */
+    uint32_t n_join;
+    int failed; /* acquiring failed for good */
+    nsec_t last_used;
+};
+
+struct slot *slot_new(struct volume *v, uint32_t index);
+void slot_free(struct slot *s);
+/* Enters a slot for one I/O. 0 with *ret set: serve from this tenure, then slot_leave; 0 with
+ * *ret NULL: a hole that we own (only if !alloc); ERR_NOT_OWNER: *ret_owner is the session to
+ * forward to. Waits, interruptibly, for anything else. */
+co_fn int slot_enter(struct slot *s, bool alloc, struct tenure **ret,
+                     uint64_t *ret_owner) MUST_CHECK;
+void slot_leave(struct slot *s, struct tenure *t);
+/* The hint was wrong: ask meta. owner: a better hint, or 0. */
+void slot_not_foreign(struct slot *s, uint64_t was, uint64_t owner);
+void slot_kick(struct slot *s); /* starts the driver if it has something to do */
+/* Everything about ownership is forgotten (the session is gone). */
+void slot_reset(struct slot *s);
+/* Waits until no I/O is inside; new ones wait. ERR_TIMEOUT after limit: not held then. */
+co_fn int slot_hold(struct slot *s, nsec_t limit) MUST_CHECK;
+void slot_unhold(struct slot *s);
+void slot_task(struct slot *s, const Zbs__Meta__Task *task);
+
+/* One LeaseAcquire for a slot and, unless new_epoch, for its neighbours in the same state. */
+co_fn int acquire_slots(struct slot *s, bool new_epoch) MUST_CHECK;
+co_fn int acquire_peek(struct slot *s, struct grant *ret, uint64_t *ret_owner) MUST_CHECK;
+co_fn int release_slot(struct slot *s) MUST_CHECK;
+
+/* ---- tenures (tenure.c) ---- */
+
+struct confirmed {
+    uint32_t first, count;
+    struct ver ver;
+};
+
+struct member {
+    struct chunk *chunk;
+    struct ver cp_sent;       /* commit point that it durably has */
+    struct ver last_reported; /* at its open */
+    struct ver confirmed;     /* highest, copies included */
+    struct confirmed recent[CONFIRMED_KEPT];
+    uint32_t recent_pos;
+    uint64_t incarnation; /* of the process that opened it */
+    uint32_t credits;
+    uint64_t allocated[BLOCKS_PER_EXTENT / 64];
+    nsec_t failing_since;
+    bool everything; /* it is known to lack anything: void or unknown there */
+    bool reopening;
+    struct rangeset missing; /* JOINING: what the members' missing sets may name */
+    struct rangeset stale;   /* JOINING: what it is not known to have */
+    uint64_t copy_gen;       /* JOINING: of the copy on its way to it; 0: none */
+};
+
+/* Pages above the commit point, at an open: versions by member. */
+struct uncommitted {
+    struct rangeset pages;
+    struct ver *vers; /* [member * pages.total + rank of the page] */
+};
+
+struct tenure {
+    struct vol_engine *e;
+    struct slot *slot;
+    uint32_t refs;
+    uint64_t extent_id, epoch, set_number, session;
+    bool lost, serving;
+    bool may_remove;        /* serving, or all members are open and it is being equalised */
+    struct co_cond changed; /* lost, membership, open members */
+    struct member m[MEMBERS_MAX];
+    uint32_t n;
+    /* by member: */
+    uint32_t set;     /* may be in the logged set: members, those being added, those leaving */
+    uint32_t adding;  /* subset of set: asked to be added, not known to be logged */
+    uint32_t leaving; /* subset of set: to be removed */
+    uint32_t asked;   /* subset of leaving: meta was asked */
+    uint32_t joining; /* open and being copied to */
+    uint32_t absent;  /* the rest */
+    uint32_t open;    /* open under this epoch at the present incarnation */
+    uint64_t gen;
+    struct ver cp;
+    struct list ops; /* by version; those above the commit point */
+    struct co_sem room;
+    struct co_range_lock ranges; /* bytes of the extent; exclusive: writes */
+    struct co_mutex change;      /* one change of the set at a time (PROTOCOL 5.3) */
+    struct co_mutex credit;      /* one reservation of space at a time */
+    bool remover, probing;       /* their coroutines run */
+    struct uncommitted unc;      /* while opening */
+    struct list dirty_link;
+    uint64_t allocated[BLOCKS_PER_EXTENT / 64]; /* at every member */
+    nsec_t last_write;
+};
+
+struct tenure *tenure_new(struct slot *s, const struct grant *g);
+static inline struct tenure *tenure_get(struct tenure *t)
+{
+    t->refs++;
+    return t;
+}
+void tenure_put(struct tenure *t);
+/* We are not the owner under this epoch any more. */
+void tenure_lose(struct tenure *t, const char *why);
+int tenure_member(const struct tenure *t, uint32_t chunk_id); /* index or -1 */
+static inline uint32_t tenure_readable(const struct tenure *t)
+{
+    /* Known to be logged, and not asked to be removed (PROTOCOL 1.4). */
+    return t->set & ~t->adding & ~t->leaving & t->open;
+}
+/* It can't be waited for: a member is to be removed, a joining replica given up. */
+void member_fail(struct tenure *t, uint32_t i, bool everything, const char *why);
+void member_give_up_join(struct tenure *t, uint32_t i, const char *why);
+/* Calls a replica until it answers, opening it again if its server restarted; fails it when its
+ * time is over, but goes on until it is removed or answers. 0; ERR_STALE; ERR_NO_REPLICA: it is
+ * not (a member or joining) any more; ERR_NOSPACE is passed on if pass_nospace. data: NULL or
+ * the payload. Uninterruptible in effect: call it from the engine's own coroutines, or shielded.
+ */
+struct member_req {
+    enum chunk_method method;
+    const ProtobufCMessage *msg;
+    const struct slice *data;
+    bool pass_nospace;
+    bool stop_leaving; /* ERR_NO_REPLICA as soon as it is to be removed */
+};
+co_fn int member_call(struct tenure *t, uint32_t i, const struct member_req *q,
+                      struct rpc_reply *r) MUST_CHECK;
+/* The same call to all of a mask at once; done when each has answered or is none any more. */
+co_fn int members_call(struct tenure *t, uint32_t mask, const struct member_req *q) MUST_CHECK;
+co_fn int member_reopen(struct tenure *t, uint32_t i) MUST_CHECK;
+void member_confirmed(struct tenure *t, uint32_t i, uint64_t gen, uint32_t first, uint32_t count);
+/* What an open answered, checked and remembered: 0, or ERR_NO_REPLICA if it lost writes. */
+int member_opened(struct tenure *t, uint32_t i, const struct open_call *call,
+                  bool again) MUST_CHECK;
+
+/* ---- opening (open.c, equalise.c, missing.c) ---- */
+
+/* Opens the granted extent and the replicas that are to return: the tenure serves afterwards. */
+co_fn int tenure_open(struct slot *s, struct tenure **ret) MUST_CHECK;
+/* What members said about absent replicas at this open. */
+struct absent_info {
+    uint32_t replica;
+    bool known, everything;
+    uint32_t pages;
+    struct ver last;
+};
+struct open_state {
+    struct tenure *t;
+    struct ver reported_cp[MEMBERS_MAX];
+    bool reported[MEMBERS_MAX];
+    /* [member][k]: what it holds of other replicas */
+    struct absent_info info[MEMBERS_MAX][MEMBERS_MAX * 2];
+    uint32_t n_info[MEMBERS_MAX];
+    struct confirmed *unc[MEMBERS_MAX]; /* above the member's own commit point */
+    uint32_t n_unc[MEMBERS_MAX];
+    bool created;       /* meta knows that every member has it */
+    uint32_t members;   /* at the grant */
+    uint32_t join;      /* absent ones that return and are open */
+    uint32_t want_join; /* and those that should */
+    uint32_t gone;      /* members that can't stay: unknown there, void, behind, failed disk */
+    nsec_t since;
+    bool lacks[MEMBERS_MAX]; /* a joining replica that misses everything */
+};
+struct ver open_commit_point(const struct open_state *o); /* highest of the set's members */
+void open_compute_uncommitted(struct open_state *o);
+void uncommitted_free(struct uncommitted *u);
+co_fn int open_equalise(struct open_state *o) MUST_CHECK;
+/* Makes the missing sets of all absent replicas equal at all members, and widens them. */
+co_fn int open_missing_sets(struct open_state *o) MUST_CHECK;
+/* All of one replica's missing set as a member keeps it. */
+co_fn int missing_fetch(struct tenure *t, uint32_t i, uint32_t replica, struct rangeset *ret,
+                        struct ver *ret_last, bool *ret_known) MUST_CHECK;
+/* Starts or widens a missing set at members. */
+co_fn int missing_start(struct tenure *t, uint32_t at, uint32_t replica, struct ver last,
+                        const struct rangeset *pages, bool everything) MUST_CHECK;
+co_fn int missing_drop(struct tenure *t, uint32_t at, uint32_t replica) MUST_CHECK;
+
+/* ---- writing (write.c, credit.c) ---- */
+
+struct op_send {
+    struct op *op;
+    uint32_t i;
+};
+
+struct op {
+    struct list link; /* tenure's ops, or the pool */
+    struct tenure *t;
+    uint32_t refs;
+    struct co_range range;
+    bool locked, has_room, in_list;
+    uint32_t kind; /* WriteKind */
+    uint32_t off, len;
+    uint64_t gen;
+    struct ver cp;
+    struct slice data; /* DATA: holds a reference */
+    uint32_t n_crc;
+    uint32_t *crc; /* crc_small, or own memory */
+    uint32_t crc_small[OP_BYTES_MAX / 16 / PAGE_BYTES + 1];
+    uint32_t missing[MEMBERS_MAX];
+    uint32_t n_missing;
+    uint32_t dst, got;
+    uint32_t through; /* joining replicas that are current once they have this */
+    bool done;
+    int rc;
+    struct co_cond finished;
+    struct op_send sends[MEMBERS_MAX];
+};
+
+struct op *op_new(struct tenure *t, uint32_t kind, uint32_t off, uint32_t len,
+                  const struct slice *data);
+void op_put(struct op *op);
+/* Room and range lock, interruptible; 0 or an error. ERR_STALE if the tenure was lost. */
+co_fn int op_lock(struct op *op) MUST_CHECK;
+/* From here on it is on its way, whatever becomes of the caller. Needs the lock and credits. */
+void op_send(struct op *op);
+/* 0: confirmed by every member; ERR_STALE: lost; ERR_TIMEOUT, ERR_CANCELED: still under way. */
+co_fn int op_wait(struct op *op) MUST_CHECK;
+void ops_check(struct tenure *t); /* membership changed */
+static inline uint32_t op_first_page(const struct op *op)
+{
+    return op->off / PAGE_BYTES;
+}
+static inline uint32_t op_pages(const struct op *op)
+{
+    return (op->off + op->len - 1) / PAGE_BYTES - op->off / PAGE_BYTES + 1;
+}
+/* Checksums of the pieces of [off, off+len) by page, over bytes at p. */
+uint32_t page_crcs(uint32_t off, uint32_t len, const uint8_t *p, uint32_t *ret);
+static inline uint32_t page_pieces(uint32_t off, uint32_t len)
+{
+    return (off + len - 1) / PAGE_BYTES - off / PAGE_BYTES + 1;
+}
+
+/* Credits for the blocks of a write at every replica it goes to (PROTOCOL 3.4). ERR_NOSPACE. */
+co_fn int credits_ensure(struct tenure *t, uint32_t off, uint32_t len) MUST_CHECK;
+void credits_freed(struct tenure *t, uint32_t off, uint32_t len);
+void credits_opened(struct tenure *t, uint32_t i, const Zbs__Chunk__OpenResult *r);
+void credits_recount(struct tenure *t);
+
+/* ---- reading (read.c, repair.c) ---- */
+
+/* One piece of an extent read from one replica and checked; at most timeout. */
+co_fn int replica_read(struct tenure *t, uint32_t i, uint32_t off, uint32_t len, struct buf *dst,
+                       uint32_t dst_off, bool *ret_zero, nsec_t timeout) MUST_CHECK;
+/* From any readable member outside `except`, with fail-over; no lock, no lease check. */
+co_fn int members_read(struct tenure *t, uint32_t except, uint32_t off, uint32_t len,
+                       struct buf *dst, uint32_t dst_off, bool *ret_zero) MUST_CHECK;
+/* Are we the owner still, at a moment after the data arrived? (PROTOCOL 1.4, 1.5) */
+co_fn int ownership_check(struct tenure *t) MUST_CHECK;
+co_fn int tenure_read(struct tenure *t, uint32_t off, uint32_t len, struct buf *dst,
+                      uint32_t dst_off) MUST_CHECK;
+void repair_start(struct tenure *t, uint32_t i, uint32_t off, uint32_t len);
+
+/* ---- leaving, joining (leave.c, join.c) ---- */
+
+/* Removes what is in t->leaving: one attempt. 0; ERR_AGAIN: not now; ERR_STALE. */
+co_fn int leave_step(struct tenure *t) MUST_CHECK;
+void leave_kick(struct tenure *t); /* has it done in the background */
+/* One change of the set, repeated until meta's answer is known. 0, ERR_STALE (lost), ERR_REFUSED,
+ * ERR_AGAIN (the set was another: adopted). Under t->change. */
+co_fn int set_change(struct tenure *t, uint32_t remove, uint32_t add,
+                     const char *reason) MUST_CHECK;
+void join_start(struct tenure *t, uint32_t i);
+
+/* ---- commit points (commit.c) ---- */
+
+void commit_advance(struct tenure *t); /* ops at the head are done */
+/* What a replica may be told now. */
+struct ver commit_for(const struct tenure *t, uint32_t i);
+void commit_note_dirty(struct tenure *t);
+int commit_sender(void *arg);              /* coroutine */
+co_fn void commit_flush(struct tenure *t); /* now; best effort */
+
+/* ---- one I/O on one slot (io.c, forward.c, atomic.c) ---- */
+
+struct io {
+    enum io_kind kind;
+    struct slot *slot;
+    uint32_t off, len;
+    struct buf *buf; /* READ: destination; WRITE: source; CAW: compare data, then buf2 */
+    uint32_t buf_off;
+    struct buf *buf2;
+    uint32_t buf2_off;
+    uint32_t miscompare;
+    bool forwarded; /* came in from another access server: one attempt only, shielded */
+    /* of a forwarding of ours whose outcome is not known: */
+    uint64_t fwd_session, fwd_as, fwd_number;
+    uint64_t fwd_hint; /* the owner, as the answer to NOT_OWNER names it */
+    bool sent;         /* a CAW's write may have been applied */
+};
+co_fn int io_run(struct io *io) MUST_CHECK;
+/* One attempt under one tenure. ERR_STALE: lost, nothing of it can be applied later. */
+co_fn int io_attempt(struct io *io, struct tenure *t) MUST_CHECK;
+co_fn int tenure_compare_and_write(struct tenure *t, struct io *io) MUST_CHECK;
+/* To the owner. ERR_NOT_OWNER, ERR_AGAIN: not executed, nor will it be. ERR_CLOSED, ERR_TIMEOUT:
+ * not known; io remembers, and the next call asks for the same execution's outcome. */
+co_fn int forward_io(struct io *io, uint64_t owner) MUST_CHECK;
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Volumes as meta describes them, with their tables of slots. */
+#include "access/vol/vol_int.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct volume *volume_find(struct vol_engine *e, uint64_t id)
+{
+    LIST_FOREACH (v, &e->volumes, struct volume, link)
+        if (v->info.id == id)
+            return v;
+    return NULL;
+}
+
+static void volume_mark_deleted(struct volume *v)
+{
+    if (v->deleted)
+        return;
+    v->deleted = true;
+    log_info("volume.deleted", "volume=%" PRIu64, v->info.id);
+    for (uint32_t i = 0; i < v->n_slots; i++)
+        if (v->slots[i])
+            slot_reset(v->slots[i]);
+}
+
+/* What meta says is checked like everything that comes from outside. */
+static int volume_fill(struct volume *v, const Zbs__Meta__Volume *m)
+{
+    struct layout l = {m->stripe_count, m->stripe_bytes};
+    uint32_t n;
+
+    if (m->id != v->info.id || l.stripe_count < 1 || l.stripe_count > 64 || l.stripe_bytes == 0 ||
+        l.stripe_bytes % BLOCK_BYTES != 0 || EXTENT_BYTES % l.stripe_bytes != 0 ||
+        m->size_bytes > 64 * TIB || m->size_bytes % SECTOR_BYTES != 0)
+        return err_set(ERR_PROTO, "meta describes volume %" PRIu64 " impossibly", v->info.id);
+    if (v->known && (l.stripe_count != v->info.layout.stripe_count ||
+                     l.stripe_bytes != v->info.layout.stripe_bytes))
+        return err_set(ERR_PROTO, "volume %" PRIu64 " changed its striping", v->info.id);
+    if (v->known && m->version < v->version)
+        return 0; /* an answer that was overtaken */
+    n = layout_slots(&l, m->size_bytes);
+    if (n > v->n_slots) {
+        v->slots = mem_realloc(v->slots, sizeof(*v->slots) * n);
+        memset(v->slots + v->n_slots, 0, sizeof(*v->slots) * (n - v->n_slots));
+        v->n_slots = n;
+    }
+    snprintf(v->info.pool, sizeof(v->info.pool), "%s", m->pool);
+    snprintf(v->info.name, sizeof(v->info.name), "%s", m->name);
+    v->info.size_bytes = m->size_bytes;
+    v->info.replicas = m->replicas;
+    v->info.layout = l;
+    if (m->uuid.len == sizeof(v->info.uuid))
+        memcpy(v->info.uuid, m->uuid.data, sizeof(v->info.uuid));
+    v->version = m->version;
+    v->known = true;
+    return 0;
+}
+
+int volume_refresh(struct volume *v)
+{
+    Zbs__Meta__VolumeGetRequest req = ZBS__META__VOLUME_GET_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    req.id = v->info.id;
+    rpc_reply_init(&r);
+    rc = meta_call(v->e->meta, META_VOLUME_GET, &req.base, true, &r);
+    if (rc == 0)
+        rc = volume_fill(v, (const Zbs__Meta__Volume *)r.msg);
+    else if (rc == ERR_NOTFOUND)
+        volume_mark_deleted(v);
+    rpc_reply_free(&r);
+    return rc;
+}
+
+int volume_get(struct vol_engine *e, uint64_t id, struct volume **ret)
+{
+    struct volume *v = volume_find(e, id);
+    int rc = 0;
+
+    if (id == 0)
+        return err_set(ERR_NOTFOUND, "volume 0 does not exist");
+    if (!v) {
+        v = MEM_NEW(struct volume);
+        v->e = e;
+        v->info.id = id;
+        co_mutex_init(&v->loading);
+        list_push_back(&e->volumes, &v->link);
+    }
+    if (!v->known) {
+        rc = co_mutex_lock(&v->loading);
+        if (rc < 0)
+            return rc;
+        if (!v->known && !v->deleted)
+            rc = volume_refresh(v);
+        co_mutex_unlock(&v->loading);
+    }
+    if (v->deleted)
+        return err_set(ERR_NOTFOUND, "volume %" PRIu64 " does not exist", id);
+    if (rc == 0)
+        *ret = v;
+    return rc;
+}
+
+struct slot *volume_slot(struct volume *v, uint32_t index)
+{
+    if (index >= v->n_slots)
+        return NULL;
+    if (!v->slots[index])
+        v->slots[index] = slot_new(v, index);
+    return v->slots[index];
+}
+
+void volumes_free(struct vol_engine *e)
+{
+    for (;;) {
+        struct volume *v = LIST_FIRST(&e->volumes, struct volume, link);
+
+        if (!v)
+            return;
+        list_del(&v->link);
+        for (uint32_t i = 0; i < v->n_slots; i++)
+            if (v->slots[i])
+                slot_free(v->slots[i]);
+        mem_free(v->slots);
+        mem_free(v);
+    }
+}
