@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Deciding and applying: random requests are decided on one state and their records, packed and
+ * unpacked like log entries, applied to two. Both, and what the store holds, must stay equal, and
+ * the sums in the state must be those of a recount (invariant 7). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "common/base/prng.h"
+#include "common/env/sim.h"
+#include "meta/apply.h"
+#include "meta/codec.h"
+#include "meta/decide.h"
+
+struct model {
+    struct prng prng;
+    struct state a, b;
+    struct kv *kv_a, *kv_b;
+    struct world w;
+    struct pad pad;
+    uint64_t number;
+    uint64_t decided, refused;
+};
+
+static uint64_t below(struct model *m, uint64_t n)
+{
+    return prng_below(&m->prng, n);
+}
+
+static char *pick_name(struct model *m, const char *prefix, uint64_t n)
+{
+    return pad_printf(&m->pad, "%s%u", prefix, (unsigned)below(m, n));
+}
+
+static void make_world(struct model *m)
+{
+    m->w = (struct world){.wall_ns = (int64_t)prng_next(&m->prng) >> 2,
+                          .random = prng_next(&m->prng),
+                          .session_ttl_ms = 1000,
+                          .chunk_dead_ms = 1000};
+    prng_fill(&m->prng, m->w.uuid, sizeof(m->w.uuid));
+    m->w.n_chunks = m->a.chunks.count;
+    m->w.chunks = PAD_NEW_ARRAY(&m->pad, struct place_chunk, m->w.n_chunks);
+    for (uint32_t i = 0; i < m->w.n_chunks; i++) {
+        const struct chunk *c = m->a.chunks.items[i];
+
+        m->w.chunks[i] = (struct place_chunk){.id = c->id,
+                                              .host = c->host,
+                                              .rack = c->rack,
+                                              .zone = c->zone,
+                                              .alive = below(m, 8) != 0,
+                                              .heard = below(m, 16) != 0,
+                                              .free_bytes = below(m, 100) << 30};
+    }
+}
+
+/* Applies to both states and writes both stores. */
+static void commit(struct model *m, Zbs__Metalog__Record *r)
+{
+    size_t len = zbs__metalog__record__get_packed_size(r);
+    uint8_t *bytes = pad_alloc(&m->pad, len);
+    struct codec_header h = {.applied = m->a.next_mutation};
+    struct kv_batch *batch_a = kv_batch_new(), *batch_b = kv_batch_new();
+    struct codec_sink to_a = {.batch = batch_a}, to_b = {.batch = batch_b};
+    struct packed reply_a, reply_b;
+    Zbs__Metalog__Record *copy;
+
+    zbs__metalog__record__pack(r, bytes);
+    assert_int_equal(apply_record(&m->a, r, batch_a, &m->pad, &reply_a), 0);
+    copy = zbs__metalog__record__unpack(&m->pad.allocator, len, bytes);
+    assert_non_null(copy);
+    assert_int_equal(apply_record(&m->b, copy, batch_b, &m->pad, &reply_b), 0);
+    assert_int_equal(reply_a.len, reply_b.len);
+    assert_memory_equal(reply_a.bytes, reply_b.bytes, reply_a.len);
+    codec_header_take(&h, &m->a);
+    codec_put_header(&to_a, &h);
+    codec_put_header(&to_b, &h);
+    assert_int_equal(kv_write(m->kv_a, batch_a, false), 0);
+    assert_int_equal(kv_write(m->kv_b, batch_b, false), 0);
+    kv_batch_free(batch_a);
+    kv_batch_free(batch_b);
+}
+
+static int act(struct model *m, decide_fn fn, ProtobufCMessage *rq, bool mutation)
+{
+    struct decide d = {.st = &m->a, .w = &m->w, .rq = rq, .pad = &m->pad};
+    Zbs__Metalog__Record *r = NULL;
+    int rc = fn(&d, &r);
+
+    if (rc < 0) {
+        m->refused++;
+        return rc;
+    }
+    if (r == NULL)
+        return 0;
+    m->decided++;
+    if (mutation) {
+        r->client = 1 + below(m, 5);
+        r->number = ++m->number;
+    }
+    commit(m, r);
+    return 0;
+}
+
+/* ---- requests ---- */
+
+static void random_chunk(struct model *m)
+{
+    Zbs__Meta__ChunkRegisterRequest rq = ZBS__META__CHUNK_REGISTER_REQUEST__INIT;
+    uint8_t uuid[16] = {1, (uint8_t)below(m, 6)};
+
+    rq.uuid = (ProtobufCBinaryData){.data = uuid, .len = 16};
+    rq.addr = pick_name(m, "127.0.0.1:", 4);
+    rq.host = pad_printf(&m->pad, "host-%u", uuid[1]);
+    rq.rack = pad_printf(&m->pad, "rack-%u", uuid[1] / 2);
+    rq.workers = 1;
+    act(m, decide_chunk_register, &rq.base, false);
+}
+
+static void random_session(struct model *m)
+{
+    Zbs__Meta__SessionOpenRequest rq = ZBS__META__SESSION_OPEN_REQUEST__INIT;
+
+    rq.name = pick_name(m, "access-", 4);
+    rq.host = pick_name(m, "host-", 4);
+    rq.addr = (char *)"127.0.0.1:1";
+    rq.incarnation = below(m, 3) + 1;
+    rq.former_is_dead = below(m, 2) != 0;
+    act(m, decide_session_open, &rq.base, false);
+}
+
+static void random_session_end(struct model *m)
+{
+    if (m->a.sessions.count == 0)
+        return;
+    commit(m, decide_session_expiry(
+                  &m->pad,
+                  ((struct session *)m->a.sessions.items[below(m, m->a.sessions.count)])->id));
+}
+
+static void random_pool(struct model *m)
+{
+    static const char *const domains[] = {"", "host", "rack", "zone"};
+
+    if (below(m, 3) > 0) {
+        Zbs__Meta__PoolCreateRequest rq = ZBS__META__POOL_CREATE_REQUEST__INIT;
+
+        rq.name = pick_name(m, "pool", 4);
+        rq.replicas = (uint32_t)below(m, 5);
+        rq.failure_domain = (char *)domains[below(m, 4)];
+        act(m, decide_pool_create, &rq.base, true);
+    } else {
+        Zbs__Meta__PoolDeleteRequest rq = ZBS__META__POOL_DELETE_REQUEST__INIT;
+
+        rq.name = pick_name(m, "pool", 4);
+        act(m, decide_pool_delete, &rq.base, true);
+    }
+}
+
+static void random_volume(struct model *m)
+{
+    if (below(m, 2) == 0) {
+        Zbs__Meta__VolumeCreateRequest rq = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
+
+        rq.pool = pick_name(m, "pool", 4);
+        rq.name = pick_name(m, "vol", 8);
+        rq.size_bytes = (below(m, 60) + 1) << 29;
+        rq.replicas = (uint32_t)below(m, 4);
+        rq.stripe_count = (uint32_t)below(m, 5);
+        act(m, decide_volume_create, &rq.base, true);
+    } else if (below(m, 2) == 0) {
+        Zbs__Meta__VolumeResizeRequest rq = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
+
+        rq.pool = pick_name(m, "pool", 4);
+        rq.name = pick_name(m, "vol", 8);
+        rq.size_bytes = (below(m, 60) + 1) << 29;
+        act(m, decide_volume_resize, &rq.base, true);
+    } else {
+        Zbs__Meta__VolumeRenameRequest rq = ZBS__META__VOLUME_RENAME_REQUEST__INIT;
+
+        rq.pool = pick_name(m, "pool", 4);
+        rq.name = pick_name(m, "vol", 8);
+        rq.new_name = pick_name(m, "vol", 8);
+        act(m, decide_volume_rename, &rq.base, true);
+    }
+}
+
+static void random_delete(struct model *m)
+{
+    Zbs__Meta__VolumeDeleteRequest rq = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
+
+    rq.pool = pick_name(m, "pool", 4);
+    rq.name = pick_name(m, "vol", 8);
+    act(m, decide_volume_delete, &rq.base, true);
+}
+
+static struct volume *random_of_volumes(struct model *m)
+{
+    for (uint32_t i = 0; i < m->a.pools.count; i++) {
+        struct pool *p = m->a.pools.items[(i + m->number) % m->a.pools.count];
+
+        if (p->volumes.count > 0)
+            return p->volumes.items[below(m, p->volumes.count)];
+    }
+    return NULL;
+}
+
+static void random_lease(struct model *m)
+{
+    Zbs__Meta__LeaseAcquireRequest rq = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
+    struct volume *v = random_of_volumes(m);
+
+    if (v == NULL || m->a.sessions.count == 0)
+        return;
+    rq.volume_id = v->id;
+    rq.session_id = ((struct session *)m->a.sessions.items[below(m, m->a.sessions.count)])->id;
+    rq.first_slot = (uint32_t)below(m, v->n_slots);
+    rq.count = (uint32_t)below(m, 12);
+    rq.allocate = below(m, 4) > 0;
+    rq.new_epoch = below(m, 4) == 0;
+    act(m, decide_lease_acquire, &rq.base, false);
+}
+
+/* A used slot with an extent of a live volume; NULL: not found by luck. */
+static struct slot *random_slot(struct model *m)
+{
+    struct volume *v = random_of_volumes(m);
+
+    for (int i = 0; v != NULL && i < 50; i++) {
+        struct slot *s = volume_slot(v, (uint32_t)below(m, v->n_slots));
+
+        if (s != NULL && s->extent_id != 0)
+            return s;
+    }
+    return NULL;
+}
+
+static void random_release(struct model *m)
+{
+    Zbs__Meta__LeaseReleaseRequest rq = ZBS__META__LEASE_RELEASE_REQUEST__INIT;
+    struct slot *s = random_slot(m);
+    uint32_t slots[2];
+    uint64_t epochs[2];
+
+    if (s == NULL)
+        return;
+    slots[0] = slots[1] = s->number;
+    epochs[0] = epochs[1] = s->epoch;
+    rq.session_id = s->owner;
+    rq.volume_id = s->volume->id;
+    rq.slots = slots;
+    rq.epochs = epochs;
+    rq.n_slots = rq.n_epochs = 2;
+    act(m, decide_lease_release, &rq.base, false);
+}
+
+static void random_replicas(struct model *m)
+{
+    Zbs__Meta__ReplicaChangeRequest rq = ZBS__META__REPLICA_CHANGE_REQUEST__INIT;
+    struct slot *s = random_slot(m);
+    uint32_t remove[SLOT_REPLICAS_MAX], add[SLOT_REPLICAS_MAX];
+
+    if (s == NULL)
+        return;
+    rq.session_id = s->owner;
+    rq.volume_id = s->volume->id;
+    rq.slot = s->number;
+    rq.extent_id = s->extent_id;
+    rq.epoch = s->epoch;
+    rq.set_number = s->set_number - (below(m, 8) == 0);
+    rq.remove = remove;
+    rq.add = add;
+    rq.reason = (char *)"test";
+    for (uint32_t i = 0; i < s->n_members; i++) {
+        if (below(m, 3) == 0)
+            remove[rq.n_remove++] = s->replicas[i];
+    }
+    for (uint32_t i = 0; i < s->n_absent; i++) {
+        if (below(m, 2) == 0)
+            add[rq.n_add++] = slot_absent(s)[i];
+    }
+    act(m, decide_replica_change, &rq.base, true);
+}
+
+static void random_created(struct model *m)
+{
+    Zbs__Meta__ExtentCreatedRequest rq = ZBS__META__EXTENT_CREATED_REQUEST__INIT;
+    struct slot *s = random_slot(m);
+
+    if (s == NULL)
+        return;
+    rq.session_id = s->owner;
+    rq.extent_ids = &s->extent_id;
+    rq.epochs = &s->epoch;
+    rq.n_extent_ids = rq.n_epochs = 1;
+    act(m, decide_extent_created, &rq.base, false);
+}
+
+static void random_garbage(struct model *m)
+{
+    Zbs__Meta__ChunkHeartbeatRequest rq = ZBS__META__CHUNK_HEARTBEAT_REQUEST__INIT;
+    uint64_t ids[64];
+
+    if (m->a.chunks.count == 0)
+        return;
+    struct chunk *c = m->a.chunks.items[below(m, m->a.chunks.count)];
+
+    rq.chunk_id = c->id;
+    rq.deleted_extents = ids;
+    for (uint64_t i = 0; i < c->garbage.cap && rq.n_deleted_extents < 64; i++) {
+        if (c->garbage.entries[i].id != 0 && below(m, 2) == 0)
+            ids[rq.n_deleted_extents++] = c->garbage.entries[i].id;
+    }
+    act(m, decide_chunk_heartbeat, &rq.base, false);
+}
+
+static void random_background(struct model *m)
+{
+    Zbs__Metalog__Record *r = decide_sweep(&m->a, &m->pad);
+
+    if (r != NULL) {
+        r->volume_sweep->max = 1 + (uint32_t)below(m, 8);
+        commit(m, r);
+    }
+    if (!list_empty(&m->a.degraded)) {
+        struct degraded *d = LIST_FIRST(&m->a.degraded, struct degraded, link);
+
+        r = decide_adoption(&m->a, &m->w, d->slot, &m->pad);
+        if (r != NULL)
+            commit(m, r);
+    }
+}
+
+static void random_export(struct model *m)
+{
+    static const char *const iqns[] = {"iqn.2020-01.x:a", "iqn.2020-01.x:b", "iqn.2020-01.x:c"};
+    char *iqn = (char *)iqns[below(m, 3)];
+    char *initiators[] = {(char *)"iqn.2020-01.y:i"};
+    Zbs__Meta__Target t = ZBS__META__TARGET__INIT;
+    Zbs__Meta__TargetCreateRequest create = ZBS__META__TARGET_CREATE_REQUEST__INIT;
+    Zbs__Meta__TargetUpdateRequest update = ZBS__META__TARGET_UPDATE_REQUEST__INIT;
+    Zbs__Meta__TargetDeleteRequest del = ZBS__META__TARGET_DELETE_REQUEST__INIT;
+    Zbs__Meta__LunAddRequest add = ZBS__META__LUN_ADD_REQUEST__INIT;
+    Zbs__Meta__LunRemoveRequest remove = ZBS__META__LUN_REMOVE_REQUEST__INIT;
+
+    t.iqn = del.iqn = add.iqn = remove.iqn = iqn;
+    create.target = update.target = &t;
+    add.pool = pick_name(m, "pool", 4);
+    add.volume = pick_name(m, "vol", 8);
+    add.lun = (uint32_t)below(m, 3);
+    add.any_lun = below(m, 2) == 0;
+    remove.lun = (uint32_t)below(m, 3);
+    switch (below(m, 6)) {
+    case 0:
+        act(m, decide_target_create, &create.base, true);
+        break;
+    case 1:
+        t.initiators = initiators;
+        t.n_initiators = 1;
+        t.chap_user = (char *)"user";
+        t.chap_secret = (char *)"secret secret";
+        act(m, decide_target_update, &update.base, true);
+        break;
+    case 2:
+        if (below(m, 4) == 0)
+            act(m, decide_target_delete, &del.base, true);
+        break;
+    case 3:
+        act(m, decide_lun_remove, &remove.base, true);
+        break;
+    default:
+        act(m, decide_lun_add, &add.base, true);
+        break;
+    }
+}
+
+/* ---- checks ---- */
+
+static void recount(const struct state *st)
+{
+    uint64_t extents = 0, degraded = 0, owned = 0, orphans = 0, owned_listed = 0;
+
+    for (uint64_t i = 0; i < st->volumes.cap; i++) {
+        struct volume *v = (struct volume *)(uintptr_t)st->volumes.entries[i].value;
+        uint32_t mine = 0;
+
+        for (uint32_t n = 0; v != NULL && n < v->n_slots; n++) {
+            struct slot *s = volume_slot(v, n);
+
+            if (s == NULL)
+                continue;
+            assert_true(s->owner != 0 ? list_linked(&s->owned) : !list_linked(&s->owned));
+            owned += slot_owner(st, s) != NULL;
+            orphans += s->owner != 0 && slot_owner(st, s) == NULL;
+            if (s->extent_id == 0)
+                continue;
+            mine++;
+            assert_true(s->n_members > 0 && state_extent(st, s->extent_id) == s);
+            assert_true((s->degraded != NULL) == (s->n_members < v->replicas));
+            degraded += s->degraded != NULL;
+            assert_true(s->epoch < st->next_mutation && s->extent_id < st->next_mutation);
+        }
+        if (v != NULL)
+            assert_int_equal(mine, v->extents);
+        extents += mine;
+    }
+    assert_int_equal(extents, st->n_extents);
+    assert_int_equal(extents, st->extents.count);
+    assert_int_equal(degraded, st->n_degraded);
+    for (uint32_t i = 0; i < st->sessions.count; i++) {
+        LIST_FOREACH (s, &((struct session *)st->sessions.items[i])->owned, struct slot, owned)
+            owned_listed++;
+    }
+    assert_int_equal(owned, owned_listed);
+    LIST_FOREACH (s, &st->orphans, struct slot, owned)
+        orphans--;
+    assert_int_equal(orphans, 0);
+}
+
+static int count_pair(void *arg, const void *key, size_t key_len, const void *val, size_t val_len)
+{
+    (void)key;
+    (void)key_len;
+    (void)val;
+    (void)val_len;
+    ++*(uint64_t *)arg;
+    return 0;
+}
+
+static void check_all(struct model *m)
+{
+    struct state loaded;
+    uint64_t applied, pairs_a = 0, pairs_b = 0, digest = codec_digest(&m->a);
+
+    assert_int_equal(digest, codec_digest(&m->b));
+    state_init(&loaded);
+    assert_int_equal(codec_load(m->kv_a, &loaded, &applied), 0);
+    assert_int_equal(codec_digest(&loaded), digest);
+    recount(&m->a);
+    recount(&loaded);
+    state_fini(&loaded);
+    assert_int_equal(kv_scan(m->kv_a, "", 0, NULL, 0, count_pair, &pairs_a), 0);
+    assert_int_equal(kv_scan(m->kv_b, "", 0, NULL, 0, count_pair, &pairs_b), 0);
+    assert_int_equal(pairs_a, pairs_b);
+}
+
+static void (*const actions[])(struct model *) = {
+    random_chunk,   random_session,    random_session_end, random_pool,     random_volume,
+    random_volume,  random_delete,     random_lease,       random_lease,    random_lease,
+    random_lease,   random_release,    random_replicas,    random_replicas, random_created,
+    random_garbage, random_background, random_export,      random_lease,    random_volume,
+};
+
+static int model_main(void *arg)
+{
+    struct model *m = arg;
+    const uint32_t steps = 4000;
+
+    state_init(&m->a);
+    state_init(&m->b);
+    assert_int_equal(kv_open("/a", &m->kv_a), 0);
+    assert_int_equal(kv_open("/b", &m->kv_b), 0);
+    pad_init(&m->pad);
+    for (uint32_t i = 0; i < steps; i++) {
+        make_world(m);
+        actions[below(m, ARRAY_SIZE(actions))](m);
+        pad_fini(&m->pad);
+        if (i % 500 == 499)
+            check_all(m);
+    }
+    print_message("decided %u refused %u extents %u degraded %u volumes %u results %u\n", (unsigned)m->decided, (unsigned)m->refused, (unsigned)m->a.n_extents, (unsigned)m->a.n_degraded, m->a.n_volumes, m->a.n_results);
+    assert_true(m->decided > steps / 10 && m->refused > steps / 20);
+    assert_true(m->a.n_extents > 0 && m->a.n_degraded > 0);
+    kv_close(m->kv_a);
+    kv_close(m->kv_b);
+    state_fini(&m->a);
+    state_fini(&m->b);
+    return 0;
+}
+
+static void random_events_keep_states_equal(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct sim_conf conf = {.seed = seed};
+        struct sim *s = sim_new(&conf);
+        struct model m = {0};
+
+        prng_init(&m.prng, seed);
+        sim_control(s, "127.1.0.9", "model", model_main, &m);
+        while (sim_control_running(s) > 0)
+            assert_true(sim_step(s));
+        sim_free(s);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_events_keep_states_equal),
+    };
+
+    return cmocka_run_group_tests_name("state", tests, NULL, NULL);
+}
