@@ -75,16 +75,16 @@ static void window_open(struct window *w, struct slot *s, bool alone)
     uint32_t lo = s->index, hi = s->index + 1;
 
     if (!alone) {
-        while (lo > base && eligible(volume_slot(v, lo - 1), s))
+        while (lo > base && eligible(vol_slot_at(v, lo - 1), s))
             lo--;
         while (hi < base + group && hi - lo < ARRAY_SIZE(w->slots) &&
-               eligible(volume_slot(v, hi), s))
+               eligible(vol_slot_at(v, hi), s))
             hi++;
     }
     w->first = lo;
     w->n = hi - lo;
     for (uint32_t i = 0; i < w->n; i++) {
-        w->slots[i] = volume_slot(v, lo + i);
+        w->slots[i] = vol_slot_at(v, lo + i);
         w->slots[i]->driving = true;
     }
 }
@@ -121,9 +121,9 @@ static int acquire_call(struct slot *s, uint32_t first, uint32_t count, bool all
     req.new_epoch = new_epoch;
     rc = meta_call(e->meta, META_LEASE_ACQUIRE, &req.base, true, r);
     if (rc == ERR_EXPIRED)
-        session_lost(e, session);
+        meta_session_lost(e, session);
     else if (rc == ERR_NOTFOUND)
-        (void)volume_refresh(s->vol);
+        best_effort(vol_object_refresh(s->vol));
     if (rc < 0)
         return rc;
     if (e->session != session)
@@ -202,6 +202,6 @@ int release_slot(struct slot *s)
     rc = meta_call(e->meta, META_LEASE_RELEASE, &req.base, true, &r);
     rpc_reply_free(&r);
     if (rc == ERR_EXPIRED)
-        session_lost(e, session);
+        meta_session_lost(e, session);
     return rc;
 }

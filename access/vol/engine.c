@@ -79,7 +79,7 @@ static int probe_run(void *arg)
         req.extent_id = t->extent_id;
         req.epoch = t->epoch;
         rpc_reply_init(&r);
-        (void)member_call(t, i, &q, &r);
+        best_effort(member_call(t, i, &q, &r));
         rpc_reply_free(&r);
     }
     t->probing = false;
@@ -138,13 +138,13 @@ static int upkeep(void *arg)
 int vol_engine_start(const struct vol_engine_conf *conf, struct vol_engine **ret)
 {
     struct vol_engine *e = engine_new(conf);
-    int rc = session_open(e);
+    int rc = meta_session_open(e);
 
     if (rc < 0) {
         engine_free(e);
         return rc;
     }
-    co_spawn_detached_deadline(&e->bg, "renew", session_renewer, e);
+    co_spawn_detached_deadline(&e->bg, "renew", meta_session_renewer, e);
     co_spawn_detached_deadline(&e->bg, "commit", commit_sender, e);
     co_spawn_detached_deadline(&e->bg, "upkeep", upkeep, e);
     *ret = e;
@@ -211,10 +211,12 @@ static void slots_wait(struct vol_engine *e)
     }
 }
 
-void vol_engine_stop(struct vol_engine *e)
+void vol_engine_drain(struct vol_engine *e)
 {
     struct co_shield shield;
 
+    if (e->stopping)
+        return;
     co_shield_begin(&shield);
     e->stopping = true;
     /* Drivers, copies and timers end; renewals too, but nothing waits for them from here on. */
@@ -222,11 +224,20 @@ void vol_engine_stop(struct vol_engine *e)
     slots_close(e);
     session_close(e);
     slots_wait(e);
+    co_shield_end(&shield);
+}
+
+void vol_engine_stop(struct vol_engine *e)
+{
+    struct co_shield shield;
+
+    co_shield_begin(&shield);
+    vol_engine_drain(e);
     chunks_close(e);
     (void)co_group_join(&e->io);
     access_peers_close(e);
     serve_fini(e);
-    volumes_free(e);
+    vol_objects_free(e);
     co_shield_end(&shield);
     engine_free(e);
 }

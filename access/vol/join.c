@@ -255,11 +255,10 @@ static int hand_over_sets(struct join *j)
         if (!from)
             return ERR_AGAIN;
         rangeset_init(&pages);
-        rc = missing_fetch(t, (uint32_t)__builtin_ctz(from), t->m[y].chunk->id, &pages, &last,
-                           &known);
+        rc = mset_fetch(t, (uint32_t)__builtin_ctz(from), t->m[y].chunk->id, &pages, &last, &known);
         if (rc == 0)
-            rc = missing_start(t, 1u << j->i, t->m[y].chunk->id, last, &pages,
-                               !known || rangeset_total(&pages) == PAGES_PER_EXTENT);
+            rc = mset_start(t, 1u << j->i, t->m[y].chunk->id, last, &pages,
+                            !known || rangeset_total(&pages) == PAGES_PER_EXTENT);
         rangeset_fini(&pages);
     }
     return rc == 0 && !joining(j) ? ERR_NO_REPLICA : rc;
@@ -358,12 +357,12 @@ static int join_run(void *arg)
     if (rc == 0) {
         log_info("replica.in_sync", "extent=%" PRIu64 " epoch=%" PRIu64 " chunk=%u", t->extent_id,
                  t->epoch, m->chunk->id);
-        (void)missing_drop(t, t->set & ~(1u << j->i), m->chunk->id);
+        best_effort(mset_drop(t, t->set & ~(1u << j->i), m->chunk->id));
     }
     member_give_up_join(t, j->i, err_text(rc < 0 ? rc : ERR_CANCELED));
     /* It lost what it had confirmed (5.4). */
     if (!t->lost && m->everything && (t->absent >> j->i & 1))
-        (void)missing_start(t, t->set, m->chunk->id, m->confirmed, NULL, true);
+        best_effort(mset_start(t, t->set, m->chunk->id, m->confirmed, NULL, true));
     tenure_put(t);
     mem_free(j);
     return 0;

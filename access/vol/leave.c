@@ -89,13 +89,13 @@ static int set_answered(struct tenure *t, int rc, const struct rpc_reply *r)
     case ERR_STALE:
         return set_resolve(t);
     case ERR_EXPIRED:
-        session_lost(t->e, t->session);
+        meta_session_lost(t->e, t->session);
         return ERR_STALE;
     case ERR_NOT_OWNER:
         tenure_lose(t, "meta moved the lease");
         return ERR_STALE;
     case ERR_NOTFOUND:
-        if (volume_refresh(t->slot->vol) < 0 && !t->slot->vol->deleted)
+        if (vol_object_refresh(t->slot->vol) < 0 && !t->slot->vol->deleted)
             return ERR_CLOSED;
         tenure_lose(t, "the extent is gone");
         return ERR_STALE;
@@ -190,8 +190,8 @@ static int leave_note(struct tenure *t, uint32_t stay, uint32_t leave)
         if (!(leave >> i & 1))
             continue;
         if (rc == 0)
-            rc = missing_start(t, stay, m->chunk->id, ver_max(m->confirmed, m->last_reported),
-                               &pages[i], m->everything);
+            rc = mset_start(t, stay, m->chunk->id, ver_max(m->confirmed, m->last_reported),
+                            &pages[i], m->everything);
         rangeset_fini(&pages[i]);
     }
     return rc;
@@ -277,7 +277,7 @@ static void give_lease_away(struct tenure *t)
     s->avoid_until = co_now() + 2 * t->e->ttl;
     tenure_lose(t, "we seem to be isolated from its members");
     if (!s->tenure && s->state == SLOT_NONE)
-        (void)release_slot(s);
+        best_effort(release_slot(s));
 }
 
 static int leave_run(void *arg)

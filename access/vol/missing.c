@@ -43,8 +43,8 @@ static int missing_start_piece(struct tenure *t, uint32_t at, uint32_t replica, 
     return rc;
 }
 
-int missing_start(struct tenure *t, uint32_t at, uint32_t replica, struct ver last,
-                  const struct rangeset *pages, bool everything)
+int mset_start(struct tenure *t, uint32_t at, uint32_t replica, struct ver last,
+               const struct rangeset *pages, bool everything)
 {
     size_t count = everything || !pages ? 0 : rangeset_count(pages);
     size_t done = 0;
@@ -60,7 +60,7 @@ int missing_start(struct tenure *t, uint32_t at, uint32_t replica, struct ver la
     return rc;
 }
 
-int missing_drop(struct tenure *t, uint32_t at, uint32_t replica)
+int mset_drop(struct tenure *t, uint32_t at, uint32_t replica)
 {
     Zbs__Chunk__MissingUpdateRequest req = ZBS__CHUNK__MISSING_UPDATE_REQUEST__INIT;
     struct member_req q = {CHUNK_MISSING_UPDATE, &req.base, NULL, false, true};
@@ -111,8 +111,8 @@ out:
     return rc;
 }
 
-int missing_fetch(struct tenure *t, uint32_t i, uint32_t replica, struct rangeset *ret,
-                  struct ver *ret_last, bool *ret_known)
+int mset_fetch(struct tenure *t, uint32_t i, uint32_t replica, struct rangeset *ret,
+               struct ver *ret_last, bool *ret_known)
 {
     uint32_t from = 0;
 
@@ -164,7 +164,7 @@ static int sets_collect(struct open_state *o, uint32_t replica, struct wanted *w
 
         if (!info || info->pages == 0)
             continue;
-        rc = missing_fetch(t, i, replica, &w->pages, &w->last, &known);
+        rc = mset_fetch(t, i, replica, &w->pages, &w->last, &known);
         if (rc < 0)
             return rc;
     }
@@ -235,7 +235,7 @@ static int absent_settle(struct open_state *o, uint32_t x)
     rangeset_init(&w.pages);
     rc = wanted_compute(o, x, &w);
     if (rc == 0 && !sets_equal(o, x, &w))
-        rc = missing_start(t, t->set, m->chunk->id, w.last, &w.pages, w.everything);
+        rc = mset_start(t, t->set, m->chunk->id, w.last, &w.pages, w.everything);
     if (rc == 0 && (o->join >> x & 1)) {
         rangeset_clear(&m->missing);
         if (w.everything)
@@ -264,7 +264,7 @@ static int sets_forget(struct open_state *o)
 
             if (known >= 0 && !(t->set >> known & 1))
                 continue;
-            rc = missing_drop(t, 1u << i, replica);
+            rc = mset_drop(t, 1u << i, replica);
             if (rc < 0)
                 return rc;
         }

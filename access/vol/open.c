@@ -296,7 +296,7 @@ static int tell_created(struct tenure *t)
         if (rc == 0)
             return t->lost ? ERR_STALE : 0;
         if (rc == ERR_EXPIRED)
-            session_lost(t->e, t->session);
+            meta_session_lost(t->e, t->session);
         if (rc == ERR_CANCELED)
             return rc;
         if (rc == ERR_STALE || rc == ERR_NOTFOUND || rc == ERR_NOT_OWNER || t->lost)

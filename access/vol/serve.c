@@ -186,7 +186,7 @@ static int forward_once(struct vol_engine *e, const Zbs__Access__ForwardRequest 
                         nsec_t accepted)
 {
     struct client *c = client_of(e, m->session_id);
-    struct execution *x;
+    struct execution *x = NULL;
     bool fresh;
     int rc;
 
@@ -235,9 +235,9 @@ static int access_forward(struct rpc_request *q)
     if (rc == 0 && (!e->session || e->stopping))
         rc = err_set(ERR_NOT_OWNER, "there is no session with meta at present");
     if (rc == 0)
-        rc = volume_get(e, m->volume_id, &v);
+        rc = vol_object_get(e, m->volume_id, &v);
     if (rc == 0) {
-        io.slot = volume_slot(v, m->slot);
+        io.slot = vol_slot_at(v, m->slot);
         if (!io.slot)
             rc = err_set(ERR_AGAIN, "slot %u is beyond what is known of the volume", m->slot);
     }

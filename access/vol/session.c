@@ -29,7 +29,7 @@ static void lease_extend(struct vol_engine *e, nsec_t sent)
     co_cond_broadcast(&e->lease_changed);
 }
 
-int session_open(struct vol_engine *e)
+int meta_session_open(struct vol_engine *e)
 {
     for (bool said = false;; said = true) {
         Zbs__Meta__SessionOpenRequest req = ZBS__META__SESSION_OPEN_REQUEST__INIT;
@@ -75,7 +75,7 @@ int session_open(struct vol_engine *e)
     }
 }
 
-void session_lost(struct vol_engine *e, uint64_t session)
+void meta_session_lost(struct vol_engine *e, uint64_t session)
 {
     if (!session || e->session != session)
         return;
@@ -151,11 +151,11 @@ static int task_run(struct vol_engine *e, const Zbs__Meta__Task *task)
 {
     struct volume *v;
     struct slot *s;
-    int rc = volume_get(e, task->volume_id, &v);
+    int rc = vol_object_get(e, task->volume_id, &v);
 
     if (rc < 0)
         return rc;
-    s = volume_slot(v, task->slot);
+    s = vol_slot_at(v, task->slot);
     if (s)
         slot_task(s, task);
     return 0;
@@ -173,10 +173,10 @@ static int tasks_run(void *arg)
     const Zbs__Meta__SessionRenewReply *a = (const Zbs__Meta__SessionRenewReply *)ts->r.msg;
 
     for (size_t i = 0; i < a->n_volumes_changed; i++) {
-        struct volume *v = volume_find(ts->e, a->volumes_changed[i]);
+        struct volume *v = vol_object_find(ts->e, a->volumes_changed[i]);
 
         if (v && v->known)
-            (void)volume_refresh(v);
+            best_effort(vol_object_refresh(v));
         if (ts->e->volume_changed)
             ts->e->volume_changed(ts->e->arg, a->volumes_changed[i]);
     }
@@ -238,13 +238,13 @@ static int session_renew(struct vol_engine *e)
         lease_extend(e, sent);
         renewed(e, &r);
     } else if (rc == ERR_EXPIRED) {
-        session_lost(e, session);
+        meta_session_lost(e, session);
     }
     rpc_reply_free(&r);
     return rc;
 }
 
-int session_renewer(void *arg)
+int meta_session_renewer(void *arg)
 {
     struct vol_engine *e = arg;
 
@@ -252,7 +252,7 @@ int session_renewer(void *arg)
         nsec_t started = co_now();
         int rc;
 
-        if (!e->session && session_open(e) < 0) {
+        if (!e->session && meta_session_open(e) < 0) {
             if (co_canceled())
                 break;
             (void)co_sleep(NSEC_PER_SEC);

@@ -169,10 +169,10 @@ int access_verify(struct rpc_request *q)
 
     if (m->count > SLOTS_MAX)
         return err_set(ERR_INVAL, "%u slots at once: at most %u", m->count, SLOTS_MAX);
-    rc = volume_get(e, m->volume_id, &vol);
+    rc = vol_object_get(e, m->volume_id, &vol);
     for (uint32_t k = 0; k < m->count && rc == 0; k++) {
         struct slot *s =
-            m->first_slot <= UINT32_MAX - k ? volume_slot(vol, m->first_slot + k) : NULL;
+            m->first_slot <= UINT32_MAX - k ? vol_slot_at(vol, m->first_slot + k) : NULL;
 
         if (s)
             rc = verify_slot(q, s);

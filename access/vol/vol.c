@@ -17,7 +17,7 @@ struct vol {
 int vol_open(struct vol_engine *e, uint64_t volume_id, struct vol **ret)
 {
     struct volume *v;
-    int rc = volume_get(e, volume_id, &v);
+    int rc = vol_object_get(e, volume_id, &v);
 
     if (rc < 0)
         return rc;
@@ -90,7 +90,7 @@ static int io_prepare(struct volume *v, struct io *io, enum io_kind kind, uint32
 {
     memset(io, 0, sizeof(*io));
     io->kind = kind;
-    io->slot = volume_slot(v, slot);
+    io->slot = vol_slot_at(v, slot);
     io->off = off;
     io->len = len;
     return io->slot ? 0 : err_set(ERR_TOO_LARGE, "slot %u is beyond the volume's end", slot);

@@ -38,7 +38,10 @@ struct vol_engine_conf {
 
 /* Opens the session with meta (waits for it to be possible) and starts renewing. */
 co_fn int vol_engine_start(const struct vol_engine_conf *conf, struct vol_engine **ret) MUST_CHECK;
-/* Drains I/O, releases the leases, closes the session, frees. */
+/* No new I/O (ERR_HALTED); what runs is finished or fails; leases and session are given back. For
+ * a server that must end its handlers before the engine goes. Idempotent. */
+co_fn void vol_engine_drain(struct vol_engine *e);
+/* Drains, frees. Nobody may be calling it. */
 co_fn void vol_engine_stop(struct vol_engine *e);
 uint64_t vol_engine_session(const struct vol_engine *e); /* 0 while there is none */
 

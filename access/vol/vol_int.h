@@ -64,6 +64,12 @@ enum chunk_method {
 
 enum io_kind { IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_COMPARE_AND_WRITE };
 
+/* For what is tried, and does harm to nobody if it fails. */
+static inline void best_effort(int rc)
+{
+    (void)rc;
+}
+
 /* ---- versions ---- */
 
 struct ver {
@@ -190,10 +196,10 @@ struct vol_engine {
 
 /* Is the lease certainly good now? (PROTOCOL 1.4) */
 bool lease_valid(const struct vol_engine *e);
-co_fn int session_open(struct vol_engine *e) MUST_CHECK;
-int session_renewer(void *arg); /* coroutine */
+co_fn int meta_session_open(struct vol_engine *e) MUST_CHECK;
+int meta_session_renewer(void *arg); /* coroutine */
 /* The session is no more: every tenure is lost. */
-void session_lost(struct vol_engine *e, uint64_t session);
+void meta_session_lost(struct vol_engine *e, uint64_t session);
 struct access_peer *access_find(struct vol_engine *e, uint64_t session);
 co_fn void access_peers_close(struct vol_engine *e);
 
@@ -218,11 +224,11 @@ struct volume {
     struct co_mutex loading;
 };
 /* By id, described by meta: ERR_NOTFOUND. Stays until the engine stops. */
-co_fn int volume_get(struct vol_engine *e, uint64_t id, struct volume **ret) MUST_CHECK;
-co_fn int volume_refresh(struct volume *v) MUST_CHECK;
-struct volume *volume_find(struct vol_engine *e, uint64_t id);
-struct slot *volume_slot(struct volume *v, uint32_t index); /* NULL beyond the end */
-void volumes_free(struct vol_engine *e);
+co_fn int vol_object_get(struct vol_engine *e, uint64_t id, struct volume **ret) MUST_CHECK;
+co_fn int vol_object_refresh(struct volume *v) MUST_CHECK;
+struct volume *vol_object_find(struct vol_engine *e, uint64_t id);
+struct slot *vol_slot_at(struct volume *v, uint32_t index); /* NULL beyond the end */
+void vol_objects_free(struct vol_engine *e);
 
 /* ---- slots (slot.c, acquire.c) ---- */
 
@@ -428,12 +434,12 @@ co_fn int open_equalise(struct open_state *o) MUST_CHECK;
 /* Makes the missing sets of all absent replicas equal at all members, and widens them. */
 co_fn int open_missing_sets(struct open_state *o) MUST_CHECK;
 /* All of one replica's missing set as a member keeps it. */
-co_fn int missing_fetch(struct tenure *t, uint32_t i, uint32_t replica, struct rangeset *ret,
-                        struct ver *ret_last, bool *ret_known) MUST_CHECK;
+co_fn int mset_fetch(struct tenure *t, uint32_t i, uint32_t replica, struct rangeset *ret,
+                     struct ver *ret_last, bool *ret_known) MUST_CHECK;
 /* Starts or widens a missing set at members. */
-co_fn int missing_start(struct tenure *t, uint32_t at, uint32_t replica, struct ver last,
-                        const struct rangeset *pages, bool everything) MUST_CHECK;
-co_fn int missing_drop(struct tenure *t, uint32_t at, uint32_t replica) MUST_CHECK;
+co_fn int mset_start(struct tenure *t, uint32_t at, uint32_t replica, struct ver last,
+                     const struct rangeset *pages, bool everything) MUST_CHECK;
+co_fn int mset_drop(struct tenure *t, uint32_t at, uint32_t replica) MUST_CHECK;
 
 /* ---- writing (write.c, credit.c) ---- */
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-struct volume *volume_find(struct vol_engine *e, uint64_t id)
+struct volume *vol_object_find(struct vol_engine *e, uint64_t id)
 {
     LIST_FOREACH (v, &e->volumes, struct volume, link)
         if (v->info.id == id)
@@ -58,7 +58,7 @@ static int volume_fill(struct volume *v, const Zbs__Meta__Volume *m)
     return 0;
 }
 
-int volume_refresh(struct volume *v)
+int vol_object_refresh(struct volume *v)
 {
     Zbs__Meta__VolumeGetRequest req = ZBS__META__VOLUME_GET_REQUEST__INIT;
     struct rpc_reply r;
@@ -75,9 +75,9 @@ int volume_refresh(struct volume *v)
     return rc;
 }
 
-int volume_get(struct vol_engine *e, uint64_t id, struct volume **ret)
+int vol_object_get(struct vol_engine *e, uint64_t id, struct volume **ret)
 {
-    struct volume *v = volume_find(e, id);
+    struct volume *v = vol_object_find(e, id);
     int rc = 0;
 
     if (id == 0)
@@ -94,7 +94,7 @@ int volume_get(struct vol_engine *e, uint64_t id, struct volume **ret)
         if (rc < 0)
             return rc;
         if (!v->known && !v->deleted)
-            rc = volume_refresh(v);
+            rc = vol_object_refresh(v);
         co_mutex_unlock(&v->loading);
     }
     if (v->deleted)
@@ -104,7 +104,7 @@ int volume_get(struct vol_engine *e, uint64_t id, struct volume **ret)
     return rc;
 }
 
-struct slot *volume_slot(struct volume *v, uint32_t index)
+struct slot *vol_slot_at(struct volume *v, uint32_t index)
 {
     if (index >= v->n_slots)
         return NULL;
@@ -113,7 +113,7 @@ struct slot *volume_slot(struct volume *v, uint32_t index)
     return v->slots[index];
 }
 
-void volumes_free(struct vol_engine *e)
+void vol_objects_free(struct vol_engine *e)
 {
     for (;;) {
         struct volume *v = LIST_FIRST(&e->volumes, struct volume, link);

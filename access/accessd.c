@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The access server: the volume engine, its RPC service, and the iSCSI target over it, started in
+ * this order and stopped in the reverse one. */
+#include "access/accessd.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "access/iscsi/iscsi.h"
+#include "common/base/assert.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/co/sync.h"
+#include "common/env/env.h"
+#include "common/rpc/rpc.h"
+#include "proto/access.pb-c.h"
+
+#define EXPORTS_PAUSE (200 * NSEC_PER_MSEC)
+
+struct accessd {
+    const struct accessd_conf *conf;
+    struct meta_client *meta;
+    struct vol_engine *engine;
+    struct rpc_server *server;
+    struct rpc_service services[2]; /* ended by an empty one */
+    const struct rpc_service *instances[1];
+    struct iscsi_target *iscsi;
+    struct co_group bg;
+    struct co_cond exports_changed;
+    uint64_t exports_wanted, exports_have;
+};
+
+/* ---- exports ---- */
+
+static void on_exports_changed(void *arg, uint64_t version)
+{
+    struct accessd *d = arg;
+
+    d->exports_wanted = version;
+    co_cond_signal(&d->exports_changed);
+}
+
+static void on_volume_changed(void *arg, uint64_t volume_id)
+{
+    struct accessd *d = arg;
+
+    if (d->iscsi)
+        iscsi_target_volume_changed(d->iscsi, volume_id);
+}
+
+static int exports_fetch(struct accessd *d)
+{
+    Zbs__Meta__ExportsGetRequest req = ZBS__META__EXPORTS_GET_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    rpc_reply_init(&r);
+    rc = meta_call(d->meta, META_EXPORTS_GET, &req.base, true, &r);
+    if (rc == 0) {
+        const Zbs__Meta__ExportsGetReply *a = (const Zbs__Meta__ExportsGetReply *)r.msg;
+
+        iscsi_target_exports_update(d->iscsi, a);
+        d->exports_have = a->version;
+        log_info("exports.update", "version=%" PRIu64 " targets=%zu", a->version, a->n_targets);
+    }
+    rpc_reply_free(&r);
+    return rc;
+}
+
+static int exports_follow(void *arg)
+{
+    struct accessd *d = arg;
+    bool fetched = false;
+
+    while (!co_canceled()) {
+        if (fetched && d->exports_have >= d->exports_wanted) {
+            (void)co_cond_wait(&d->exports_changed);
+            continue;
+        }
+        fetched = exports_fetch(d) == 0;
+        if (!fetched || d->exports_have < d->exports_wanted)
+            (void)co_sleep(EXPORTS_PAUSE);
+    }
+    return 0;
+}
+
+static int backend_open(void *arg, uint64_t volume_id, struct scsi_backend **ret)
+{
+    struct accessd *d = arg;
+
+    return scsi_backend_vol_open(d->engine, volume_id, ret);
+}
+
+/* ---- status ---- */
+
+struct initiators {
+    struct rpc_request *q;
+    Zbs__Access__StatusReply *reply;
+    size_t room;
+};
+
+static void initiator_count(void *arg, const struct iscsi_session_view *v)
+{
+    (void)v;
+    ++*(size_t *)arg;
+}
+
+static void initiator_add(void *arg, const struct iscsi_session_view *v)
+{
+    struct initiators *in = arg;
+    Zbs__Access__InitiatorSession *s;
+
+    if (in->reply->n_initiators == in->room)
+        return;
+    s = rpc_alloc(in->q, sizeof(*s));
+    zbs__access__initiator_session__init(s);
+    s->target = rpc_strdup(in->q, v->target);
+    s->initiator = rpc_strdup(in->q, v->initiator);
+    s->address = rpc_strdup(in->q, v->address);
+    s->reads = v->reads;
+    s->writes = v->writes;
+    s->read_bytes = v->read_bytes;
+    s->write_bytes = v->write_bytes;
+    in->reply->initiators[in->reply->n_initiators++] = s;
+}
+
+static void on_initiators(void *arg, struct rpc_request *q, void *reply)
+{
+    struct accessd *d = arg;
+    struct initiators in = {q, reply, 0};
+
+    if (!d->iscsi)
+        return;
+    iscsi_target_sessions(d->iscsi, initiator_count, &in.room);
+    in.reply->initiators = rpc_alloc(q, sizeof(*in.reply->initiators) * MAX(in.room, (size_t)1));
+    iscsi_target_sessions(d->iscsi, initiator_add, &in);
+}
+
+/* ---- life ---- */
+
+/* The lock is held for as long as this process lives: whoever holds it next knows that we are
+ * dead, and so do we of our former incarnation (PROTOCOL 12). */
+static int lock_take(const struct accessd_conf *conf)
+{
+    char *path = mem_printf("%s/lock", conf->data_dir);
+    int rc = env_lock_file(path);
+
+    if (rc == ERR_BUSY)
+        rc = err_set(rc, "another access server uses %s", conf->data_dir);
+    mem_free(path);
+    return rc;
+}
+
+static int engine_begin(struct accessd *d, uint64_t incarnation)
+{
+    const struct accessd_conf *conf = d->conf;
+    struct vol_engine_conf ec = {
+        .name = conf->name,
+        .host = conf->host,
+        .rack = conf->rack,
+        .zone = conf->zone,
+        .rpc_addr = conf->listen,
+        .iscsi_portal = conf->iscsi_listen,
+        .incarnation = incarnation,
+        .former_is_dead = true,
+        .meta = d->meta,
+        .member_deadline_ms = conf->member_deadline_ms,
+        .exports_changed = on_exports_changed,
+        .volume_changed = on_volume_changed,
+        .arg = d,
+    };
+    int rc = vol_engine_start(&ec, &d->engine);
+
+    if (rc == 0)
+        vol_engine_set_initiators(d->engine, on_initiators, d);
+    return rc;
+}
+
+static int server_begin(struct accessd *d, uint64_t incarnation)
+{
+    struct rpc_server_conf sc = {
+        .addr = d->conf->listen,
+        .self = d->conf->name,
+        .cluster_id = "",
+        .incarnation = incarnation,
+        .n_instances = 1,
+        .services = d->instances,
+    };
+
+    d->services[0] = *vol_engine_service(d->engine);
+    d->instances[0] = d->services;
+    return rpc_server_start(&sc, &d->server);
+}
+
+static int iscsi_begin(struct accessd *d)
+{
+    struct iscsi_conf ic = {
+        .listen = d->conf->iscsi_listen,
+        .connections = d->conf->iscsi_connections,
+        .open = backend_open,
+        .arg = d,
+    };
+    int rc;
+
+    if (!d->conf->iscsi_listen || !d->conf->iscsi_listen[0])
+        return 0;
+    rc = iscsi_target_start(&ic, &d->iscsi);
+    if (rc == 0)
+        co_spawn(&d->bg, "exports", exports_follow, d);
+    return rc;
+}
+
+static int accessd_begin(struct accessd *d)
+{
+    uint64_t incarnation = env_random() | 1;
+    int rc = lock_take(d->conf);
+
+    if (rc < 0)
+        return rc;
+    d->meta = meta_client_new(d->conf->meta, d->conf->name);
+    rc = engine_begin(d, incarnation);
+    if (rc < 0)
+        return rc;
+    rc = server_begin(d, incarnation);
+    if (rc < 0)
+        return rc;
+    if (d->conf->engine_ready)
+        d->conf->engine_ready(d->conf->engine_arg, d->engine);
+    return iscsi_begin(d);
+}
+
+static void accessd_end(struct accessd *d)
+{
+    struct co_shield shield;
+
+    co_shield_begin(&shield);
+    (void)co_group_close(&d->bg);
+    if (d->iscsi)
+        iscsi_target_stop(d->iscsi);
+    d->iscsi = NULL;
+    if (d->engine)
+        vol_engine_drain(d->engine);
+    if (d->server)
+        rpc_server_stop(d->server);
+    if (d->engine)
+        vol_engine_stop(d->engine);
+    if (d->meta)
+        meta_client_close(d->meta);
+    co_shield_end(&shield);
+}
+
+static int conf_check(const struct accessd_conf *conf)
+{
+    if (!conf->name || !conf->name[0] || !conf->listen || !conf->listen[0])
+        return err_set(ERR_INVAL, "an access server needs a name and an address to listen at");
+    if (!conf->meta || !conf->meta[0])
+        return err_set(ERR_INVAL, "the addresses of the meta servers are not configured");
+    /* Session, removal of a member and its logging have to fit in three seconds (PROTOCOL 12). */
+    if (conf->member_deadline_ms > 2000)
+        return err_set(ERR_INVAL,
+                       "member_deadline_ms is %u: more than 2000 leaves no time within the three "
+                       "seconds in which a failure must be over",
+                       conf->member_deadline_ms);
+    return 0;
+}
+
+int accessd_main(const struct accessd_conf *conf)
+{
+    struct accessd d = {.conf = conf};
+    int rc = conf_check(conf);
+
+    if (rc < 0)
+        return rc;
+    co_group_init(&d.bg);
+    co_cond_init(&d.exports_changed);
+    rc = accessd_begin(&d);
+    if (rc == 0) {
+        log_info("access.ready", "name=%s rpc=%s iscsi=%s", conf->name, rpc_server_addr(d.server),
+                 d.iscsi ? iscsi_target_addr(d.iscsi) : "-");
+        if (conf->ready)
+            conf->ready(conf->ready_arg);
+        while (!co_canceled())
+            (void)co_sleep_until(NSEC_NEVER);
+    }
+    accessd_end(&d);
+    return rc == ERR_CANCELED ? 0 : rc;
+}
