@@ -60,7 +60,8 @@ static void pairs_review(struct sim *s)
 
             if (d->data_stalled && !cut[i]) {
                 d->data_stalled = false;
-                sim_event_arm(s, &d->data_ev, s->now + sim_net_delay(pair));
+                if (!list_empty(&d->flying)) /* else its sender has gone meanwhile */
+                    sim_event_arm(s, &d->data_ev, s->now + sim_net_delay(pair));
             }
             if (d->ack_stalled && !cut[1 - i]) {
                 d->ack_stalled = false;
