@@ -120,7 +120,7 @@ $(OUT)/$(1:%.c=%): $(OUT)/$(1:%.c=%.o) $(2)
 endef
 lib_of = $(if $(filter tests/unit/meta/%,$(1)),$(LIB_meta)) $(if $(filter tests/unit/chunk/%,$(1)),$(LIB_chunk)) \
 	$(if $(filter tests/unit/access/%,$(1)),$(LIB_access))
-$(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t),$(call lib_of,$(t)) $(LIB_testlib) $(LIB_sim) $(LIB_common))))
+$(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t),$(LIB_testlib) $(call lib_of,$(t)) $(LIB_sim) $(LIB_common))))
 $(UNIT_BIN): %:
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
@@ -129,7 +129,7 @@ $(OUT)/zbs-sim: $(call obj,$(SIM_SRC)) $(LIB_access) $(LIB_chunk) $(LIB_meta) $(
 	@echo "  LINK $(notdir $@)"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
-$(FUZZ_BIN): $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_access) $(LIB_chunk) $(LIB_meta) $(LIB_testlib) $(LIB_sim) $(LIB_common)
+$(FUZZ_BIN): $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_testlib) $(LIB_access) $(LIB_chunk) $(LIB_meta) $(LIB_sim) $(LIB_common)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer) -o $@ $^ $(LIBS)
 

@@ -170,6 +170,10 @@ static void inquiry_vpd(struct scsi_cmd *c)
         sense_invalid_cdb_field(c, 2, 8);
         return;
     }
+    if (c->lun != NULL && c->lun->backend == NULL && (c->cdb[2] == 0x80 || c->cdb[2] == 0x83)) {
+        sense_becoming_ready(c); /* a false identity would be worse than none */
+        return;
+    }
     b = scsi_answer_buf(1024);
     b->data[0] = c->lun == NULL ? QUALIFIER_NO_UNIT : 0;
     b->data[1] = c->cdb[2];
