@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Blocks and head pages of a region. Two bitmaps: `bits` is what the journal says (it changes
+ * when a record is queued, and its pages go home at checkpoints); `busy` is what may not be given
+ * out: allocated, promised to a write that is not journaled yet, or freed by a record that is not
+ * durable or while somebody may still read there (PROTOCOL 9.4). */
+#include <inttypes.h>
+#include <string.h>
+#include "chunk/internal.h"
+
+static bool bit_get(const uint64_t *bits, uint32_t i)
+{
+    return bits[i / 64] >> (i % 64) & 1;
+}
+static void bit_put(uint64_t *bits, uint32_t i, bool on)
+{
+    if (on)
+        bits[i / 64] |= 1ull << (i % 64);
+    else
+        bits[i / 64] &= ~(1ull << (i % 64));
+}
+
+uint64_t block_off(const struct dev *d, uint32_t block)
+{
+    ASSERT(block != BLOCK_NONE && block <= d->g.blocks);
+    return d->g.data_off + (uint64_t)(block - 1) * BLOCK_BYTES;
+}
+
+void bits_init(struct dev *d)
+{
+    uint32_t words;
+
+    d->bits_total = d->g.blocks + d->g.heads;
+    /* Whole bitmap pages, so that they can be copied. */
+    words = d->g.bitmap_pages * (BITS_PER_PAGE / 64);
+    d->bits = MEM_NEW_ARRAY(uint64_t, words);
+    d->busy = MEM_NEW_ARRAY(uint64_t, words);
+    d->bitmap = MEM_NEW_ARRAY(struct mpage, d->g.bitmap_pages);
+    for (uint32_t i = 0; i < d->g.bitmap_pages; i++)
+        mpage_init(&d->bitmap[i], MP_BITMAP, i, NULL);
+    list_init(&d->pending);
+    co_cond_init(&d->freed);
+    d->reserve_blocks = MIN(MAX(d->g.blocks / 64, 2u), 64u);
+}
+
+void bits_finish_replay(struct dev *d)
+{
+    memcpy(d->busy, d->bits, (size_t)d->g.bitmap_pages * META_BODY_BYTES);
+    d->free_blocks = 0;
+    for (uint32_t i = 0; i < d->g.blocks; i++)
+        d->free_blocks += !bit_get(d->bits, i);
+}
+
+void bits_free(struct dev *d)
+{
+    struct list *l;
+
+    while ((l = list_pop_front(&d->pending)) != NULL)
+        mem_free(LIST_ENTRY(l, struct pending_free, link));
+    mem_free(d->bits);
+    mem_free(d->busy);
+    mem_free(d->bitmap);
+}
+
+static void bit_journaled(struct dev *d, uint32_t i, bool on, uint64_t rsn)
+{
+    ASSERT(i < d->bits_total);
+    ASSERTF(d->replaying || bit_get(d->bits, i) != on, "bit %" PRIu32 " is %d already", i, on);
+    bit_put(d->bits, i, on);
+    mpage_dirty(d, &d->bitmap[i / BITS_PER_PAGE], rsn);
+}
+
+void bit_set(struct dev *d, uint32_t block, uint64_t rsn)
+{
+    ASSERT(block != BLOCK_NONE && block <= d->g.blocks);
+    ASSERT(d->replaying || bit_get(d->busy, block - 1));
+    bit_journaled(d, block - 1, true, rsn);
+}
+
+void bit_clear(struct dev *d, uint32_t block, uint64_t rsn, bool meta)
+{
+    struct pending_free *p;
+
+    ASSERT(block != BLOCK_NONE && block <= d->g.blocks);
+    bit_journaled(d, block - 1, false, rsn);
+    if (d->replaying)
+        return;
+    p = MEM_NEW(struct pending_free);
+    p->block = block;
+    p->rsn = rsn;
+    p->pin_id = d->next_pin;
+    p->stage = meta ? d->stage_started + 1 : 0;
+    list_push_back(&d->pending, &p->link);
+    d->free_blocks++;
+}
+
+void head_bit_set(struct dev *d, uint32_t head, uint64_t rsn)
+{
+    bit_journaled(d, d->g.blocks + head, true, rsn);
+}
+
+void head_bit_clear(struct dev *d, uint32_t head, uint64_t rsn)
+{
+    bit_journaled(d, d->g.blocks + head, false, rsn);
+    /* Heads are reused at once: the record that creates the next one follows in the journal, and
+     * replay ignores the page while that record exists. */
+    if (!d->replaying)
+        bit_put(d->busy, d->g.blocks + head, false);
+}
+
+bool head_bit_get(const struct dev *d, uint32_t head)
+{
+    return bit_get(d->bits, d->g.blocks + head);
+}
+
+/* Gives back what was freed by durable records and is read by nobody any more. */
+void pending_release(struct dev *d)
+{
+    struct pin *oldest = LIST_FIRST(&d->pins, struct pin, link);
+    bool any = false;
+
+    while (!list_empty(&d->pending)) {
+        struct pending_free *p = LIST_FIRST(&d->pending, struct pending_free, link);
+
+        if (p->rsn > d->j.durable_rsn || p->stage > d->stage_durable ||
+            (oldest != NULL && oldest->id < p->pin_id))
+            break;
+        list_del(&p->link);
+        bit_put(d->busy, p->block - 1, false);
+        mem_free(p);
+        any = true;
+    }
+    if (any)
+        co_cond_broadcast(&d->freed);
+}
+
+/* First bit that is not busy in [from, to), or `to`. */
+static uint32_t busy_find(const struct dev *d, uint32_t from, uint32_t to)
+{
+    uint32_t i = from;
+
+    while (i < to) {
+        uint64_t w = ~(d->busy[i / 64] | ((1ull << (i % 64)) - 1));
+
+        if (w != 0) {
+            i = i / 64 * 64 + (uint32_t)__builtin_ctzll(w);
+            return MIN(i, to);
+        }
+        i = (i / 64 + 1) * 64;
+    }
+    return to;
+}
+
+static bool bit_take(struct dev *d, uint32_t first, uint32_t end, uint32_t *cursor, uint32_t *ret)
+{
+    uint32_t i = busy_find(d, MAX(*cursor, first), end);
+
+    if (i == end)
+        i = busy_find(d, first, end);
+    if (i == end)
+        return false;
+    bit_put(d->busy, i, true);
+    *cursor = i + 1;
+    *ret = i;
+    return true;
+}
+
+/* Free and promised to nobody, the reserve left alone. */
+int64_t blocks_available(const struct dev *d)
+{
+    return (int64_t)d->free_blocks - d->claimed - d->credits - d->reserve_blocks;
+}
+
+int blocks_claim(struct ext *x, uint32_t n)
+{
+    struct dev *d = x->dev;
+    uint32_t own = MIN(n, x->credits);
+
+    if ((int64_t)(n - own) > MAX(blocks_available(d), 0))
+        return err_set(ERR_NOSPACE, "disk %s is full: %" PRIu32 " new blocks are needed", d->path,
+                       n);
+    x->credits -= own;
+    d->credits -= own;
+    d->claimed += n;
+    return 0;
+}
+
+void blocks_unclaim(struct ext *x, uint32_t n)
+{
+    struct dev *d = x->dev;
+
+    ASSERT(d->claimed >= n);
+    d->claimed -= n;
+    if (x->open_epoch != 0 && !x->dead) { /* else there is nobody to hold them */
+        x->credits += n;
+        d->credits += n;
+    }
+}
+
+int block_take(struct dev *d, uint32_t *ret)
+{
+    uint32_t i;
+
+    ASSERT(d->claimed > 0);
+    while (!bit_take(d, 0, d->g.blocks, &d->cursor, &i)) {
+        int rc = dev_check(d);
+
+        if (rc < 0)
+            return rc;
+        /* Claims count blocks whose freeing is under way: have it become durable. */
+        ASSERT(!list_empty(&d->pending) || d->free_blocks > 0);
+        journal_kick(d);
+        flush_kick(d);
+        co_cond_wait_always(&d->freed);
+    }
+    d->claimed--;
+    d->free_blocks--;
+    *ret = i + 1;
+    return 0;
+}
+
+bool block_take_spare(struct dev *d, uint32_t *ret)
+{
+    uint32_t i;
+
+    if ((int64_t)d->free_blocks - d->claimed - d->credits <= 1 ||
+        !bit_take(d, 0, d->g.blocks, &d->cursor, &i))
+        return false;
+    d->free_blocks--;
+    *ret = i + 1;
+    return true;
+}
+
+void block_untake(struct dev *d, uint32_t block)
+{
+    ASSERT(bit_get(d->busy, block - 1) && !bit_get(d->bits, block - 1));
+    bit_put(d->busy, block - 1, false);
+    d->free_blocks++;
+    co_cond_broadcast(&d->freed);
+}
+
+int head_take(struct dev *d, uint32_t *ret)
+{
+    uint32_t i;
+
+    if (!bit_take(d, d->g.blocks, d->bits_total, &d->head_cursor, &i))
+        return err_set(ERR_NOSPACE, "disk %s: no room for another extent", d->path);
+    *ret = i - d->g.blocks;
+    return 0;
+}
+
+void head_untake(struct dev *d, uint32_t head)
+{
+    bit_put(d->busy, d->g.blocks + head, false);
+}

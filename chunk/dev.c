@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One worker's region of a device: opening, failing, pins, counters. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "chunk/internal.h"
+
+int dev_check(const struct dev *d)
+{
+    if (d->failed)
+        return err_set(ERR_IO, "disk %s has failed: %s", d->path, d->error);
+    if (d->stopping)
+        return err_set(ERR_HALTED, "disk %s is being closed", d->path);
+    return 0;
+}
+
+/* Memory is ahead of what the device holds, so nothing of this region may be served any more. */
+void dev_fail(struct dev *d, int rc, const char *what)
+{
+    if (d->failed)
+        return;
+    snprintf(d->error, sizeof(d->error), "%s: %s", what, err_text(rc));
+    d->failed = true;
+    log_error("disk.failed", "disk=%s worker=%" PRIu32 " why=\"%s\"", d->path, d->e->conf.worker,
+              d->error);
+    journal_wake_failed(d);
+    co_cond_broadcast(&d->freed);
+    co_cond_broadcast(&d->flush_work);
+}
+
+/* ---- pins ---- */
+
+void pin_begin(struct dev *d, struct pin *p)
+{
+    p->id = d->next_pin++;
+    list_push_back(&d->pins, &p->link);
+}
+
+void pin_end(struct dev *d, struct pin *p)
+{
+    list_del(&p->link);
+    pending_release(d);
+    co_cond_broadcast(&d->unpinned);
+}
+
+void pin_barrier(struct dev *d)
+{
+    uint64_t limit = d->next_pin;
+
+    for (;;) {
+        struct pin *oldest = LIST_FIRST(&d->pins, struct pin, link);
+
+        if (oldest == NULL || oldest->id >= limit)
+            return;
+        co_cond_wait_always(&d->unpinned);
+    }
+}
+
+/* ---- device access ---- */
+
+int dev_write(struct dev *d, const void *src, size_t len, uint64_t off, bool durable)
+{
+    int rc = disk_write(d->disk, src, len, off, durable);
+
+    if (rc < 0) {
+        d->io_errors++;
+        return err_prefix(rc, "disk %s", d->path);
+    }
+    d->bytes_written += len;
+    return 0;
+}
+
+int dev_flush(struct dev *d)
+{
+    int rc = disk_flush(d->disk);
+
+    if (rc < 0) {
+        d->io_errors++;
+        return err_prefix(rc, "disk %s", d->path);
+    }
+    return 0;
+}
+
+/* ---- opening ---- */
+
+static struct dev *dev_new(struct engine *e, const char *path, const struct super_block *sb)
+{
+    struct dev *d = MEM_NEW(struct dev);
+
+    list_init(&d->link);
+    d->e = e;
+    d->path = mem_strdup(path);
+    d->sb = *sb;
+    co_group_init(&d->group);
+    list_init(&d->pins);
+    co_cond_init(&d->unpinned);
+    list_init(&d->dirty);
+    co_mutex_init(&d->flush_turn);
+    co_cond_init(&d->flush_work);
+    return d;
+}
+
+static void dev_free(struct dev *d)
+{
+    journal_free(d);
+    bits_free(d);
+    mem_free(d->path);
+    mem_free(d);
+}
+
+static int bitmap_load(struct dev *d)
+{
+    uint8_t *page = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
+    int rc = 0;
+
+    for (uint32_t i = 0; i < d->g.bitmap_pages && rc == 0; i++) {
+        uint64_t off = d->g.bitmap_off + (uint64_t)i * PAGE_BYTES;
+
+        rc = disk_read(d->disk, page, PAGE_BYTES, off);
+        if (rc == 0)
+            rc = meta_check(&d->sb, page, META_BITMAP, off, 0, i);
+        if (rc == 0)
+            memcpy(d->bits + (size_t)i * (BITS_PER_PAGE / 64), page + sizeof(struct meta_head),
+                   META_BODY_BYTES);
+    }
+    mem_free(page);
+    return rc < 0 ? err_prefix(rc, "allocation bitmap") : 0;
+}
+
+struct dropping {
+    struct dev *d;
+    struct ext **list;
+    uint32_t n;
+};
+
+static void drop_one(void *arg, struct ext *x)
+{
+    struct dropping *p = arg;
+
+    if (x->dev == p->d)
+        p->list[p->n++] = x;
+}
+
+static void dev_drop_extents(struct dev *d)
+{
+    struct dropping p = {d, MEM_NEW_ARRAY(struct ext *, d->e->exts.count + 1), 0};
+
+    ext_foreach(d->e, drop_one, &p);
+    for (uint32_t i = 0; i < p.n; i++)
+        ext_remove(d->e, p.list[i]);
+    mem_free(p.list);
+}
+
+int dev_open(struct engine *e, const char *path, const struct super_block *sb, struct dev **ret)
+{
+    struct dev *d = dev_new(e, path, sb);
+    int rc = geometry_compute(sb, e->conf.worker, &d->g);
+
+    d->replaying = true;
+    bits_init(d);
+    journal_init(d);
+    if (rc < 0)
+        goto err_after_new;
+    rc = disk_open(path, 0, &d->disk);
+    if (rc < 0)
+        goto err_after_new;
+    rc = stage_recover(d);
+    if (rc == 0)
+        rc = bitmap_load(d);
+    if (rc == 0)
+        rc = journal_replay(d);
+    if (rc < 0)
+        goto err_after_open;
+    d->replaying = false;
+    if (d->any_damaged) /* for good, before anybody asks */
+        rc = checkpoint_to(d, d->j.durable_rsn);
+    if (rc < 0)
+        goto err_after_open;
+    co_spawn_detached_deadline(&d->group, "journal", journal_main, d);
+    co_spawn_detached_deadline(&d->group, "flusher", flush_main, d);
+    *ret = d;
+    return 0;
+
+err_after_open:
+    dev_drop_extents(d);
+    disk_close(d->disk);
+err_after_new:
+    dev_free(d);
+    return err_prefix(rc, "disk %s, worker %" PRIu32, path, e->conf.worker);
+}
+
+void dev_close(struct dev *d)
+{
+    d->stopping = true;
+    journal_wake_failed(d);
+    co_cond_broadcast(&d->flush_work);
+    co_cond_broadcast(&d->freed);
+    (void)co_group_join(&d->group);
+    dev_drop_extents(d);
+    disk_close(d->disk);
+    dev_free(d);
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The storage engine of one worker: its extents, and on each disk its region (journal, metadata,
+ * blocks). No RPC in here. An engine belongs to the loop that started it; everything is called
+ * from coroutines of that loop. Errors are negative ERR_* with a text that names the extent.
+ *
+ * What "open" and "epoch" mean is PROTOCOL 2; versions and commit points are sections 2 and 3. */
+#ifndef ZBS_CHUNK_ENGINE_H
+#define ZBS_CHUNK_ENGINE_H
+
+#include "chunk/format.h"
+#include "common/base/buf.h"
+#include "common/co/co.h"
+
+struct engine;
+
+struct version {
+    uint64_t epoch, gen;
+};
+static inline int version_cmp(struct version a, struct version b)
+{
+    if (a.epoch != b.epoch)
+        return a.epoch < b.epoch ? -1 : 1;
+    return a.gen < b.gen ? -1 : a.gen > b.gen;
+}
+
+/* ---- devices (super.c) ---- */
+
+/* Reads and validates both superblocks; *ret is the newer one. ERR_FORMAT says what was found
+ * instead. */
+co_fn int super_read(const char *path, struct super_block *ret) MUST_CHECK;
+/* Writes both copies with the generation raised by one, durably, one after the other. */
+co_fn int super_write(const char *path, struct super_block *sb) MUST_CHECK;
+
+/* ---- life ---- */
+
+struct engine_conf {
+    uint32_t worker, workers;
+    uint64_t memory_bytes;   /* for journaled pages kept in memory and the like; 0: 1 GiB */
+    uint32_t flush_delay_ms; /* 0: 1000 */
+};
+struct engine *engine_new(const struct engine_conf *conf);
+/* Opens this worker's region of a device and replays its journal. */
+co_fn int engine_dev_add(struct engine *e, const char *path,
+                         const struct super_block *sb) MUST_CHECK;
+/* Closes a device that was added last and holds no extent. */
+co_fn void engine_dev_drop(struct engine *e, const char *path);
+/* Ends background work and frees. No request may be running. Nothing is written that need not
+ * be: the next start replays. */
+co_fn void engine_stop(struct engine *e);
+/* Writes everything home and trims the journals (tests, drain). */
+co_fn int engine_flush(struct engine *e) MUST_CHECK;
+
+struct dev_stats {
+    uint64_t size_bytes, used_bytes; /* of data blocks in this region */
+    uint64_t journal_pages, journal_used_pages;
+    uint64_t bytes_written;
+    uint32_t state; /* 0 healthy, 1 failing, 2 failed */
+    const char *path;
+    const char *error; /* "" if none */
+    const char *model;
+    const uint8_t *disk_uuid;
+};
+uint32_t engine_devs(const struct engine *e);
+void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *ret);
+/* Extents found damaged and not yet made whole; returns how many there are (may be over max). */
+uint32_t engine_lost(const struct engine *e, uint64_t *ids, uint32_t max);
+/* Checks the accounting of every region against the maps (loads them all); asserts nothing,
+ * ERR_CORRUPT names the first difference. For tests and at rest. */
+co_fn int engine_check(struct engine *e) MUST_CHECK;
+
+/* ---- extents ---- */
+
+co_fn int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume_id,
+                        uint32_t slot) MUST_CHECK;
+
+struct uncommitted {
+    uint16_t first, last; /* pages, both included */
+    struct version v;
+};
+struct missing_info {
+    uint32_t replica;
+    struct version last_version;
+    uint32_t pages;
+    bool everything;
+};
+struct open_info {
+    struct version commit_point, last_version;
+    struct uncommitted *uncommitted; /* mem_ memory; open_info_free */
+    uint32_t n_uncommitted;
+    uint8_t allocated[BLOCKS_PER_EXTENT / 8];
+    uint32_t credits;
+    struct missing_info missing[MISSING_MAX];
+    uint32_t n_missing;
+    uint64_t epoch; /* the replica's; also on ERR_STALE */
+    bool is_void;
+};
+co_fn int engine_open(struct engine *e, uint64_t id, uint64_t epoch, uint32_t credit_blocks,
+                      struct open_info *ret) MUST_CHECK;
+void open_info_free(struct open_info *oi);
+
+enum write_kind { W_DATA, W_ZERO, W_DISCARD };
+struct write_args {
+    uint64_t id;
+    struct version v;
+    struct version commit_point; /* epoch 0: none given */
+    enum write_kind kind;
+    uint32_t off, len;   /* multiples of 512 */
+    struct buf *payload; /* DATA: len bytes from payload->data; referenced as long as needed */
+    const uint32_t *crc; /* DATA: one for each page touched */
+    uint32_t n_crc;
+    const uint32_t *missing;
+    uint32_t n_missing;
+};
+struct write_result {
+    uint32_t new_blocks;
+    bool space_low;
+};
+co_fn int engine_write(struct engine *e, const struct write_args *w,
+                       struct write_result *ret) MUST_CHECK;
+
+struct read_result {
+    bool zero;
+    struct buf *buf; /* NULL if zero; the caller puts it */
+    uint32_t buf_off;
+    uint32_t crc[1025]; /* of the bytes asked in each page touched */
+    uint32_t n_crc;
+};
+#define READ_MAX_BYTES (4u * 1024 * 1024)
+co_fn int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uint32_t len,
+                      struct read_result *ret) MUST_CHECK;
+
+co_fn int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch,
+                              struct version cp) MUST_CHECK;
+int engine_check_epoch(struct engine *e, uint64_t id, uint64_t epoch) MUST_CHECK;
+int engine_reserve(struct engine *e, uint64_t id, uint64_t epoch, uint32_t blocks,
+                   uint32_t *ret_granted) MUST_CHECK;
+
+struct page_range {
+    uint32_t first, count;
+};
+struct missing_change {
+    uint32_t replica;
+    struct version last_version; /* start */
+    const struct page_range *add, *clear;
+    uint32_t n_add, n_clear;
+    bool start, everything, drop;
+};
+/* All changes are durable when 0 is returned. */
+co_fn int engine_missing_change(struct engine *e, uint64_t id, uint64_t epoch,
+                                const struct missing_change *c, uint32_t n) MUST_CHECK;
+struct missing_page {
+    bool known, more;
+    struct version last_version;
+    uint32_t count;
+};
+int engine_missing_get(struct engine *e, uint64_t id, uint64_t epoch, uint32_t replica,
+                       uint32_t from_page, struct page_range *ranges, uint32_t max,
+                       struct missing_page *ret) MUST_CHECK;
+
+co_fn int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch) MUST_CHECK;
+
+#define DIGEST_MAX 4096u
+co_fn int engine_digest(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first,
+                        uint32_t count, bool verify, uint32_t *crc) MUST_CHECK;
+
+struct replica_info {
+    uint64_t id, epoch, volume_id;
+    struct version last_version;
+    uint32_t blocks;
+};
+/* By ascending id, above `after`. Returns how many were stored. */
+uint32_t engine_list(struct engine *e, uint64_t after, struct replica_info *ret, uint32_t max,
+                     bool *ret_more);
+
+#endif

@@ -1,0 +1,605 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Extents: the table, admission by epoch, creation, opening, deletion (PROTOCOL 2, 10). */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "chunk/internal.h"
+
+/* ---- table ---- */
+
+struct ext *ext_find(struct engine *e, uint64_t id)
+{
+    return HTAB_ENTRY(htab_find(&e->exts, id), struct ext, node);
+}
+
+void ext_insert(struct engine *e, struct ext *x)
+{
+    htab_insert(&e->exts, &x->node, x->id);
+}
+
+/* Out of the table, with everything that points to it; the table's reference is dropped. */
+void ext_remove(struct engine *e, struct ext *x)
+{
+    htab_remove(&e->exts, &x->node);
+    x->dead = true;
+    x->open_epoch = 0;
+    jpages_drop_all(x);
+    mpage_forget(&x->head_page);
+    for (uint32_t i = 0; i < MAP_PAGES; i++) {
+        if (x->map[i] != NULL)
+            mpage_forget(x->map[i]);
+    }
+    ext_put(x);
+}
+
+struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head)
+{
+    struct ext *x = MEM_NEW(struct ext);
+
+    x->refs = 1;
+    x->id = id;
+    x->dev = d;
+    x->head = head;
+    mpage_init(&x->head_page, MP_HEAD, head, x);
+    co_mutex_init(&x->load_lock);
+    co_range_lock_init(&x->lock);
+    list_init(&x->ops);
+    co_cond_init(&x->ops_ended);
+    return x;
+}
+
+struct ext *ext_get(struct ext *x)
+{
+    x->refs++;
+    return x;
+}
+
+void ext_put(struct ext *x)
+{
+    ASSERT(x->refs > 0);
+    if (--x->refs > 0)
+        return;
+    ASSERT(list_empty(&x->ops) && x->n_vblk == 0);
+    x->dev->credits -= x->credits;
+    map_free_all(x);
+    version_free(x);
+    missing_free_all(x);
+    mem_free(x->vblk);
+    mem_free(x);
+}
+
+void ext_dirty(struct ext *x, uint64_t rsn)
+{
+    mpage_dirty(x->dev, &x->head_page, rsn);
+}
+
+/* ---- changes, also at replay ---- */
+
+/* All its map pages are empty: no former content of the block is ever read. */
+static void apply_meta(struct ext *x, uint32_t k, uint32_t block, uint64_t rsn)
+{
+    uint32_t end = MIN((k + 1) * MAP_PAGES_PER_META, MAP_PAGES);
+
+    x->meta_block[k] = block;
+    bit_set(x->dev, block, rsn);
+    for (uint32_t i = k * MAP_PAGES_PER_META; i < end; i++) {
+        if (x->map[i] == NULL) {
+            x->map[i] = MEM_NEW(struct mpage);
+            mpage_init(x->map[i], MP_MAP, i, x);
+        }
+        mem_free(x->map[i]->map);
+        x->map[i]->map = NULL;
+        mpage_dirty(x->dev, x->map[i], rsn);
+    }
+}
+
+void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn)
+{
+    x->epoch = r->epoch;
+    x->volume_id = r->volume_id;
+    x->slot = r->slot;
+    head_bit_set(x->dev, r->head, rsn);
+    for (uint32_t k = 0; k < META_BLOCKS; k++)
+        apply_meta(x, k, r->meta_block[k], rsn);
+    ext_dirty(x, rsn);
+}
+
+void ext_apply_void(struct ext *x, bool on, uint64_t rsn)
+{
+    x->is_void = on;
+    if (on) {
+        x->cp = x->last = (struct version){0, 0};
+        version_free(x);
+    }
+    ext_dirty(x, rsn);
+}
+
+/* What it held can't be trusted: it is a missing replica from now on, until its owner, who has to
+ * open it again and is told, has filled it and sends commit points again. */
+void ext_damaged(struct ext *x, const char *why)
+{
+    struct dev *d = x->dev;
+    struct rec_void *r;
+    uint64_t rsn;
+
+    log_error("extent.damaged", "extent=%" PRIu64 " disk=%s why=\"%s\"", x->id, d->path, why);
+    x->open_epoch = 0;
+    if (d->replaying) {
+        x->damaged = true;
+        return;
+    }
+    x->is_void = true;
+    r = rec_new(d, REC_VOID, x->id, sizeof(*r));
+    r->on = 1;
+    if (journal_space(d, journal_cost(r->h.bytes, 0), true) < 0) {
+        mem_free(r);
+        return;
+    }
+    if (x->dead) {
+        journal_space_return(d, journal_cost(r->h.bytes, 0));
+        mem_free(r);
+        return;
+    }
+    rsn = journal_add(d, &r->h, NULL, journal_cost(r->h.bytes, 0), false);
+    ext_apply_void(x, true, rsn);
+    if (journal_wait(d, rsn) < 0)
+        log_error("extent.damaged_unsaved", "extent=%" PRIu64, x->id);
+}
+
+/* ---- admission ---- */
+
+static int no_replica(uint64_t id)
+{
+    return err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is not here", id);
+}
+
+static int epoch_check(const struct ext *x, uint64_t epoch)
+{
+    if (x->dead || x->deleting)
+        return no_replica(x->id);
+    if (mutate(MUT_NO_EPOCH_CHECK))
+        return 0;
+    if (epoch < x->epoch)
+        return err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64 ", not %" PRIu64, x->id,
+                       x->epoch, epoch);
+    if (epoch != x->open_epoch)
+        return err_set(ERR_NOT_OPEN, "extent %" PRIu64 " is not open under epoch %" PRIu64, x->id,
+                       epoch);
+    return 0;
+}
+
+int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
+{
+    struct ext *x = ext_find(e, id);
+    int rc;
+
+    if (x == NULL)
+        return no_replica(id);
+    rc = epoch_check(x, epoch);
+    if (rc == 0)
+        rc = dev_check(x->dev);
+    if (rc < 0)
+        return rc;
+    op->ext = ext_get(x);
+    op->epoch = epoch;
+    list_push_back(&x->ops, &op->link);
+    return 0;
+}
+
+int op_check(const struct op *op)
+{
+    int rc = epoch_check(op->ext, op->epoch);
+
+    return rc < 0 ? rc : dev_check(op->ext->dev);
+}
+
+void op_end(struct op *op)
+{
+    list_del(&op->link);
+    co_cond_broadcast(&op->ext->ops_ended);
+    ext_put(op->ext);
+}
+
+/* Waits for the requests admitted under lower epochs. */
+static void ops_wait_below(struct ext *x, uint64_t epoch)
+{
+    for (;;) {
+        bool any = false;
+
+        LIST_FOREACH (op, &x->ops, struct op, link)
+            any |= op->epoch < epoch;
+        if (!any)
+            return;
+        co_cond_wait_always(&x->ops_ended);
+    }
+}
+
+int engine_check_epoch(struct engine *e, uint64_t id, uint64_t epoch)
+{
+    struct ext *x = ext_find(e, id);
+
+    return x != NULL ? epoch_check(x, epoch) : no_replica(id);
+}
+
+/* ---- create ---- */
+
+#define CREATE_COST 1u /* pages of journal */
+
+static struct dev *dev_choose(struct engine *e)
+{
+    struct dev *best = NULL;
+
+    LIST_FOREACH (d, &e->devs, struct dev, link) {
+        if (!d->failed && (best == NULL || blocks_available(d) > blocks_available(best)))
+            best = d;
+    }
+    return best;
+}
+
+/* Journals a new extent whose blocks were taken. No suspension. */
+static uint64_t create_add(struct ext *x, uint64_t epoch, uint64_t volume_id, uint32_t slot,
+                           const uint32_t *meta)
+{
+    struct dev *d = x->dev;
+    struct rec_create *r = rec_new(d, REC_CREATE, x->id, sizeof(*r));
+    uint64_t rsn;
+
+    r->epoch = epoch;
+    r->volume_id = volume_id;
+    r->slot = slot;
+    r->head = x->head;
+    memcpy(r->meta_block, meta, sizeof(r->meta_block));
+    rsn = journal_add(d, &r->h, NULL, CREATE_COST, false);
+    ext_apply_create(x, r, rsn);
+    return rsn;
+}
+
+static int create_exists(struct ext *x, uint64_t epoch)
+{
+    if (x->deleting)
+        return err_set(ERR_AGAIN, "extent %" PRIu64 " is being deleted", x->id);
+    if (x->epoch > epoch)
+        return err_set(ERR_STALE, "extent %" PRIu64 " exists with epoch %" PRIu64, x->id, x->epoch);
+    return journal_sync(x->dev); /* its creation may be on its way */
+}
+
+int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume_id, uint32_t slot)
+{
+    struct ext *x = ext_find(e, id);
+    struct dev *d = dev_choose(e);
+    uint32_t meta[META_BLOCKS] = {0}, head, n = 0;
+    int rc;
+
+    if (id == 0)
+        return err_set(ERR_INVAL, "extent 0");
+    if (x != NULL)
+        return create_exists(x, epoch);
+    if (d == NULL)
+        return err_set(ERR_NOSPACE, "no healthy disk");
+    rc = journal_space(d, CREATE_COST, false);
+    if (rc < 0)
+        return rc;
+    if (blocks_available(d) < META_BLOCKS) {
+        rc = err_set(ERR_NOSPACE, "disk %s is full", d->path);
+        goto err_after_space;
+    }
+    rc = head_take(d, &head);
+    if (rc < 0)
+        goto err_after_space;
+    d->claimed += META_BLOCKS;
+    while (rc == 0 && n < META_BLOCKS) {
+        rc = block_take(d, &meta[n]);
+        n += rc == 0;
+    }
+    x = rc == 0 ? ext_find(e, id) : NULL;
+    if (rc < 0 || x != NULL) {
+        d->claimed -= META_BLOCKS - n;
+        while (n > 0)
+            block_untake(d, meta[--n]);
+        head_untake(d, head);
+        journal_space_return(d, CREATE_COST);
+        return rc < 0 ? rc : create_exists(x, epoch);
+    }
+    x = ext_new(d, id, head);
+    ext_insert(e, x);
+    x->durable_epoch = epoch;
+    return journal_wait(d, create_add(x, epoch, volume_id, slot, meta));
+
+err_after_space:
+    journal_space_return(d, CREATE_COST);
+    return rc;
+}
+
+/* ---- open ---- */
+
+static void credits_set(struct ext *x, uint32_t wanted)
+{
+    int64_t room;
+
+    x->dev->credits -= x->credits;
+    x->credits = 0;
+    room = blocks_available(x->dev);
+    if (room <= 0)
+        return;
+    x->credits = (uint32_t)MIN((int64_t)wanted, room);
+    x->dev->credits += x->credits;
+}
+
+static void open_fill(struct ext *x, struct open_info *ret)
+{
+    ret->commit_point = x->cp;
+    ret->last_version = x->last;
+    ret->epoch = x->epoch;
+    ret->is_void = x->is_void;
+    ret->credits = x->credits;
+    ret->n_uncommitted = x->n_unc;
+    if (x->n_unc > 0) {
+        ret->uncommitted = MEM_NEW_ARRAY(struct uncommitted, x->n_unc);
+        memcpy(ret->uncommitted, x->unc, x->n_unc * sizeof(*x->unc));
+    }
+    memcpy(ret->allocated, x->allocated, sizeof(ret->allocated));
+    for (uint32_t i = 0; i < MISSING_MAX; i++) {
+        const struct missing_set *m = &x->missing[i];
+        struct missing_info *o = &ret->missing[ret->n_missing];
+
+        if (m->replica == 0)
+            continue;
+        ret->n_missing++;
+        o->replica = m->replica;
+        o->last_version = m->last_version;
+        o->everything = m->everything;
+        o->pages = m->everything ? PAGES_PER_EXTENT : 0;
+        for (uint32_t k = 0; k < m->pages.n; k++)
+            o->pages += (uint32_t)__builtin_popcountll(m->pages.e[k].mask);
+    }
+}
+
+void open_info_free(struct open_info *oi)
+{
+    mem_free(oi->uncommitted);
+    oi->uncommitted = NULL;
+}
+
+/* The new epoch is durable, and what lower ones admitted has ended. */
+static int open_fence(struct ext *x, uint64_t epoch)
+{
+    struct dev *d = x->dev;
+    struct rec_epoch *r;
+    uint32_t cost;
+    int rc;
+
+    if (x->durable_epoch < epoch) {
+        r = rec_new(d, REC_EPOCH, x->id, sizeof(*r));
+        r->epoch = epoch;
+        cost = journal_cost(r->h.bytes, 0);
+        rc = journal_space(d, cost, true);
+        if (rc < 0) {
+            mem_free(r);
+            return rc;
+        }
+        if (x->durable_epoch >= epoch || x->dead) { /* meanwhile */
+            journal_space_return(d, cost);
+            mem_free(r);
+        } else {
+            x->durable_epoch = epoch;
+            ext_dirty(x, journal_add(d, &r->h, NULL, cost, false));
+        }
+    }
+    rc = journal_sync(d);
+    if (rc < 0)
+        return rc;
+    ops_wait_below(x, epoch);
+    return journal_sync(d); /* what they queued last, too */
+}
+
+int engine_open(struct engine *e, uint64_t id, uint64_t epoch, uint32_t credit_blocks,
+                struct open_info *ret)
+{
+    struct ext *x = ext_find(e, id);
+    int rc;
+
+    *ret = (struct open_info){0};
+    if (x == NULL)
+        return no_replica(id);
+    ret->epoch = x->epoch;
+    rc = dev_check(x->dev);
+    if (rc < 0)
+        return rc;
+    if (epoch < x->epoch)
+        return err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64 ", not %" PRIu64, id,
+                       x->epoch, epoch);
+    ext_get(x);
+    if (epoch > x->epoch) {
+        x->epoch = epoch; /* refuses the lower ones from here on */
+        x->open_epoch = 0;
+    }
+    rc = open_fence(x, epoch);
+    ret->epoch = x->epoch;
+    if (rc == 0 && (x->dead || x->deleting))
+        rc = no_replica(id);
+    else if (rc == 0 && x->epoch != epoch)
+        rc = err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64, id, x->epoch);
+    if (rc == 0) {
+        x->open_epoch = epoch;
+        credits_set(x, credit_blocks);
+        open_fill(x, ret);
+    }
+    ext_put(x);
+    return rc;
+}
+
+int engine_reserve(struct engine *e, uint64_t id, uint64_t epoch, uint32_t blocks,
+                   uint32_t *ret_granted)
+{
+    struct ext *x = ext_find(e, id);
+    int rc = x != NULL ? epoch_check(x, epoch) : no_replica(id);
+
+    *ret_granted = 0;
+    if (rc < 0)
+        return rc;
+    if (blocks_available(x->dev) < (int64_t)blocks)
+        return err_set(ERR_NOSPACE, "disk %s: %" PRIu32 " blocks are not free", x->dev->path,
+                       blocks);
+    x->credits += blocks;
+    x->dev->credits += blocks;
+    *ret_granted = blocks;
+    return 0;
+}
+
+int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch, struct version cp)
+{
+    uint32_t cost = journal_cost(sizeof(struct rec_commit_point), 0);
+    struct rec_commit_point *r;
+    struct op op;
+    struct dev *d;
+    int rc = op_begin(e, id, epoch, &op);
+
+    if (rc < 0)
+        return rc;
+    d = op.ext->dev;
+    if (version_cmp(cp, op.ext->cp) <= 0 && !op.ext->is_void) {
+        rc = journal_sync(d);
+        goto out;
+    }
+    rc = journal_space(d, cost, true);
+    if (rc < 0)
+        goto out;
+    rc = op_check(&op);
+    if (rc < 0) {
+        journal_space_return(d, cost);
+        goto out;
+    }
+    r = rec_new(d, REC_COMMIT_POINT, id, sizeof(*r));
+    r->epoch = cp.epoch;
+    r->gen = cp.gen;
+    op.ext->is_void = false; /* only members are sent commit points (PROTOCOL 5.4) */
+    version_commit(op.ext, cp);
+    ext_dirty(op.ext, journal_add(d, &r->h, NULL, cost, false));
+    rc = journal_sync(d);
+out:
+    op_end(&op);
+    return rc;
+}
+
+/* ---- delete ---- */
+
+static struct rec_delete *delete_rec(struct ext *x, uint64_t term)
+{
+    struct rec_delete *r = rec_new(x->dev, REC_DELETE, x->id,
+                                   sizeof(*r) + (x->blocks + META_BLOCKS) * sizeof(uint32_t));
+    uint32_t *out = (uint32_t *)(r + 1);
+
+    r->term = term;
+    r->head = x->head;
+    for (uint32_t k = 0; k < META_BLOCKS; k++) {
+        if (x->meta_block[k] != BLOCK_NONE)
+            out[r->count++] = x->meta_block[k];
+    }
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
+        if (block_allocated(x, b))
+            out[r->count++] = map_get(x, b)->block;
+    }
+    ASSERT(r->count <= x->blocks + META_BLOCKS);
+    return r;
+}
+
+static uint64_t delete_add(struct ext *x, uint64_t term)
+{
+    struct dev *d = x->dev;
+    struct rec_delete *r = delete_rec(x, term);
+    const uint32_t *blocks = (const uint32_t *)(r + 1);
+    uint64_t rsn = journal_add(d, &r->h, NULL, COMMIT_HEAD_PAGES_MAX, false);
+
+    for (uint32_t i = 0; i < r->count; i++)
+        bit_clear(d, blocks[i], rsn, i < META_BLOCKS);
+    head_bit_clear(d, x->head, rsn);
+    d->j.term = MAX(d->j.term, term);
+    return rsn;
+}
+
+int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
+{
+    struct ext *x = ext_find(e, id);
+    struct dev *d;
+    uint64_t rsn;
+    int rc;
+
+    LIST_FOREACH (any, &e->devs, struct dev, link) {
+        if (term < any->j.term)
+            return err_set(ERR_STALE, "term %" PRIu64 " is over, %" PRIu64 " was seen", term,
+                           any->j.term);
+    }
+    if (x == NULL)
+        return 0;
+    d = x->dev;
+    rc = dev_check(d);
+    if (rc < 0)
+        return rc;
+    if (epoch < x->epoch)
+        return err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64 ", not %" PRIu64, id,
+                       x->epoch, epoch);
+    if (x->deleting)
+        return err_set(ERR_BUSY, "extent %" PRIu64 " is being deleted", id);
+    ext_get(x);
+    x->deleting = true; /* admits nothing more */
+    x->open_epoch = 0;
+    ops_wait_below(x, UINT64_MAX);
+    rc = map_load(x, 0, BLOCKS_PER_EXTENT - 1);
+    if (rc == ERR_CORRUPT)
+        rc = 0; /* its blocks can't be named: they stay allocated until a check finds them */
+    if (rc == 0)
+        rc = journal_space(d, COMMIT_HEAD_PAGES_MAX, true);
+    x->deleting = false;
+    if (rc == 0) {
+        rsn = delete_add(x, term);
+        ext_remove(e, x);
+        rc = journal_wait(d, rsn);
+    }
+    ext_put(x);
+    return rc;
+}
+
+/* ---- list ---- */
+
+static int info_cmp(const void *a, const void *b)
+{
+    const struct replica_info *x = a, *y = b;
+
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+void ext_foreach(struct engine *e, void (*fn)(void *arg, struct ext *x), void *arg)
+{
+    HTAB_FOREACH (x, &e->exts, struct ext, node)
+        fn(arg, x);
+}
+
+struct listing {
+    struct replica_info *all;
+    uint32_t n;
+    uint64_t after;
+};
+
+static void list_one(void *arg, struct ext *x)
+{
+    struct listing *l = arg;
+
+    if (x->id > l->after && !x->deleting)
+        l->all[l->n++] = (struct replica_info){x->id, x->epoch, x->volume_id, x->last, x->blocks};
+}
+
+uint32_t engine_list(struct engine *e, uint64_t after, struct replica_info *ret, uint32_t max,
+                     bool *ret_more)
+{
+    struct listing l = {.all = MEM_NEW_ARRAY(struct replica_info, e->exts.count + 1),
+                        .after = after};
+
+    ext_foreach(e, list_one, &l);
+    qsort(l.all, l.n, sizeof(*l.all), info_cmp);
+    *ret_more = l.n > max;
+    max = MIN(max, l.n);
+    memcpy(ret, l.all, max * sizeof(*ret));
+    mem_free(l.all);
+    return max;
+}

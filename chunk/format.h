@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The on-disk format, in C. README.md explains it field by field and says why each crash point
+ * is safe. Everything is little-endian and packed, every structure carries a CRC32C of itself
+ * with the crc field taken as zero, and is bound to its place (kind, offset) and to its device (a
+ * random nonce made at formatting), so that a misplaced or a former structure is not accepted. */
+#ifndef ZBS_CHUNK_FORMAT_H
+#define ZBS_CHUNK_FORMAT_H
+
+#include <assert.h>
+#include "common/base/attr.h"
+#include "common/base/units.h"
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the structures below are used in place: a big-endian host needs accessors first"
+#endif
+
+#define FORMAT_VERSION 1u
+#define WORKERS_MAX    64u
+#define NONCE_BYTES    16u
+#define REGION_ALIGN   BLOCK_BYTES
+#define REGIONS_OFF    (1024u * 1024) /* first region; the superblock lies before it */
+#define BLOCK_NONE     0u             /* "not allocated" where a block number is stored + 1 */
+
+/* Features. A set bit that is not known: incompat - refuse the device; ro_compat - refuse too
+ * (nothing is read-only here yet); compat - ignore. */
+#define FEATURE_INCOMPAT_KNOWN  ((uint64_t)0)
+#define FEATURE_RO_COMPAT_KNOWN ((uint64_t)0)
+
+/* Every metadata page begins with this. */
+#define META_MAGIC 0x315f4154454d425aull /* "ZBMETA_1" */
+enum meta_kind {
+    META_ANCHOR = 1,   /* where a journal's replay starts */
+    META_BITMAP = 2,   /* 32,256 bits of a region's allocation */
+    META_HEAD = 3,     /* an extent */
+    META_OVERFLOW = 4, /* what does not fit in a head */
+    META_MAP = 5,      /* 14 entries of an extent's block map */
+    META_STAGE = 6,    /* header of the staging area */
+};
+struct meta_head {
+    uint64_t magic;
+    uint32_t crc; /* of the page, this field as zero */
+    uint16_t kind;
+    uint16_t flags;             /* 0 */
+    uint8_t nonce[NONCE_BYTES]; /* of the superblock */
+    uint64_t off;               /* where this page belongs, in bytes on the device */
+    uint64_t owner;             /* HEAD, OVERFLOW, MAP: extent id; else 0 */
+    uint32_t index; /* MAP: number in the extent; OVERFLOW, BITMAP: number; ANCHOR: slot */
+    uint32_t reserved;
+    uint64_t gen; /* HEAD and OVERFLOW: equal in one version of them; ANCHOR: ascending */
+} PACKED;
+static_assert(sizeof(struct meta_head) == 64, "on disk");
+#define META_BODY_BYTES (PAGE_BYTES - sizeof(struct meta_head))
+
+/* ---- superblock: at byte 0 and in the device's last whole page ---- */
+
+#define SUPER_MAGIC 0x4b4e554843534255ull
+struct super_block {
+    uint64_t magic;
+    uint32_t crc; /* of the page */
+    uint32_t version;
+    uint64_t incompat, ro_compat, compat;
+    uint8_t cluster_id[64]; /* text, NUL-padded; empty before the first registration */
+    uint8_t server_uuid[16];
+    uint8_t disk_uuid[16];
+    uint8_t nonce[NONCE_BYTES];
+    uint32_t chunk_id; /* 0: not given yet */
+    uint32_t workers;
+    uint64_t size_bytes;   /* of the device when it was formatted, whole pages */
+    uint64_t region_bytes; /* region of worker w: REGIONS_OFF + w * region_bytes */
+    uint64_t journal_bytes;
+    uint32_t stage_pages;
+    uint32_t heads;       /* per region */
+    uint32_t blocks;      /* per region */
+    uint32_t copy;        /* 0: first, 1: last */
+    uint64_t gen;         /* higher is newer */
+    int64_t formatted_ns; /* UTC, for display */
+    uint8_t reserved[PAGE_BYTES - 216];
+} PACKED;
+static_assert(sizeof(struct super_block) == PAGE_BYTES, "on disk");
+
+/* ---- anchor: two pages, written in turn ---- */
+
+struct anchor {
+    struct meta_head h;
+    uint64_t seq;      /* of the first commit to replay */
+    uint64_t pos;      /* its place: pages since formatting; modulo the ring's size */
+    uint32_t prev_crc; /* of the commit before it */
+    uint32_t reserved;
+    uint64_t term; /* highest meta term that deleted anything */
+} PACKED;
+static_assert(sizeof(struct anchor) == 96, "on disk");
+
+/* ---- bitmap ---- */
+
+#define BITS_PER_PAGE ((uint32_t)META_BODY_BYTES * 8)
+
+/* ---- extent: head, overflow ---- */
+
+#define MAP_ENTRIES        14u                                    /* of a map page */
+#define MAP_PAGES          DIV_UP(BLOCKS_PER_EXTENT, MAP_ENTRIES) /* 74 */
+#define META_BLOCKS        2u                                     /* of an extent, at most */
+#define MAP_PAGES_PER_META DIV_UP(MAP_PAGES, META_BLOCKS)         /* 37: pages 0..36 of each */
+#define OVERFLOW_PAGES     (PAGES_PER_BLOCK - MAP_PAGES_PER_META) /* 27: pages 37..63 of the first */
+#define EXTENT_F_VOID      1u
+
+struct extent_head {
+    struct meta_head h;
+    uint64_t epoch;
+    uint64_t volume_id;
+    uint32_t slot; /* in the volume */
+    uint32_t flags;
+    uint64_t cp_epoch, cp_gen;                /* commit point */
+    uint64_t last_epoch, last_gen;            /* last version */
+    uint32_t meta_block[META_BLOCKS];         /* number + 1; BLOCK_NONE */
+    uint8_t allocated[BLOCKS_PER_EXTENT / 8]; /* which blocks the map has */
+    uint32_t tail_bytes; /* of what follows: uncommitted ranges, then missing sets; the first
+                          * EXTENT_TAIL_INLINE bytes here, the rest in overflow pages */
+    uint16_t uncommitted;
+    uint16_t missing;
+} PACKED;
+static_assert(sizeof(struct extent_head) == 264, "on disk");
+#define EXTENT_TAIL_INLINE (PAGE_BYTES - (uint32_t)sizeof(struct extent_head))
+#define EXTENT_TAIL_MAX    (EXTENT_TAIL_INLINE + OVERFLOW_PAGES * (uint32_t)META_BODY_BYTES)
+
+/* Of the tail. */
+struct disk_uncommitted {
+    uint16_t first, last; /* pages, both included */
+    uint64_t epoch, gen;
+} PACKED;
+struct disk_missing {
+    uint32_t replica;
+    uint32_t flags; /* MISSING_F_* */
+    uint64_t last_epoch, last_gen;
+    uint32_t count; /* of disk_mask that follow */
+} PACKED;
+#define MISSING_F_EVERYTHING 1u
+struct disk_mask {
+    uint16_t block;
+    uint64_t mask; /* of pages */
+} PACKED;
+static_assert(sizeof(struct disk_uncommitted) == 20 && sizeof(struct disk_missing) == 28 &&
+                  sizeof(struct disk_mask) == 10,
+              "on disk");
+#define UNCOMMITTED_MAX 2048u
+#define MISSING_MAX     6u /* absent replicas of one extent */
+static_assert(UNCOMMITTED_MAX * sizeof(struct disk_uncommitted) +
+                      MISSING_MAX * (sizeof(struct disk_missing) +
+                                     BLOCKS_PER_EXTENT * sizeof(struct disk_mask)) <=
+                  EXTENT_TAIL_MAX,
+              "a head and its overflow pages hold everything");
+
+/* ---- block map ---- */
+
+struct map_entry {
+    uint32_t block; /* number + 1; BLOCK_NONE */
+    uint32_t flags; /* 0 */
+    uint64_t valid; /* pages that hold data; the others read as zeroes */
+    /* The place for copy on write: the origin's block and which pages are still read there. */
+    uint32_t shared_block;
+    uint32_t shared_reserved;
+    uint64_t shared_valid;
+    uint32_t crc[PAGES_PER_BLOCK]; /* of pages in home and shared blocks */
+} PACKED;
+struct map_page {
+    struct meta_head h;
+    struct map_entry e[MAP_ENTRIES];
+} PACKED;
+static_assert(sizeof(struct map_page) == PAGE_BYTES, "on disk");
+
+/* ---- staging area: page images on their way home ---- */
+
+#define STAGE_PAGES_MAX 248u
+struct stage_entry {
+    uint64_t off;
+    uint32_t crc; /* of the image, whole page */
+    uint32_t reserved;
+} PACKED;
+struct stage_head {
+    struct meta_head h;
+    uint32_t count;
+    uint32_t reserved;
+    struct stage_entry e[STAGE_PAGES_MAX];
+} PACKED;
+static_assert(sizeof(struct stage_head) <= PAGE_BYTES, "on disk");
+
+/* ---- journal ---- */
+
+#define COMMIT_MAGIC 0x3154494d4d4f435aull
+struct commit_head {
+    uint64_t magic;
+    uint32_t crc;      /* of the head_bytes, this field as zero */
+    uint32_t prev_crc; /* of the commit before: a chain, so that no former commit can follow */
+    uint8_t nonce[NONCE_BYTES];
+    uint64_t seq;        /* ascending */
+    uint64_t pos;        /* pages since formatting */
+    uint32_t pages;      /* of this commit, head pages included */
+    uint32_t head_bytes; /* this structure and the records */
+    uint32_t records;
+    uint32_t reserved;
+} PACKED;
+static_assert(sizeof(struct commit_head) == 64, "on disk");
+#define COMMIT_HEAD_PAGES_MAX 4u
+#define COMMIT_PAGES_MIN      16u /* limit of pages in one commit: at least */
+#define COMMIT_PAGES_MAX      260u
+#define JOURNAL_PAGES_MIN     128u
+
+enum rec_type {
+    REC_CREATE = 1,
+    REC_EPOCH = 2,
+    REC_COMMIT_POINT = 3,
+    REC_DATA = 4, /* pages follow in this commit */
+    REC_MAP = 5,  /* pages were written home before */
+    REC_ZERO = 6,
+    REC_NOTE = 7,  /* nothing applied: commit point and missing sets only */
+    REC_ALLOC = 8, /* a block for an extent's block */
+    REC_MISSING = 9,
+    REC_DELETE = 10,
+    REC_VOID = 11,
+    REC_TYPES
+};
+struct rec_head {
+    uint16_t type;
+    uint16_t flags;
+    uint32_t bytes; /* of the record, this included; a multiple of 8 */
+    uint32_t pages; /* that it has in this commit, in the order of the records */
+    uint32_t reserved;
+    uint64_t extent_id;
+} PACKED;
+static_assert(sizeof(struct rec_head) == 24, "on disk");
+
+struct rec_create {
+    struct rec_head h;
+    uint64_t epoch, volume_id;
+    uint32_t slot;
+    uint32_t head;                    /* number of the head page */
+    uint32_t meta_block[META_BLOCKS]; /* numbers + 1 */
+} PACKED;
+struct rec_epoch {
+    struct rec_head h;
+    uint64_t epoch;
+} PACKED;
+struct rec_commit_point {
+    struct rec_head h;
+    uint64_t epoch, gen;
+} PACKED;
+
+/* DATA, MAP, ZERO, NOTE. Then: missing[n_missing] replica numbers, and by type: DATA, MAP:
+ * crc[count]; ZERO: struct rec_freed[n_freed]. All as uint32_t. DATA and MAP lie in one block. */
+#define REC_F_REPLACE 1u /* MAP: these are all pages of the block */
+#define REC_F_CP      2u /* the commit point is given */
+struct rec_write {
+    struct rec_head h;
+    uint32_t first, count; /* pages of the extent */
+    uint64_t epoch, gen;
+    uint64_t cp_epoch, cp_gen;
+    uint32_t block;     /* MAP: number + 1 */
+    uint32_t old_block; /* MAP, REPLACE: freed; number + 1 or BLOCK_NONE */
+    uint32_t n_missing;
+    uint32_t n_freed;
+} PACKED;
+struct rec_freed {
+    uint32_t index; /* block in the extent */
+    uint32_t block; /* number + 1 */
+} PACKED;
+struct rec_alloc {
+    struct rec_head h;
+    uint32_t index; /* block in the extent */
+    uint32_t block; /* number + 1 */
+} PACKED;
+#define REC_F_EVERYTHING 1u /* MISSING: */
+#define REC_F_DROP       2u
+#define REC_F_CLEAR      4u /* the masks are removed from the set; else added */
+struct rec_missing {
+    struct rec_head h;
+    uint32_t replica;
+    uint32_t count; /* of disk_mask that follow */
+    uint64_t last_epoch, last_gen;
+} PACKED;
+struct rec_delete { /* then uint32_t block[count], numbers + 1 */
+    struct rec_head h;
+    uint64_t term;
+    uint32_t head;
+    uint32_t count;
+} PACKED;
+struct rec_void {
+    struct rec_head h;
+    uint64_t on; /* 1: damaged; 0: whole again */
+} PACKED;
+static_assert(sizeof(struct rec_write) == 80 && sizeof(struct rec_missing) == 48 &&
+                  sizeof(struct rec_delete) == 40 && sizeof(struct rec_alloc) == 32,
+              "on disk");
+/* Largest records. */
+static_assert(ROUND_UP(sizeof(struct rec_delete) + 4 * (BLOCKS_PER_EXTENT + META_BLOCKS), 8) +
+                      sizeof(struct commit_head) <=
+                  COMMIT_HEAD_PAGES_MAX * PAGE_BYTES,
+              "a deletion fits in one commit");
+static_assert(ROUND_UP(sizeof(struct rec_missing) + sizeof(struct disk_mask) * BLOCKS_PER_EXTENT,
+                       8) +
+                      sizeof(struct commit_head) <=
+                  COMMIT_HEAD_PAGES_MAX * PAGE_BYTES,
+              "a missing set fits in one commit");
+static_assert(sizeof(struct rec_write) + 4 * 64 + 8 * BLOCKS_PER_EXTENT +
+                      sizeof(struct commit_head) <=
+                  COMMIT_HEAD_PAGES_MAX * PAGE_BYTES,
+              "zeroing a whole extent fits in one commit");
+static_assert(COMMIT_PAGES_MIN > COMMIT_HEAD_PAGES_MAX, "a commit has room for data");
+
+#endif

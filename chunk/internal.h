@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside of the engine: structures shared by its files and what each file offers the others.
+ * Everything belongs to one worker's loop.
+ *
+ * The order of truth: a change is put into the journal's queue and applied to memory in the same
+ * step, without suspending between; its *record number* (rsn) orders it. Queued records leave in
+ * order, so what is durable is always a prefix. Memory may run ahead of the journal; metadata
+ * pages and data go home only when the records that they reflect are durable. A record stays in
+ * the ring until everything it changed is home: journaled pages (jpage) and dirty metadata pages
+ * (mpage) name the record that they need. */
+#ifndef ZBS_CHUNK_INTERNAL_H
+#define ZBS_CHUNK_INTERNAL_H
+
+#include "chunk/engine.h"
+#include "common/base/assert.h"
+#include "common/base/crc32c.h"
+#include "common/base/htab.h"
+#include "common/base/list.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/mutate.h"
+#include "common/co/sync.h"
+#include "common/env/env.h"
+
+#define RSN_NONE  UINT64_MAX
+#define RSN_START 1u /* "before every record" */
+
+struct dev;
+struct ext;
+
+/* ---- metadata pages ---- */
+
+enum mpage_kind { MP_BITMAP, MP_HEAD, MP_MAP };
+struct mpage {
+    struct list dirty;  /* dev->dirty */
+    uint64_t dirty_rsn; /* oldest record not in the page's last image; RSN_NONE: clean */
+    enum mpage_kind kind;
+    uint32_t index;       /* BITMAP, MAP: number */
+    struct ext *ext;      /* HEAD, MAP */
+    struct map_page *map; /* MAP: NULL means known to be empty */
+};
+
+/* ---- journaled pages that are not home ---- */
+
+struct jpage {
+    struct list live;   /* journal->live, by rsn */
+    struct list cached; /* engine->cached, by rsn */
+    struct ext *ext;    /* valid while current */
+    uint64_t rsn;
+    uint64_t pos;    /* in the ring, once its commit was formed */
+    struct buf *buf; /* NULL: read it from the ring */
+    const uint8_t *data;
+    uint32_t crc;
+    uint32_t refs;
+    uint16_t page; /* of the extent */
+    bool current;  /* in its vblk */
+};
+
+/* Volatile state of one block of an extent. */
+struct vblk {
+    uint64_t mask; /* pages with a jpage */
+    struct jpage *jp[PAGES_PER_BLOCK];
+    uint32_t flushing; /* home writes in flight */
+    uint32_t users;    /* direct writes in flight */
+    uint64_t gathered; /* flush cycle that has it already */
+};
+
+/* ---- extents ---- */
+
+struct mask_set { /* pages by block, ascending, no empty masks */
+    struct mask_entry {
+        uint32_t block;
+        uint64_t mask;
+    } * e;
+    uint32_t n, cap;
+};
+struct missing_set {
+    uint32_t replica; /* 0: unused */
+    struct version last_version;
+    bool everything;
+    struct mask_set pages; /* empty while everything */
+};
+
+struct ext {
+    struct htab_node node; /* engine->exts */
+    uint32_t refs;
+    uint64_t id;
+    struct dev *dev;
+    uint32_t head; /* number of the head page */
+    struct mpage head_page;
+    /* durable state */
+    uint64_t epoch, volume_id;
+    uint32_t slot;
+    bool is_void;
+    struct version cp, last;
+    struct uncommitted *unc; /* by page, not overlapping */
+    uint32_t n_unc, cap_unc;
+    struct missing_set missing[MISSING_MAX];
+    uint32_t meta_block[META_BLOCKS];
+    uint64_t allocated[BLOCKS_PER_EXTENT / 64];
+    uint32_t blocks; /* bits set in allocated */
+    /* volatile state */
+    struct mpage *map[MAP_PAGES]; /* NULL: not loaded */
+    struct vblk **vblk;           /* BLOCKS_PER_EXTENT, or NULL */
+    uint32_t n_vblk;
+    struct co_mutex load_lock;
+    struct co_range_lock lock; /* in pages */
+    struct list ops;
+    struct co_cond ops_ended;
+    uint64_t head_gen;
+    uint64_t open_epoch;    /* 0: not open */
+    uint64_t durable_epoch; /* the epoch as journaled */
+    uint32_t credits;
+    bool deleting, dead;
+    bool damaged; /* found at replay */
+};
+
+struct op { /* an admitted request */
+    struct list link;
+    struct ext *ext;
+    uint64_t epoch;
+};
+
+/* ---- journal ---- */
+
+struct jrec { /* queued; freed when durable */
+    struct list link;
+    struct rec_head *rec;
+    struct jpage **jp; /* rec->pages of them */
+    uint64_t rsn;
+    uint32_t space; /* pages reserved for it */
+};
+struct commit {
+    struct list link; /* journal->commits */
+    uint64_t seq, pos, next_pos;
+    uint64_t last_rsn;
+    uint32_t prev_crc;
+};
+struct jwait {
+    struct list link;
+    uint64_t rsn;
+    struct co_wait wait;
+};
+struct journal {
+    /* fixed after open */
+    uint64_t off;
+    uint32_t pages;
+    uint32_t commit_pages_max, rec_pages_max;
+    uint32_t urgent_pages; /* set aside for what must work on a full ring */
+    /* end of the ring */
+    uint64_t seq;   /* of the next commit, or the one on its way */
+    uint64_t start; /* where that one begins (or the ring's start, if it does not fit here) */
+    uint64_t pos;   /* end of all, the one on its way included */
+    uint32_t prev_crc;
+    uint64_t tail_pos; /* from here on the ring is in use */
+    uint64_t next_rsn, durable_rsn;
+    struct list queue;   /* struct jrec */
+    bool eager;          /* the queue wants to leave now */
+    struct list waiters; /* struct jwait by rsn */
+    struct list commits; /* in the ring */
+    struct list live;    /* struct jpage */
+    uint32_t reserved;   /* pages promised to records not yet in a commit */
+    struct co_mutex space_turn;
+    struct co_cond space;
+    struct co_cond work;
+    uint64_t anchor_gen;
+    uint64_t anchor_pos; /* last written */
+    uint64_t term;
+};
+
+/* ---- a region of a device ---- */
+
+struct pin { /* keeps freed blocks and ring pages from being reused */
+    struct list link;
+    uint64_t id;
+};
+struct pending_free {
+    struct list link;
+    uint32_t block;
+    uint64_t rsn, pin_id;
+    uint64_t stage; /* a later batch must be in the staging area */
+};
+struct geometry {
+    uint64_t anchors_off, stage_off, journal_off, bitmap_off, heads_off, data_off;
+    uint32_t stage_pages, journal_pages, bitmap_pages, heads, blocks;
+};
+struct dev {
+    struct list link;
+    struct engine *e;
+    char *path;
+    struct super_block sb;
+    struct geometry g;
+    struct disk *disk;
+    struct co_group group;
+    bool stopping, failed, replaying;
+    bool any_damaged; /* found at replay */
+    uint32_t io_errors;
+    char error[128];
+    uint64_t bytes_written;
+    struct journal j;
+    /* allocation: bits 0..blocks-1 are blocks, then heads */
+    struct mpage *bitmap;
+    uint64_t *bits; /* as journaled */
+    uint64_t *busy; /* of blocks and heads: may not be given out */
+    uint32_t bits_total;
+    uint32_t cursor, head_cursor;
+    uint32_t free_blocks;    /* not allocated, those pending included */
+    uint32_t claimed;        /* promised to running writes */
+    uint32_t credits;        /* promised to extents */
+    uint32_t reserve_blocks; /* for overwrites by copy */
+    struct list pending;     /* struct pending_free by rsn */
+    struct co_cond freed;
+    struct list pins;
+    uint64_t next_pin;
+    struct co_cond unpinned;
+    /* flusher */
+    struct list dirty; /* struct mpage */
+    struct co_mutex flush_turn;
+    struct co_cond flush_work;
+    bool flush_now, flush_idle;
+    uint64_t flush_cycle;
+    uint64_t flush_mark;                   /* last record at the last tick */
+    uint64_t stage_started, stage_durable; /* batches */
+};
+
+struct engine {
+    struct engine_conf conf;
+    struct co_loop *loop;
+    struct list devs;
+    uint32_t n_devs;
+    struct htab exts;
+    struct list cached; /* struct jpage with a buffer */
+    uint64_t cached_pages, cached_pages_max;
+    bool stopping;
+};
+
+/* super.c */
+int geometry_compute(const struct super_block *sb, uint32_t worker, struct geometry *ret);
+uint32_t page_crc(const void *page, size_t crc_off);
+void meta_seal(const struct super_block *sb, void *page, enum meta_kind kind, uint64_t off,
+               uint64_t owner, uint32_t index, uint64_t gen);
+/* ERR_CORRUPT unless the page is one of this kind, device and place; owner 0: any. */
+int meta_check(const struct super_block *sb, const void *page, enum meta_kind kind, uint64_t off,
+               uint64_t owner, uint32_t index);
+
+/* dev.c */
+co_fn int dev_open(struct engine *e, const char *path, const struct super_block *sb,
+                   struct dev **ret);
+co_fn void dev_close(struct dev *d);
+void dev_fail(struct dev *d, int rc, const char *what);
+int dev_check(const struct dev *d); /* ERR_IO if failed */
+void pin_begin(struct dev *d, struct pin *p);
+void pin_end(struct dev *d, struct pin *p);
+co_fn void pin_barrier(struct dev *d); /* waits for the pins that exist now */
+co_fn int dev_write(struct dev *d, const void *src, size_t len, uint64_t off, bool durable);
+co_fn int dev_flush(struct dev *d);
+void pending_release(struct dev *d);
+
+/* alloc.c */
+uint64_t block_off(const struct dev *d, uint32_t block); /* number + 1 */
+void bits_init(struct dev *d);
+void bits_finish_replay(struct dev *d);
+void bits_free(struct dev *d);
+void bit_set(struct dev *d, uint32_t block, uint64_t rsn); /* journaled: now allocated */
+/* Journaled: now free. meta: it held metadata, and the staging area may still hold images of it. */
+void bit_clear(struct dev *d, uint32_t block, uint64_t rsn, bool meta);
+void head_bit_set(struct dev *d, uint32_t head, uint64_t rsn);
+void head_bit_clear(struct dev *d, uint32_t head, uint64_t rsn);
+bool head_bit_get(const struct dev *d, uint32_t head);
+int64_t blocks_available(const struct dev *d); /* for credits and new blocks */
+/* Promises n blocks to a write of x: its credits first. ERR_NOSPACE. */
+int blocks_claim(struct ext *x, uint32_t n);
+void blocks_unclaim(struct ext *x, uint32_t n); /* back to the extent's credits */
+/* Gives out one claimed block; waits for pending ones. */
+co_fn int block_take(struct dev *d, uint32_t *ret);
+/* One for a copy, from the reserve: false if there is none at once. */
+bool block_take_spare(struct dev *d, uint32_t *ret);
+void block_untake(struct dev *d, uint32_t block); /* never written to the journal; not claimed */
+int head_take(struct dev *d, uint32_t *ret);
+void head_untake(struct dev *d, uint32_t head);
+
+/* extent.c */
+struct ext *ext_find(struct engine *e, uint64_t id);
+struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head);
+void ext_insert(struct engine *e, struct ext *x);
+void ext_remove(struct engine *e, struct ext *x);
+struct ext *ext_get(struct ext *x);
+void ext_put(struct ext *x);
+void ext_foreach(struct engine *e, void (*fn)(void *arg, struct ext *x), void *arg);
+void ext_dirty(struct ext *x, uint64_t rsn);
+co_fn void ext_damaged(struct ext *x, const char *why); /* void from now on, and closed */
+int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
+int op_check(const struct op *op); /* still admitted? */
+void op_end(struct op *op);
+void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn);
+void ext_apply_void(struct ext *x, bool on, uint64_t rsn);
+
+/* head.c */
+/* Builds the images of a head and its overflow pages: returns how many, at most
+ * 1 + OVERFLOW_PAGES; offs gets their places. */
+uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs);
+co_fn int head_load(struct dev *d, uint32_t head, struct ext **ret);
+
+/* map.c */
+void mpage_init(struct mpage *m, enum mpage_kind kind, uint32_t index, struct ext *x);
+void mpage_dirty(struct dev *d, struct mpage *m, uint64_t rsn);
+void mpage_forget(struct mpage *m);
+uint64_t map_off(const struct ext *x, uint32_t index);
+co_fn int map_load(struct ext *x, uint32_t first_block, uint32_t last_block);
+/* The map must be loaded. A copy; zero if the block is not allocated. */
+const struct map_entry *map_get(const struct ext *x, uint32_t block);
+struct map_entry *map_change(struct ext *x, uint32_t block, uint64_t rsn);
+void map_free_all(struct ext *x);
+bool block_allocated(const struct ext *x, uint32_t block);
+/* Applying journaled changes, also at replay. */
+void map_apply_alloc(struct ext *x, uint32_t index, uint32_t block, uint64_t rsn);
+void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *crc, uint64_t rsn);
+void map_apply_zero(struct ext *x, const struct rec_write *r, const struct rec_freed *freed,
+                    uint64_t rsn);
+struct vblk *vblk_get(struct ext *x, uint32_t block); /* NULL if there is none */
+struct vblk *vblk_make(struct ext *x, uint32_t block);
+void vblk_tidy(struct ext *x, uint32_t block); /* frees it if it holds nothing */
+struct jpage *jpage_find(const struct ext *x, uint32_t page);
+/* Takes a reference of the buffer; one reference for the caller. */
+struct jpage *jpage_new(uint32_t page, struct buf *buf, const uint8_t *data, uint32_t crc);
+void jpage_insert(struct ext *x, struct jpage *jp); /* replaces what was there */
+void jpage_drop(struct ext *x, uint32_t first, uint32_t count);
+void jpage_put(struct jpage *jp);
+void jpages_drop_all(struct ext *x);
+void cache_trim(struct engine *e);
+
+/* version.c */
+void version_apply(struct ext *x, uint32_t first, uint32_t count, struct version v);
+void version_commit(struct ext *x, struct version cp);
+/* The run of pages from `first` on, at most to `last`, of which either all or none have version v
+ * or a higher one: returns its length. */
+uint32_t version_run(const struct ext *x, uint32_t first, uint32_t last, struct version v,
+                     bool *ret_have);
+bool version_room(const struct ext *x);
+void version_free(struct ext *x);
+
+/* missing.c */
+struct missing_set *missing_find(struct ext *x, uint32_t replica);
+struct missing_set *missing_make(struct ext *x, uint32_t replica); /* NULL: too many */
+void missing_drop(struct missing_set *m);
+void missing_add(struct missing_set *m, uint32_t first, uint32_t count);
+bool missing_has(const struct missing_set *m, uint32_t first, uint32_t count);
+void missing_apply(struct ext *x, const struct rec_missing *r, const struct disk_mask *masks);
+void mask_set_add(struct mask_set *s, uint32_t block, uint64_t mask);
+void mask_set_clear(struct mask_set *s, uint32_t block, uint64_t mask);
+void mask_set_free(struct mask_set *s);
+void missing_free_all(struct ext *x);
+
+/* journal_append.c */
+void journal_init(struct dev *d);
+co_fn int journal_main(void *dev);
+void journal_wake_failed(struct dev *d);
+void journal_kick(struct dev *d); /* lets lazy records leave */
+/* Waits until `pages` are free for records to be queued. urgent: may use the reserve. */
+co_fn int journal_space(struct dev *d, uint32_t pages, bool urgent) MUST_CHECK;
+void journal_space_return(struct dev *d, uint32_t pages);
+uint32_t journal_cost(uint32_t rec_bytes, uint32_t pages); /* space of one record */
+/* Queues a record (mem_ memory, taken) with its pages' jpages (mem_ array, taken; a reference of
+ * each). `space` of what was waited for goes to it. lazy: leaves with the next one. Returns its
+ * number. */
+uint64_t journal_add(struct dev *d, struct rec_head *rec, struct jpage **jp, uint32_t space,
+                     bool lazy);
+co_fn int journal_wait(struct dev *d, uint64_t rsn) MUST_CHECK; /* until it is durable */
+co_fn int journal_sync(struct dev *d) MUST_CHECK;               /* everything queued so far */
+void *rec_new(struct dev *d, enum rec_type type, uint64_t extent_id, size_t bytes);
+uint64_t journal_used(const struct dev *d);
+co_fn int anchor_write(struct dev *d) MUST_CHECK;
+void journal_free(struct dev *d);
+
+/* journal_replay.c (replay.h) */
+co_fn int journal_replay(struct dev *d) MUST_CHECK;
+
+/* read.c */
+/* Reads whole pages of an extent into dst, verified. The range must be locked and the map loaded;
+ * *ret_zero: nothing but zeroes, dst untouched. crc may be NULL. */
+co_fn int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst, uint32_t *crc,
+                     bool *ret_zero) MUST_CHECK;
+uint32_t zero_page_crc(void);
+
+/* flush.c, checkpoint.c */
+co_fn int flush_main(void *dev);
+void flush_kick(struct dev *d);
+co_fn int flush_to(struct dev *d, uint64_t rsn) MUST_CHECK;
+co_fn int checkpoint_to(struct dev *d, uint64_t rsn) MUST_CHECK;
+co_fn int stage_recover(struct dev *d) MUST_CHECK;
+
+#endif

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The end of the journal: records are queued, and one coroutine writes all that is queued as one
+ * commit - one contiguous, durable device write - while the next ones gather. Only one commit is
+ * on its way, so a commit that is valid proves that those before it were durable. */
+#include <inttypes.h>
+#include <string.h>
+#include "chunk/internal.h"
+
+#define WRITE_TRIES 3
+
+void journal_init(struct dev *d)
+{
+    struct journal *j = &d->j;
+
+    j->off = d->g.journal_off;
+    j->pages = d->g.journal_pages;
+    j->commit_pages_max = MIN(MAX(j->pages / 8, COMMIT_PAGES_MIN), (uint32_t)COMMIT_PAGES_MAX);
+    j->rec_pages_max = MIN(j->commit_pages_max - COMMIT_HEAD_PAGES_MAX, PAGES_PER_BLOCK);
+    j->urgent_pages = MIN(j->pages / 16, 256u);
+    j->durable_rsn = RSN_START;
+    j->next_rsn = RSN_START + 1;
+    list_init(&j->queue);
+    list_init(&j->waiters);
+    list_init(&j->commits);
+    list_init(&j->live);
+    co_mutex_init(&j->space_turn);
+    co_cond_init(&j->space);
+    co_cond_init(&j->work);
+}
+
+static void jrec_free(struct jrec *r)
+{
+    for (uint32_t i = 0; i < r->rec->pages; i++)
+        jpage_put(r->jp[i]);
+    mem_free(r->jp);
+    mem_free(r->rec);
+    mem_free(r);
+}
+
+void journal_free(struct dev *d)
+{
+    struct journal *j = &d->j;
+    struct list *l;
+
+    while ((l = list_pop_front(&j->queue)) != NULL)
+        jrec_free(LIST_ENTRY(l, struct jrec, link));
+    while ((l = list_pop_front(&j->commits)) != NULL)
+        mem_free(LIST_ENTRY(l, struct commit, link));
+    ASSERT(list_empty(&j->live) && list_empty(&j->waiters));
+}
+
+uint64_t journal_used(const struct dev *d)
+{
+    return d->j.pos - d->j.tail_pos;
+}
+
+/* ---- space ---- */
+
+uint32_t journal_cost(uint32_t rec_bytes, uint32_t pages)
+{
+    return pages + DIV_UP(rec_bytes + (uint32_t)sizeof(struct commit_head), PAGE_BYTES);
+}
+
+static bool space_there(const struct dev *d, uint32_t pages, bool urgent)
+{
+    const struct journal *j = &d->j;
+    /* At the ring's end a commit may have to jump over as many pages as it has. */
+    uint64_t held = journal_used(d) + j->reserved + j->commit_pages_max;
+
+    return held + pages + (urgent ? 0 : j->urgent_pages) <= j->pages;
+}
+
+int journal_space(struct dev *d, uint32_t pages, bool urgent)
+{
+    struct journal *j = &d->j;
+    int rc = 0;
+
+    ASSERT(pages <= j->commit_pages_max);
+    if (!urgent) {
+        rc = co_mutex_lock(&j->space_turn);
+        if (rc < 0)
+            return rc;
+    }
+    while ((rc = dev_check(d)) == 0 && !space_there(d, pages, urgent)) {
+        journal_kick(d);
+        flush_kick(d);
+        rc = co_cond_wait(&j->space);
+        if (rc < 0)
+            break;
+    }
+    if (!urgent)
+        co_mutex_unlock(&j->space_turn);
+    if (rc == 0)
+        j->reserved += pages;
+    return rc;
+}
+
+void journal_space_return(struct dev *d, uint32_t pages)
+{
+    ASSERT(d->j.reserved >= pages);
+    d->j.reserved -= pages;
+    co_cond_broadcast(&d->j.space);
+}
+
+/* ---- queueing ---- */
+
+void *rec_new(struct dev *d, enum rec_type type, uint64_t extent_id, size_t bytes)
+{
+    struct rec_head *h;
+
+    (void)d;
+    bytes = ROUND_UP(bytes, 8);
+    ASSERT(bytes + sizeof(struct commit_head) <= COMMIT_HEAD_PAGES_MAX * PAGE_BYTES);
+    h = mem_alloc(bytes);
+    h->type = (uint16_t)type;
+    h->bytes = (uint32_t)bytes;
+    h->extent_id = extent_id;
+    return h;
+}
+
+void journal_kick(struct dev *d)
+{
+    if (!list_empty(&d->j.queue)) {
+        d->j.eager = true;
+        co_cond_signal(&d->j.work);
+    }
+}
+
+uint64_t journal_add(struct dev *d, struct rec_head *rec, struct jpage **jp, uint32_t space,
+                     bool lazy)
+{
+    struct jrec *r = MEM_NEW(struct jrec);
+    struct journal *j = &d->j;
+
+    ASSERT(!d->replaying);
+    ASSERT(space >= journal_cost(rec->bytes, rec->pages) && j->reserved >= space);
+    ASSERT(rec->pages <= j->rec_pages_max && (rec->pages == 0) == (jp == NULL));
+    r->rec = rec;
+    r->jp = jp;
+    r->space = space;
+    r->rsn = j->next_rsn++;
+    for (uint32_t i = 0; i < rec->pages; i++)
+        jp[i]->rsn = r->rsn;
+    list_push_back(&j->queue, &r->link);
+    if (!lazy)
+        journal_kick(d);
+    return r->rsn;
+}
+
+int journal_wait(struct dev *d, uint64_t rsn)
+{
+    struct journal *j = &d->j;
+    struct jwait w = {.rsn = rsn};
+    struct list *pos = j->waiters.prev;
+    int rc;
+
+    if (j->durable_rsn >= rsn)
+        return 0;
+    rc = dev_check(d);
+    if (rc < 0)
+        return rc;
+    ASSERT(rsn < j->next_rsn);
+    while (pos != &j->waiters && LIST_ENTRY(pos, struct jwait, link)->rsn > rsn)
+        pos = pos->prev;
+    list_add_after(pos, &w.link);
+    co_wait_init(&w.wait);
+    journal_kick(d);
+    rc = co_suspend(&w.wait, CO_UNINTERRUPTIBLE);
+    return rc < 0 ? dev_check(d) : 0;
+}
+
+int journal_sync(struct dev *d)
+{
+    return journal_wait(d, d->j.next_rsn - 1);
+}
+
+static void waiters_wake(struct journal *j, uint64_t rsn, int rc)
+{
+    while (!list_empty(&j->waiters)) {
+        struct jwait *w = LIST_FIRST(&j->waiters, struct jwait, link);
+
+        if (w->rsn > rsn)
+            break;
+        list_del(&w->link);
+        co_resume(&w->wait, rc);
+    }
+}
+
+void journal_wake_failed(struct dev *d)
+{
+    waiters_wake(&d->j, RSN_NONE, ERR_IO);
+    co_cond_broadcast(&d->j.space);
+    co_cond_broadcast(&d->j.work);
+}
+
+/* ---- one commit ---- */
+
+struct forming {
+    struct list recs;
+    uint32_t n_recs;
+    uint32_t head_bytes, head_pages, data_pages;
+    uint64_t pos;
+};
+
+/* Takes from the queue what fits in one commit, and fixes its place. */
+static void commit_take(struct dev *d, struct forming *f)
+{
+    struct journal *j = &d->j;
+    uint32_t limit = j->commit_pages_max;
+
+    list_init(&f->recs);
+    f->n_recs = f->data_pages = 0;
+    f->head_bytes = sizeof(struct commit_head);
+    while (!list_empty(&j->queue)) {
+        struct jrec *r = LIST_FIRST(&j->queue, struct jrec, link);
+        uint32_t head = f->head_bytes + r->rec->bytes;
+
+        if (head > COMMIT_HEAD_PAGES_MAX * PAGE_BYTES ||
+            DIV_UP(head, PAGE_BYTES) + f->data_pages + r->rec->pages > limit)
+            break;
+        f->head_bytes = head;
+        f->data_pages += r->rec->pages;
+        f->n_recs++;
+        j->reserved -= r->space;
+        list_del(&r->link);
+        list_push_back(&f->recs, &r->link);
+    }
+    ASSERT(f->n_recs > 0);
+    f->head_pages = DIV_UP(f->head_bytes, PAGE_BYTES);
+    f->pos = j->pos;
+    if (f->pos % j->pages + f->head_pages + f->data_pages > j->pages)
+        f->pos = ROUND_UP(f->pos, (uint64_t)j->pages); /* contiguous: starts anew */
+    ASSERT(f->pos + f->head_pages + f->data_pages - j->tail_pos <= j->pages);
+}
+
+/* Builds the head; iov gets head and pages, neighbours in memory as one. */
+static int commit_build(struct dev *d, struct forming *f, uint8_t *head, struct iovec *iov)
+{
+    struct commit_head *h = (struct commit_head *)head;
+    uint64_t page_pos = f->pos + f->head_pages;
+    uint8_t *at = head + sizeof(*h);
+    int n = 1;
+
+    memset(head, 0, f->head_pages * PAGE_BYTES);
+    h->magic = COMMIT_MAGIC;
+    memcpy(h->nonce, d->sb.nonce, NONCE_BYTES);
+    h->prev_crc = d->j.prev_crc;
+    h->seq = d->j.seq;
+    h->pos = f->pos;
+    h->pages = f->head_pages + f->data_pages;
+    h->head_bytes = f->head_bytes;
+    h->records = f->n_recs;
+    iov[0] = (struct iovec){head, f->head_pages * PAGE_BYTES};
+    LIST_FOREACH (r, &f->recs, struct jrec, link) {
+        memcpy(at, r->rec, r->rec->bytes);
+        at += r->rec->bytes;
+        for (uint32_t i = 0; i < r->rec->pages; i++) {
+            struct jpage *jp = r->jp[i];
+
+            jp->pos = page_pos++;
+            ASSERT(jp->buf != NULL);
+            if ((uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len == jp->data)
+                iov[n - 1].iov_len += PAGE_BYTES;
+            else
+                iov[n++] = (struct iovec){(void *)jp->data, PAGE_BYTES};
+        }
+    }
+    h->crc = crc32c(0, head, f->head_bytes);
+    return n;
+}
+
+static int commit_write(struct dev *d, const struct forming *f, const struct iovec *iov, int n)
+{
+    uint64_t off = d->j.off + f->pos % d->j.pages * PAGE_BYTES;
+    int rc = 0;
+
+    for (int i = 0; i < WRITE_TRIES; i++) {
+        rc = disk_writev(d->disk, iov, n, off, true);
+        if (rc == 0)
+            break;
+        d->io_errors++;
+        log_warn("journal.write_failed", "disk=%s try=%d why=\"%s\"", d->path, i, err_text(rc));
+    }
+    d->bytes_written += (uint64_t)(f->head_pages + f->data_pages) * PAGE_BYTES;
+    return rc;
+}
+
+static void commit_done(struct dev *d, struct forming *f, uint32_t crc, uint64_t last_rsn)
+{
+    struct journal *j = &d->j;
+    struct commit *c = MEM_NEW(struct commit);
+    struct list *l;
+
+    c->seq = j->seq;
+    c->pos = f->pos;
+    c->next_pos = f->pos + f->head_pages + f->data_pages;
+    c->last_rsn = last_rsn;
+    c->prev_crc = j->prev_crc;
+    list_push_back(&j->commits, &c->link);
+    j->seq++;
+    j->start = j->pos;
+    j->prev_crc = crc;
+    j->durable_rsn = last_rsn;
+    waiters_wake(j, last_rsn, 0);
+    while ((l = list_pop_front(&f->recs)) != NULL)
+        jrec_free(LIST_ENTRY(l, struct jrec, link));
+    pending_release(d);
+    cache_trim(d->e);
+    co_cond_broadcast(&j->space); /* what was reserved and not needed */
+    if (d->flush_idle || journal_used(d) * 3 > j->pages)
+        co_cond_signal(&d->flush_work);
+}
+
+static int commit_one(struct dev *d)
+{
+    struct journal *j = &d->j;
+    struct iovec iov[1 + COMMIT_PAGES_MAX];
+    struct forming f;
+    struct buf *head;
+    uint64_t last_rsn;
+    uint32_t crc;
+    int n, rc;
+
+    commit_take(d, &f);
+    last_rsn = LIST_ENTRY(f.recs.prev, struct jrec, link)->rsn;
+    if (list_empty(&j->queue))
+        j->eager = false;
+    head = buf_alloc(f.head_pages * PAGE_BYTES);
+    n = commit_build(d, &f, head->data, iov);
+    crc = ((struct commit_head *)head->data)->crc;
+    j->start = f.pos;
+    j->pos = f.pos + f.head_pages + f.data_pages; /* used from now on */
+    rc = commit_write(d, &f, iov, n);
+    if (rc == 0)
+        commit_done(d, &f, crc, last_rsn);
+    else
+        list_splice_back(&j->queue, &f.recs); /* freed with the journal */
+    buf_put(head);
+    return rc;
+}
+
+int journal_main(void *arg)
+{
+    struct dev *d = arg;
+    struct journal *j = &d->j;
+
+    while (!d->stopping && !d->failed) {
+        int rc;
+
+        if (!j->eager || list_empty(&j->queue)) {
+            co_cond_wait_always(&j->work);
+            continue;
+        }
+        rc = commit_one(d);
+        if (rc < 0)
+            dev_fail(d, rc, "journal");
+    }
+    return 0;
+}
+
+/* ---- anchor ---- */
+
+int anchor_write(struct dev *d)
+{
+    struct journal *j = &d->j;
+    struct commit *first = LIST_FIRST(&j->commits, struct commit, link);
+    struct anchor *a = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
+    uint32_t slot = j->anchor_gen % 2;
+    uint64_t off = d->g.anchors_off + slot * PAGE_BYTES;
+    int rc;
+
+    memset(a, 0, PAGE_BYTES);
+    a->seq = first != NULL ? first->seq : j->seq;
+    a->pos = first != NULL ? first->pos : j->start;
+    a->prev_crc = first != NULL ? first->prev_crc : j->prev_crc;
+    a->term = j->term;
+    meta_seal(&d->sb, a, META_ANCHOR, off, 0, slot, j->anchor_gen + 1);
+    rc = dev_write(d, a, PAGE_BYTES, off, true);
+    if (rc == 0) {
+        j->anchor_gen++;
+        j->anchor_pos = a->pos;
+    }
+    mem_free(a);
+    return rc;
+}

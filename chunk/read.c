@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reading: pages come from memory, from the ring or from home, and every one that comes from a
+ * device is checked against its checksum before anybody sees it. */
+#include <inttypes.h>
+#include <string.h>
+#include "chunk/internal.h"
+
+uint32_t zero_page_crc(void)
+{
+    return crc32c(0, zero_page, PAGE_BYTES);
+}
+
+enum source { FROM_ZERO, FROM_MEMORY, FROM_RING, FROM_HOME };
+struct page_source {
+    enum source from;
+    uint64_t off; /* RING, HOME: on the device */
+    uint32_t crc;
+};
+struct reading {
+    struct ext *x;
+    uint32_t first, count;
+    uint8_t *dst;
+    struct page_source *src;
+    uint32_t data; /* pages that are not zero */
+};
+
+static void sources_find(struct reading *r)
+{
+    struct dev *d = r->x->dev;
+    uint32_t zero_crc = zero_page_crc();
+
+    for (uint32_t i = 0; i < r->count; i++) {
+        uint32_t page = r->first + i, bit = page % PAGES_PER_BLOCK;
+        const struct jpage *jp = jpage_find(r->x, page);
+        struct page_source *s = &r->src[i];
+        const struct map_entry *en;
+
+        *s = (struct page_source){.from = FROM_ZERO, .crc = zero_crc};
+        if (jp != NULL) {
+            s->crc = jp->crc;
+            s->from = jp->buf != NULL ? FROM_MEMORY : FROM_RING;
+            s->off = d->j.off + jp->pos % d->j.pages * PAGE_BYTES;
+            if (jp->buf != NULL)
+                memcpy(r->dst + (size_t)i * PAGE_BYTES, jp->data, PAGE_BYTES);
+        } else if (block_allocated(r->x, page / PAGES_PER_BLOCK)) {
+            en = map_get(r->x, page / PAGES_PER_BLOCK);
+            if (en->valid >> bit & 1) {
+                s->crc = en->crc[bit];
+                s->from = FROM_HOME;
+                s->off = block_off(d, en->block) + (uint64_t)bit * PAGE_BYTES;
+            }
+        }
+        r->data += s->from != FROM_ZERO;
+    }
+}
+
+/* Reads the pages i..i+n-1, which lie behind one another on the device. */
+static void run_submit(struct reading *r, struct disk_req *req, struct iovec *iov, uint32_t i,
+                       uint32_t n)
+{
+    *iov = (struct iovec){r->dst + (size_t)i * PAGE_BYTES, (size_t)n * PAGE_BYTES};
+    *req = (struct disk_req){
+        .op = DISK_READ, .disk = r->x->dev->disk, .off = r->src[i].off, .iov = iov, .iov_count = 1};
+    disk_submit(req);
+}
+
+static int sources_fetch(struct reading *r)
+{
+    struct disk_req *reqs = NULL, one_req;
+    struct iovec *iovs = NULL, one_iov;
+    uint32_t n = 0;
+    int rc = 0;
+
+    if (r->count > 1) {
+        reqs = MEM_NEW_ARRAY(struct disk_req, r->count);
+        iovs = MEM_NEW_ARRAY(struct iovec, r->count);
+    }
+    for (uint32_t i = 0; i < r->count;) {
+        uint32_t k = 1;
+
+        if (r->src[i].from != FROM_RING && r->src[i].from != FROM_HOME) {
+            i++;
+            continue;
+        }
+        while (i + k < r->count && r->src[i + k].from == r->src[i].from &&
+               r->src[i + k].off == r->src[i].off + (uint64_t)k * PAGE_BYTES)
+            k++;
+        run_submit(r, reqs != NULL ? &reqs[n] : &one_req, iovs != NULL ? &iovs[n] : &one_iov, i, k);
+        n++;
+        i += k;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        int got = disk_wait(reqs != NULL ? &reqs[i] : &one_req);
+
+        if (got < 0)
+            rc = got;
+    }
+    if (rc < 0) {
+        r->x->dev->io_errors++;
+        err_prefix(rc, "extent %" PRIu64 ", disk %s", r->x->id, r->x->dev->path);
+    }
+    mem_free(reqs);
+    mem_free(iovs);
+    return rc;
+}
+
+/* ERR_CORRUPT names the place. */
+static int sources_verify(const struct reading *r)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        const struct page_source *s = &r->src[i];
+        const uint8_t *p = r->dst + (size_t)i * PAGE_BYTES;
+
+        if ((s->from == FROM_RING || s->from == FROM_HOME) && crc32c(0, p, PAGE_BYTES) != s->crc)
+            return err_set(ERR_CORRUPT,
+                           "extent %" PRIu64 " page %" PRIu32 ": checksum mismatch (disk %s, byte "
+                           "%" PRIu64 ")",
+                           r->x->id, r->first + i, r->x->dev->path, s->off);
+    }
+    return 0;
+}
+
+int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst, uint32_t *crc,
+               bool *ret_zero)
+{
+    struct page_source one;
+    struct reading r = {.x = x, .first = first, .count = count, .dst = dst, .src = &one};
+    struct pin pin;
+    int rc = 0;
+
+    if (count > 1)
+        r.src = mem_alloc(count * sizeof(*r.src));
+    sources_find(&r);
+    *ret_zero = r.data == 0;
+    if (r.data > 0) {
+        pin_begin(x->dev, &pin);
+        rc = sources_fetch(&r);
+        if (rc == 0)
+            rc = sources_verify(&r);
+        if (rc == ERR_CORRUPT) { /* once more, in case the transfer was at fault */
+            rc = sources_fetch(&r);
+            if (rc == 0)
+                rc = sources_verify(&r);
+            if (rc == ERR_CORRUPT)
+                log_error("page.corrupt", "%s", err_text(rc));
+        }
+        pin_end(x->dev, &pin);
+    }
+    for (uint32_t i = 0; i < count && rc == 0; i++) {
+        if (r.src[i].from == FROM_ZERO && r.data > 0)
+            memset(dst + (size_t)i * PAGE_BYTES, 0, PAGE_BYTES);
+        if (crc != NULL)
+            crc[i] = r.src[i].crc;
+    }
+    if (count > 1)
+        mem_free(r.src);
+    return rc;
+}
+
+static bool any_allocated(const struct ext *x, uint32_t first, uint32_t last)
+{
+    for (uint32_t b = first; b <= last; b++) {
+        if (block_allocated(x, b))
+            return true;
+    }
+    return false;
+}
+
+/* Admits a reader of some pages and loads their map. */
+static int read_begin(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first, uint32_t count,
+                      struct op *op, struct co_range *range)
+{
+    uint32_t b0 = first / PAGES_PER_BLOCK, b1 = (first + count - 1) / PAGES_PER_BLOCK;
+    int rc = op_begin(e, id, epoch, op);
+
+    if (rc < 0)
+        return rc;
+    rc = co_range_acquire(&op->ext->lock, range, first, count, false);
+    if (rc < 0)
+        goto err_after_op;
+    rc = op_check(op);
+    if (rc == 0 && any_allocated(op->ext, b0, b1)) {
+        rc = map_load(op->ext, b0, b1);
+        if (rc == 0)
+            rc = op_check(op);
+    }
+    if (rc == 0)
+        return 0;
+    co_range_release(&op->ext->lock, range);
+err_after_op:
+    op_end(op);
+    return rc;
+}
+
+static void read_end(struct op *op, struct co_range *range)
+{
+    co_range_release(&op->ext->lock, range);
+    op_end(op);
+}
+
+/* Checksums of the pieces asked for: whole pages have theirs. */
+static void piece_crcs(struct read_result *ret, uint32_t off, uint32_t len)
+{
+    uint32_t at = off, end = off + len;
+
+    for (uint32_t i = 0; i < ret->n_crc; i++) {
+        uint32_t next = MIN((at / PAGE_BYTES + 1) * PAGE_BYTES, end);
+
+        if (next - at != PAGE_BYTES)
+            ret->crc[i] = crc32c(
+                0, ret->zero ? zero_page : ret->buf->data + (at - off / PAGE_BYTES * PAGE_BYTES),
+                next - at);
+        at = next;
+    }
+}
+
+int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uint32_t len,
+                struct read_result *ret)
+{
+    uint32_t first = off / PAGE_BYTES, count;
+    struct co_range range;
+    struct op op;
+    int rc;
+
+    ret->zero = false;
+    ret->buf = NULL;
+    ret->n_crc = 0;
+    if (off % SECTOR_BYTES != 0 || len % SECTOR_BYTES != 0 || len == 0 || len > READ_MAX_BYTES ||
+        off >= EXTENT_BYTES || len > EXTENT_BYTES - off)
+        return err_set(ERR_INVAL, "read of %" PRIu32 " bytes at %" PRIu32, len, off);
+    count = (off + len - 1) / PAGE_BYTES - first + 1;
+    rc = read_begin(e, id, epoch, first, count, &op, &range);
+    if (rc < 0)
+        return rc;
+    ret->buf = buf_alloc((size_t)count * PAGE_BYTES);
+    ret->buf_off = off % PAGE_BYTES;
+    ret->n_crc = count;
+    rc = pages_read(op.ext, first, count, ret->buf->data, ret->crc, &ret->zero);
+    read_end(&op, &range);
+    if (rc == 0)
+        piece_crcs(ret, off, len);
+    if (rc < 0 || ret->zero) {
+        buf_put(ret->buf);
+        ret->buf = NULL;
+    }
+    return rc;
+}
+
+/* ---- digest ---- */
+
+#define DIGEST_STEP PAGES_PER_BLOCK
+
+/* Unlike a read this needs no open extent: tools compare replicas that nobody serves. */
+static int digest_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
+{
+    struct ext *x = ext_find(e, id);
+    int rc;
+
+    if (x == NULL || x->deleting)
+        return err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is not here", id);
+    if (epoch < x->epoch)
+        return err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64, id, x->epoch);
+    rc = dev_check(x->dev);
+    if (rc < 0)
+        return rc;
+    op->ext = ext_get(x);
+    op->epoch = epoch;
+    list_push_back(&x->ops, &op->link);
+    return 0;
+}
+
+static int digest_step(struct ext *x, uint32_t first, uint32_t count, bool verify, uint32_t *crc)
+{
+    struct reading r = {.x = x, .first = first, .count = count};
+    struct page_source src[DIGEST_STEP];
+    struct buf *buf = buf_alloc((size_t)count * PAGE_BYTES);
+    bool zero;
+    int rc = 0;
+
+    if (verify) {
+        rc = pages_read(x, first, count, buf->data, crc, &zero);
+    } else {
+        r.src = src;
+        r.dst = buf->data;
+        sources_find(&r);
+        for (uint32_t i = 0; i < count; i++)
+            crc[i] = src[i].crc;
+    }
+    buf_put(buf);
+    return rc;
+}
+
+int engine_digest(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first, uint32_t count,
+                  bool verify, uint32_t *crc)
+{
+    struct op op;
+    int rc;
+
+    if (first >= PAGES_PER_EXTENT || count == 0 || count > DIGEST_MAX ||
+        count > PAGES_PER_EXTENT - first)
+        return err_set(ERR_INVAL, "digest of pages %" PRIu32 "+%" PRIu32, first, count);
+    rc = digest_begin(e, id, epoch, &op);
+    if (rc < 0)
+        return rc;
+    while (count > 0 && rc == 0) {
+        uint32_t n = MIN(count, DIGEST_STEP - first % DIGEST_STEP);
+        struct co_range range;
+
+        rc = co_range_acquire(&op.ext->lock, &range, first, n, false);
+        if (rc < 0)
+            break;
+        if (block_allocated(op.ext, first / PAGES_PER_BLOCK))
+            rc = map_load(op.ext, first / PAGES_PER_BLOCK, first / PAGES_PER_BLOCK);
+        if (rc == 0)
+            rc = digest_step(op.ext, first, n, verify, crc);
+        co_range_release(&op.ext->lock, &range);
+        first += n;
+        crc += n;
+        count -= n;
+    }
+    op_end(&op);
+    return rc;
+}

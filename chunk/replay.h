@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Replay: shared by journal_replay.c (which commits count) and replay_apply.c (what they say). */
+#ifndef ZBS_CHUNK_REPLAY_H
+#define ZBS_CHUNK_REPLAY_H
+
+#include "chunk/internal.h"
+
+struct rcommit { /* a commit of the ring that counts */
+    struct list link;
+    struct commit_head *head; /* with its records */
+    bool *bad;                /* by data page: another checksum */
+    uint32_t n_bad;
+};
+struct replay {
+    struct dev *d;
+    struct list commits;
+    bool *slots; /* heads that are created or deleted in the journal: their pages don't count */
+    struct htab unknown; /* extents that records name before their deletion */
+    bool hole;           /* the journal is damaged in the middle */
+};
+
+/* The checksums in a DATA or MAP record. */
+const uint32_t *rec_crcs(const struct rec_write *r);
+const uint32_t *rec_missing_list(const struct rec_write *r);
+const struct rec_freed *rec_freed_list(const struct rec_write *r);
+
+void replay_mark_slots(struct replay *rp, const struct commit_head *h);
+co_fn int replay_load_heads(struct replay *rp);
+co_fn int replay_finish(struct replay *rp);
+void replay_free(struct replay *rp);
+/* bad: one for each of the record's pages. */
+co_fn int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_page_pos,
+                        const bool *bad);
+/* Everything in a record is in range, so that applying needs no further check. */
+int rec_check(const struct rec_head *h, size_t room, const struct geometry *g);
+
+#endif

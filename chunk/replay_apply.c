@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Journal records: checking what was read, and applying it to memory at start. */
+#include <inttypes.h>
+#include <string.h>
+#include "chunk/replay.h"
+
+const uint32_t *rec_missing_list(const struct rec_write *r)
+{
+    return (const uint32_t *)(r + 1);
+}
+const uint32_t *rec_crcs(const struct rec_write *r)
+{
+    return rec_missing_list(r) + r->n_missing;
+}
+const struct rec_freed *rec_freed_list(const struct rec_write *r)
+{
+    return (const struct rec_freed *)(rec_missing_list(r) + r->n_missing);
+}
+
+/* ---- checking ---- */
+
+static bool block_ok(const struct geometry *g, uint32_t block)
+{
+    return block != BLOCK_NONE && block <= g->blocks;
+}
+
+static bool write_ok(const struct rec_write *r, const struct geometry *g)
+{
+    bool one_block = r->h.type == REC_DATA || r->h.type == REC_MAP;
+    bool ok = true;
+
+    if (r->count == 0 || r->count > PAGES_PER_EXTENT || r->first >= PAGES_PER_EXTENT ||
+        r->first + r->count > PAGES_PER_EXTENT || r->n_missing > MISSING_MAX)
+        return false;
+    if (one_block && r->first / PAGES_PER_BLOCK != (r->first + r->count - 1) / PAGES_PER_BLOCK)
+        return false;
+    if (r->h.pages != (r->h.type == REC_DATA ? r->count : 0))
+        return false;
+    if (r->h.type == REC_MAP &&
+        (!block_ok(g, r->block) || (r->old_block != BLOCK_NONE && !block_ok(g, r->old_block)) ||
+         ((r->h.flags & REC_F_REPLACE) && r->count != PAGES_PER_BLOCK)))
+        return false;
+    for (uint32_t i = 0; r->h.type == REC_ZERO && i < r->n_freed; i++) {
+        const struct rec_freed *f = &rec_freed_list(r)[i];
+
+        ok = ok && f->index >= r->first / PAGES_PER_BLOCK &&
+             f->index <= (r->first + r->count - 1) / PAGES_PER_BLOCK && block_ok(g, f->block);
+    }
+    return ok;
+}
+
+static uint64_t write_bytes(const struct rec_write *r)
+{
+    uint64_t n = sizeof(*r) + (uint64_t)r->n_missing * 4;
+
+    if (r->h.type == REC_DATA || r->h.type == REC_MAP)
+        n += (uint64_t)r->count * 4;
+    if (r->h.type == REC_ZERO)
+        n += (uint64_t)r->n_freed * sizeof(struct rec_freed);
+    return n;
+}
+
+static bool masks_ok(const struct rec_missing *r)
+{
+    const struct disk_mask *m = (const struct disk_mask *)(r + 1);
+    bool ok = r->replica != 0;
+
+    for (uint32_t i = 0; i < r->count; i++)
+        ok = ok && m[i].block < BLOCKS_PER_EXTENT;
+    return ok;
+}
+
+static bool delete_ok(const struct rec_delete *r, const struct geometry *g)
+{
+    const uint32_t *blocks = (const uint32_t *)(r + 1);
+    bool ok = r->head < g->heads;
+
+    for (uint32_t i = 0; i < r->count; i++)
+        ok = ok && block_ok(g, blocks[i]);
+    return ok;
+}
+
+/* Length that a record of this type must have at least, then by its counts. 0: unknown type. */
+static uint64_t rec_bytes(const struct rec_head *h)
+{
+    static const uint8_t fixed[REC_TYPES] = {
+        [REC_CREATE] = sizeof(struct rec_create),
+        [REC_EPOCH] = sizeof(struct rec_epoch),
+        [REC_COMMIT_POINT] = sizeof(struct rec_commit_point),
+        [REC_DATA] = sizeof(struct rec_write),
+        [REC_MAP] = sizeof(struct rec_write),
+        [REC_ZERO] = sizeof(struct rec_write),
+        [REC_NOTE] = sizeof(struct rec_write),
+        [REC_ALLOC] = sizeof(struct rec_alloc),
+        [REC_MISSING] = sizeof(struct rec_missing),
+        [REC_DELETE] = sizeof(struct rec_delete),
+        [REC_VOID] = sizeof(struct rec_void),
+    };
+    uint64_t n = h->type < REC_TYPES ? fixed[h->type] : 0;
+
+    if (n == 0 || h->bytes < n)
+        return 0;
+    if (h->type >= REC_DATA && h->type <= REC_NOTE)
+        n = write_bytes((const struct rec_write *)h);
+    if (h->type == REC_MISSING)
+        n += (uint64_t)((const struct rec_missing *)h)->count * sizeof(struct disk_mask);
+    if (h->type == REC_DELETE)
+        n += (uint64_t)((const struct rec_delete *)h)->count * 4;
+    return n;
+}
+
+int rec_check(const struct rec_head *h, size_t room, const struct geometry *g)
+{
+    const struct rec_alloc *a = (const struct rec_alloc *)h;
+    uint64_t bytes;
+    bool ok = true;
+
+    if (room < sizeof(*h) || h->bytes > room || h->bytes % 8 != 0)
+        return err_set(ERR_CORRUPT, "journal: a record is cut off");
+    bytes = rec_bytes(h);
+    if (bytes == 0 || ROUND_UP(bytes, 8) != h->bytes || h->extent_id == 0)
+        return err_set(ERR_CORRUPT, "journal: record type %u of %" PRIu32 " bytes", h->type,
+                       h->bytes);
+    switch (h->type) {
+    case REC_CREATE:
+        ok = ((const struct rec_create *)h)->head < g->heads &&
+             block_ok(g, ((const struct rec_create *)h)->meta_block[0]) &&
+             block_ok(g, ((const struct rec_create *)h)->meta_block[1]);
+        break;
+    case REC_DATA:
+    case REC_MAP:
+    case REC_ZERO:
+    case REC_NOTE:
+        ok = write_ok((const struct rec_write *)h, g);
+        break;
+    case REC_ALLOC:
+        ok = a->index < BLOCKS_PER_EXTENT && block_ok(g, a->block);
+        break;
+    case REC_MISSING:
+        ok = masks_ok((const struct rec_missing *)h);
+        break;
+    case REC_DELETE:
+        ok = delete_ok((const struct rec_delete *)h, g);
+        break;
+    default:
+        break;
+    }
+    if (h->type != REC_DATA)
+        ok = ok && h->pages == 0;
+    return ok ? 0
+              : err_set(ERR_CORRUPT, "journal: record type %u: a field is out of range", h->type);
+}
+
+/* ---- which heads count ---- */
+
+void replay_mark_slots(struct replay *rp, const struct commit_head *h)
+{
+    const uint8_t *at = (const uint8_t *)(h + 1);
+
+    for (uint32_t i = 0; i < h->records; i++) {
+        const struct rec_head *r = (const struct rec_head *)at;
+
+        if (r->type == REC_CREATE)
+            rp->slots[((const struct rec_create *)r)->head] = true;
+        if (r->type == REC_DELETE)
+            rp->slots[((const struct rec_delete *)r)->head] = true;
+        at += r->bytes;
+    }
+}
+
+int replay_load_heads(struct replay *rp)
+{
+    struct dev *d = rp->d;
+
+    for (uint32_t i = 0; i < d->g.heads; i++) {
+        struct ext *x, *other;
+        int rc;
+
+        if (rp->slots[i] || !head_bit_get(d, i))
+            continue;
+        rc = head_load(d, i, &x);
+        if (rc == ERR_CORRUPT) { /* which extent it was is not known: it is simply missing */
+            log_error("extent.head_lost", "disk=%s head=%" PRIu32 " why=\"%s\"", d->path, i,
+                      err_text(rc));
+            continue;
+        }
+        if (rc < 0)
+            return rc;
+        other = ext_find(d->e, x->id);
+        if (other != NULL) {
+            log_error("extent.twice", "extent=%" PRIu64 " disk=%s other=%s", x->id, d->path,
+                      other->dev->path);
+            ext_put(x);
+            continue;
+        }
+        ext_insert(d->e, x);
+    }
+    return 0;
+}
+
+/* ---- applying ---- */
+
+struct unknown {
+    struct htab_node node;
+};
+
+static void unknown_note(struct replay *rp, uint64_t id)
+{
+    struct unknown *u;
+
+    if (htab_find(&rp->unknown, id) != NULL)
+        return;
+    u = MEM_NEW(struct unknown);
+    htab_insert(&rp->unknown, &u->node, id);
+}
+
+static void unknown_forget(struct replay *rp, uint64_t id)
+{
+    struct unknown *u = HTAB_FIND(&rp->unknown, id, struct unknown, node);
+
+    if (u == NULL)
+        return;
+    htab_remove(&rp->unknown, &u->node);
+    mem_free(u);
+}
+
+static void apply_create(struct replay *rp, const struct rec_create *r, uint64_t rsn)
+{
+    struct ext *x = ext_find(rp->d->e, r->h.extent_id);
+
+    if (x != NULL) {
+        log_error("extent.twice", "extent=%" PRIu64 " disk=%s other=%s", x->id, rp->d->path,
+                  x->dev->path);
+        return;
+    }
+    x = ext_new(rp->d, r->h.extent_id, r->head);
+    x->durable_epoch = r->epoch;
+    ext_insert(rp->d->e, x);
+    ext_apply_create(x, r, rsn);
+}
+
+static void apply_delete(struct replay *rp, struct ext *x, const struct rec_delete *r, uint64_t rsn)
+{
+    const uint32_t *blocks = (const uint32_t *)(r + 1);
+
+    unknown_forget(rp, r->h.extent_id);
+    for (uint32_t i = 0; i < r->count; i++)
+        bit_clear(rp->d, blocks[i], rsn, i < META_BLOCKS);
+    head_bit_clear(rp->d, r->head, rsn);
+    rp->d->j.term = MAX(rp->d->j.term, r->term);
+    if (x != NULL)
+        ext_remove(rp->d->e, x);
+}
+
+static void apply_data(struct ext *x, const struct rec_write *r, uint64_t rsn, uint64_t pos,
+                       const bool *bad)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct jpage *jp;
+
+        if (bad[i]) {
+            jpage_drop(x, r->first + i, 1);
+            ext_damaged(x, "a page in the journal has another checksum");
+            continue;
+        }
+        jp = jpage_new(r->first + i, NULL, NULL, rec_crcs(r)[i]);
+        jp->rsn = rsn;
+        jp->pos = pos + i;
+        jpage_insert(x, jp);
+        jpage_put(jp);
+    }
+}
+
+static void apply_note(struct ext *x, const struct rec_write *r, uint64_t rsn)
+{
+    struct version v = {r->epoch, r->gen};
+
+    if (r->h.flags & REC_F_CP) {
+        x->is_void = false;
+        version_commit(x, (struct version){r->cp_epoch, r->cp_gen});
+    }
+    if (r->h.type != REC_NOTE)
+        version_apply(x, r->first, r->count, v);
+    for (uint32_t i = 0; i < r->n_missing; i++) {
+        struct missing_set *m = missing_make(x, rec_missing_list(r)[i]);
+
+        if (m != NULL)
+            missing_add(m, r->first, r->count);
+    }
+    ext_dirty(x, rsn);
+}
+
+static int apply_write(struct ext *x, const struct rec_write *r, uint64_t rsn, uint64_t pos,
+                       const bool *bad)
+{
+    uint32_t first = r->first / PAGES_PER_BLOCK;
+    uint32_t last = (r->first + r->count - 1) / PAGES_PER_BLOCK;
+    int rc = 0;
+
+    if (r->h.type == REC_MAP || r->h.type == REC_ZERO)
+        rc = map_load(x, first, last);
+    if (rc < 0 && rc != ERR_CORRUPT) /* the latter: it is void now */
+        return rc;
+    if (r->h.type == REC_MAP)
+        map_apply_write(x, r, rec_crcs(r), rsn);
+    if (r->h.type == REC_ZERO)
+        map_apply_zero(x, r, rec_freed_list(r), rsn);
+    if (r->h.type == REC_DATA)
+        apply_data(x, r, rsn, pos, bad);
+    apply_note(x, r, rsn);
+    return 0;
+}
+
+static int apply_alloc(struct ext *x, const struct rec_alloc *r, uint64_t rsn)
+{
+    int rc = map_load(x, r->index, r->index);
+
+    if (rc < 0 && rc != ERR_CORRUPT)
+        return rc;
+    map_apply_alloc(x, r->index, r->block, rsn);
+    return 0;
+}
+
+int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_page_pos,
+                  const bool *bad)
+{
+    struct ext *x = ext_find(rp->d->e, h->extent_id);
+    const struct rec_commit_point *cp = (const struct rec_commit_point *)h;
+    const struct rec_epoch *ep = (const struct rec_epoch *)h;
+    uint64_t rsn = rp->d->j.next_rsn++;
+
+    if (x != NULL && x->dev != rp->d)
+        x = NULL; /* reported when it was found twice */
+    if (h->type == REC_CREATE) {
+        apply_create(rp, (const struct rec_create *)h, rsn);
+        return 0;
+    }
+    if (h->type == REC_DELETE) {
+        apply_delete(rp, x, (const struct rec_delete *)h, rsn);
+        return 0;
+    }
+    if (x == NULL) {
+        unknown_note(rp, h->extent_id);
+        return 0;
+    }
+    switch (h->type) {
+    case REC_EPOCH:
+        x->epoch = x->durable_epoch = MAX(x->epoch, ep->epoch);
+        ext_dirty(x, rsn);
+        return 0;
+    case REC_COMMIT_POINT:
+        x->is_void = false;
+        version_commit(x, (struct version){cp->epoch, cp->gen});
+        ext_dirty(x, rsn);
+        return 0;
+    case REC_MISSING:
+        missing_apply(x, (const struct rec_missing *)h,
+                      (const struct disk_mask *)((const struct rec_missing *)h + 1));
+        ext_dirty(x, rsn);
+        return 0;
+    case REC_VOID:
+        ext_apply_void(x, ((const struct rec_void *)h)->on != 0, rsn);
+        return 0;
+    case REC_ALLOC:
+        return apply_alloc(x, (const struct rec_alloc *)h, rsn);
+    default:
+        return apply_write(x, (const struct rec_write *)h, rsn, first_page_pos, bad);
+    }
+}
+
+/* ---- the end ---- */
+
+static void damage_all(void *arg, struct ext *x)
+{
+    if (x->dev == arg)
+        ext_damaged(x, "its journal is damaged in the middle");
+}
+
+/* Damage counts from the end of the journal on: what it says after it was written in ignorance. */
+static void damage_apply(void *arg, struct ext *x)
+{
+    struct dev *d = arg;
+
+    if (x->dev != d || !x->damaged)
+        return;
+    ext_apply_void(x, true, RSN_START);
+    d->any_damaged = true;
+}
+
+int replay_finish(struct replay *rp)
+{
+    struct dev *d = rp->d;
+
+    HTAB_FOREACH (u, &rp->unknown, struct unknown, node)
+        log_error("journal.unknown_extent", "disk=%s extent=%" PRIu64, d->path, u->node.key);
+    if (rp->hole)
+        ext_foreach(d->e, damage_all, d);
+    ext_foreach(d->e, damage_apply, d);
+    bits_finish_replay(d);
+    return 0;
+}
+
+void replay_free(struct replay *rp)
+{
+    HTAB_FOREACH (u, &rp->unknown, struct unknown, node) {
+        htab_remove(&rp->unknown, &u->node);
+        mem_free(u);
+    }
+    htab_fini(&rp->unknown);
+    mem_free(rp->slots);
+}

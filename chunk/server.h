@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The chunk server around its engines: disks, workers, RPC service, heartbeats. Everything in
+ * struct server belongs to the main loop, apart from what is fixed before the workers start. */
+#ifndef ZBS_CHUNK_SERVER_H
+#define ZBS_CHUNK_SERVER_H
+
+#include "chunk/chunkd.h"
+#include "chunk/engine.h"
+#include "common/cluster/meta_client.h"
+#include "common/co/sync.h"
+#include "common/env/env.h"
+#include "common/rpc/rpc.h"
+#include "proto/chunk.pb-c.h"
+
+struct server;
+
+struct worker {
+    struct server *server;
+    uint32_t index;
+    struct co_loop *loop;
+    struct engine *engine;          /* used on loop */
+    struct rpc_service services[2]; /* ended by an empty one */
+};
+struct server_disk {
+    char *path;
+    struct super_block sb;
+    struct disk *guard; /* open exclusively, so that nobody else uses the device */
+};
+struct server {
+    const struct chunkd_conf *conf;
+    uint64_t incarnation;
+    uint8_t uuid[16];
+    uint32_t chunk_id;   /* 0: not given yet */
+    char cluster_id[64]; /* "": not registered yet */
+    uint32_t n_workers;
+    struct worker *workers;
+    struct server_disk disks[CHUNKD_DISKS_MAX];
+    uint32_t n_disks;
+    struct co_mutex disks_lock;
+    struct rpc_server *rpc;
+};
+
+/* What is told about a disk, summed over the workers. The strings live as long as the array. */
+struct disk_view {
+    uint8_t uuid[16];
+    char path[256], model[64], error[128];
+    uint64_t size_bytes, used_bytes;
+    uint32_t state;
+};
+/* *ret: mem_ memory. */
+co_fn uint32_t server_disk_views(struct server *s, struct disk_view **ret);
+void disk_view_message(const struct disk_view *v, Zbs__Chunk__Disk *m);
+
+/* Adds a device to the running server; formats it unless it is one of this server's. */
+co_fn int server_disk_add(struct server *s, const char *path, bool force) MUST_CHECK;
+/* Writes chunk id and cluster id to all superblocks. */
+co_fn int server_identity_save(struct server *s) MUST_CHECK;
+
+/* svc.c */
+extern const struct rpc_method chunk_methods[];
+
+/* heartbeat.c: a coroutine's body, until cancelled. */
+co_fn int heartbeat_main(void *server);
+
+#endif

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Writing (PROTOCOL 2.2, 3, 5.1). A request is cut into segments of one block each. A large one
+ * goes straight to a new block, or to pages of its block that never held anything, durably; then
+ * its record says where it is. A small one travels in its record. Everything that can fail comes
+ * before the first record. */
+#include <inttypes.h>
+#include <string.h>
+#include "chunk/internal.h"
+#include "chunk/write.h"
+
+#define DIRECT_PAGES_MIN 16u /* 64 KiB */
+
+/* ---- checking a request ---- */
+
+static int crc_check(const struct write_args *a)
+{
+    uint32_t at = 0, page_off = a->off % PAGE_BYTES;
+
+    for (uint32_t i = 0; i < a->n_crc; i++) {
+        uint32_t n = MIN(PAGE_BYTES - page_off, a->len - at);
+
+        if (crc32c(0, a->payload->data + at, n) != a->crc[i])
+            return err_set(ERR_CORRUPT,
+                           "extent %" PRIu64 ": the payload for page %" PRIu32
+                           " does not match its checksum",
+                           a->id, a->off / PAGE_BYTES + i);
+        at += n;
+        page_off = 0;
+    }
+    return 0;
+}
+
+static int args_check(const struct write_args *a)
+{
+    uint32_t pages;
+
+    if (a->off % SECTOR_BYTES != 0 || a->len % SECTOR_BYTES != 0 || a->len == 0 ||
+        a->off >= EXTENT_BYTES || a->len > EXTENT_BYTES - a->off)
+        return err_set(ERR_INVAL, "write of %" PRIu32 " bytes at %" PRIu32, a->len, a->off);
+    if (a->kind != W_DATA && a->kind != W_ZERO && a->kind != W_DISCARD)
+        return err_set(ERR_INVAL, "write of kind %d", (int)a->kind);
+    if (a->v.epoch == 0 || a->v.gen == 0)
+        return err_set(ERR_INVAL, "version %" PRIu64 ".%" PRIu64, a->v.epoch, a->v.gen);
+    if (a->commit_point.epoch != 0 && version_cmp(a->commit_point, a->v) >= 0)
+        return err_set(ERR_INVAL, "a write that is not above its own commit point");
+    if (a->n_missing > MISSING_MAX)
+        return err_set(ERR_TOO_LARGE, "%" PRIu32 " replicas miss the write", a->n_missing);
+    for (uint32_t i = 0; i < a->n_missing; i++) {
+        if (a->missing[i] == 0)
+            return err_set(ERR_INVAL, "replica 0 misses the write");
+    }
+    if (a->kind != W_DATA)
+        return 0;
+    pages = (a->off + a->len - 1) / PAGE_BYTES - a->off / PAGE_BYTES + 1;
+    if (a->len > 4 * MIB || a->payload == NULL || a->payload->cap < a->len || a->n_crc != pages)
+        return err_set(ERR_INVAL, "a payload or checksums of another length than the write");
+    return crc_check(a);
+}
+
+/* ---- contents ---- */
+
+/* The present content of a page with the request's part of it put over; zeroes for ZERO. */
+static int page_merge(struct writing *w, uint32_t page, uint8_t *dst, bool *ret_was_zero)
+{
+    const struct write_args *a = w->a;
+    uint32_t start = page * PAGE_BYTES, from = MAX(start, a->off);
+    uint32_t to = MIN(start + PAGE_BYTES, a->off + a->len);
+    int rc = pages_read(w->x, page, 1, dst, NULL, ret_was_zero);
+
+    if (rc < 0)
+        return rc;
+    if (*ret_was_zero)
+        memset(dst, 0, PAGE_BYTES);
+    if (a->kind == W_DATA)
+        memcpy(dst + (from - start), a->payload->data + (from - a->off), to - from);
+    else
+        memset(dst + (from - start), 0, to - from);
+    return 0;
+}
+
+static bool page_partial(const struct write_args *a, uint32_t page)
+{
+    return page * PAGE_BYTES < a->off || (page + 1) * PAGE_BYTES > a->off + a->len;
+}
+
+/* Does any page of the range still need version v? */
+static bool page_wanted(const struct writing *w, uint32_t page)
+{
+    bool have;
+
+    (void)version_run(w->x, page, page, w->a->v, &have);
+    return !have;
+}
+
+/* Prepares the pages that can't be taken from the payload as they lie: partial ones, and all of
+ * them if the request does not start at a page. */
+static int contents_prepare(struct writing *w)
+{
+    const struct write_args *a = w->a;
+    bool shifted = a->off % PAGE_BYTES != 0, zero;
+    int rc = 0;
+
+    if (a->kind == W_DATA && shifted && w->last > w->first) {
+        w->copy = buf_alloc((size_t)(w->last - w->first + 1) * PAGE_BYTES);
+        memcpy(w->copy->data + a->off % PAGE_BYTES, a->payload->data, a->len);
+    }
+    for (int i = 0; i < 2 && rc == 0; i++) {
+        uint32_t page = i == 0 ? w->first : w->last;
+        struct edge *g = &w->edge[i];
+
+        if (!page_partial(a, page) || (i == 1 && w->last == w->first) || !page_wanted(w, page))
+            continue;
+        g->page = page;
+        g->buf = buf_alloc(PAGE_BYTES);
+        rc = page_merge(w, page, g->buf->data, &zero);
+        g->crc = crc32c(0, g->buf->data, PAGE_BYTES);
+        g->zero = zero && a->kind != W_DATA;
+    }
+    return rc;
+}
+
+static const struct edge *edge_of(const struct writing *w, uint32_t page)
+{
+    for (int i = 0; i < 2; i++) {
+        if (w->edge[i].buf != NULL && w->edge[i].page == page)
+            return &w->edge[i];
+    }
+    return NULL;
+}
+
+struct content page_content(const struct writing *w, uint32_t page)
+{
+    const struct edge *g = edge_of(w, page);
+
+    if (g != NULL)
+        return (struct content){g->buf, g->buf->data, g->crc};
+    ASSERT(w->a->kind == W_DATA && !page_partial(w->a, page));
+    if (w->copy != NULL)
+        return (struct content){w->copy, w->copy->data + (size_t)(page - w->first) * PAGE_BYTES,
+                                w->a->crc[page - w->first]};
+    return (struct content){w->a->payload,
+                            w->a->payload->data + (size_t)(page - w->first) * PAGE_BYTES,
+                            w->a->crc[page - w->first]};
+}
+
+/* ---- cutting into segments ---- */
+
+static void seg_add(struct writing *w, enum seg_how how, uint32_t first, uint32_t count)
+{
+    if (count == 0)
+        return;
+    if (w->n_segs == w->cap_segs) {
+        w->cap_segs = w->cap_segs != 0 ? w->cap_segs * 2 : 8;
+        w->segs = mem_realloc(w->segs, w->cap_segs * sizeof(*w->segs));
+    }
+    w->segs[w->n_segs++] = (struct seg){.how = how, .first = first, .count = count};
+}
+
+/* May these pages of one block be written past the journal? */
+static bool direct_in_place(const struct ext *x, uint32_t first, uint32_t count)
+{
+    uint32_t block = first / PAGES_PER_BLOCK, bit = first % PAGES_PER_BLOCK;
+    uint64_t mask = count < 64 ? ((1ull << count) - 1) << bit : UINT64_MAX;
+    const struct vblk *v = vblk_get((struct ext *)x, block);
+
+    if (count < DIRECT_PAGES_MIN)
+        return false;
+    if (v != NULL && ((v->mask & mask) != 0 || v->flushing > 0))
+        return false;
+    return !block_allocated(x, block) || (map_get(x, block)->valid & mask) == 0;
+}
+
+/* Whole pages of one block. */
+static void cut_pages(struct writing *w, uint32_t first, uint32_t count)
+{
+    enum seg_how how = SEG_JOURNAL;
+
+    if (count == PAGES_PER_BLOCK)
+        how = SEG_BLOCK;
+    else if (direct_in_place(w->x, first, count))
+        how = SEG_IN_PLACE;
+    seg_add(w, how, first, count);
+}
+
+static void cut_data(struct writing *w, uint32_t first, uint32_t count)
+{
+    while (count > 0) {
+        uint32_t n = MIN(count, PAGES_PER_BLOCK - first % PAGES_PER_BLOCK);
+        uint32_t head = edge_of(w, first) != NULL;
+        uint32_t tail = n > head && edge_of(w, first + n - 1) != NULL;
+
+        seg_add(w, SEG_JOURNAL, first, head);
+        cut_pages(w, first + head, n - head - tail);
+        seg_add(w, SEG_JOURNAL, first + n - 1, tail);
+        first += n;
+        count -= n;
+    }
+}
+
+static void cut_zero(struct writing *w, uint32_t first, uint32_t count)
+{
+    const struct edge *head = edge_of(w, first);
+    const struct edge *tail = count > 1 ? edge_of(w, first + count - 1) : NULL;
+
+    if (head != NULL && !head->zero) {
+        seg_add(w, SEG_JOURNAL, first, 1);
+        first++;
+        count--;
+    }
+    if (tail != NULL && !tail->zero)
+        count--;
+    seg_add(w, SEG_ZERO, first, count);
+    if (tail != NULL && !tail->zero)
+        seg_add(w, SEG_JOURNAL, first + count, 1);
+}
+
+static void cut(struct writing *w)
+{
+    uint32_t page = w->first;
+
+    while (page <= w->last) {
+        bool have;
+        uint32_t n = version_run(w->x, page, w->last, w->a->v, &have);
+
+        if (!have && w->a->kind == W_DATA)
+            cut_data(w, page, n);
+        else if (!have)
+            cut_zero(w, page, n);
+        page += n;
+    }
+}
+
+/* ---- space ---- */
+
+static bool seg_needs_block(const struct writing *w, const struct seg *s)
+{
+    return s->how != SEG_ZERO && !block_allocated(w->x, s->first / PAGES_PER_BLOCK);
+}
+
+/* Gives the extent's block a place, ahead of the pages that will lie there. */
+static int block_bind(struct writing *w, uint32_t index)
+{
+    struct dev *d = w->x->dev;
+    struct rec_alloc *r;
+    uint32_t block, cost = journal_cost(sizeof(*r), 0);
+    int rc = journal_space(d, cost, false);
+
+    if (rc < 0)
+        return rc;
+    ASSERT(w->claimed > 0);
+    rc = block_take(d, &block);
+    if (rc < 0)
+        goto err_after_space;
+    w->claimed--;
+    rc = op_check(&w->op);
+    if (rc < 0 || block_allocated(w->x, index)) { /* another writer of the block was faster */
+        block_untake(d, block);
+        goto err_after_space;
+    }
+    r = rec_new(d, REC_ALLOC, w->x->id, sizeof(*r));
+    r->index = index;
+    r->block = block;
+    map_apply_alloc(w->x, index, block, journal_add(d, &r->h, NULL, cost, true));
+    w->new_blocks++;
+    return 0;
+
+err_after_space:
+    journal_space_return(d, cost);
+    return rc;
+}
+
+/* Everything that may be refused for want of space. */
+static int space_prepare(struct writing *w)
+{
+    uint32_t need = 0, last_index = UINT32_MAX;
+    int rc;
+
+    for (uint32_t i = 0; i < w->n_segs; i++) {
+        uint32_t index = w->segs[i].first / PAGES_PER_BLOCK;
+
+        need += seg_needs_block(w, &w->segs[i]) && index != last_index;
+        if (seg_needs_block(w, &w->segs[i]))
+            last_index = index;
+    }
+    if (need > 0) {
+        rc = blocks_claim(w->x, need);
+        if (rc < 0)
+            return rc;
+        w->claimed = need;
+    }
+    for (uint32_t i = 0; i < w->n_segs; i++) {
+        struct seg *s = &w->segs[i];
+
+        rc = 0;
+        if (s->how == SEG_BLOCK && seg_needs_block(w, s)) {
+            rc = block_take(w->x->dev, &s->block);
+            w->claimed -= rc == 0;
+            s->is_new = true;
+        } else if (s->how == SEG_BLOCK) {
+            if (!block_take_spare(w->x->dev, &s->block))
+                s->how = SEG_JOURNAL;
+        } else if (seg_needs_block(w, s)) {
+            rc = block_bind(w, s->first / PAGES_PER_BLOCK);
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- direct writes ---- */
+
+static void seg_submit(struct writing *w, struct seg *s)
+{
+    struct dev *d = w->x->dev;
+    uint64_t base;
+
+    if (s->how == SEG_IN_PLACE) {
+        /* State may have changed since the cut, while blocks were waited for. */
+        if (!direct_in_place(w->x, s->first, s->count)) {
+            s->how = SEG_JOURNAL;
+            return;
+        }
+        s->block = map_get(w->x, s->first / PAGES_PER_BLOCK)->block;
+        vblk_make(w->x, s->first / PAGES_PER_BLOCK)->users++;
+    }
+    base = block_off(d, s->block) + (uint64_t)(s->first % PAGES_PER_BLOCK) * PAGE_BYTES;
+    s->iov = (struct iovec){(void *)page_content(w, s->first).data, (size_t)s->count * PAGE_BYTES};
+    s->req = (struct disk_req){.op = DISK_WRITE,
+                               .durable = true,
+                               .disk = d->disk,
+                               .off = base,
+                               .iov = &s->iov,
+                               .iov_count = 1};
+    s->submitted = true;
+    disk_submit(&s->req);
+}
+
+static int direct_write(struct writing *w)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; i < w->n_segs; i++) {
+        if (w->segs[i].how == SEG_BLOCK || w->segs[i].how == SEG_IN_PLACE)
+            seg_submit(w, &w->segs[i]);
+    }
+    for (uint32_t i = 0; i < w->n_segs; i++) {
+        struct seg *s = &w->segs[i];
+        uint32_t block = s->first / PAGES_PER_BLOCK;
+        int one;
+
+        if (!s->submitted)
+            continue;
+        one = disk_wait(&s->req);
+        w->x->dev->bytes_written += (uint64_t)s->count * PAGE_BYTES;
+        if (s->how == SEG_IN_PLACE) {
+            vblk_get(w->x, block)->users--;
+            vblk_tidy(w->x, block);
+        }
+        if (one < 0) {
+            w->x->dev->io_errors++;
+            rc = one;
+        }
+    }
+    return rc < 0 ? err_prefix(rc, "disk %s", w->x->dev->path) : 0;
+}
+
+/* ---- the request ---- */
+
+static void writing_free(struct writing *w)
+{
+    /* Blocks that no record gave to the extent. */
+    for (uint32_t i = 0; i < w->n_segs; i++) {
+        if (w->segs[i].how == SEG_BLOCK && w->segs[i].block != BLOCK_NONE && !w->segs[i].done)
+            block_untake(w->x->dev, w->segs[i].block);
+    }
+    if (w->claimed > 0)
+        blocks_unclaim(w->x, w->claimed);
+    buf_put(w->copy);
+    buf_put(w->edge[0].buf);
+    buf_put(w->edge[1].buf);
+    mem_free(w->segs);
+}
+
+static int write_locked(struct writing *w)
+{
+    int rc = op_check(&w->op);
+
+    if (rc == 0 && !version_room(w->x))
+        rc = err_set(ERR_AGAIN, "extent %" PRIu64 ": too many ranges above the commit point",
+                     w->x->id);
+    if (rc == 0)
+        rc = missing_room(w);
+    if (rc == 0)
+        rc = map_load(w->x, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK);
+    if (rc == 0)
+        rc = op_check(&w->op);
+    if (rc == 0)
+        rc = contents_prepare(w);
+    if (rc == 0)
+        rc = op_check(&w->op);
+    if (rc < 0)
+        return rc;
+    cut(w);
+    rc = space_prepare(w);
+    if (rc == 0)
+        rc = op_check(&w->op);
+    if (rc == 0)
+        rc = direct_write(w);
+    if (rc == 0)
+        rc = write_journal(w);
+    return rc;
+}
+
+int engine_write(struct engine *e, const struct write_args *a, struct write_result *ret)
+{
+    struct writing w = {.a = a};
+    struct co_range range;
+    int rc = args_check(a);
+
+    *ret = (struct write_result){0};
+    if (rc < 0)
+        return rc;
+    rc = op_begin(e, a->id, a->v.epoch, &w.op);
+    if (rc < 0)
+        return rc;
+    w.x = w.op.ext;
+    w.first = a->off / PAGE_BYTES;
+    w.last = (a->off + a->len - 1) / PAGE_BYTES;
+    rc = co_range_acquire(&w.x->lock, &range, w.first, w.last - w.first + 1, true);
+    if (rc == 0) {
+        rc = write_locked(&w);
+        writing_free(&w);
+        ret->new_blocks = w.new_blocks;
+        ret->space_low = blocks_available(w.x->dev) < (int64_t)w.x->dev->g.blocks / 16;
+        co_range_release(&w.x->lock, &range);
+    }
+    op_end(&w.op);
+    return rc;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The records of a write request. Each is queued and applied to memory in one step, together with
+ * what travels with it: commit point, version, missing sets. */
+#include <inttypes.h>
+#include <string.h>
+#include "chunk/write.h"
+
+/* Are there places for the missing sets that the request names? */
+int missing_room(const struct writing *w)
+{
+    uint32_t free_sets = 0, wanted = 0;
+
+    for (uint32_t i = 0; i < MISSING_MAX; i++)
+        free_sets += w->x->missing[i].replica == 0;
+    for (uint32_t i = 0; i < w->a->n_missing; i++)
+        wanted += missing_find(w->x, w->a->missing[i]) == NULL;
+    if (wanted > free_sets)
+        return err_set(ERR_TOO_LARGE, "extent %" PRIu64 ": more than %u absent replicas", w->x->id,
+                       MISSING_MAX);
+    return 0;
+}
+
+static struct rec_write *write_rec(const struct writing *w, enum rec_type type, uint32_t first,
+                                   uint32_t count, size_t more_bytes)
+{
+    const struct write_args *a = w->a;
+    struct rec_write *r = rec_new(w->x->dev, type, w->x->id,
+                                  sizeof(*r) + a->n_missing * sizeof(uint32_t) + more_bytes);
+
+    r->first = first;
+    r->count = count;
+    r->epoch = a->v.epoch;
+    r->gen = a->v.gen;
+    r->n_missing = a->n_missing;
+    if (a->commit_point.epoch != 0) {
+        r->h.flags |= REC_F_CP;
+        r->cp_epoch = a->commit_point.epoch;
+        r->cp_gen = a->commit_point.gen;
+    }
+    if (a->n_missing > 0)
+        memcpy(r + 1, a->missing, a->n_missing * sizeof(uint32_t));
+    return r;
+}
+
+static uint32_t *rec_tail(struct rec_write *r)
+{
+    return (uint32_t *)(r + 1) + r->n_missing;
+}
+
+/* What every record of a write does besides its pages. */
+static void note_apply(struct writing *w, const struct rec_write *r, uint64_t rsn)
+{
+    struct ext *x = w->x;
+
+    if (r->h.flags & REC_F_CP) {
+        x->is_void = false; /* only members are sent commit points (PROTOCOL 5.4) */
+        version_commit(x, w->a->commit_point);
+    }
+    if (r->h.type != REC_NOTE)
+        version_apply(x, r->first, r->count, w->a->v);
+    for (uint32_t i = 0; i < w->a->n_missing; i++) {
+        struct missing_set *m = missing_make(x, w->a->missing[i]);
+
+        if (m != NULL) /* there was room when the request began */
+            missing_add(m, r->first, r->count);
+    }
+    ext_dirty(x, rsn);
+    w->last_rsn = rsn;
+}
+
+/* Waits for space in the ring; afterwards the request may have been overtaken by a new epoch. */
+static int space_for(struct writing *w, uint32_t cost)
+{
+    int rc = journal_space(w->x->dev, cost, false);
+
+    if (rc < 0)
+        return rc;
+    rc = op_check(&w->op);
+    if (rc == 0)
+        rc = missing_room(w);
+    if (rc < 0)
+        journal_space_return(w->x->dev, cost);
+    return rc;
+}
+
+/* A few pages of a large buffer must not keep all of it in memory. */
+static struct buf *compact(const struct writing *w, uint32_t first, uint32_t count)
+{
+    const struct content c = page_content(w, first);
+    struct buf *b;
+
+    if (c.buf->cap <= 2 * (size_t)count * PAGE_BYTES)
+        return NULL;
+    b = buf_alloc((size_t)count * PAGE_BYTES);
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(b->data + (size_t)i * PAGE_BYTES, page_content(w, first + i).data, PAGE_BYTES);
+    return b;
+}
+
+static int journal_pages(struct writing *w, uint32_t first, uint32_t count)
+{
+    struct rec_write *r = write_rec(w, REC_DATA, first, count, count * sizeof(uint32_t));
+    struct dev *d = w->x->dev;
+    uint32_t cost = journal_cost(r->h.bytes, count);
+    struct jpage **jp;
+    struct buf *own;
+    uint64_t rsn;
+    int rc = space_for(w, cost);
+
+    if (rc < 0) {
+        mem_free(r);
+        return rc;
+    }
+    own = compact(w, first, count);
+    jp = MEM_NEW_ARRAY(struct jpage *, count);
+    r->h.pages = count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct content c = page_content(w, first + i);
+
+        if (own != NULL)
+            c = (struct content){own, own->data + (size_t)i * PAGE_BYTES, c.crc};
+        jp[i] = jpage_new(first + i, c.buf, c.data, c.crc);
+        rec_tail(r)[i] = c.crc;
+    }
+    buf_put(own);
+    rsn = journal_add(d, &r->h, jp, cost, false); /* numbers the pages */
+    for (uint32_t i = 0; i < count; i++)
+        jpage_insert(w->x, jp[i]);
+    note_apply(w, r, rsn);
+    return 0;
+}
+
+static int journal_map(struct writing *w, struct seg *s)
+{
+    struct rec_write *r = write_rec(w, REC_MAP, s->first, s->count, s->count * sizeof(uint32_t));
+    struct dev *d = w->x->dev;
+    uint32_t cost = journal_cost(r->h.bytes, 0);
+    uint64_t rsn;
+    int rc = space_for(w, cost);
+
+    if (rc < 0) {
+        mem_free(r);
+        return rc;
+    }
+    r->block = s->block;
+    if (s->how == SEG_BLOCK) {
+        r->h.flags |= REC_F_REPLACE;
+        r->old_block = map_get(w->x, s->first / PAGES_PER_BLOCK)->block;
+        w->new_blocks += r->old_block == BLOCK_NONE;
+    }
+    for (uint32_t i = 0; i < s->count; i++)
+        rec_tail(r)[i] = page_content(w, s->first + i).crc;
+    rsn = journal_add(d, &r->h, NULL, cost, false);
+    map_apply_write(w->x, r, rec_tail(r), rsn);
+    note_apply(w, r, rsn);
+    return 0;
+}
+
+static int journal_zero(struct writing *w, const struct seg *s)
+{
+    uint32_t b0 = DIV_UP(s->first, PAGES_PER_BLOCK), end = (s->first + s->count) / PAGES_PER_BLOCK;
+    struct dev *d = w->x->dev;
+    struct rec_freed *freed;
+    struct rec_write *r;
+    uint32_t cost, n = 0;
+    uint64_t rsn;
+    int rc;
+
+    for (uint32_t b = b0; b < end; b++)
+        n += block_allocated(w->x, b);
+    r = write_rec(w, REC_ZERO, s->first, s->count, n * sizeof(*freed));
+    cost = journal_cost(r->h.bytes, 0);
+    rc = space_for(w, cost);
+    if (rc < 0) {
+        mem_free(r);
+        return rc;
+    }
+    /* Whole blocks are this request's alone, so nothing was allocated meanwhile. */
+    freed = (struct rec_freed *)rec_tail(r);
+    for (uint32_t b = b0; b < end; b++) {
+        if (block_allocated(w->x, b))
+            freed[r->n_freed++] = (struct rec_freed){b, map_get(w->x, b)->block};
+    }
+    ASSERT(r->n_freed == n);
+    rsn = journal_add(d, &r->h, NULL, cost, false);
+    map_apply_zero(w->x, r, freed, rsn);
+    note_apply(w, r, rsn);
+    return 0;
+}
+
+/* Nothing had to be applied, but the commit point or a missing set may be news. */
+static int journal_note(struct writing *w)
+{
+    const struct write_args *a = w->a;
+    uint32_t count = w->last - w->first + 1;
+    bool news = version_cmp(a->commit_point, w->x->cp) > 0;
+    struct rec_write *r;
+    uint32_t cost;
+    int rc;
+
+    for (uint32_t i = 0; i < a->n_missing; i++) {
+        const struct missing_set *m = missing_find(w->x, a->missing[i]);
+
+        news = news || m == NULL || !missing_has(m, w->first, count);
+    }
+    if (!news)
+        return 0;
+    r = write_rec(w, REC_NOTE, w->first, count, 0);
+    cost = journal_cost(r->h.bytes, 0);
+    rc = space_for(w, cost);
+    if (rc < 0) {
+        mem_free(r);
+        return rc;
+    }
+    note_apply(w, r, journal_add(w->x->dev, &r->h, NULL, cost, false));
+    return 0;
+}
+
+static int journal_seg(struct writing *w, struct seg *s)
+{
+    uint32_t max = w->x->dev->j.rec_pages_max;
+    int rc = 0;
+
+    if (s->how == SEG_ZERO)
+        return journal_zero(w, s);
+    if (s->how != SEG_JOURNAL)
+        return journal_map(w, s);
+    for (uint32_t done = 0; done < s->count && rc == 0; done += max)
+        rc = journal_pages(w, s->first + done, MIN(max, s->count - done));
+    return rc;
+}
+
+int write_journal(struct writing *w)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; i < w->n_segs && rc == 0; i++) {
+        rc = journal_seg(w, &w->segs[i]);
+        w->segs[i].done = rc == 0;
+    }
+    if (rc == 0)
+        rc = journal_note(w);
+    if (rc < 0) { /* what was queued before is done nevertheless, before anybody reads it */
+        if (w->last_rsn != 0 && journal_wait(w->x->dev, w->last_rsn) < 0)
+            log_debug("write.failed_twice", "extent=%" PRIu64, w->x->id);
+        return rc;
+    }
+    /* Without a record of its own it confirms what an earlier one, or another request, queued. */
+    return w->last_rsn != 0 ? journal_wait(w->x->dev, w->last_rsn) : journal_sync(w->x->dev);
+}

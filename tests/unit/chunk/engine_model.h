@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A model of what an engine must hold, and a random workload that keeps it. The model lives
+ * outside the simulated process, so that it survives the crashes that it judges. Each sector of
+ * a write carries the write's number, so that a sector read back names the write it came from. */
+#ifndef ZBS_TESTS_ENGINE_MODEL_H
+#define ZBS_TESTS_ENGINE_MODEL_H
+
+#include <inttypes.h>
+#include "chunk/chunkd.h"
+#include "chunk/engine.h"
+#include "common/base/crc32c.h"
+#include "common/co/sync.h"
+#include "tests/unit/common/sim_fixture.h"
+
+#define DISK          "/dev/chunk"
+#define EXTENTS       3u
+#define STREAMS       4u
+#define STREAM_BLOCKS 3u /* each stream has its own blocks of every extent */
+#define MODEL_BLOCKS  (STREAMS * STREAM_BLOCKS)
+#define MODEL_PAGES   (MODEL_BLOCKS * PAGES_PER_BLOCK)
+#define MODEL_SECTORS (MODEL_PAGES * SECTORS_PER_PAGE)
+#define EXTENT_ID(i)  (1000u + (i))
+#define FAR_BLOCK     500u /* the last stream's blocks lie here, in other map pages */
+
+struct model_extent {
+    uint32_t acked[MODEL_SECTORS]; /* number of the write it must hold; 0: zeroes */
+    uint32_t maybe[MODEL_SECTORS]; /* in flight: it may hold this one instead */
+    bool in_flight[MODEL_SECTORS];
+    struct version page_acked[MODEL_PAGES]; /* last acknowledged */
+    uint64_t gen;                           /* last given out */
+    uint64_t in_flight_gen[STREAMS];        /* 0: none */
+    struct version cp_sent;                 /* highest commit point that was acknowledged */
+    bool created;
+};
+struct model {
+    struct sim *s;
+    struct sim_proc *p;
+    uint64_t disk_bytes, journal_bytes;
+    uint32_t flush_delay_ms;
+    uint64_t memory_bytes;
+    uint32_t ops; /* of each stream in one life */
+    uint64_t rng; /* of the workload */
+    bool formatted;
+    uint64_t epoch;
+    uint32_t writes; /* numbers given out */
+    uint64_t ops_done, reads_done, lives;
+    struct model_extent x[EXTENTS];
+    struct engine *e; /* of the running life */
+};
+
+static inline uint64_t model_random(struct model *m)
+{
+    m->rng ^= m->rng << 13;
+    m->rng ^= m->rng >> 7;
+    m->rng ^= m->rng << 17;
+    return m->rng;
+}
+static inline uint32_t model_below(struct model *m, uint32_t n)
+{
+    return (uint32_t)(model_random(m) >> 20) % n;
+}
+
+/* Where the model's block lies in the extent. */
+static inline uint32_t model_block(uint32_t b)
+{
+    return b < MODEL_BLOCKS - STREAM_BLOCKS ? b : FAR_BLOCK + b;
+}
+static inline uint32_t model_off(uint32_t sector)
+{
+    uint32_t per_block = PAGES_PER_BLOCK * SECTORS_PER_PAGE;
+
+    return model_block(sector / per_block) * BLOCK_BYTES + sector % per_block * SECTOR_BYTES;
+}
+
+static inline void sector_fill(uint8_t *dst, uint32_t number, uint32_t sector)
+{
+    uint32_t words[SECTOR_BYTES / 4];
+
+    for (uint32_t i = 0; i < ARRAY_SIZE(words); i++)
+        words[i] = number == 0 ? 0 : number * 2654435761u + sector * 40503u + i;
+    if (number != 0)
+        words[0] = number;
+    memcpy(dst, words, SECTOR_BYTES);
+}
+
+/* Checks what was read against the model; what was ambiguous is settled by it. */
+static inline void sectors_check(struct model *m, uint32_t ext, uint32_t first, uint32_t n,
+                                 const uint8_t *data)
+{
+    struct model_extent *x = &m->x[ext];
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t s = first + i, number;
+        uint8_t want[SECTOR_BYTES];
+
+        memcpy(&number, data + (size_t)i * SECTOR_BYTES, 4);
+        ASSERTF(number == x->acked[s] || (x->in_flight[s] && number == x->maybe[s]),
+                "extent %u sector %u: holds write %u, acknowledged %u, in flight %d %u", ext, s,
+                number, x->acked[s], x->in_flight[s], x->maybe[s]);
+        sector_fill(want, number, s);
+        ASSERTF(memcmp(want, data + (size_t)i * SECTOR_BYTES, SECTOR_BYTES) == 0,
+                "extent %u sector %u: its content is not write %u's", ext, s, number);
+        x->acked[s] = number;
+        x->in_flight[s] = false;
+    }
+}
+
+static inline void model_read(struct model *m, uint32_t ext, uint32_t first, uint32_t n)
+{
+    static const uint8_t zeroes[READ_MAX_BYTES];
+    struct read_result *r = mem_alloc(sizeof(*r));
+    int rc = engine_read(m->e, EXTENT_ID(ext), m->epoch, model_off(first), n * SECTOR_BYTES, r);
+    const uint8_t *data;
+    uint32_t at = 0, page_off = model_off(first) % PAGE_BYTES;
+
+    ASSERTF(rc == 0, "read: %s", err_text(rc));
+    data = r->zero ? zeroes : r->buf->data + r->buf_off;
+    for (uint32_t i = 0; i < r->n_crc; i++) {
+        uint32_t len = MIN(PAGE_BYTES - page_off, n * SECTOR_BYTES - at);
+
+        ASSERTF(crc32c(0, data + at, len) == r->crc[i], "checksum of piece %u", i);
+        at += len;
+        page_off = 0;
+    }
+    sectors_check(m, ext, first, n, data);
+    buf_put(r->buf);
+    mem_free(r);
+    m->reads_done++;
+}
+
+/* The commit point that an owner would know: everything below what is in flight. */
+static inline struct version model_cp(struct model *m, uint32_t ext)
+{
+    struct model_extent *x = &m->x[ext];
+    uint64_t gen = x->gen;
+
+    for (uint32_t i = 0; i < STREAMS; i++) {
+        if (x->in_flight_gen[i] != 0)
+            gen = MIN(gen, x->in_flight_gen[i] - 1);
+    }
+    return (struct version){gen > 0 ? m->epoch : 0, gen};
+}
+
+static inline void model_write(struct model *m, uint32_t ext, uint32_t stream, uint32_t first,
+                               uint32_t n, enum write_kind kind, bool with_cp)
+{
+    struct model_extent *x = &m->x[ext];
+    uint32_t number = kind == W_DATA ? ++m->writes : 0, off = model_off(first), crcs[1026];
+    struct write_args a = {
+        .id = EXTENT_ID(ext), .kind = kind, .off = off, .len = n * SECTOR_BYTES, .crc = crcs};
+    struct write_result res;
+    uint32_t page_off = off % PAGE_BYTES, at = 0;
+    int rc;
+
+    if (with_cp)
+        a.commit_point = model_cp(m, ext);
+    a.v = (struct version){m->epoch, ++x->gen};
+    x->in_flight_gen[stream] = x->gen;
+    if (kind == W_DATA) {
+        a.payload = buf_alloc(a.len);
+        for (uint32_t i = 0; i < n; i++)
+            sector_fill(a.payload->data + (size_t)i * SECTOR_BYTES, number, first + i);
+        for (; at < a.len; page_off = 0) {
+            uint32_t len = MIN(PAGE_BYTES - page_off, a.len - at);
+
+            crcs[a.n_crc++] = crc32c(0, a.payload->data + at, len);
+            at += len;
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        x->maybe[first + i] = number;
+        x->in_flight[first + i] = true;
+    }
+    rc = engine_write(m->e, &a, &res);
+    ASSERTF(rc == 0, "write of %u sectors at %u, kind %d: %s", n, first, kind, err_text(rc));
+    buf_put(a.payload);
+    for (uint32_t i = 0; i < n; i++) {
+        x->acked[first + i] = number;
+        x->in_flight[first + i] = false;
+        x->page_acked[(first + i) / SECTORS_PER_PAGE] = a.v;
+    }
+    x->in_flight_gen[stream] = 0;
+    if (version_cmp(a.commit_point, x->cp_sent) > 0)
+        x->cp_sent = a.commit_point;
+    m->ops_done++;
+}
+
+/* ---- one stream of requests ---- */
+
+static inline void model_op(struct model *m, uint32_t stream)
+{
+    uint32_t ext = model_below(m, EXTENTS), kind = model_below(m, 100);
+    uint32_t base = stream * STREAM_BLOCKS * PAGES_PER_BLOCK * SECTORS_PER_PAGE;
+    uint32_t room = STREAM_BLOCKS * PAGES_PER_BLOCK * SECTORS_PER_PAGE;
+    uint32_t block = PAGES_PER_BLOCK * SECTORS_PER_PAGE, first, n;
+    bool cp = model_below(m, 4) != 0;
+
+    if (kind < 35) { /* a page or so, aligned */
+        n = SECTORS_PER_PAGE * (1 + model_below(m, 3));
+        first = model_below(m, (room - n) / 8) * 8;
+    } else if (kind < 50) { /* sectors */
+        n = 1 + model_below(m, 30);
+        first = model_below(m, room - n);
+    } else if (kind < 65) { /* large, aligned */
+        n = SECTORS_PER_PAGE * (16 + model_below(m, 48));
+        first = model_below(m, (room - n) / 8) * 8;
+    } else if (kind < 75) { /* whole blocks */
+        n = block * (1 + model_below(m, STREAM_BLOCKS));
+        first = model_below(m, (room - n) / block + 1) * block;
+    } else { /* anything, over block boundaries */
+        n = 1 + model_below(m, room - 1);
+        first = model_below(m, room - n);
+    }
+    if (kind >= 85) {
+        model_read(m, ext, base + first, n);
+        return;
+    }
+    model_write(m, ext, stream, base + first, n,
+                model_below(m, 10) < 8 ? W_DATA
+                : model_below(m, 2)    ? W_ZERO
+                                       : W_DISCARD,
+                cp);
+}
+
+struct model_stream {
+    struct model *m;
+    uint32_t stream;
+};
+
+static inline int model_stream_main(void *arg)
+{
+    struct model_stream *ms = arg;
+
+    for (uint32_t i = 0; i < ms->m->ops; i++)
+        model_op(ms->m, ms->stream);
+    return 0;
+}
+
+/* ---- one life of the process ---- */
+
+static inline bool open_has(const struct open_info *oi, uint32_t page, struct version v)
+{
+    for (uint32_t i = 0; i < oi->n_uncommitted; i++) {
+        const struct uncommitted *u = &oi->uncommitted[i];
+
+        if (page >= u->first && page <= u->last)
+            return version_cmp(u->v, v) >= 0;
+    }
+    return false;
+}
+
+/* PROTOCOL 2.2, 2.3: what is above the commit point must be known after any crash. */
+static inline void model_open_check(struct model *m, uint32_t ext, const struct open_info *oi)
+{
+    struct model_extent *x = &m->x[ext];
+
+    ASSERT(!oi->is_void);
+    ASSERTF(version_cmp(oi->commit_point, x->cp_sent) >= 0, "the commit point went back");
+    for (uint32_t p = 0; p < MODEL_PAGES; p++) {
+        uint32_t page = model_off(p * SECTORS_PER_PAGE) / PAGE_BYTES;
+
+        ASSERTF(version_cmp(x->page_acked[p], oi->last_version) <= 0, "the last version went back");
+        if (version_cmp(x->page_acked[p], oi->commit_point) > 0)
+            ASSERTF(open_has(oi, page, x->page_acked[p]),
+                    "extent %u page %u: version %" PRIu64 ".%" PRIu64 " is not reported", ext, page,
+                    x->page_acked[p].epoch, x->page_acked[p].gen);
+    }
+}
+
+static inline void model_open_all(struct model *m)
+{
+    m->epoch++;
+    for (uint32_t i = 0; i < EXTENTS; i++) {
+        struct open_info oi;
+        int rc;
+
+        if (!m->x[i].created) {
+            rc = engine_create(m->e, EXTENT_ID(i), 1, 7, i);
+            ASSERTF(rc == 0, "create: %s", err_text(rc));
+            m->x[i].created = true;
+        }
+        rc = engine_open(m->e, EXTENT_ID(i), m->epoch, 20, &oi);
+        ASSERTF(rc == 0, "open: %s", err_text(rc));
+        model_open_check(m, i, &oi);
+        open_info_free(&oi);
+        memset(m->x[i].in_flight_gen, 0, sizeof(m->x[i].in_flight_gen));
+        m->x[i].gen = 0;
+    }
+}
+
+static inline void model_verify(struct model *m)
+{
+    uint32_t step = PAGES_PER_BLOCK * SECTORS_PER_PAGE;
+    int rc;
+
+    for (uint32_t i = 0; i < EXTENTS; i++) {
+        for (uint32_t s = 0; s < MODEL_SECTORS; s += step)
+            model_read(m, i, s, step);
+    }
+    rc = engine_check(m->e);
+    ASSERTF(rc == 0, "check: %s", err_text(rc));
+}
+
+static inline void model_start(struct model *m)
+{
+    struct engine_conf conf = {
+        .workers = 1, .flush_delay_ms = m->flush_delay_ms, .memory_bytes = m->memory_bytes};
+    struct chunk_format_conf fc = {.workers = 1, .journal_bytes = m->journal_bytes, .force = true};
+    struct super_block *sb = mem_alloc(sizeof(*sb));
+    int rc;
+
+    m->lives++;
+    if (!m->formatted) {
+        rc = chunk_format(DISK, &fc);
+        ASSERTF(rc == 0, "format: %s", err_text(rc));
+        m->formatted = true;
+    }
+    rc = super_read(DISK, sb);
+    ASSERTF(rc == 0, "superblock: %s", err_text(rc));
+    m->e = engine_new(&conf);
+    rc = engine_dev_add(m->e, DISK, sb);
+    ASSERTF(rc == 0, "open: %s", err_text(rc));
+    mem_free(sb);
+}
+
+static inline int model_main(void *arg)
+{
+    struct model *m = arg;
+    struct model_stream ms[STREAMS];
+    struct co_group g;
+
+    model_start(m);
+    model_open_all(m);
+    model_verify(m);
+    co_group_init(&g);
+    for (uint32_t i = 0; i < STREAMS; i++) {
+        ms[i] = (struct model_stream){m, i};
+        co_spawn(&g, "stream", model_stream_main, &ms[i]);
+    }
+    CHECK(co_group_join(&g) == 0);
+    model_verify(m);
+    CHECK(engine_flush(m->e) == 0);
+    model_verify(m);
+    engine_stop(m->e);
+    return 0;
+}
+
+static inline struct model *model_new(uint64_t seed, uint64_t disk_bytes, uint64_t journal_bytes,
+                                      uint32_t ops)
+{
+    struct model *m = calloc(1, sizeof(*m));
+
+    m->s = world_new(seed);
+    m->p = sim_proc_new(m->s, HOST_A, "chunk");
+    m->disk_bytes = disk_bytes;
+    m->journal_bytes = journal_bytes;
+    m->ops = ops;
+    m->rng = seed * 0x9e3779b97f4a7c15ull + 88172645463325252ull;
+    sim_disk_create(m->p, DISK, disk_bytes);
+    return m;
+}
+
+static inline void model_free(struct model *m)
+{
+    sim_free(m->s);
+    free(m);
+}
+
+/* Runs one life to its end. */
+static inline void model_live(struct model *m)
+{
+    assert_int_equal(proc_run(m->s, m->p, model_main, m), 0);
+}
+
+#endif

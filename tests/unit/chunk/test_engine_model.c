@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine against the model: random requests, crashes at random moments, small journals. */
+#include "tests/unit/chunk/engine_model.h"
+#include "common/base/log.h"
+
+#define DISK_BYTES (64u << 20)
+#define RING_SMALL (JOURNAL_PAGES_MIN * PAGE_BYTES)
+
+static void test_no_crash(void **state)
+{
+    struct model *m = model_new(1, DISK_BYTES, 0, 300);
+
+    (void)state;
+    model_live(m);
+    model_live(m);
+    assert_true(m->ops_done > 1000);
+    model_free(m);
+}
+
+/* A ring of half a MiB wraps all the time. */
+static void test_small_ring(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 10; seed < 14; seed++) {
+        struct model *m = model_new(seed, DISK_BYTES, RING_SMALL, 150);
+
+        m->memory_bytes = 1 << 20; /* most pages are in the ring only */
+        m->flush_delay_ms = 5;
+        model_live(m);
+        model_live(m);
+        model_free(m);
+    }
+}
+
+static void crashes(uint64_t seed, uint64_t journal_bytes, bool power)
+{
+    struct model *m = model_new(seed, DISK_BYTES, journal_bytes, 400);
+    uint32_t cut = 0;
+
+    m->flush_delay_ms = 1 + (uint32_t)(seed % 20);
+    m->memory_bytes = seed % 2 ? 1 << 20 : 0;
+    for (uint32_t i = 0; i < 12; i++) {
+        sim_proc_start(m->p, model_main, m);
+        sim_run_for(m->s, (nsec_t)(sim_random(m->s) % 60) * NSEC_PER_MSEC);
+        assert_null(sim_proc_halted(m->p));
+        if (!sim_proc_running(m->p))
+            continue;
+        cut++;
+        if (power || sim_random(m->s) % 2)
+            sim_proc_power_loss(m->p);
+        else
+            sim_proc_crash(m->p);
+    }
+    assert_true(cut > 0);
+    printf("seed %" PRIu64 ": cut %u lives %" PRIu64 " writes %" PRIu64 " reads %" PRIu64 "\n", seed, cut, m->lives, m->ops_done, m->reads_done);
+    m->ops = 20;
+    model_live(m);
+    model_free(m);
+}
+
+static void test_crashes(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 100; seed < 112; seed++)
+        crashes(seed, RING_SMALL, false);
+    for (uint64_t seed = 200; seed < 212; seed++)
+        crashes(seed, 0, true);
+    for (uint64_t seed = 300; seed < 312; seed++)
+        crashes(seed, 2 * RING_SMALL, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_crash),
+        cmocka_unit_test(test_small_ring),
+        cmocka_unit_test(test_crashes),
+    };
+
+    log_threshold = LOG_LV_ERROR;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
