@@ -13,10 +13,12 @@
 #include "common/co/sync.h"
 #include "tests/unit/common/sim_fixture.h"
 
-#define DISK          "/dev/chunk"
+#define DISK "/dev/chunk"
+#ifndef EXTENTS /* a test may ask for less */
 #define EXTENTS       3u
 #define STREAMS       4u
 #define STREAM_BLOCKS 3u /* each stream has its own blocks of every extent */
+#endif
 #define MODEL_BLOCKS  (STREAMS * STREAM_BLOCKS)
 #define MODEL_PAGES   (MODEL_BLOCKS * PAGES_PER_BLOCK)
 #define MODEL_SECTORS (MODEL_PAGES * SECTORS_PER_PAGE)

@@ -53,7 +53,8 @@ static void crashes(uint64_t seed, uint64_t journal_bytes, bool power)
             sim_proc_crash(m->p);
     }
     assert_true(cut > 0);
-    printf("seed %" PRIu64 ": cut %u lives %" PRIu64 " writes %" PRIu64 " reads %" PRIu64 "\n", seed, cut, m->lives, m->ops_done, m->reads_done);
+    printf("seed %" PRIu64 ": cut %u lives %" PRIu64 " writes %" PRIu64 " reads %" PRIu64 "\n",
+           seed, cut, m->lives, m->ops_done, m->reads_done);
     m->ops = 20;
     model_live(m);
     model_free(m);
