@@ -4,7 +4,7 @@
 #include <string.h>
 #include "access/iscsi/iscsi_int.h"
 
-void conn_break(struct iscsi_conn *c)
+void iscsi_conn_break(struct iscsi_conn *c)
 {
     net_shutdown(c->net);
 }
@@ -29,7 +29,7 @@ static co_fn int nop_receive(struct iscsi_conn *c, const struct pdu_in *in)
     p->buf = data;
     p->data = data != NULL ? data->data : NULL;
     p->len = data != NULL ? len : 0;
-    conn_send_plain(c, p);
+    iscsi_conn_send_plain(c, p);
     return conn_plain_wait(c);
 }
 
@@ -54,7 +54,7 @@ static co_fn int logout_receive(struct iscsi_conn *c, const struct pdu_in *in)
     p->last = answer == 0;
     if (answer == 0)
         c->phase = CONN_LOGOUT;
-    conn_send_plain(c, p);
+    iscsi_conn_send_plain(c, p);
     return 0;
 }
 
@@ -92,27 +92,17 @@ static co_fn int conn_dispatch(struct iscsi_conn *c, const struct pdu_in *p)
         return data_out_receive(c->session, p);
     if (!conn_take_number(c, p, &rc))
         return rc < 0 ? rc : conn_read_data(c, NULL, p->data_len);
-    switch (p->opcode) {
-    case OP_NOP_OUT:
+    if (p->opcode == OP_NOP_OUT)
         rc = nop_receive(c, p);
-        break;
-    case OP_TEXT:
+    else if (p->opcode == OP_TEXT)
         rc = text_receive(c, p);
-        break;
-    case OP_LOGOUT:
+    else if (p->opcode == OP_LOGOUT)
         rc = logout_receive(c, p);
-        break;
-    case OP_TASK_MGMT:
-        if (c->session != NULL) {
-            rc = tmf_receive(c->session, p);
-            break;
-        }
-        /* fall through */
-    default:
+    else if (p->opcode == OP_TASK_MGMT && c->session != NULL)
+        rc = tmf_receive(c->session, p);
+    else
         rc = err_set(ERR_PROTO, "%s in %s", pdu_op_name(p->opcode),
                      c->session != NULL ? "full feature phase" : "a discovery session");
-        break;
-    }
     if (rc == 0 && c->session != NULL && !p->immediate)
         task_release_held(c->session);
     return rc;
@@ -186,12 +176,12 @@ co_fn int iscsi_conn_main(void *arg)
     c->tx_closing = true;
     co_cond_signal(&c->tx_wake);
     if (rc < 0 && c->phase != CONN_LOGIN)
-        conn_break(c);
+        iscsi_conn_break(c);
     nsec_t former = co_deadline_push(co_now() + 2 * NSEC_PER_SEC);
     while (!c->tx_broken && co_cond_wait(&c->tx_done) == 0)
         ;
     co_deadline_restore(former);
-    conn_break(c);
+    iscsi_conn_break(c);
     if (c->session != NULL)
         task_abort_all(c->session);
     co_group_join(&c->group);

@@ -37,7 +37,7 @@ static co_fn ssize_t conn_readv(struct iscsi_conn *c, struct iovec *iov, int n)
         put_be32(p->bhs + 16, TAG_NONE);
         put_be32(p->bhs + 20, (uint32_t)c->id & 0x7fffffff);
         p->statsn = STATSN_NEXT;
-        conn_send_plain(c, p);
+        iscsi_conn_send_plain(c, p);
     }
 }
 

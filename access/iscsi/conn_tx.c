@@ -47,7 +47,7 @@ static void conn_pdu_done(struct iscsi_conn *c, struct pdu_out *p)
     }
 }
 
-void conn_send(struct iscsi_conn *c, struct pdu_out *p)
+void iscsi_conn_send(struct iscsi_conn *c, struct pdu_out *p)
 {
     if (c->tx_broken) {
         conn_pdu_done(c, p);
@@ -57,11 +57,11 @@ void conn_send(struct iscsi_conn *c, struct pdu_out *p)
     co_cond_signal(&c->tx_wake);
 }
 
-void conn_send_plain(struct iscsi_conn *c, struct pdu_out *p)
+void iscsi_conn_send_plain(struct iscsi_conn *c, struct pdu_out *p)
 {
     p->plain = true;
     c->tx_plain++;
-    conn_send(c, p);
+    iscsi_conn_send(c, p);
 }
 
 co_fn int conn_plain_wait(struct iscsi_conn *c)
@@ -89,7 +89,7 @@ void conn_reject(struct iscsi_conn *c, const struct pdu_in *in, enum pdu_reject 
     memcpy(p->small, in->bhs, BHS_BYTES);
     p->data = p->small;
     p->len = BHS_BYTES;
-    conn_send_plain(c, p);
+    iscsi_conn_send_plain(c, p);
 }
 
 uint32_t conn_exp_cmdsn(const struct iscsi_conn *c)
@@ -166,6 +166,6 @@ co_fn int iscsi_writer_main(void *arg)
     while (!list_empty(&c->tx))
         conn_pdu_done(c, LIST_ENTRY(list_pop_front(&c->tx), struct pdu_out, link));
     co_cond_broadcast(&c->tx_done);
-    conn_break(c);
+    iscsi_conn_break(c);
     return 0;
 }

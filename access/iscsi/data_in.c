@@ -47,10 +47,10 @@ static void send_data(struct iscsi_task *task)
             cmd->in = NULL;
             p->credit_bytes = task->credit_bytes;
             task->credit_bytes = 0;
-            conn_send(c, p);
+            iscsi_conn_send(c, p);
             return;
         }
-        conn_send(c, p);
+        iscsi_conn_send(c, p);
     }
 }
 
@@ -73,5 +73,5 @@ void data_in_respond(struct iscsi_task *task)
         p->data = p->small;
         p->len = 2 + n;
     }
-    conn_send(task->conn, p);
+    iscsi_conn_send(task->conn, p);
 }

@@ -49,7 +49,7 @@ void data_out_ask(struct iscsi_task *task)
         put_be32(p->bhs + 36, r->number);
         put_be32(p->bhs + 40, r->offset);
         put_be32(p->bhs + 44, r->len);
-        conn_send(c, p);
+        iscsi_conn_send(c, p);
     }
 }
 

@@ -149,7 +149,7 @@ static void node_update_access(struct iscsi_node *n, const Zbs__Meta__Target *de
         n->initiators[i] = mem_strdup(def->initiators[i]);
     LIST_FOREACH (s, &n->sessions, struct iscsi_session, link) {
         if (!iscsi_node_allows(n, s->initiator))
-            conn_break(s->conn);
+            iscsi_conn_break(s->conn);
     }
 }
 
@@ -185,7 +185,7 @@ static void node_remove(struct iscsi_node *n)
     LIST_FOREACH_SAFE (lun, &n->luns, struct iscsi_lun, link)
         lun_remove(lun);
     LIST_FOREACH (s, &n->sessions, struct iscsi_session, link)
-        conn_break(s->conn);
+        iscsi_conn_break(s->conn);
     co_spawn_detached_deadline(&n->t->group, "iscsi-reap", node_reap_main, n);
 }
 

@@ -153,14 +153,14 @@ co_fn int conn_read_data(struct iscsi_conn *c, uint8_t *dst, uint32_t len) MUST_
 
 struct pdu_out *conn_pdu(struct iscsi_conn *c, enum iscsi_op op);
 /* Queues it; the writer takes it with all others of this turn of the loop. */
-void conn_send(struct iscsi_conn *c, struct pdu_out *p);
-/* As conn_send for answers that no window bounds: the reader waits in conn_plain_wait when too
- * many are queued. */
-void conn_send_plain(struct iscsi_conn *c, struct pdu_out *p);
+void iscsi_conn_send(struct iscsi_conn *c, struct pdu_out *p);
+/* As iscsi_conn_send for answers that no window bounds: the reader waits in conn_plain_wait when
+ * too many are queued. */
+void iscsi_conn_send_plain(struct iscsi_conn *c, struct pdu_out *p);
 co_fn int conn_plain_wait(struct iscsi_conn *c) MUST_CHECK;
 void conn_reject(struct iscsi_conn *c, const struct pdu_in *p, enum pdu_reject reason);
 /* Breaks the connection: its reader will end. */
-void conn_break(struct iscsi_conn *c);
+void iscsi_conn_break(struct iscsi_conn *c);
 uint32_t conn_exp_cmdsn(const struct iscsi_conn *c);
 
 co_fn int iscsi_conn_main(void *arg);   /* conn.c: struct iscsi_conn */

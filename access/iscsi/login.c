@@ -290,7 +290,7 @@ static void login_respond(struct login *l, uint8_t flags, uint16_t tsih)
     }
     p->last = l->status != LOGIN_OK;
     l->out.len = 0;
-    conn_send_plain(c, p);
+    iscsi_conn_send_plain(c, p);
 }
 
 /* One exchange. 0: more to come; 1: full feature phase. */

@@ -20,7 +20,7 @@ static co_fn int session_reinstate(struct iscsi_conn *c, struct iscsi_node *node
             return 0;
         log_info("iscsi.reinstated", "initiator=%s target=%s tsih=%u", c->initiator, node->iqn,
                  old->tsih);
-        conn_break(old->conn);
+        iscsi_conn_break(old->conn);
         nsec_t former = co_deadline_push(c->login_deadline);
         int rc = co_cond_wait(&node->t->conn_gone);
         co_deadline_restore(former);

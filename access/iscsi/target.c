@@ -108,7 +108,7 @@ static void conn_ask_logout(struct iscsi_conn *c, uint32_t timeout_ms)
     struct pdu_out *p;
 
     if (c->phase == CONN_LOGIN || c->session == NULL) {
-        conn_break(c);
+        iscsi_conn_break(c);
         return;
     }
     p = conn_pdu(c, OP_ASYNC);
@@ -116,7 +116,7 @@ static void conn_ask_logout(struct iscsi_conn *c, uint32_t timeout_ms)
     put_be32(p->bhs + 16, TAG_NONE);
     p->bhs[36] = 1;
     put_be16(p->bhs + 42, (uint16_t)DIV_UP(timeout_ms, 1000));
-    conn_send_plain(c, p);
+    iscsi_conn_send_plain(c, p);
 }
 
 co_fn void iscsi_target_stop(struct iscsi_target *t)
@@ -133,7 +133,7 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
         ;
     co_deadline_restore(former);
     LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
-        conn_break(c);
+        iscsi_conn_break(c);
     while (t->conn_count > 0)
         co_cond_wait_always(&t->conn_gone);
     iscsi_target_exports_update(t, &(Zbs__Meta__ExportsGetReply)ZBS__META__EXPORTS_GET_REPLY__INIT);

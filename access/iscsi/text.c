@@ -91,7 +91,7 @@ static void text_send_piece(struct iscsi_conn *c, const struct pdu_in *in, bool 
         c->text_answer = NULL;
         c->text_answer_at = c->text_answer_len = 0;
     }
-    conn_send_plain(c, p);
+    iscsi_conn_send_plain(c, p);
 }
 
 co_fn int text_receive(struct iscsi_conn *c, const struct pdu_in *p)

@@ -60,7 +60,7 @@ static co_fn void tmf_target_reset(struct iscsi_session *s, bool cold)
         return;
     LIST_FOREACH (other, &node->sessions, struct iscsi_session, link) {
         if (other != s)
-            conn_break(other->conn);
+            iscsi_conn_break(other->conn);
     }
 }
 
@@ -125,7 +125,7 @@ static co_fn int tmf_main(void *arg)
     put_be32(p->bhs + 16, tmf->pdu.itt);
     p->last = function == TMF_COLD_RESET && response == TMF_COMPLETE;
     c->tmfs--;
-    conn_send_plain(c, p);
+    iscsi_conn_send_plain(c, p);
     mem_free(tmf);
     return 0;
 }
