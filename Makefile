@@ -119,7 +119,8 @@ define unit_rule
 $(OUT)/$(1:%.c=%): $(OUT)/$(1:%.c=%.o) $(2)
 endef
 lib_of = $(if $(filter tests/unit/meta/%,$(1)),$(LIB_meta)) $(if $(filter tests/unit/chunk/%,$(1)),$(LIB_chunk)) \
-	$(if $(filter tests/unit/access/%,$(1)),$(LIB_access))
+	$(if $(filter tests/unit/access/%,$(1)),$(LIB_access)) \
+	$(if $(filter tests/unit/access/test_vol_%,$(1)),$(LIB_chunk) $(LIB_meta))
 $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t),$(LIB_testlib) $(call lib_of,$(t)) $(LIB_sim) $(LIB_common))))
 $(UNIT_BIN): %:
 	@echo "  LINK $@"
