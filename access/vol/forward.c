@@ -93,8 +93,11 @@ static int forward_judge(struct io *io, int rc, const struct rpc_reply *r)
         return ERR_TIMEOUT; /* it is being executed since an earlier attempt */
     if (!known && io->kind == IO_COMPARE_AND_WRITE)
         return err_set(ERR_AMBIGUOUS, "the owner did not answer a compare and write");
-    if (!known)
+    if (!known) {
+        io->unknown = io->kind != IO_READ;
         return rc;
+    }
+    io->unknown = false;
     if (a && rc == ERR_NOT_OWNER)
         io->fwd_hint = a->owner_session;
     if (a && rc == ERR_MISCOMPARE)

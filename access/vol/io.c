@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#define UNKNOWN_LIMIT (10 * NSEC_PER_SEC)
+
 static uint32_t write_kind(const struct io *io)
 {
     switch (io->kind) {
@@ -95,8 +97,10 @@ static int forward_failed(struct io *io, uint64_t owner, int rc)
     case ERR_HALTED:
     case ERR_EXPIRED:
     case ERR_TIMEOUT:
-        if (co_now() >= co_deadline() || e->stopping)
-            return rc;
+        if (co_now() >= co_deadline())
+            return ERR_TIMEOUT;
+        if (e->stopping)
+            return ERR_HALTED;
         slot_not_foreign(io->slot, owner, 0);
         return 0;
     default:
@@ -116,13 +120,12 @@ static int io_forward(struct io *io, uint64_t owner)
     return rc < 0 ? rc : ERR_STALE;
 }
 
-int io_run(struct io *io)
+static int io_loop(struct io *io)
 {
     struct slot *s = io->slot;
     bool alloc = io->kind == IO_WRITE || io->kind == IO_COMPARE_AND_WRITE;
     nsec_t pause = 0;
 
-    ASSERT(io->len > 0 && (uint64_t)io->off + io->len <= EXTENT_BYTES);
     for (;;) {
         struct tenure *t;
         uint64_t owner = 0;
@@ -153,4 +156,26 @@ int io_run(struct io *io)
         if (rc < 0)
             return rc;
     }
+}
+
+/* A caller that loses patience leaves a write of ours behind in its range lock, where everything
+ * later waits for it. One that was forwarded may not have reached the owner's lock yet, and could
+ * be executed after what the caller does next: so its end is awaited, within a bound after which
+ * the owner would not start it any more. */
+int io_run(struct io *io)
+{
+    struct co_shield shield;
+    nsec_t former;
+    int rc;
+
+    ASSERT(io->len > 0 && (uint64_t)io->off + io->len <= EXTENT_BYTES);
+    rc = io_loop(io);
+    if (LIKELY(rc == 0) || !io->unknown || (rc != ERR_TIMEOUT && rc != ERR_CANCELED))
+        return rc;
+    co_shield_begin(&shield);
+    former = co_deadline_push(co_now() + UNKNOWN_LIMIT);
+    rc = io_loop(io);
+    co_deadline_restore(former);
+    co_shield_end(&shield);
+    return rc == ERR_TIMEOUT ? err_set(ERR_AMBIGUOUS, "the owner did not answer") : rc;
 }

@@ -190,6 +190,7 @@ int member_opened(struct tenure *t, uint32_t i, const struct open_call *call, bo
     if (!again)
         m->last_reported = ver_of(r->last_version);
     m->incarnation = call->incarnation;
+    m->cp_sent = ver_of(r->commit_point);
     credits_opened(t, i, r);
     t->open |= 1u << i;
     co_cond_broadcast(&t->changed);

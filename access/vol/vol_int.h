@@ -553,6 +553,7 @@ struct io {
     uint64_t fwd_session, fwd_as, fwd_number;
     uint64_t fwd_hint; /* the owner, as the answer to NOT_OWNER names it */
     bool sent;         /* a CAW's write may have been applied */
+    bool unknown;      /* a forwarded write was sent, and whether it was executed is not known */
 };
 co_fn int io_run(struct io *io) MUST_CHECK;
 /* One attempt under one tenure. ERR_STALE: lost, nothing of it can be applied later. */
