@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Single decisions: what is refused and why, placement, leases, replica sets (PROTOCOL 1, 5.2,
+ * 5.3), garbage. Each decision is applied, so the state moves on. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "common/base/err.h"
+#include "common/base/units.h"
+#include "meta/apply.h"
+#include "meta/check.h"
+#include "meta/decide.h"
+
+#define HOSTS 4u
+
+struct fixture {
+    struct state st;
+    struct world w;
+    struct pad pad;
+    struct place_chunk chunks[16];
+    uint64_t volume_id, sessions[HOSTS];
+};
+
+static int act(struct fixture *f, decide_fn fn, ProtobufCMessage *rq)
+{
+    struct decide d = {.st = &f->st, .w = &f->w, .rq = rq, .pad = &f->pad};
+    Zbs__Metalog__Record *r = NULL;
+    struct packed reply;
+    int rc = fn(&d, &r);
+
+    if (rc == 0 && r != NULL)
+        assert_int_equal(apply_record(&f->st, r, NULL, &f->pad, &reply), 0);
+    return rc;
+}
+
+static void add_chunk(struct fixture *f, uint32_t i, const char *host, const char *rack)
+{
+    Zbs__Meta__ChunkRegisterRequest rq = ZBS__META__CHUNK_REGISTER_REQUEST__INIT;
+    uint8_t uuid[16] = {(uint8_t)(i + 1)};
+    struct chunk *c;
+
+    rq.uuid = (ProtobufCBinaryData){.data = uuid, .len = 16};
+    rq.addr = pad_printf(&f->pad, "127.0.0.1:%u", 7200 + i);
+    rq.host = (char *)host;
+    rq.rack = (char *)rack;
+    rq.workers = 1;
+    assert_int_equal(act(f, decide_chunk_register, &rq.base), 0);
+    c = state_chunk_by_uuid(&f->st, uuid);
+    f->chunks[f->w.n_chunks++] = (struct place_chunk){.id = c->id,
+                                                      .host = c->host,
+                                                      .rack = c->rack,
+                                                      .zone = c->zone,
+                                                      .free_bytes = 100 * GIB,
+                                                      .alive = true,
+                                                      .heard = true};
+}
+
+static uint64_t add_session(struct fixture *f, const char *name, const char *host)
+{
+    Zbs__Meta__SessionOpenRequest rq = ZBS__META__SESSION_OPEN_REQUEST__INIT;
+
+    rq.name = (char *)name;
+    rq.host = (char *)host;
+    rq.addr = (char *)"127.0.0.1:7300";
+    rq.incarnation = f->st.next_mutation;
+    assert_int_equal(act(f, decide_session_open, &rq.base), 0);
+    return state_session_by_name(&f->st, name)->id;
+}
+
+static int add_pool(struct fixture *f, const char *name, uint32_t replicas, uint32_t min)
+{
+    Zbs__Meta__PoolCreateRequest rq = ZBS__META__POOL_CREATE_REQUEST__INIT;
+
+    rq.name = (char *)name;
+    rq.replicas = replicas;
+    rq.min_replicas = min;
+    return act(f, decide_pool_create, &rq.base);
+}
+
+static int add_volume(struct fixture *f, const char *pool, const char *name, uint64_t size_bytes)
+{
+    Zbs__Meta__VolumeCreateRequest rq = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
+
+    rq.pool = (char *)pool;
+    rq.name = (char *)name;
+    rq.size_bytes = size_bytes;
+    return act(f, decide_volume_create, &rq.base);
+}
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    state_init(&f->st);
+    pad_init(&f->pad);
+    f->w = (struct world){.chunks = f->chunks, .session_ttl_ms = 1000, .random = 7};
+    for (uint32_t i = 0; i < HOSTS; i++) {
+        char *host = pad_printf(&f->pad, "host-%u", i);
+
+        add_chunk(f, i, host, i < 2 ? "left" : "right");
+        f->sessions[i] = add_session(f, pad_printf(&f->pad, "access-%u", i), host);
+    }
+    assert_int_equal(add_pool(f, "p", 3, 0), 0);
+    assert_int_equal(add_volume(f, "p", "v", 64 * GIB), 0);
+    f->volume_id = pool_volume(state_pool(&f->st, "p"), "v")->id;
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+
+    state_fini(&f->st);
+    pad_fini(&f->pad);
+    free(f);
+    return 0;
+}
+
+static int acquire(struct fixture *f, uint64_t session, uint32_t first, uint32_t count,
+                   bool allocate, bool new_epoch)
+{
+    Zbs__Meta__LeaseAcquireRequest rq = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
+
+    rq.session_id = session;
+    rq.volume_id = f->volume_id;
+    rq.first_slot = first;
+    rq.count = count;
+    rq.allocate = allocate;
+    rq.new_epoch = new_epoch;
+    return act(f, decide_lease_acquire, &rq.base);
+}
+
+static struct slot *slot_at(struct fixture *f, uint32_t number)
+{
+    return volume_slot(state_volume(&f->st, f->volume_id), number);
+}
+
+struct change {
+    uint32_t n_remove, n_add;
+    uint32_t remove[SLOT_REPLICAS_MAX], add[SLOT_REPLICAS_MAX];
+    int64_t epoch_off, set_off;
+};
+
+static int change(struct fixture *f, uint64_t session, const struct slot *s, struct change c)
+{
+    Zbs__Meta__ReplicaChangeRequest rq = ZBS__META__REPLICA_CHANGE_REQUEST__INIT;
+
+    rq.session_id = session;
+    rq.volume_id = f->volume_id;
+    rq.slot = s->number;
+    rq.extent_id = s->extent_id;
+    rq.epoch = s->epoch + (uint64_t)c.epoch_off;
+    rq.set_number = s->set_number + (uint64_t)c.set_off;
+    rq.remove = c.remove;
+    rq.n_remove = c.n_remove;
+    rq.add = c.add;
+    rq.n_add = c.n_add;
+    return act(f, decide_replica_change, &rq.base);
+}
+
+/* ---- names and limits ---- */
+
+static void bad_input_is_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(add_pool(f, "", 3, 0), ERR_INVAL);
+    assert_int_equal(add_pool(f, "a/b", 3, 0), ERR_INVAL);
+    assert_int_equal(add_pool(f, "\xff", 3, 0), ERR_INVAL);
+    assert_int_equal(add_pool(f, "q", 0, 0), ERR_INVAL);
+    assert_int_equal(add_pool(f, "q", 6, 0), ERR_INVAL);
+    assert_int_equal(add_pool(f, "q", 2, 3), ERR_INVAL);
+    assert_int_equal(add_pool(f, "p", 2, 0), ERR_EXISTS);
+    assert_int_equal(add_volume(f, "p", "v", GIB), ERR_EXISTS);
+    assert_int_equal(add_volume(f, "nowhere", "w", GIB), ERR_NOTFOUND);
+    assert_non_null(strstr(err_text(ERR_NOTFOUND), "zbs-cli pool create nowhere"));
+    assert_int_equal(add_volume(f, "p", "w", 4096), ERR_INVAL);
+    assert_int_equal(add_volume(f, "p", "w", GIB + 1), ERR_INVAL);
+    assert_int_equal(add_volume(f, "p", "w", 65 * TIB), ERR_INVAL);
+    assert_int_equal(add_volume(f, "p", "w", 64 * TIB), 0);
+    assert_int_equal(acquire(f, f->sessions[0], 0, 0, false, false), ERR_INVAL);
+    assert_int_equal(acquire(f, f->sessions[0], 0, 65, false, false), ERR_INVAL);
+    assert_int_equal(acquire(f, f->sessions[0], 255, 2, false, false), ERR_INVAL);
+    assert_int_equal(acquire(f, f->sessions[0], UINT32_MAX, 2, false, false), ERR_INVAL);
+    assert_int_equal(acquire(f, 12345, 0, 1, false, false), ERR_EXPIRED);
+}
+
+static void iscsi_names_are_checked(void **state)
+{
+    (void)state;
+    assert_int_equal(check_iqn("x", "iqn.2024-01.org.example:disk-1"), 0);
+    assert_int_equal(check_iqn("x", "iqn.2024-01.org"), 0);
+    assert_int_equal(check_iqn("x", "eui.0123456789abcdef"), 0);
+    assert_int_equal(check_iqn("x", "naa.52004567ba64678d"), 0);
+    assert_int_equal(check_iqn("x", ""), ERR_INVAL);
+    assert_int_equal(check_iqn("x", "iqn.2024-01."), ERR_INVAL);
+    assert_int_equal(check_iqn("x", "iqn.24-01.org"), ERR_INVAL);
+    assert_int_equal(check_iqn("x", "iqn.2024-01.org:UPPER"), ERR_INVAL);
+    assert_int_equal(check_iqn("x", "iqn.2024-01.org:a b"), ERR_INVAL);
+    assert_int_equal(check_iqn("x", "eui.012345"), ERR_INVAL);
+    assert_int_equal(check_chap("", ""), 0);
+    assert_int_equal(check_chap("user", "short"), ERR_INVAL);
+    assert_int_equal(check_chap("user", "long enough!"), 0);
+    assert_int_equal(check_chap("", "long enough!"), ERR_INVAL);
+}
+
+/* ---- placement ---- */
+
+static void first_replica_is_local_and_hosts_differ(void **state)
+{
+    struct fixture *f = *state;
+
+    for (uint32_t i = 0; i < HOSTS; i++) {
+        assert_int_equal(acquire(f, f->sessions[i], i * 64, 64, true, false), 0);
+        for (uint32_t n = i * 64; n < i * 64 + 64; n++) {
+            struct slot *s = slot_at(f, n);
+
+            assert_int_equal(s->n_members, 3);
+            assert_int_equal(s->n_absent, 0);
+            assert_int_equal(s->replicas[0], f->chunks[i].id);
+            assert_true(s->replicas[1] != s->replicas[0] && s->replicas[2] != s->replicas[0] &&
+                        s->replicas[1] != s->replicas[2]);
+        }
+    }
+}
+
+static void racks_are_kept_apart(void **state)
+{
+    struct fixture *f = *state;
+    struct place_want want = {.replicas = 2, .failure_domain = "rack", .preferred_host = "host-1"};
+    uint32_t ids[SLOT_REPLICAS_MAX];
+
+    for (want.seed = 0; want.seed < 50; want.seed++) {
+        assert_int_equal(place_choose(f->chunks, HOSTS, &want, ids), 2);
+        assert_int_equal(ids[0], f->chunks[1].id);
+        assert_true(ids[1] == f->chunks[2].id || ids[1] == f->chunks[3].id);
+    }
+    /* Three replicas on two racks: hosts differ at least. */
+    want.replicas = 3;
+    assert_int_equal(place_choose(f->chunks, HOSTS, &want, ids), 3);
+}
+
+static void space_weighs(void **state)
+{
+    struct fixture *f = *state;
+    struct place_want want = {.replicas = 1, .failure_domain = "host", .preferred_host = ""};
+    uint32_t hits[HOSTS] = {0}, id;
+
+    f->chunks[0].free_bytes = 300 * GIB;
+    f->chunks[1].free_bytes = 0;
+    for (want.seed = 0; want.seed < 1000; want.seed++) {
+        assert_int_equal(place_choose(f->chunks, HOSTS, &want, &id), 1);
+        for (uint32_t i = 0; i < HOSTS; i++)
+            hits[i] += f->chunks[i].id == id;
+    }
+    assert_int_equal(hits[1], 0);
+    assert_true(hits[0] > 500 && hits[2] > 100 && hits[3] > 100);
+}
+
+static void too_few_servers_owe_a_replica(void **state)
+{
+    struct fixture *f = *state;
+    struct slot *s;
+
+    f->chunks[1].alive = f->chunks[2].alive = false;
+    assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
+    s = slot_at(f, 0);
+    assert_int_equal(s->n_members, 2);
+    assert_int_equal(s->n_absent, 1);
+    assert_true(slot_has_absent(s, f->chunks[1].id) || slot_has_absent(s, f->chunks[2].id));
+    f->chunks[3].alive = false;
+    assert_int_equal(acquire(f, f->sessions[0], 1, 1, true, false), ERR_AGAIN);
+    assert_null(slot_at(f, 1));
+    /* A new leader waits for those that may report yet. */
+    f->chunks[3].alive = true;
+    f->chunks[3].heard = false;
+    assert_int_equal(acquire(f, f->sessions[0], 1, 1, true, false), ERR_AGAIN);
+    f->chunks[3].heard = f->chunks[1].alive = f->chunks[2].alive = true;
+    for (uint32_t i = 0; i < HOSTS; i++)
+        f->chunks[i].free_bytes = 0;
+    assert_int_equal(acquire(f, f->sessions[0], 1, 1, true, false), ERR_NOSPACE);
+}
+
+static void later_servers_are_adopted(void **state)
+{
+    struct fixture *f = *state;
+    Zbs__Metalog__Record *r;
+    struct packed reply;
+    struct slot *s;
+    uint64_t set_number;
+
+    assert_int_equal(add_pool(f, "five", 5, 2), 0);
+    assert_int_equal(add_volume(f, "five", "v", GIB), 0);
+    f->volume_id = pool_volume(state_pool(&f->st, "five"), "v")->id;
+    assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
+    s = slot_at(f, 0);
+    assert_int_equal(s->n_members, 4);
+    assert_int_equal(s->n_absent, 0);
+    assert_null(decide_adoption(&f->st, &f->w, s, &f->pad));
+    add_chunk(f, HOSTS, "host-new", "left");
+    r = decide_adoption(&f->st, &f->w, s, &f->pad);
+    assert_non_null(r);
+    set_number = s->set_number;
+    assert_int_equal(apply_record(&f->st, r, NULL, &f->pad, &reply), 0);
+    assert_int_equal(s->n_absent, 1);
+    assert_true(s->set_number > set_number);
+    assert_null(decide_adoption(&f->st, &f->w, s, &f->pad));
+}
+
+/* ---- leases ---- */
+
+static void one_owner_at_a_time(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t epoch, extent_id;
+    struct slot *s;
+
+    assert_int_equal(acquire(f, f->sessions[0], 5, 2, false, false), 0);
+    s = slot_at(f, 5);
+    assert_int_equal(s->owner, f->sessions[0]);
+    assert_int_equal(s->extent_id, 0); /* a leased hole */
+    epoch = s->epoch;
+    assert_int_equal(acquire(f, f->sessions[1], 5, 1, true, true), 0);
+    assert_int_equal(s->owner, f->sessions[0]); /* not granted */
+    assert_int_equal(s->epoch, epoch);
+    assert_int_equal(acquire(f, f->sessions[0], 5, 1, false, false), 0);
+    assert_int_equal(s->epoch, epoch); /* the same answer again */
+    assert_int_equal(acquire(f, f->sessions[0], 5, 1, true, false), 0);
+    assert_true(s->epoch > epoch && s->extent_id != 0);
+    epoch = s->epoch;
+    extent_id = s->extent_id;
+    assert_int_equal(acquire(f, f->sessions[0], 5, 1, true, false), 0);
+    assert_true(s->epoch == epoch && s->extent_id == extent_id);
+    assert_int_equal(acquire(f, f->sessions[0], 5, 1, true, true), 0);
+    assert_true(s->epoch > epoch && s->extent_id == extent_id);
+}
+
+static void dead_owner_leaves_orphans(void **state)
+{
+    struct fixture *f = *state;
+    struct packed reply;
+    struct slot *s;
+    uint64_t epoch;
+
+    assert_int_equal(acquire(f, f->sessions[0], 0, 8, true, false), 0);
+    s = slot_at(f, 3);
+    epoch = s->epoch;
+    assert_int_equal(
+        apply_record(&f->st, decide_session_expiry(&f->pad, f->sessions[0]), NULL, &f->pad, &reply),
+        0);
+    assert_null(slot_owner(&f->st, s));
+    assert_true(s->owner != 0); /* unclean */
+    assert_false(list_empty(&f->st.orphans));
+    assert_int_equal(acquire(f, f->sessions[1], 0, 8, false, false), 0);
+    assert_true(s->epoch > epoch && s->owner == f->sessions[1]);
+    assert_true(list_empty(&f->st.orphans));
+}
+
+static void released_slot_is_clean(void **state)
+{
+    struct fixture *f = *state;
+    Zbs__Meta__LeaseReleaseRequest rq = ZBS__META__LEASE_RELEASE_REQUEST__INIT;
+    uint32_t number = 0;
+    uint64_t epoch;
+
+    assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
+    epoch = slot_at(f, 0)->epoch - 1;
+    rq.session_id = f->sessions[0];
+    rq.volume_id = f->volume_id;
+    rq.slots = &number;
+    rq.epochs = &epoch;
+    rq.n_slots = rq.n_epochs = 1;
+    assert_int_equal(act(f, decide_lease_release, &rq.base), 0);
+    assert_true(slot_at(f, 0)->owner != 0); /* an old epoch returns nothing */
+    epoch++;
+    assert_int_equal(act(f, decide_lease_release, &rq.base), 0);
+    assert_int_equal(slot_at(f, 0)->owner, 0);
+    assert_int_equal(act(f, decide_lease_release, &rq.base), 0);
+}
+
+static void namesake_replaces_with_proof_only(void **state)
+{
+    struct fixture *f = *state;
+    Zbs__Meta__SessionOpenRequest rq = ZBS__META__SESSION_OPEN_REQUEST__INIT;
+
+    rq.name = (char *)"access-0";
+    rq.addr = (char *)"127.0.0.1:7300";
+    rq.incarnation = 999;
+    assert_int_equal(act(f, decide_session_open, &rq.base), ERR_AGAIN);
+    rq.former_is_dead = true;
+    assert_int_equal(act(f, decide_session_open, &rq.base), 0);
+    assert_null(state_session(&f->st, f->sessions[0]));
+    f->sessions[0] = state_session_by_name(&f->st, "access-0")->id;
+    rq.former_is_dead = false; /* the same incarnation asks again */
+    assert_int_equal(act(f, decide_session_open, &rq.base), 0);
+    assert_int_equal(state_session_by_name(&f->st, "access-0")->id, f->sessions[0]);
+}
+
+/* ---- replica sets ---- */
+
+static void set_changes_name_where_they_start(void **state)
+{
+    struct fixture *f = *state;
+    struct slot *s;
+    uint32_t gone;
+
+    assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
+    s = slot_at(f, 0);
+    gone = s->replicas[2];
+    assert_int_equal(s->set_number, 1);
+    assert_int_equal(change(f, f->sessions[1], s, (struct change){.n_remove = 1, .remove = {gone}}),
+                     ERR_STALE);
+    assert_int_equal(change(f, f->sessions[0], s,
+                            (struct change){.n_remove = 1, .remove = {gone}, .epoch_off = -1}),
+                     ERR_STALE);
+    assert_int_equal(change(f, f->sessions[0], s,
+                            (struct change){.n_remove = 1, .remove = {gone}, .set_off = -1}),
+                     ERR_STALE);
+    assert_int_equal(change(f, f->sessions[0], s, (struct change){.n_remove = 1, .remove = {77}}),
+                     ERR_INVAL);
+    assert_int_equal(change(f, f->sessions[0], s, (struct change){.n_remove = 1, .remove = {gone}}),
+                     0);
+    assert_int_equal(s->set_number, 2);
+    assert_true(s->n_members == 2 && slot_has_absent(s, gone));
+    assert_int_equal(f->st.n_degraded, 1);
+    assert_int_equal(change(f, f->sessions[0], s, (struct change){0}), 0);
+    assert_int_equal(s->set_number, 3); /* also one that changes nothing */
+    /* Two of three are the least. */
+    assert_int_equal(
+        change(f, f->sessions[0], s, (struct change){.n_remove = 1, .remove = {s->replicas[1]}}),
+        ERR_REFUSED);
+    assert_int_equal(change(f, f->sessions[0], s, (struct change){.n_add = 1, .add = {gone}}), 0);
+    assert_true(s->n_members == 3 && s->n_absent == 0);
+    assert_int_equal(f->st.n_degraded, 0);
+}
+
+static void isolated_reporter_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct change c = {.n_remove = 2};
+    struct slot *s;
+
+    assert_int_equal(add_pool(f, "one", 3, 1), 0);
+    assert_int_equal(add_volume(f, "one", "v", GIB), 0);
+    f->volume_id = pool_volume(state_pool(&f->st, "one"), "v")->id;
+    assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
+    s = slot_at(f, 0);
+    c.remove[0] = s->replicas[1];
+    c.remove[1] = s->replicas[2];
+    assert_int_equal(change(f, f->sessions[0], s, c), ERR_REFUSED);
+    assert_non_null(strstr(err_text(ERR_REFUSED), "isolated"));
+    for (uint32_t i = 0; i < HOSTS; i++)
+        f->chunks[i].alive = f->chunks[i].id != s->replicas[2];
+    assert_int_equal(change(f, f->sessions[0], s, c), 0); /* one of them is dead indeed */
+    c = (struct change){.n_remove = 1, .remove = {s->replicas[0]}};
+    assert_int_equal(change(f, f->sessions[0], s, c), ERR_REFUSED); /* the last member */
+}
+
+/* ---- deletion ---- */
+
+static void deleted_extents_are_garbage_until_confirmed(void **state)
+{
+    struct fixture *f = *state;
+    Zbs__Meta__VolumeDeleteRequest rq = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
+    Zbs__Meta__ChunkHeartbeatRequest beat = ZBS__META__CHUNK_HEARTBEAT_REQUEST__INIT;
+    Zbs__Metalog__Record *r;
+    struct packed reply;
+    uint64_t extent_id;
+    uint32_t records = 0, chunk_id;
+
+    assert_int_equal(acquire(f, f->sessions[0], 0, 64, true, false), 0);
+    extent_id = slot_at(f, 9)->extent_id;
+    chunk_id = slot_at(f, 9)->replicas[1];
+    rq.pool = (char *)"p";
+    rq.name = (char *)"v";
+    assert_int_equal(act(f, decide_volume_delete, &rq.base), 0);
+    assert_int_equal(act(f, decide_volume_delete, &rq.base), ERR_NOTFOUND);
+    assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), ERR_NOTFOUND);
+    assert_int_equal(add_volume(f, "p", "v", GIB), 0); /* the name is free */
+    while ((r = decide_sweep(&f->st, &f->pad)) != NULL) {
+        r->volume_sweep->max = 10;
+        assert_int_equal(apply_record(&f->st, r, NULL, &f->pad, &reply), 0);
+        records++;
+    }
+    assert_true(records >= 7);
+    assert_null(state_volume(&f->st, f->volume_id));
+    assert_int_equal(f->st.n_extents, 0);
+    assert_int_equal(f->st.extents.count, 0);
+    assert_true(idmap_get(&state_chunk(&f->st, chunk_id)->garbage, extent_id) != 0);
+    beat.chunk_id = chunk_id;
+    beat.deleted_extents = &extent_id;
+    beat.n_deleted_extents = 1;
+    assert_int_equal(act(f, decide_chunk_heartbeat, &beat.base), 0);
+    assert_int_equal(idmap_get(&state_chunk(&f->st, chunk_id)->garbage, extent_id), 0);
+    assert_int_equal(act(f, decide_chunk_heartbeat, &beat.base), 0); /* said again */
+}
+
+static void exported_volume_stays(void **state)
+{
+    struct fixture *f = *state;
+    Zbs__Meta__Target t = ZBS__META__TARGET__INIT;
+    Zbs__Meta__TargetCreateRequest create = ZBS__META__TARGET_CREATE_REQUEST__INIT;
+    Zbs__Meta__LunAddRequest add = ZBS__META__LUN_ADD_REQUEST__INIT;
+    Zbs__Meta__VolumeDeleteRequest del = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
+    Zbs__Meta__TargetDeleteRequest end = ZBS__META__TARGET_DELETE_REQUEST__INIT;
+    uint64_t version = f->st.exports_version;
+
+    t.iqn = add.iqn = end.iqn = (char *)"iqn.2024-01.org:t";
+    create.target = &t;
+    add.pool = del.pool = (char *)"p";
+    add.volume = del.name = (char *)"v";
+    add.any_lun = true;
+    assert_int_equal(act(f, decide_lun_add, &add.base), ERR_NOTFOUND);
+    assert_int_equal(act(f, decide_target_create, &create.base), 0);
+    assert_int_equal(act(f, decide_lun_add, &add.base), 0);
+    assert_true(f->st.exports_version > version);
+    add.any_lun = false;
+    assert_int_equal(act(f, decide_lun_add, &add.base), ERR_EXISTS);
+    add.lun = 256;
+    assert_int_equal(act(f, decide_lun_add, &add.base), ERR_INVAL);
+    assert_int_equal(act(f, decide_volume_delete, &del.base), ERR_BUSY);
+    assert_non_null(strstr(err_text(ERR_BUSY), "iqn.2024-01.org:t LUN 0"));
+    assert_int_equal(act(f, decide_target_delete, &end.base), 0);
+    assert_int_equal(act(f, decide_volume_delete, &del.base), 0);
+}
+
+static void foreign_disks_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    Zbs__Meta__ChunkRegisterRequest rq = ZBS__META__CHUNK_REGISTER_REQUEST__INIT;
+    uint8_t uuid[16] = {200};
+
+    rq.uuid = (ProtobufCBinaryData){.data = uuid, .len = 16};
+    rq.addr = (char *)"127.0.0.1:7299";
+    rq.workers = 1;
+    rq.chunk_id = 3;
+    assert_int_equal(act(f, decide_chunk_register, &rq.base), ERR_REFUSED);
+    rq.chunk_id = 0;
+    rq.cluster_id = (char *)"another";
+    assert_int_equal(act(f, decide_chunk_register, &rq.base), ERR_REFUSED);
+    rq.cluster_id = (char *)"";
+    rq.workers = 0;
+    assert_int_equal(act(f, decide_chunk_register, &rq.base), ERR_INVAL);
+    uuid[0] = 0;
+    rq.workers = 1;
+    assert_int_equal(act(f, decide_chunk_register, &rq.base), ERR_INVAL);
+}
+
+static void unknown_record_is_unsupported(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t future[] = {0xfa, 0x06, 0x00}; /* field 111, a message */
+    Zbs__Metalog__Record *r =
+        zbs__metalog__record__unpack(&f->pad.allocator, sizeof(future), future);
+    struct packed reply;
+
+    assert_non_null(r);
+    assert_int_equal(apply_record(&f->st, r, NULL, &f->pad, &reply), ERR_UNSUPPORTED);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(bad_input_is_refused),
+        CASE(iscsi_names_are_checked),
+        CASE(first_replica_is_local_and_hosts_differ),
+        CASE(racks_are_kept_apart),
+        CASE(space_weighs),
+        CASE(too_few_servers_owe_a_replica),
+        CASE(later_servers_are_adopted),
+        CASE(one_owner_at_a_time),
+        CASE(dead_owner_leaves_orphans),
+        CASE(released_slot_is_clean),
+        CASE(namesake_replaces_with_proof_only),
+        CASE(set_changes_name_where_they_start),
+        CASE(isolated_reporter_is_refused),
+        CASE(deleted_extents_are_garbage_until_confirmed),
+        CASE(exported_volume_stays),
+        CASE(foreign_disks_are_refused),
+        CASE(unknown_record_is_unsupported),
+    };
+
+    return cmocka_run_group_tests_name("decide", tests, NULL, NULL);
+}
