@@ -60,7 +60,7 @@ static co_fn int data_out_bytes(struct iscsi_task *task, const struct pdu_in *p,
     struct iscsi_conn *c = task->conn;
     uint16_t generation = task->generation;
     uint32_t at = task->received, len = p->data_len;
-    bool direct = !task->damaged && at + len <= task->held_bytes;
+    bool direct = !task->damaged && task->cmd.out != NULL && at + len <= task->held_bytes;
     struct buf *b = direct ? buf_get(task->cmd.out) : buf_alloc(MAX(len, 1u));
     int rc = conn_read_data(c, b->data + (direct ? at : 0), len);
 

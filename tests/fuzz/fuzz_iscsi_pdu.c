@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Fuzzes what an iSCSI portal receives. The first byte chooses:
+ *   0  a header, as it is; the rest as login text
+ *   1  bytes to a portal, from the very start
+ *   2  bytes to a portal behind a good login (full feature phase)
+ *   3  the same, but cut into PDUs whose lengths and numbers are made right, so that what lies
+ *      behind the header checks is reached; a byte chooses how a PDU is made
+ *   4  as 3, with header and data digests
+ *   5  a CDB with its data, to the SCSI target alone
+ *   6  as 3 in a discovery session
+ * Whatever comes, nothing may crash, hang or leak, and a good initiator is still served.
+ *
+ * Without libFuzzer, main() runs the files that it is given. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "access/iscsi/param.h"
+#include "access/scsi/scsi_int.h"
+#include "common/base/assert.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "tests/lib/iscsiworld.h"
+
+#define CHECK(x) ASSERTF(x, "seen here")
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct input {
+    const uint8_t *data;
+    size_t size;
+    unsigned mode;
+};
+
+static size_t input_take(struct input *in, void *dst, size_t len)
+{
+    size_t n = MIN(len, in->size);
+
+    memcpy(dst, in->data, n);
+    in->data += n;
+    in->size -= n;
+    return n;
+}
+
+static uint8_t input_byte(struct input *in)
+{
+    uint8_t b = 0;
+
+    input_take(in, &b, 1);
+    return b;
+}
+
+/* ---- parsers ---- */
+
+static void fuzz_header(struct input *in)
+{
+    uint8_t bhs[BHS_BYTES] = {0};
+    char text[8192], answer[8192], *k, *v;
+    struct text_out out = {answer, sizeof(answer), 0, false};
+    enum pdu_reject reason;
+    struct params params;
+    struct pdu_in p;
+
+    input_take(in, bhs, sizeof(bhs));
+    int rc = pdu_parse(bhs, 65536, &p, &reason);
+    CHECK(rc == 0 || rc == ERR_PROTO || rc == ERR_INVAL);
+    CHECK(rc == ERR_PROTO || p.data_len <= 65536);
+    struct text_in t = {text, text + input_take(in, text, sizeof(text))};
+    params_init(&params);
+    while (text_next(&t, &k, &v) > 0)
+        if (params_negotiate(&params, k, v, false, &out) < 0)
+            break;
+    params_finish(&params);
+    CHECK(params.value[PARAM_FIRST_BURST] <= params.value[PARAM_MAX_BURST]);
+    CHECK(params.value[PARAM_MAX_RECV_DATA] >= 512);
+    CHECK(params.value[PARAM_MAX_R2T] >= 1 && params.value[PARAM_MAX_R2T] <= OUR_MAX_R2T);
+}
+
+static void fuzz_cdb(struct input *in)
+{
+    struct scsi_target t;
+    struct scsi_nexus n;
+    struct scsi_lun *lun;
+
+    scsi_target_init(&t, IW_IQN);
+    lun = scsi_lun_add(&t, 0);
+    scsi_lun_attach(lun, scsi_backend_mem_new(1, 1024 * 1024));
+    scsi_nexus_init(&n, &t, "127.0.0.1:3260", 1);
+    memset(n.ua, 0, sizeof(n.ua));
+    while (in->size > 0) {
+        struct scsi_cmd c = {.nexus = &n};
+        uint8_t sense[SCSI_SENSE_MAX], pick = input_byte(in);
+        bool known;
+
+        input_take(in, c.cdb, sizeof(c.cdb));
+        if (pick & 1) { /* a command that exists, with legal bits only */
+            const struct scsi_row *row = &scsi_rows[c.cdb[0] % scsi_row_count];
+
+            for (unsigned i = 0; i < row->cdb_len; i++)
+                c.cdb[i] &= row->usage[i];
+            c.cdb[0] = row->opcode;
+            if (row->service_action >= 0)
+                c.cdb[1] = (uint8_t)((c.cdb[1] & 0xe0) | row->service_action);
+            CHECK(scsi_row_find(c.cdb, &known) == row);
+        }
+        c.lun_number = pick >> 6 == 3;
+        c.out_expected = input_byte(in) * 128u;
+        c.in_expected = pick & 2 ? input_byte(in) * 128u : 0;
+        scsi_cmd_start(&c);
+        CHECK(c.out_len <= c.out_expected);
+        if (!c.done) {
+            if (c.out_len > 0) {
+                c.out = buf_alloc(c.out_len);
+                memset(c.out->data, 0, c.out_len);
+                input_take(in, c.out->data, c.out_len);
+            }
+            scsi_cmd_execute(&c);
+        }
+        CHECK(c.done && c.in_len <= c.in_expected);
+        CHECK(c.in_len == 0 || c.in->cap >= c.in_len);
+        CHECK(scsi_cmd_sense(&c, sense) <= SCSI_SENSE_MAX);
+        scsi_cmd_end(&c);
+    }
+    scsi_nexus_fini(&n);
+    scsi_lun_remove(lun);
+    scsi_target_fini(&t);
+}
+
+/* ---- connections ---- */
+
+static void send_raw(struct ini *i, const void *data, size_t len)
+{
+    struct iovec iov = {(void *)(uintptr_t)data, len};
+
+    if (len > 0)
+        (void)!net_writev_full(i->net, &iov, 1);
+}
+
+/* One PDU made of input: opcode among those that exist, numbers and lengths plausible. */
+static void send_pdu(struct ini *i, struct input *in)
+{
+    static const uint8_t ops[] = {OP_SCSI_COMMAND, OP_SCSI_COMMAND, OP_DATA_OUT, OP_DATA_OUT,
+                                  OP_NOP_OUT,      OP_TASK_MGMT,    OP_TEXT,     OP_SNACK,
+                                  OP_SCSI_COMMAND, OP_LOGIN,        OP_LOGOUT,   OP_DATA_OUT};
+    uint8_t bhs[BHS_BYTES] = {0}, data[2048], how = input_byte(in);
+    uint32_t len;
+
+    input_take(in, bhs, sizeof(bhs));
+    bhs[0] = (uint8_t)(ops[how % ARRAY_SIZE(ops)] | (how & 0x40));
+    bhs[4] = how & 0x80 ? bhs[4] & 1 : 0;
+    if (bhs[4])
+        i->header_digest = false; /* ini_send knows no additional header: end of the line */
+    memset(bhs + 8, 0, 8);
+    bhs[9] = how >> 4 & 1;
+    put_be32(bhs + 16, bhs[19] & 7); /* few tags, so that they collide */
+    if (bhs[0] == OP_DATA_OUT)
+        put_be32(bhs + 20, how & 0x20 ? TAG_NONE : get_be32(bhs + 20) & 0x0007000f);
+    else if (bhs[0] == OP_SCSI_COMMAND)
+        put_be32(bhs + 20, get_be32(bhs + 20) & 0xffff);
+    if (bhs[0] != OP_DATA_OUT)
+        put_be32(bhs + 24, bhs[0] & 0x40 || !(bhs[27] & 0xe0) ? i->cmdsn : i->cmdsn++);
+    if (bhs[0] == OP_DATA_OUT) {
+        put_be32(bhs + 36, bhs[39] & 3);
+        put_be32(bhs + 40, get_be32(bhs + 40) & 0x0e00);
+    }
+    len = (uint32_t)input_take(in, data, (bhs[7] & 3) * 512u);
+    if (ini_send(i, bhs, data, len) < 0)
+        in->size = 0;
+}
+
+/* A good initiator is served as if nothing had happened. */
+static void check_good(struct iscsiworld *w)
+{
+    uint8_t data[1024], back[1024];
+    struct ini i;
+
+    ini_connect(&i, w->addr);
+    CHECK(ini_login(&i, "iqn.good", IW_IQN, IW_NORMAL) == 0);
+    ini_clear_attentions(&i);
+    memset(data, 0x5a, sizeof(data));
+    struct ini_result r = ini_write(&i, 16, data, sizeof(data));
+    CHECK(r.status == 0 || r.asc == 0x27); /* 27: the fuzzer may have write-protected it */
+    if (r.status == 0) {
+        CHECK(ini_read(&i, 16, back, sizeof(back)).status == 0);
+        CHECK(memcmp(data, back, sizeof(data)) == 0);
+    }
+    ini_close(&i);
+}
+
+static void body(struct iscsiworld *w)
+{
+    struct input *in = w->arg;
+    struct ini i;
+
+    ini_connect(&i, w->addr);
+    if (in->mode == 6)
+        CHECK(ini_login(&i, IW_INI, NULL, "") == 0);
+    else if (in->mode == 4)
+        CHECK(ini_login(&i, IW_INI, IW_IQN, IW_NORMAL "HeaderDigest=CRC32C\nDataDigest=CRC32C\n") ==
+              0);
+    else if (in->mode >= 2)
+        CHECK(ini_login(&i, IW_INI, IW_IQN, IW_NORMAL) == 0);
+    if (in->mode <= 2) {
+        send_raw(&i, in->data, in->size);
+    } else {
+        while (in->size > 0)
+            send_pdu(&i, in);
+    }
+    (void)!co_sleep(NSEC_PER_MSEC);
+    ini_close(&i);
+    check_good(w);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct iscsiworld w = {.body = body, .conf = {.window = 8, .logout_timeout_ms = 1}};
+    struct input in = {data, size, 0};
+
+    if (size == 0)
+        return 0;
+    log_threshold = LOG_LV_ERROR + 1;
+    in.mode = data[0] % 7;
+    in.data++;
+    in.size--;
+    w.arg = &in;
+    if (in.mode == 0)
+        fuzz_header(&in);
+    else if (in.mode == 5)
+        fuzz_cdb(&in);
+    else
+        iscsiworld_run(&w);
+    return 0;
+}
+
+#ifndef ZBS_FUZZER
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        static uint8_t data[1 << 20];
+        FILE *file = fopen(argv[i], "rb");
+        size_t size;
+
+        if (file == NULL) {
+            perror(argv[i]);
+            return 1;
+        }
+        size = fread(data, 1, sizeof(data), file);
+        fclose(file);
+        LLVMFuzzerTestOneInput(data, size);
+    }
+    return 0;
+}
+#endif
