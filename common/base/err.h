@@ -92,11 +92,17 @@ struct err_slot {
  * thread's. */
 struct err_slot *err_slot_current(void);
 
+/* What compilers and analysers cannot see across files: these return the code that they were given,
+ * which is negative. */
+static inline int err_given(int rc, int same)
+{
+    (void)same;
+    return rc;
+}
+#define err_set(rc, ...)    err_given((rc), err_set((rc), __VA_ARGS__))
+#define err_prefix(rc, ...) err_given((rc), err_prefix((rc), __VA_ARGS__))
 #ifdef __clang_analyzer__
-/* What the static analyser cannot see across files: these return a negative code. */
-#define err_set(rc, ...)            (err_set((rc), __VA_ARGS__), (rc))
-#define err_prefix(rc, ...)         (err_prefix((rc), __VA_ARGS__), (rc))
-#define err_from_errno(errnum, ...) (err_from_errno((errnum), __VA_ARGS__), ERR_IO)
+#define err_from_errno(errnum, ...) err_given(ERR_IO, err_from_errno((errnum), __VA_ARGS__))
 #endif
 
 #endif
