@@ -220,7 +220,8 @@ int decide_extent_created(const struct decide *d, Zbs__Metalog__Record **ret)
     for (size_t i = 0; i < rq->n_extent_ids; i++) {
         struct slot *s = state_extent(d->st, rq->extent_ids[i]);
 
-        if (s == NULL || s->owner != rq->session_id || s->epoch != rq->epochs[i] ||
+        /* The owner may have got a higher epoch meanwhile; what was created stays created. */
+        if (s == NULL || s->owner != rq->session_id || s->epoch < rq->epochs[i] ||
             state_session(d->st, rq->session_id) == NULL)
             return err_set(ERR_STALE, "extent %" PRIu64 " is not owned at epoch %" PRIu64,
                            rq->extent_ids[i], rq->epochs[i]);

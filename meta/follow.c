@@ -167,7 +167,9 @@ static co_fn int look_again(struct follow *f, struct zk_term *ret)
         rc = zk_term_read(m, ret);
     if (rc < 0)
         return rc;
-    if (f->beat.change == before && ret->term <= MAX(f->seen_term, f->beat.term))
+    /* A term of our own may come from a write whose reply was lost. */
+    if (f->beat.change == before &&
+        (ret->term <= MAX(f->seen_term, f->beat.term) || strcmp(ret->addr, m->conf.listen) == 0))
         return catch_up(m, head);
     f->seen_term = MAX(f->seen_term, ret->term);
     f->last_change = co_now();

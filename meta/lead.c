@@ -121,7 +121,7 @@ int beat_main(void *arg)
     while (!l->ended && !co_canceled()) {
         struct zk_beat b = {.term = l->term.term, .head = l->confirmed_index};
         nsec_t sent = co_now();
-        bool had = lead_has_authority(l);
+        nsec_t lapsed = sent - l->authority_until;
         int rc;
 
         if (l->broken) {
@@ -139,11 +139,13 @@ int beat_main(void *arg)
             continue;
         }
         /* Whoever knocked in vain while we had none may not be taken for dead. */
-        if (!had)
-            live_restart(&l->live, co_now());
+        if (lapsed > 0 && l->serving)
+            live_extend(&l->live, co_now() - sent + lapsed);
         lead_written(l, sent);
-        co_cond_broadcast(&l->m->changed);
+        l->users++;
         zk_announce(m);
+        l->users--;
+        co_cond_broadcast(&m->changed);
         (void)co_sleep_until(sent + m->conf.beat_ms * NSEC_PER_MSEC);
     }
     return 0;
@@ -215,7 +217,8 @@ static co_fn void lead_watch(struct lead *l)
                    lead_has_authority(l)) {
             lead_serve(l);
         } else {
-            wait_change(l, l->serving ? NSEC_NEVER : MAX(l->serve_from, co_now() + NSEC_PER_MSEC));
+            wait_change(l, l->serving ? NSEC_NEVER
+                                      : MAX(l->serve_from, co_now() + 20 * NSEC_PER_MSEC));
         }
     }
 }

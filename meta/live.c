@@ -53,6 +53,23 @@ void live_restart(struct live *l, nsec_t now)
         ((struct session_live *)l->sessions.items[i])->seen = now;
 }
 
+void live_extend(struct live *l, nsec_t span)
+{
+    nsec_t now = co_now();
+
+    l->start = MIN(l->start + span, now);
+    for (uint32_t i = 0; i < l->chunks.count; i++) {
+        struct chunk_live *c = l->chunks.items[i];
+
+        c->seen = MIN(c->seen + span, now);
+    }
+    for (uint32_t i = 0; i < l->sessions.count; i++) {
+        struct session_live *s = l->sessions.items[i];
+
+        s->seen = MIN(s->seen + span, now);
+    }
+}
+
 void live_view_changed(struct live *l)
 {
     l->view_version++;
@@ -162,15 +179,18 @@ void live_volume_changed(struct live *l, uint64_t volume_id)
 
 /* ---- for decisions ---- */
 
-void live_world(struct live *l, struct pad *pad, bool with_chunks, struct world *ret)
+void live_world(struct live *l, struct pad *pad, bool with_random, bool with_chunks,
+                struct world *ret)
 {
     const struct state *st = &l->m->st;
 
     *ret = (struct world){.wall_ns = env_wall_ns(),
-                          .random = env_random(),
                           .session_ttl_ms = l->m->conf.session_ttl_ms,
                           .chunk_dead_ms = l->m->conf.chunk_dead_ms};
-    env_random_bytes(ret->uuid, sizeof(ret->uuid));
+    if (with_random) {
+        ret->random = env_random();
+        env_random_bytes(ret->uuid, sizeof(ret->uuid));
+    }
     if (!with_chunks)
         return;
     ret->chunks = PAD_NEW_ARRAY(pad, struct place_chunk, st->chunks.count);

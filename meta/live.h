@@ -59,6 +59,8 @@ void live_init(struct live *l, struct metad *m, uint64_t term);
 void live_fini(struct live *l);
 /* Every time-to-live starts anew. */
 void live_restart(struct live *l, nsec_t now);
+/* For a span in which nobody could be heard or answered: nobody aged in it. */
+void live_extend(struct live *l, nsec_t span);
 void live_view_changed(struct live *l);
 
 /* Entries are made on demand. */
@@ -74,8 +76,10 @@ void live_chunk_lost(struct live *l, struct chunk_live *c, const uint64_t *exten
 void live_chunks_check(struct live *l, nsec_t now);
 void live_volume_changed(struct live *l, uint64_t volume_id);
 
-/* What decisions may use; with_chunks: also the chunk servers (copied into the pad). */
-void live_world(struct live *l, struct pad *pad, bool with_chunks, struct world *ret);
+/* What decisions may use. with_random: fresh random values; with_chunks: also the chunk servers
+ * (copied into the pad). */
+void live_world(struct live *l, struct pad *pad, bool with_random, bool with_chunks,
+                struct world *ret);
 /* Space that a grant has promised weighs until the server tells its real use. */
 void live_promise(struct live *l, const Zbs__Metalog__LeaseGrant *g);
 

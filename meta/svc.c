@@ -246,7 +246,7 @@ static int svc_do(struct svc_call *c)
             return 0;
         }
     }
-    live_world(&c->m->lead->live, &c->pad, c->op->with_chunks, &w);
+    live_world(&c->m->lead->live, &c->pad, c->op->decide != NULL, c->op->with_chunks, &w);
     if (c->op->decide != NULL)
         rc = c->op->decide(&d, &r);
     if (rc < 0)

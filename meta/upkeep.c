@@ -69,7 +69,7 @@ static void adopt_replicas(struct upkeep *u)
     if (list_empty(degraded))
         return;
     pad_init(&pad);
-    live_world(&u->l->live, &pad, true, &w);
+    live_world(&u->l->live, &pad, false, true, &w);
     for (uint32_t i = 0; i < ADOPT_SCAN_MAX && i < u->m->st.n_degraded && adopted < ADOPT_MAX;
          i++) {
         struct degraded *d = LIST_FIRST(degraded, struct degraded, link);
@@ -90,8 +90,8 @@ static void adopt_replicas(struct upkeep *u)
 /* A process that was stopped for a while did not hear anybody: that is no sign of their death. */
 static void forgive_pause(struct upkeep *u, nsec_t now)
 {
-    if (now - u->last_tick > 4 * TICK)
-        live_restart(&u->l->live, now);
+    if (now - u->last_tick > 3 * TICK)
+        live_extend(&u->l->live, now - u->last_tick - TICK);
     u->last_tick = now;
 }
 

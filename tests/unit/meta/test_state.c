@@ -473,9 +473,6 @@ static int model_main(void *arg)
         if (i % 500 == 499)
             check_all(m);
     }
-    print_message("decided %u refused %u extents %u degraded %u volumes %u results %u\n",
-                  (unsigned)m->decided, (unsigned)m->refused, (unsigned)m->a.n_extents,
-                  (unsigned)m->a.n_degraded, m->a.n_volumes, m->a.n_results);
     assert_true(m->decided > steps / 10 && m->refused > steps / 20);
     assert_true(m->a.n_extents > 0 && m->a.n_degraded > 0);
     kv_close(m->kv_a);
