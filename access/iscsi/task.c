@@ -336,7 +336,7 @@ co_fn int task_receive(struct iscsi_session *s, const struct pdu_in *p)
     if (task_find(s, p->itt) != NULL)
         return err_set(ERR_PROTO, "task tag 0x%08x is in use", p->itt);
     if (p->immediate && s->immediates >= ISCSI_IMMEDIATE_MAX) {
-        err_set(ERR_INVAL, "too many immediate commands");
+        (void)err_set(ERR_INVAL, "too many immediate commands");
         conn_reject(c, p, REJECT_TOO_MANY_IMMEDIATE);
         rc = conn_read_data(c, NULL, p->data_len);
         return rc < 0 ? rc : conn_plain_wait(c);

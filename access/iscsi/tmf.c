@@ -135,7 +135,7 @@ co_fn int tmf_receive(struct iscsi_session *s, const struct pdu_in *p)
     struct iscsi_conn *c = s->conn;
 
     if (c->tmfs >= ISCSI_IMMEDIATE_MAX) {
-        err_set(ERR_INVAL, "too many task management requests");
+        (void)err_set(ERR_INVAL, "too many task management requests");
         conn_reject(c, p, REJECT_TOO_MANY_IMMEDIATE);
         return conn_plain_wait(c);
     }
