@@ -200,6 +200,9 @@ int stage_recover(struct dev *d)
     if (rc == 0 && meta_check(&d->sb, pages, META_STAGE, d->g.stage_off, 0, 0) == 0 &&
         h->count <= d->g.stage_pages && stage_whole(d, h, pages + PAGE_BYTES))
         rc = stage_restore(d, h, pages + PAGE_BYTES);
+    /* Its images end here: blocks that held metadata then may hold data from now on. */
+    if (rc == 0 && !mem_is_zero(pages, PAGE_BYTES))
+        rc = dev_write(d, zero_page, PAGE_BYTES, d->g.stage_off, true);
     mem_free(pages);
     return rc < 0 ? err_prefix(rc, "staging area") : 0;
 }

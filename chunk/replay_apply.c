@@ -322,6 +322,23 @@ static int apply_alloc(struct ext *x, const struct rec_alloc *r, uint64_t rsn)
     return 0;
 }
 
+/* A record of an extent that a later record deletes, and whose base may be gone: what it did to
+ * the allocation counts all the same, since the deletion names only the blocks held then. */
+static void apply_bits(struct dev *d, const struct rec_head *h, uint64_t rsn)
+{
+    const struct rec_write *w = (const struct rec_write *)h;
+
+    if (h->type == REC_ALLOC)
+        bit_set(d, ((const struct rec_alloc *)h)->block, rsn);
+    if (h->type == REC_MAP && (h->flags & REC_F_REPLACE)) {
+        if (w->old_block != BLOCK_NONE)
+            bit_clear(d, w->old_block, rsn, false);
+        bit_set(d, w->block, rsn);
+    }
+    for (uint32_t i = 0; h->type == REC_ZERO && i < w->n_freed; i++)
+        bit_clear(d, rec_freed_list(w)[i].block, rsn, false);
+}
+
 int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_page_pos,
                   const bool *bad)
 {
@@ -342,6 +359,7 @@ int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_pa
     }
     if (x == NULL) {
         unknown_note(rp, h->extent_id);
+        apply_bits(rp->d, h, rsn);
         return 0;
     }
     switch (h->type) {

@@ -33,7 +33,7 @@ struct model_extent {
     uint64_t gen;                           /* last given out */
     uint64_t in_flight_gen[STREAMS];        /* 0: none */
     struct version cp_sent;                 /* highest commit point that was acknowledged */
-    bool created;
+    bool created, deleting;
 };
 struct model {
     struct sim *s;
@@ -41,6 +41,7 @@ struct model {
     uint64_t disk_bytes, journal_bytes;
     uint32_t flush_delay_ms;
     uint64_t memory_bytes;
+    bool deletes; /* an extent is deleted and made again in each life */
     uint32_t ops; /* of each stream in one life */
     uint64_t rng; /* of the workload */
     bool formatted;
@@ -270,6 +271,22 @@ static inline void model_open_check(struct model *m, uint32_t ext, const struct 
     }
 }
 
+static inline void model_extent_gone(struct model *m, uint32_t ext)
+{
+    memset(&m->x[ext], 0, sizeof(m->x[ext]));
+}
+
+/* Its blocks are used by the others afterwards, and by itself when it comes again. */
+static inline void model_delete(struct model *m, uint32_t ext)
+{
+    int rc;
+
+    m->x[ext].deleting = true;
+    rc = engine_delete(m->e, 1, EXTENT_ID(ext), m->epoch);
+    ASSERTF(rc == 0, "delete: %s", err_text(rc));
+    model_extent_gone(m, ext);
+}
+
 static inline void model_open_all(struct model *m)
 {
     m->epoch++;
@@ -277,12 +294,15 @@ static inline void model_open_all(struct model *m)
         struct open_info oi;
         int rc;
 
+        if (m->x[i].deleting && engine_check_epoch(m->e, EXTENT_ID(i), 1) == ERR_NO_REPLICA)
+            model_extent_gone(m, i);
+        m->x[i].deleting = false;
         if (!m->x[i].created) {
             rc = engine_create(m->e, EXTENT_ID(i), 1, 7, i);
             ASSERTF(rc == 0, "create: %s", err_text(rc));
             m->x[i].created = true;
         }
-        rc = engine_open(m->e, EXTENT_ID(i), m->epoch, 20, &oi);
+        rc = engine_open(m->e, EXTENT_ID(i), m->epoch, 1, &oi);
         ASSERTF(rc == 0, "open: %s", err_text(rc));
         model_open_check(m, i, &oi);
         open_info_free(&oi);
@@ -335,12 +355,18 @@ static inline int model_main(void *arg)
     model_start(m);
     model_open_all(m);
     model_verify(m);
-    co_group_init(&g);
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        ms[i] = (struct model_stream){m, i};
-        co_spawn(&g, "stream", model_stream_main, &ms[i]);
+    for (uint32_t round = 0; round < 2; round++) {
+        co_group_init(&g);
+        for (uint32_t i = 0; i < STREAMS; i++) {
+            ms[i] = (struct model_stream){m, i};
+            co_spawn(&g, "stream", model_stream_main, &ms[i]);
+        }
+        CHECK(co_group_join(&g) == 0);
+        if (round == 0 && m->deletes) {
+            model_delete(m, model_below(m, EXTENTS));
+            model_open_all(m);
+        }
     }
-    CHECK(co_group_join(&g) == 0);
     model_verify(m);
     CHECK(engine_flush(m->e) == 0);
     model_verify(m);

@@ -3,13 +3,14 @@
  * Every crash point: a short workload is run again and again, and power fails at its device write
  * number 1, 2, 3 ... until it gets through. After each cut the engine is started, checked against
  * the model, used, cut once more during that, and checked again. */
-#define EXTENTS       1u
+#define EXTENTS       2u
 #define STREAMS       2u
 #define STREAM_BLOCKS 2u
 #include "tests/unit/chunk/engine_model.h"
 #include "common/base/log.h"
 
 #define DISK_BYTES (24u << 20)
+#define DISK_TIGHT (13u << 19) /* blocks are used again at once */
 #define RING_BYTES (JOURNAL_PAGES_MIN * PAGE_BYTES)
 
 struct cut {
@@ -43,15 +44,17 @@ static bool life(struct model *m, uint64_t at)
     return at != 0 && c.seen >= at;
 }
 
-static uint32_t enumerate(uint64_t seed, uint32_t ops, uint32_t flush_delay_ms, uint32_t step)
+static uint32_t enumerate(uint64_t seed, uint32_t ops, uint32_t flush_delay_ms, uint32_t step,
+                          uint64_t disk_bytes)
 {
     uint32_t points = 0;
 
     for (uint64_t at = 1 + seed % step;; at += step) {
-        struct model *m = model_new(seed, DISK_BYTES, RING_BYTES, ops);
+        struct model *m = model_new(seed, disk_bytes, RING_BYTES, ops);
         bool was_cut;
 
         m->flush_delay_ms = flush_delay_ms;
+        m->deletes = true;
         was_cut = life(m, at);
         m->ops = 4;
         points += was_cut;
@@ -68,10 +71,11 @@ static void test_every_point(void **state)
     uint32_t points = 0;
 
     (void)state;
-    points += enumerate(1, 25, 3, 1);
-    points += enumerate(2, 25, 1000, 1);
+    points += enumerate(1, 12, 3, 1, DISK_BYTES);
+    points += enumerate(2, 12, 1000, 1, DISK_TIGHT);
     for (uint64_t seed = 3; seed < 20; seed++)
-        points += enumerate(seed, 25, 1 + (uint32_t)seed % 7, 5);
+        points +=
+            enumerate(seed, 12, 1 + (uint32_t)seed % 7, 5, seed % 2 ? DISK_BYTES : DISK_TIGHT);
     print_message("%u crash points\n", points);
     assert_true(points > 500);
 }
