@@ -101,9 +101,12 @@ static int workers_disk_add(struct server *s)
 int server_identity_save(struct server *s)
 {
     int rc = 0;
+    uint32_t n;
 
-    co_mutex_lock_always(&s->disks_lock);
-    for (uint32_t i = 0; i < s->n_disks && rc == 0; i++) {
+    while (s->disk_adding)
+        co_cond_wait_always(&s->disk_added);
+    n = s->n_disks; /* one that is added meanwhile gets its own */
+    for (uint32_t i = 0; i < n && rc == 0; i++) {
         struct super_block *sb = &s->disks[i].sb;
 
         if (sb->chunk_id == s->chunk_id)
@@ -112,7 +115,6 @@ int server_identity_save(struct server *s)
         memcpy(sb->cluster_id, s->cluster_id, sizeof(sb->cluster_id));
         rc = super_write(s->disks[i].path, sb);
     }
-    co_mutex_unlock(&s->disks_lock);
     return rc;
 }
 
@@ -189,13 +191,14 @@ static int disk_prepare(struct server *s, const char *path, bool force)
 
 int server_disk_add(struct server *s, const char *path, bool force)
 {
-    int rc = 0;
+    int rc;
 
-    co_mutex_lock_always(&s->disks_lock);
+    if (s->disk_adding)
+        return err_set(ERR_BUSY, "another disk is being added");
     if (disk_known(s, path))
-        rc = err_set(ERR_EXISTS, "%s is in use here already", path);
-    if (rc == 0)
-        rc = disk_prepare(s, path, force);
+        return err_set(ERR_EXISTS, "%s is in use here already", path);
+    s->disk_adding = true;
+    rc = disk_prepare(s, path, force);
     if (rc == 0)
         rc = disk_take(s, path);
     if (rc == 0) {
@@ -205,7 +208,8 @@ int server_disk_add(struct server *s, const char *path, bool force)
         else
             disk_untake(s); /* why it failed is still the error's text */
     }
-    co_mutex_unlock(&s->disks_lock);
+    s->disk_adding = false;
+    co_cond_broadcast(&s->disk_added);
     if (rc == 0 && s->chunk_id != 0)
         rc = server_identity_save(s);
     if (rc == 0)
@@ -230,7 +234,6 @@ uint32_t server_disk_views(struct server *s, struct disk_view **ret)
     struct disk_view *views;
     uint32_t n;
 
-    co_mutex_lock_always(&s->disks_lock);
     n = s->n_disks;
     views = MEM_NEW_ARRAY(struct disk_view, n + 1);
     for (uint32_t i = 0; i < n; i++) {
@@ -238,7 +241,6 @@ uint32_t server_disk_views(struct server *s, struct disk_view **ret)
         snprintf(views[i].path, sizeof(views[i].path), "%s", s->disks[i].path);
         snprintf(views[i].model, sizeof(views[i].model), "%s", disk_info(s->disks[i].guard)->model);
     }
-    co_mutex_unlock(&s->disks_lock);
     for (uint32_t w = 0; w < s->n_workers; w++) {
         struct co_loop *home = co_enter(s->workers[w].loop);
 
@@ -391,7 +393,7 @@ int chunkd_main(const struct chunkd_conf *conf)
     int rc = 0;
 
     s->conf = conf;
-    co_mutex_init(&s->disks_lock);
+    co_cond_init(&s->disk_added);
     s->incarnation = env_random() | 1;
     if (conf->data_dir != NULL) {
         char *lock = mem_printf("%s/lock", conf->data_dir);

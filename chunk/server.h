@@ -37,7 +37,8 @@ struct server {
     struct worker *workers;
     struct server_disk disks[CHUNKD_DISKS_MAX];
     uint32_t n_disks;
-    struct co_mutex disks_lock;
+    bool disk_adding; /* one at a time; only it changes the list */
+    struct co_cond disk_added;
     struct rpc_server *rpc;
 };
 

@@ -72,12 +72,27 @@ static void test_crashes(void **state)
         crashes(seed, 2 * RING_SMALL, true);
 }
 
+/* ZBS_SOAK=N: N more seeds, on demand. ZBS_SOAK_FROM=S: the first of them. */
+static void test_soak(void **state)
+{
+    const char *n = getenv("ZBS_SOAK"), *from = getenv("ZBS_SOAK_FROM");
+    uint64_t first = from != NULL ? strtoull(from, NULL, 10) : 1000;
+    uint64_t end = first + (n != NULL ? strtoull(n, NULL, 10) : 0);
+
+    (void)state;
+    for (uint64_t seed = first; seed < end; seed++) {
+        print_message("seed %" PRIu64 "\n", seed);
+        crashes(seed, seed % 5 < 2 ? 0 : (1 + seed % 3) * RING_SMALL, seed % 2 != 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_crash),
         cmocka_unit_test(test_small_ring),
         cmocka_unit_test(test_crashes),
+        cmocka_unit_test(test_soak),
     };
 
     log_threshold = LOG_LV_ERROR;
