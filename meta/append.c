@@ -45,11 +45,10 @@ static void entry_append(struct entry *e, const Zbs__Metalog__LogEntry *part)
 /* The open entry, or a new one if it is full. */
 static struct entry *entry_open(struct lead *l, size_t record_bytes)
 {
-    struct entry *e =
-        list_empty(&l->queue) ? NULL : CONTAINER_OF(l->queue.prev, struct entry, link);
+    struct entry *e = CONTAINER_OF(l->queue.prev, struct entry, link);
     Zbs__Metalog__LogEntry header = ZBS__METALOG__LOG_ENTRY__INIT;
 
-    if (e != NULL && !e->sealed && e->len + record_bytes <= ENTRY_BYTES_MAX)
+    if (!list_empty(&l->queue) && !e->sealed && e->len + record_bytes <= ENTRY_BYTES_MAX)
         return e;
     e = MEM_NEW(struct entry);
     e->batch = kv_batch_new();

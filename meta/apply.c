@@ -207,7 +207,7 @@ static void keep_result(struct apply *a)
     if (a->record->client == 0 || a->record->kind_case == ZBS__METALOG__RECORD__KIND_LEASE_GRANT)
         return;
     if (st->n_results >= RESULTS_MAX) {
-        codec_del_result(a->to, LIST_FIRST(&st->results, struct result, link)->mutation);
+        codec_del_result(a->to, state_result_oldest(st)->mutation);
         state_result_drop_oldest(st);
     }
     state_result_add(st, a->number, a->record->client, a->record->number, a->reply.bytes,

@@ -95,7 +95,7 @@ int decide_lun_add(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc == 0)
         rc = decide_volume(d, rq->pool, rq->volume, &v);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (t->n_luns >= LUNS_MAX)
         return err_set(ERR_TOO_LARGE, "target '%s' has %u LUNs, the most allowed", t->iqn,

@@ -13,8 +13,10 @@ static int lease_volume(const struct decide *d, uint64_t id, struct volume **ret
 {
     struct volume *v = state_volume(d->st, id);
 
-    if (v == NULL || v->removed)
-        return err_set(ERR_NOTFOUND, "volume %" PRIu64 " does not exist", id);
+    if (v == NULL || v->removed) {
+        err_set(ERR_NOTFOUND, "volume %" PRIu64 " does not exist", id);
+        return ERR_NOTFOUND;
+    }
     *ret = v;
     return 0;
 }
@@ -114,7 +116,7 @@ int decide_lease_acquire(const struct decide *d, Zbs__Metalog__Record **ret)
         rc = lease_volume(d, rq->volume_id, &v);
     if (rc == 0)
         rc = check_range(v, rq->first_slot, rq->count);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     m = PAD_NEW(d->pad, Zbs__Metalog__LeaseGrant);
     zbs__metalog__lease_grant__init(m);
@@ -320,7 +322,7 @@ int decide_replica_change(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc == 0)
         rc = lease_volume(d, rq->volume_id, &v);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     s = volume_slot(v, rq->slot);
     if (s == NULL || s->extent_id == 0 || s->extent_id != rq->extent_id)

@@ -119,7 +119,7 @@ int decide_volume_create(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc == 0)
         rc = decide_pool(d, rq->pool, &p);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (pool_volume(p, rq->name) != NULL)
         return err_set(ERR_EXISTS, "volume '%s/%s' exists already", p->name, rq->name);
@@ -162,7 +162,7 @@ int decide_volume_resize(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc == 0)
         rc = decide_volume(d, rq->pool, rq->name, &v);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (rq->size_bytes < v->size_bytes)
         return err_set(ERR_INVAL,
@@ -191,7 +191,7 @@ int decide_volume_rename(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc == 0)
         rc = decide_volume(d, rq->pool, rq->name, &v);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     *ret = NULL;
     if (strcmp(rq->name, rq->new_name) == 0)

@@ -165,7 +165,7 @@ static co_fn int look_again(struct follow *f, struct zk_term *ret)
         rc = zk_beat_read(m, &f->beat);
     if (rc == 0)
         rc = zk_term_read(m, ret);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     /* A term of our own may come from a write whose reply was lost. */
     if (f->beat.change == before &&
@@ -181,11 +181,11 @@ static co_fn int take_over(struct follow *f, const char *why, struct zk_term *re
                            nsec_t *ret_since)
 {
     struct metad *m = f->m;
-    struct zk_term t;
+    struct zk_term t = {0};
     uint64_t head;
     int rc = look_again(f, &t);
 
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     t.term = MAX(t.term, m->st.term) + 1;
     snprintf(t.name, sizeof(t.name), "%s", m->conf.name);

@@ -166,7 +166,7 @@ static co_fn int lead_resolve(struct lead *l)
         rc = zk_term_read(m, &t); /* after the head: if it is ours, so was the head */
     if (rc == ERR_NOTFOUND)
         lead_end(l, "the nodes in ZooKeeper are gone");
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (t.version != l->term.version || t.term != l->term.term) {
         lead_end(l, "deposed");

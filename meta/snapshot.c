@@ -103,10 +103,9 @@ static int give_pair(void *arg, const void *key, size_t key_len, const void *val
 static co_fn int given_main(void *arg)
 {
     struct given *g = arg;
-    int rc = kv_scan(g->m->kv, "", 0, NULL, 0, give_pair, g);
 
-    if (rc == 0)
-        rc = piece_offer(g, true);
+    if (kv_scan(g->m->kv, "", 0, NULL, 0, give_pair, g) == 0)
+        (void)piece_offer(g, true);
     list_del(&g->link); /* nobody finds it any more */
     g->all->count--;
     g->ready = false;

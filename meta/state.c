@@ -264,9 +264,15 @@ void state_result_add(struct state *st, uint64_t mutation, uint64_t client, uint
     st->n_results++;
 }
 
+struct result *state_result_oldest(const struct state *st)
+{
+    ASSERT(!list_empty(&st->results));
+    return CONTAINER_OF(st->results.next, struct result, link);
+}
+
 void state_result_drop_oldest(struct state *st)
 {
-    struct result *r = LIST_FIRST(&st->results, struct result, link);
+    struct result *r = state_result_oldest(st);
     uint64_t hash = result_hash(r->client, r->number);
     struct result *head = idmap_get_ptr(&st->results_by_hash, hash);
 

@@ -190,6 +190,7 @@ void state_slot_uncount(struct state *st, struct slot *s);
 void state_slot_count(struct state *st, struct slot *s);
 void state_result_add(struct state *st, uint64_t mutation, uint64_t client, uint64_t number,
                       const void *reply, size_t len);
+struct result *state_result_oldest(const struct state *st); /* there must be one */
 void state_result_drop_oldest(struct state *st);
 void str_set(char **to, const char *from);
 

@@ -156,7 +156,7 @@ static co_fn int meta_call_loop(struct meta_client *mc, enum meta_method method,
                                 const ProtobufCMessage *request, bool repeat, struct rpc_reply *r)
 {
     nsec_t backoff = BACKOFF_MIN;
-    int rc = err_set(ERR_UNREACHABLE, "no meta server answers as the leader");
+    int rc;
 
     for (;;) {
         char text[256];

@@ -158,7 +158,7 @@ int cluster_create_volume(struct cluster *c, uint32_t replicas, uint64_t size_by
 
     meta_client_mutation(mc, &pm);
     pool.mutation = &pm;
-    pool.name = "pool";
+    pool.name = (char *)"pool";
     pool.replicas = replicas;
     rpc_reply_init(&r);
     rc = meta_call(mc, META_POOL_CREATE, &pool.base, true, &r);
@@ -166,8 +166,8 @@ int cluster_create_volume(struct cluster *c, uint32_t replicas, uint64_t size_by
     if (rc == 0) {
         meta_client_mutation(mc, &vm);
         volume.mutation = &vm;
-        volume.pool = "pool";
-        volume.name = "volume";
+        volume.pool = (char *)"pool";
+        volume.name = (char *)"volume";
         volume.size_bytes = size_bytes;
         volume.stripe_count = 2;
         rpc_reply_init(&r);
@@ -253,8 +253,8 @@ int cluster_verify(struct cluster *c)
     for (uint32_t i = 0; i < HOSTS; i++)
         clients[i] = rpc_client_new(&(struct rpc_client_conf){
             .addr = c->nodes[i].listen[ROLE_ACCESS], .self = "checker", .cluster_id = ""});
-    q.pool = "pool";
-    q.name = "volume";
+    q.pool = (char *)"pool";
+    q.name = (char *)"volume";
     q.max = 256;
     rpc_reply_init(&r);
     rc = meta_call(mc, META_VOLUME_MAP, &q.base, true, &r);

@@ -418,7 +418,7 @@ static int retry_script(struct mworld *w)
     Zbs__Meta__VolumeDeleteRequest del = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
     Zbs__Meta__Mutation m_create, m_delete;
     struct rpc_reply r;
-    uint64_t id, again;
+    uint64_t id = 0, again = 0;
 
     assert_int_equal(pool_create(w, "p", 1), 0);
     meta_client_mutation(w->mc, &m_create);

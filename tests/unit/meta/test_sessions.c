@@ -262,7 +262,7 @@ static int change(struct cast *c, uint32_t access, const struct grant *g, uint32
 
 static int expiry_script(struct mworld *w)
 {
-    struct grant g, other;
+    struct grant g = {0}, other = {0};
     struct cast c;
     nsec_t start;
 
@@ -296,7 +296,7 @@ static int expiry_script(struct mworld *w)
 
 static int takeover_script(struct mworld *w)
 {
-    struct grant g, again;
+    struct grant g = {0}, again = {0};
     struct cast c;
     nsec_t start;
 
@@ -338,7 +338,7 @@ static struct chunk_twin *twin_of(struct cast *c, uint32_t chunk_id)
 
 static int tasks_script(struct mworld *w)
 {
-    struct grant g, other;
+    struct grant g = {0}, other = {0};
     struct cast c;
     uint32_t gone;
 
@@ -374,7 +374,7 @@ static int garbage_script(struct mworld *w)
     Zbs__Meta__VolumeResizeRequest resize = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
     Zbs__Meta__VolumeDeleteRequest del = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
     struct rpc_reply r;
-    struct grant g;
+    struct grant g = {0};
     struct cast c;
 
     cast_enter(&c, w);
