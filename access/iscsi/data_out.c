@@ -65,7 +65,8 @@ static co_fn int data_out_bytes(struct iscsi_task *task, const struct pdu_in *p,
     int rc = conn_read_data(c, b->data + (direct ? at : 0), len);
 
     *ret_gone = task->generation != generation || task->cmd.abort_requested;
-    if (rc == 0 && !*ret_gone && !direct && !task->damaged && at < task->held_bytes)
+    if (rc == 0 && !*ret_gone && !direct && !task->damaged && task->cmd.out != NULL &&
+        at < task->held_bytes)
         memcpy(task->cmd.out->data + at, b->data, task->held_bytes - at);
     buf_put(b);
     if (rc == ERR_CORRUPT) {

@@ -46,7 +46,7 @@ static co_fn struct scsi_backend *lun_open(struct iscsi_lun *lun)
                      lun->scsi->number, (unsigned long long)lun->volume_id, err_text(rc));
         said = true;
         nsec_t former = co_deadline_push(co_now() + NSEC_PER_SEC);
-        rc = co_event_wait(&lun->gone);
+        (void)co_event_wait(&lun->gone);
         co_deadline_restore(former);
     }
     return NULL;

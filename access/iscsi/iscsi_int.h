@@ -71,7 +71,6 @@ struct iscsi_target {
     size_t n_portals;
     uint16_t next_tsih;
     uint64_t next_conn_id;
-    bool stopping;
     struct co_group accept_group, group;
     struct co_cond conn_gone;
 };

@@ -11,10 +11,9 @@
 #include "common/base/bytes.h"
 #include "common/base/attr.h"
 
-#define BHS_BYTES     48u
-#define DIGEST_BYTES  4u
-#define AHS_BYTES_MAX 1020u
-#define TAG_NONE      0xffffffffu /* ITT or TTT that names no task */
+#define BHS_BYTES    48u
+#define DIGEST_BYTES 4u
+#define TAG_NONE     0xffffffffu /* ITT or TTT that names no task */
 
 enum iscsi_op {
     OP_NOP_OUT = 0x00,

@@ -124,7 +124,6 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
     struct co_shield shield;
 
     co_shield_begin(&shield);
-    t->stopping = true;
     co_group_close(&t->accept_group);
     LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
         conn_ask_logout(c, t->conf.logout_timeout_ms);

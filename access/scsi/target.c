@@ -111,7 +111,7 @@ void scsi_target_attention(struct scsi_target *t, struct scsi_lun *only, enum sc
                            const struct scsi_nexus *except)
 {
     LIST_FOREACH (n, &t->nexuses, struct scsi_nexus, link) {
-        if (n == except)
+        if (except != NULL && n == except)
             continue;
         for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++) {
             if (t->luns[i] != NULL && (only == NULL || t->luns[i] == only))

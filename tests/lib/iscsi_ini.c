@@ -265,6 +265,7 @@ co_fn struct ini_result ini_cmd(struct ini *i, const uint8_t *cdb, size_t cdb_le
 
             CHECK(at == r.got && at + p.len <= in_len);
             CHECK(get_be32(p.bhs + 36) == sn++);
+            CHECK(in != NULL && p.data != NULL);
             memcpy((uint8_t *)in + at, p.data, p.len);
             r.got += p.len;
             r.data_pdus++;

@@ -135,7 +135,6 @@ static void body_memory(struct iscsiworld *w)
     uint8_t *out = mem_alloc(LEN);
     const uint8_t write[10] = {0x2a, 0, 0, 0, 0, 0, 0, 8, 0, 0};
     fill(out, LEN, 9);
-    first = i.itt + 1;
     for (int k = 0; k < N; k++) {
         ini_cmd_bhs(&i, bhs, FLAG_FINAL | FLAG_WRITE, write, 10, LEN);
         CHECK(ini_send(&i, bhs, out, 65536) == 0);
