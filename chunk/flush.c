@@ -243,10 +243,14 @@ static uint64_t needed_rsn(const struct dev *d)
 static int trim(struct dev *d)
 {
     struct journal *j = &d->j;
-    uint64_t needed = needed_rsn(d);
+    uint64_t needed = MIN(needed_rsn(d), j->next_rsn);
     struct commit *c;
     int rc;
 
+    /* What is needed no more may have been superseded by records that are only queued. */
+    rc = journal_sync(d);
+    if (rc < 0)
+        return rc;
     while ((c = LIST_FIRST(&j->commits, struct commit, link)) != NULL && c->last_rsn < needed) {
         list_del(&c->link);
         mem_free(c);

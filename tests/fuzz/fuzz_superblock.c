@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Fuzzes what the chunk server reads from a device: superblocks, anchors, staging area, journal,
+ * bitmap, heads, maps. The input is a list of patches to the disk of an engine that was killed in
+ * the middle of its work; the first byte says whether checksums are made right afterwards, so
+ * that what lies behind them is reached. The engine then starts (or refuses to), opens, reads,
+ * writes, checks and flushes what it finds, starts again, and must not crash, hang or leak.
+ *
+ * Without libFuzzer, main() runs the files that it is given. */
+#define EXTENTS       2u
+#define STREAMS       2u
+#define STREAM_BLOCKS 2u
+#include "tests/unit/chunk/engine_model.h"
+#include "chunk/internal.h"
+#include "common/base/log.h"
+
+#define DISK_BYTES (6u << 20)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static uint8_t *sample; /* the disk's content, made once */
+static struct geometry geo;
+
+struct input {
+    const uint8_t *data;
+    size_t size;
+};
+
+static uint32_t take(struct input *in, size_t bytes)
+{
+    uint32_t v = 0;
+
+    for (size_t i = 0; i<bytes; i++, in->data += in->size> 0, in->size -= in->size > 0)
+        v = v << 8 | (in->size > 0 ? *in->data : 0);
+    return v;
+}
+
+static void sample_make(void)
+{
+    struct model *m = model_new(4, DISK_BYTES, JOURNAL_PAGES_MIN * PAGE_BYTES, 8);
+
+    m->flush_delay_ms = 5;
+    sim_proc_start(m->p, model_main, m);
+    sim_run_for(m->s, 60 * NSEC_PER_MSEC);
+    if (sim_proc_running(m->p))
+        sim_proc_crash(m->p);
+    sample = malloc(DISK_BYTES);
+    sim_disk_peek(m->p, DISK, sample, DISK_BYTES, 0);
+    ASSERT(geometry_compute((struct super_block *)sample, 0, &geo) == 0);
+    model_free(m);
+}
+
+/* ---- patches ---- */
+
+static uint64_t place(uint32_t area, uint32_t page)
+{
+    switch (area % 8) {
+    case 0:
+        return page % 2 ? DISK_BYTES - PAGE_BYTES : 0;
+    case 1:
+        return geo.anchors_off + page % 2 * PAGE_BYTES;
+    case 2:
+        return geo.stage_off + page % 4 * PAGE_BYTES;
+    case 3:
+    case 4:
+        return geo.journal_off + page % geo.journal_pages * PAGE_BYTES;
+    case 5:
+        return geo.bitmap_off;
+    case 6:
+        return geo.heads_off + page % 4 * PAGE_BYTES;
+    default:
+        return geo.data_off + page % (geo.blocks * PAGES_PER_BLOCK) * (uint64_t)PAGE_BYTES;
+    }
+}
+
+static void patch(struct input *in, uint8_t *disk)
+{
+    while (in->size > 0) {
+        uint64_t at = place(take(in, 1), take(in, 2)) + take(in, 2) % PAGE_BYTES;
+
+        for (uint32_t n = 1 + take(in, 1) % 16; n > 0 && at < DISK_BYTES; n--)
+            disk[at++] = (uint8_t)take(in, 1);
+    }
+}
+
+/* ---- checksums ---- */
+
+static void pages_seal(uint8_t *disk)
+{
+    for (uint64_t off = 0; off < DISK_BYTES; off += PAGE_BYTES) {
+        struct meta_head *h = (struct meta_head *)(disk + off);
+
+        if (off == 0 || off == DISK_BYTES - PAGE_BYTES)
+            ((struct super_block *)h)->crc = page_crc(h, offsetof(struct super_block, crc));
+        else if (h->magic == META_MAGIC)
+            h->crc = page_crc(h, offsetof(struct meta_head, crc));
+    }
+}
+
+/* The chain of commits from the newer anchor on. */
+static void journal_seal(uint8_t *disk)
+{
+    const struct anchor *a = (struct anchor *)(disk + geo.anchors_off);
+    const struct anchor *b = (struct anchor *)(disk + geo.anchors_off + PAGE_BYTES);
+    uint64_t pos = a->h.gen > b->h.gen ? a->pos : b->pos;
+    uint32_t prev = a->h.gen > b->h.gen ? a->prev_crc : b->prev_crc;
+
+    for (uint32_t i = 0; i < 2 * geo.journal_pages; i++) {
+        uint32_t at = (uint32_t)(pos % geo.journal_pages);
+        struct commit_head *h =
+            (struct commit_head *)(disk + geo.journal_off + at * (uint64_t)PAGE_BYTES);
+
+        if (h->magic != COMMIT_MAGIC || h->head_bytes < sizeof(*h) ||
+            h->head_bytes > (geo.journal_pages - at) * PAGE_BYTES ||
+            h->head_bytes > COMMIT_HEAD_PAGES_MAX * PAGE_BYTES || h->pages == 0) {
+            pos = ROUND_UP(pos + 1, (uint64_t)geo.journal_pages);
+            continue;
+        }
+        h->prev_crc = prev;
+        h->crc = 0;
+        h->crc = crc32c(0, h, h->head_bytes);
+        prev = h->crc;
+        pos += h->pages;
+    }
+}
+
+/* ---- the engine on it ---- */
+
+static void use_extent(struct engine *e, uint64_t id, uint64_t epoch)
+{
+    struct read_result *r = mem_alloc(sizeof(*r));
+    struct write_args a = {.id = id, .v = {epoch, 1u << 30}, .kind = W_ZERO};
+    struct missing_change c = {.replica = 3, .start = true, .everything = true};
+    struct write_result res;
+    struct open_info oi;
+
+    if (engine_open(e, id, epoch, 1, &oi) == 0) {
+        open_info_free(&oi);
+        for (uint32_t b = 0; b < MODEL_BLOCKS; b++) {
+            if (engine_read(e, id, epoch, model_block(b) * BLOCK_BYTES, BLOCK_BYTES, r) == 0)
+                buf_put(r->buf);
+        }
+        a.off = 512;
+        a.len = 2 * BLOCK_BYTES;
+        if (engine_write(e, &a, &res) == 0)
+            (void)engine_missing_change(e, id, epoch, &c, 1);
+    }
+    mem_free(r);
+}
+
+static int use_main(void *arg)
+{
+    struct engine_conf conf = {.workers = 1};
+    struct super_block *sb = mem_alloc(sizeof(*sb));
+    struct engine *e = engine_new(&conf);
+    struct replica_info info[16];
+    bool more;
+
+    (void)arg;
+    if (super_read(DISK, sb) == 0 && engine_dev_add(e, DISK, sb) == 0) {
+        uint32_t n = engine_list(e, 0, info, ARRAY_SIZE(info), &more);
+        int rc = engine_check(e);
+
+        for (uint32_t i = 0; i < n; i++)
+            use_extent(e, info[i].id, info[i].epoch < UINT64_MAX ? info[i].epoch + 1 : 1);
+        if (n > 1 && engine_delete(e, UINT64_MAX, info[0].id, UINT64_MAX) == 0)
+            rc = engine_create(e, 1u << 30, 1, 1, 1);
+        if (rc == 0)
+            rc = engine_flush(e);
+    }
+    mem_free(sb);
+    engine_stop(e);
+    return 0;
+}
+
+static bool use_over(void *arg)
+{
+    return !sim_proc_running(arg);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {data, size};
+    struct sim_proc *p;
+    uint8_t *disk;
+    struct sim *s;
+    uint32_t seal;
+
+    log_threshold = LOG_LV_ERROR + 1;
+    if (sample == NULL)
+        sample_make();
+    disk = malloc(DISK_BYTES);
+    memcpy(disk, sample, DISK_BYTES);
+    seal = take(&in, 1);
+    patch(&in, disk);
+    if (seal & 1)
+        pages_seal(disk);
+    if (seal & 2)
+        journal_seal(disk);
+    s = world_new(1);
+    p = sim_proc_new(s, HOST_A, "chunk");
+    sim_disk_create(p, DISK, DISK_BYTES);
+    sim_disk_poke(p, DISK, disk, DISK_BYTES, 0);
+    free(disk);
+    for (int i = 0; i < 2; i++) {
+        sim_proc_start(p, use_main, NULL);
+        ASSERT(sim_run_until(s, use_over, p, SEC(1000)));
+        ASSERT(sim_proc_halted(p) == NULL);
+    }
+    sim_free(s);
+    return 0;
+}
+
+#ifndef ZBS_FUZZER
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        FILE *f = fopen(argv[i], "rb");
+        static uint8_t data[1 << 16];
+        size_t n;
+
+        if (f == NULL) {
+            perror(argv[i]);
+            return 1;
+        }
+        n = fread(data, 1, sizeof(data), f);
+        fclose(f);
+        LLVMFuzzerTestOneInput(data, n);
+    }
+    return 0;
+}
+#endif
