@@ -6,6 +6,8 @@
 #define UPKEEP_TICK     NSEC_PER_SEC
 #define TASK_IDLE       (5 * NSEC_PER_SEC) /* a slot taken for meta's sake is given back */
 #define DEAD_IDLE       (3 * NSEC_PER_SEC) /* an idle extent removes members of dead servers */
+#define OPEN_MANY       8192u              /* extents open: beyond it idle ones are given back */
+#define OPEN_IDLE       (60 * NSEC_PER_SEC)
 #define BOOT_WAIT       (3 * NSEC_PER_SEC)
 #define STOP_HOLD       (2 * NSEC_PER_SEC)
 #define JOINS_AT_ONCE   4u
@@ -39,6 +41,7 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     list_init(&e->chunks);
     list_init(&e->accesses);
     list_init(&e->volumes);
+    list_init(&e->open);
     list_init(&e->dirty);
     list_init(&e->op_pool);
     list_init(&e->clients);
@@ -65,56 +68,32 @@ static void engine_free(struct vol_engine *e)
 
 /* ---- upkeep ---- */
 
-static int probe_run(void *arg)
-{
-    struct tenure *t = arg;
-
-    for (uint32_t i = 0; i < t->n; i++) {
-        Zbs__Chunk__CheckEpochRequest req = ZBS__CHUNK__CHECK_EPOCH_REQUEST__INIT;
-        struct member_req q = {CHUNK_CHECK_EPOCH, &req.base, NULL, false, true};
-        struct rpc_reply r;
-
-        if (!(t->set >> i & 1) || t->m[i].chunk->alive || t->lost)
-            continue;
-        req.extent_id = t->extent_id;
-        req.epoch = t->epoch;
-        rpc_reply_init(&r);
-        best_effort(member_call(t, i, &q, &r));
-        rpc_reply_free(&r);
-    }
-    t->probing = false;
-    tenure_put(t);
-    return 0;
-}
-
 /* An extent without writes would not notice that a server died: it is asked, which removes it if
  * it is silent, so that meta can have the replica rebuilt. */
-static void probe_dead(struct tenure *t, nsec_t now)
+static uint32_t dead_members(const struct tenure *t, nsec_t now)
 {
+    uint32_t dead = 0;
+
     for (uint32_t i = 0; i < t->n; i++) {
         const struct chunk *c = t->m[i].chunk;
 
-        if (!((t->set & ~t->leaving) >> i & 1) || c->alive || now - c->alive_changed < DEAD_IDLE)
-            continue;
-        if (t->probing || !t->serving)
-            return;
-        t->probing = true;
-        co_spawn_detached_deadline(&t->e->io, "probe", probe_run, tenure_get(t));
-        return;
+        if ((t->set & ~t->leaving) >> i & 1 && !c->alive && now - c->alive_changed >= DEAD_IDLE)
+            dead |= 1u << i;
     }
+    return dead;
 }
 
-static void slot_upkeep(struct slot *s, nsec_t now)
+static bool give_back(const struct vol_engine *e, const struct slot *s, nsec_t now)
 {
-    struct tenure *t = s->tenure;
+    const struct tenure *t = s->tenure;
+    nsec_t idle = now - s->last_used;
 
-    if (t)
-        probe_dead(t, now);
-    if (s->for_task && t && s->active == 0 && !t->joining && !t->adding &&
-        now - s->last_used >= TASK_IDLE) {
-        s->want_release = true;
-        slot_kick(s);
-    }
+    if (s->active > 0 || s->waiters > 0 || t->joining || t->adding || t->leaving)
+        return false;
+    if (s->for_task)
+        return idle >= TASK_IDLE;
+    return (e->n_open > OPEN_MANY && idle >= OPEN_IDLE) ||
+           (e->n_open > 2 * OPEN_MANY && idle >= TASK_IDLE);
 }
 
 static int upkeep(void *arg)
@@ -125,10 +104,16 @@ static int upkeep(void *arg)
         nsec_t now = co_now();
 
         serve_trim(e);
-        LIST_FOREACH (v, &e->volumes, struct volume, link)
-            for (uint32_t i = 0; i < v->n_slots; i++)
-                if (v->slots[i])
-                    slot_upkeep(v->slots[i], now);
+        LIST_FOREACH (s, &e->open, struct slot, open_link) {
+            uint32_t dead = dead_members(s->tenure, now);
+
+            if (dead)
+                tenure_probe(s->tenure, dead);
+            if (give_back(e, s, now)) {
+                s->want_release = true;
+                slot_kick(s);
+            }
+        }
     }
     return 0;
 }
@@ -261,8 +246,5 @@ void vol_engine_set_initiators(struct vol_engine *e, vol_initiators_fn fn, void 
 void vol_engine_stats(const struct vol_engine *e, struct vol_engine_stats *ret)
 {
     *ret = e->stats;
-    ret->extents_owned = 0;
-    LIST_FOREACH (v, &e->volumes, struct volume, link)
-        for (uint32_t i = 0; i < v->n_slots; i++)
-            ret->extents_owned += v->slots[i] && v->slots[i]->state == SLOT_SERVING;
+    ret->extents_owned = e->n_open;
 }

@@ -14,6 +14,7 @@ struct slot *slot_new(struct volume *v, uint32_t index)
     s->index = index;
     co_cond_init(&s->changed);
     co_cond_init(&s->idle);
+    list_init(&s->open_link);
     return s;
 }
 
@@ -176,6 +177,8 @@ static int step_open(struct slot *s)
         return ERR_STALE;
     }
     s->tenure = t; /* our reference */
+    list_push_back(&s->vol->e->open, &s->open_link);
+    s->vol->e->n_open++;
     s->state = SLOT_SERVING;
     s->want_open = false;
     s->n_join = 0;
@@ -318,7 +321,10 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task)
         s->want_release = true;
         break;
     case TASK_OPEN:
-        if (s->state != SLOT_SERVING)
+        /* Also when a member was reported lost: then that is found out now. */
+        if (s->tenure)
+            tenure_probe(s->tenure, UINT32_MAX);
+        else
             s->want_open = true;
         break;
     default:

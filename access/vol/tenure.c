@@ -75,6 +75,8 @@ void tenure_lose(struct tenure *t, const char *why)
     if (s->tenure == t) {
         s->tenure = NULL;
         s->state = SLOT_NONE;
+        list_del(&s->open_link);
+        t->e->n_open--;
         co_cond_broadcast(&s->changed);
         tenure_put(t);
     }
@@ -259,11 +261,10 @@ static bool member_judge(struct tenure *t, uint32_t i, int rc, const struct memb
         member_fail(t, i, false, "no space");
         break;
     case ERR_IO:
-    case ERR_CORRUPT:
     case ERR_FORMAT:
         member_fail(t, i, false, err_text(rc));
         break;
-    default:
+    default: /* ERR_CORRUPT too: the payload may have been damaged on its way */
         if (chunk_given_up(m->chunk) || co_now() - since >= t->e->member_deadline)
             member_fail(t, i, false, err_text(rc));
         break;
@@ -367,4 +368,46 @@ int members_call(struct tenure *t, uint32_t mask, const struct member_req *q)
     if (t->lost)
         return ERR_STALE;
     return rc < 0 ? rc : group_rc;
+}
+
+/* ---- are they there? ---- */
+
+struct probe {
+    struct tenure *t;
+    uint32_t i;
+};
+
+static int probe_run(void *arg)
+{
+    struct probe *p = arg;
+    struct tenure *t = p->t;
+    Zbs__Chunk__CheckEpochRequest req = ZBS__CHUNK__CHECK_EPOCH_REQUEST__INIT;
+    struct member_req q = {CHUNK_CHECK_EPOCH, &req.base, NULL, false, true};
+    struct rpc_reply r;
+
+    req.extent_id = t->extent_id;
+    req.epoch = t->epoch;
+    rpc_reply_init(&r);
+    best_effort(member_call(t, p->i, &q, &r));
+    rpc_reply_free(&r);
+    t->probing &= ~(1u << p->i);
+    tenure_put(t);
+    mem_free(p);
+    return 0;
+}
+
+void tenure_probe(struct tenure *t, uint32_t mask)
+{
+    mask &= t->set & ~t->leaving & ~t->probing;
+    for (uint32_t i = 0; i < t->n && t->serving; i++) {
+        struct probe *p;
+
+        if (!(mask >> i & 1))
+            continue;
+        p = MEM_NEW(struct probe);
+        p->t = tenure_get(t);
+        p->i = i;
+        t->probing |= 1u << i;
+        co_spawn_detached_deadline(&t->e->io, "probe", probe_run, p);
+    }
 }

@@ -181,7 +181,9 @@ struct vol_engine {
     struct list volumes;
     struct co_group bg; /* cancelled at stop: timers, drivers, copies */
     struct co_group io; /* never cancelled: what was sent to members */
-    struct list dirty;  /* tenures whose members do not all know the commit point */
+    struct list open;   /* slots that serve */
+    uint32_t n_open;
+    struct list dirty; /* tenures whose members do not all know the commit point */
     struct list op_pool;
     uint32_t op_pool_count;
     struct list clients; /* sessions that forward to us: at-most-once tables */
@@ -271,6 +273,7 @@ struct slot {
     uint32_t n_join;
     int failed; /* acquiring failed for good */
     nsec_t last_used;
+    struct list open_link;
 };
 
 struct slot *slot_new(struct volume *v, uint32_t index);
@@ -352,7 +355,8 @@ struct tenure {
     struct co_range_lock ranges; /* bytes of the extent; exclusive: writes */
     struct co_mutex change;      /* one change of the set at a time (PROTOCOL 5.3) */
     struct co_mutex credit;      /* one reservation of space at a time */
-    bool remover, probing;       /* their coroutines run */
+    bool remover;                /* its coroutine runs */
+    uint32_t probing;            /* members being asked whether they are there */
     struct uncommitted unc;      /* while opening */
     struct list dirty_link;
     uint64_t allocated[BLOCKS_PER_EXTENT / 64]; /* at every member */
@@ -369,6 +373,8 @@ void tenure_put(struct tenure *t);
 /* We are not the owner under this epoch any more. */
 void tenure_lose(struct tenure *t, const char *why);
 int tenure_member(const struct tenure *t, uint32_t chunk_id); /* index or -1 */
+/* Asks the members in the mask whether they are still there, in the background. */
+void tenure_probe(struct tenure *t, uint32_t mask);
 static inline uint32_t tenure_readable(const struct tenure *t)
 {
     /* Known to be logged, and not asked to be removed (PROTOCOL 1.4). */

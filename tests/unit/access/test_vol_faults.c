@@ -3,6 +3,7 @@
  * The volume engine while servers die, pause and are cut off. A checker knows for each place the
  * values that may be read: each place has one writer, whose values rise, so that a read must not
  * be older than what was acknowledged before it began, nor than what any earlier read returned. */
+#include "common/base/mutate.h"
 #include "tests/unit/access/vol_world.h"
 
 #define VOLUME (1 * GIB)
@@ -176,6 +177,9 @@ static void load_stop(struct vworld *w)
 
 static void settle(struct vworld *w)
 {
+    struct sim_conf calm = {.seed = 1};
+
+    sim_set_conf(w->sim, &calm);
     for (uint32_t i = 0; i < HOSTS; i++)
         for (uint32_t r = 0; r < ROLES; r++) {
             if (sim_proc_paused(w->nodes[i].procs[r]))
@@ -191,6 +195,8 @@ static void settle(struct vworld *w)
     CHECK(do_verify(w, 4) > 0);
 }
 
+static int script_chaos(struct vworld *w);
+
 static void run_seeds(int (*script)(struct vworld *w), uint64_t seeds)
 {
     uint64_t first = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 1;
@@ -198,6 +204,13 @@ static void run_seeds(int (*script)(struct vworld *w), uint64_t seeds)
     for (uint64_t seed = first; seed < first + (getenv("SEED") ? 1 : seeds); seed++) {
         struct sim_conf conf = {.seed = seed};
         struct vworld w;
+
+        if (script == script_chaos && seed % 2 == 0) {
+            conf.net_spike_ppm = 200;
+            conf.net_reset_ppm = 100;
+            conf.disk_spike_ppm = 100;
+            conf.disk_eio_ppm = seed % 4 ? 0 : 20;
+        }
 
         if (getenv("ZBS_TEST_LOG"))
             fprintf(stderr, "seed %" PRIu64 "\n", seed);
@@ -403,5 +416,9 @@ int main(int argc, char **argv)
 
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
+#ifdef ZBS_MUTATE
+    if (getenv("ZBS_MUTATION"))
+        mutation_active = mutation_by_name(getenv("ZBS_MUTATION"));
+#endif
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
