@@ -166,7 +166,7 @@ static int stage_restore(struct dev *d, const struct stage_head *h, uint8_t *ima
         rc = dev_write(d, images + (size_t)i * PAGE_BYTES, PAGE_BYTES, h->e[i].off, false);
         restored++;
     }
-    if (rc == 0 && restored > 0)
+    if (rc == 0) /* also what lies in place already may be in the device's cache only */
         rc = dev_flush(d);
     if (restored > 0)
         log_info("stage.restored", "disk=%s pages=%" PRIu32, d->path, restored);
