@@ -281,6 +281,8 @@ co_fn int follow_run(struct metad *m, struct zk_term *ret_term, nsec_t *ret_sinc
         if (rc == 0 && why != NULL)
             return 0;
         if (rc < 0) {
+            if (rc == ERR_NOTFOUND)
+                f.bootstrapped = false; /* the nodes have gone */
             if (rc != ERR_AGAIN && rc != ERR_STALE)
                 f.last_failure = co_now();
             complain(m, rc);

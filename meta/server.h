@@ -72,6 +72,7 @@ struct metad {
     bool is_ready;       /* conf.ready was called */
     char cluster_id[40]; /* as ZooKeeper has it */
     bool announced;      /* our ephemeral node belongs to the present session */
+    nsec_t zk_lost;      /* when ZooKeeper was first found not connected; 0: it was connected */
     nsec_t complained;   /* last log line about ZooKeeper being absent */
 
     struct snapshots *snapshots; /* being given to peers */

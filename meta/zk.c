@@ -46,20 +46,28 @@ void zk_close(struct metad *m)
 
 co_fn int zk_ready(struct metad *m)
 {
-    nsec_t former;
+    nsec_t former, patience = MAX(4 * m->conf.zk_session_ms, 5000u) * NSEC_PER_MSEC;
     int rc = 0;
 
     if (m->coord != NULL && coord_state(m->coord) == COORD_EXPIRED)
         zk_close(m);
-    if (m->coord == NULL)
+    /* ZooKeeper turns away a session that has seen more than it knows: one whose data was lost
+     * would never let an old handle in again. */
+    if (m->coord != NULL && m->zk_lost != 0 && co_now() - m->zk_lost > patience)
+        zk_close(m);
+    if (m->coord == NULL) {
+        m->zk_lost = 0;
         rc = coord_open(m->conf.zookeeper, m->conf.zk_root, m->conf.zk_session_ms, &m->coord);
+    }
     if (rc < 0)
         return rc;
-    if (coord_state(m->coord) == COORD_CONNECTED)
-        return 0;
+    if (coord_state(m->coord) != COORD_CONNECTED && m->zk_lost == 0)
+        m->zk_lost = co_now();
     former = co_deadline_push(co_now() + 500 * NSEC_PER_MSEC);
     rc = coord_wait_connected(m->coord);
     co_deadline_restore(former);
+    if (rc == 0)
+        m->zk_lost = 0;
     return rc;
 }
 
@@ -367,7 +375,7 @@ co_fn int zk_bootstrap(struct metad *m)
         if (rc == 0)
             rc = create_nodes(m);
         if (rc == 0 || rc == ERR_EXISTS)
-            rc = ERR_AGAIN; /* look at what there is now */
+            rc = err_set(ERR_AGAIN, "the cluster's nodes have just been created");
     }
     pad_fini(&pad);
     return rc;
