@@ -48,6 +48,7 @@ struct cli {
     bool json;
     char meta_addrs[1024];
     struct meta_client *meta;
+    enum cli_exit exit; /* what the command returned */
 };
 
 /* NULL-noun terminated tables, one per file. */

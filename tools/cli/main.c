@@ -54,12 +54,11 @@ static enum cli_exit config_load(struct cli *c, const char *path)
 static int run_command(void *arg)
 {
     struct cli *c = arg;
-    enum cli_exit rc;
 
     c->meta = meta_client_new(c->meta_addrs, "zbs-cli");
-    rc = c->command->run(c);
+    c->exit = c->command->run(c);
     meta_client_close(c->meta);
-    return (int)rc;
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -91,5 +90,7 @@ int main(int argc, char **argv)
     if (rc != CLI_OK)
         return (int)rc;
     log_threshold = LOG_LV_ERROR;
-    return env_real_run(&conf, run_command, &c);
+    if (env_real_run(&conf, run_command, &c) < 0)
+        return CLI_FAILED;
+    return (int)c.exit;
 }
