@@ -20,6 +20,25 @@ bool lease_valid(const struct vol_engine *e)
     return e->session && co_now() < e->lease_until;
 }
 
+int vol_engine_confirm(struct vol_engine *e)
+{
+    uint64_t session = e->session;
+
+    while (UNLIKELY(!lease_valid(e))) {
+        int rc;
+
+        if (e->stopping)
+            return err_set(ERR_HALTED, "the volume engine is stopping");
+        rc = co_cond_wait(&e->lease_changed);
+        if (rc < 0)
+            return rc;
+        if (session && e->session != session)
+            return err_set(ERR_EXPIRED, "session %" PRIu64 " expired", session);
+        session = e->session;
+    }
+    return 0;
+}
+
 static void lease_extend(struct vol_engine *e, nsec_t sent)
 {
     nsec_t until = sent + e->ttl - drift_margin(e->ttl);
@@ -82,6 +101,8 @@ void meta_session_lost(struct vol_engine *e, uint64_t session)
     log_warn("session.expired", "session=%" PRIu64, session);
     e->session = 0;
     e->lease_until = 0;
+    if (e->session_expired)
+        e->session_expired(e->arg);
     LIST_FOREACH (v, &e->volumes, struct volume, link)
         for (uint32_t i = 0; i < v->n_slots; i++)
             if (v->slots[i])

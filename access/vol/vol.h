@@ -33,6 +33,9 @@ struct vol_engine_conf {
     void (*exports_changed)(void *arg, uint64_t version);
     /* A volume was resized or deleted. May be NULL. */
     void (*volume_changed)(void *arg, uint64_t volume_id);
+    /* The session with meta is lost; nothing is served under the next one before this returns. For
+     * a front end to forget what it was asked to do so far. Must not suspend. May be NULL. */
+    void (*session_expired)(void *arg);
     void *arg;
 };
 
@@ -44,6 +47,10 @@ co_fn void vol_engine_drain(struct vol_engine *e);
 /* Drains, frees. Nobody may be calling it. */
 co_fn void vol_engine_stop(struct vol_engine *e);
 uint64_t vol_engine_session(const struct vol_engine *e); /* 0 while there is none */
+/* Is the session alive? 0: the lease is certainly valid, at once or after a renewal was confirmed,
+ * which is waited for; ERR_EXPIRED: the session ended meanwhile, so others may have served since.
+ * For front ends, about requests of unknown age. Also ERR_HALTED, ERR_TIMEOUT, ERR_CANCELED. */
+co_fn int vol_engine_confirm(struct vol_engine *e) MUST_CHECK;
 
 struct rpc_service;
 /* The Access RPC service (forwarding, status, verify) to be put into this process's RPC server. */

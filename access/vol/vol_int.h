@@ -163,6 +163,7 @@ struct vol_engine {
     struct meta_client *meta;
     void (*exports_changed)(void *arg, uint64_t version);
     void (*volume_changed)(void *arg, uint64_t volume_id);
+    void (*session_expired)(void *arg);
     void *arg;
     nsec_t member_deadline;
     nsec_t boot_wait; /* for a chunk server that was never seen alive */
