@@ -89,27 +89,54 @@ static int home_cmp(const void *a, const void *b)
     return x->off < y->off ? -1 : x->off > y->off;
 }
 
-/* Reads the pages that are in the ring only. A damaged one is left out, its extent is void. */
+/* Reads the pages that are in the ring only, a window of them at a time. */
 static int home_fetch(struct home *h)
 {
     struct dev *d = h->d;
+    struct disk_req req[HOME_WINDOW];
+    struct iovec iov[HOME_WINDOW];
     int rc = 0;
 
-    for (uint32_t i = 0; i < h->n && rc == 0; i++) {
-        struct home_page *p = &h->p[i];
+    for (uint32_t i = 0, next; i < h->n && rc == 0; i = next) {
+        uint32_t n = 0;
 
-        if (p->data != NULL)
-            continue;
-        p->buf = buf_alloc(PAGE_BYTES);
-        rc = disk_read(d->disk, p->buf->data, PAGE_BYTES,
-                       d->j.off + p->jp->pos % d->j.pages * PAGE_BYTES);
-        if (rc < 0 || crc32c(0, p->buf->data, PAGE_BYTES) == p->jp->crc) {
-            p->data = p->buf->data;
-            continue;
+        for (next = i; next < h->n && n < HOME_WINDOW; next++) {
+            struct home_page *p = &h->p[next];
+
+            if (p->data != NULL)
+                continue;
+            p->buf = buf_alloc(PAGE_BYTES);
+            iov[n] = (struct iovec){p->buf->data, PAGE_BYTES};
+            req[n] = (struct disk_req){.op = DISK_READ,
+                                       .disk = d->disk,
+                                       .off = d->j.off + p->jp->pos % d->j.pages * PAGE_BYTES,
+                                       .iov = &iov[n],
+                                       .iov_count = 1};
+            disk_submit(&req[n++]);
         }
-        ext_damaged(p->x, "a page in the journal has another checksum");
+        for (uint32_t k = 0; k < n; k++) {
+            int one = disk_wait(&req[k]);
+
+            if (one < 0)
+                rc = one;
+        }
     }
     return rc;
+}
+
+/* A page that is damaged in the ring is left out, and its extent is void. */
+static void home_verify(struct home *h)
+{
+    for (uint32_t i = 0; i < h->n; i++) {
+        struct home_page *p = &h->p[i];
+
+        if (p->buf == NULL)
+            continue;
+        if (crc32c(0, p->buf->data, PAGE_BYTES) == p->jp->crc)
+            p->data = p->buf->data;
+        else
+            ext_damaged(p->x, "a page in the journal has another checksum");
+    }
 }
 
 struct window {
@@ -216,8 +243,10 @@ static int home_step(struct dev *d, uint64_t rsn, bool *ret_more)
     qsort(h->p, h->n, sizeof(*h->p), home_cmp);
     if (rc == 0)
         rc = home_fetch(h);
-    if (rc == 0)
+    if (rc == 0) {
+        home_verify(h);
         rc = home_write(h);
+    }
     if (rc == 0 && h->n > 0)
         rc = dev_flush(d);
     home_done(h, rc == 0);

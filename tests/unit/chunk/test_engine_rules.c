@@ -474,6 +474,50 @@ static void test_bad_requests(void **state)
     sim_free(r.s);
 }
 
+/* ---- a disk that fails ---- */
+
+static void failing_body(struct rig *r)
+{
+    struct dev_stats st;
+
+    CHECK(create(r, ID, 1) == 0 && open_at(r, ID, 1) == 0);
+    CHECK(put(r, (struct put){ID, V(1, 1), .len = K(4), .byte = 1}) == 0);
+    CHECK(put(r, (struct put){ID, V(1, 2), .off = BLOCK_BYTES, .len = BLOCK_BYTES, .byte = 2}) ==
+          0);
+    sim_disk_fail(r->p, DISK, true);
+    CHECK(look(r, ID, 1, BLOCK_BYTES, K(4)) == -1);
+    CHECK(put(r, (struct put){ID, V(1, 3), .len = K(4), .byte = 3}) == ERR_IO);
+    CHECK(put(r, (struct put){ID, V(1, 4), .len = BLOCK_BYTES, .byte = 4}) == ERR_IO);
+    engine_dev_stats(r->e, 0, &st);
+    CHECK(st.state == 2 && st.error[0] != 0);
+    sim_disk_fail(r->p, DISK, false);
+    /* Memory is ahead of the device: nothing of it is served until the next start. */
+    CHECK(look(r, ID, 1, 0, K(4)) == -1);
+    CHECK(open_at(r, ID, 2) == ERR_IO && create(r, ID + 1, 1) == ERR_NOSPACE);
+    CHECK(engine_flush(r->e) == ERR_IO);
+    engine_stop(r->e);
+}
+
+static void failing_after(struct rig *r)
+{
+    int v;
+
+    CHECK(open_at(r, ID, 2) == 0);
+    v = look(r, ID, 2, 0, K(4));
+    CHECK(v == 1 || v == 3);
+    CHECK(look(r, ID, 2, BLOCK_BYTES, BLOCK_BYTES) == 2);
+}
+
+static void test_failing_disk(void **state)
+{
+    struct rig r = rig_new(9, 64 << 20, 0);
+
+    (void)state;
+    rig_life(&r, failing_body, END_KILL);
+    rig_life(&r, failing_after, END_STOP);
+    sim_free(r.s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -481,7 +525,7 @@ int main(void)
         cmocka_unit_test(test_versions),     cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_missing),      cmocka_unit_test(test_full),
         cmocka_unit_test(test_credits),      cmocka_unit_test(test_delete),
-        cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_failing_disk),
     };
 
     log_threshold = LOG_LV_ERROR;
