@@ -286,6 +286,7 @@ int engine_missing_get(struct engine *e, uint64_t id, uint64_t epoch, uint32_t r
     int rc = op_begin(e, id, epoch, &op);
 
     *ret = (struct missing_page){0};
+    ASSERT(ranges != NULL);
     if (rc < 0)
         return rc;
     m = replica != 0 ? missing_find(op.ext, replica) : NULL;

@@ -304,7 +304,8 @@ static void full_body(struct rig *r)
 
     CHECK(create(r, ID, 1) == 0 && open_at(r, ID, 1) == 0);
     do {
-        rc = put(r, (struct put){ID, V(1, ++gen), V(1, gen - 1), .off = blocks * BLOCK_BYTES,
+        gen++;
+        rc = put(r, (struct put){ID, V(1, gen), V(1, gen - 1), .off = blocks * BLOCK_BYTES,
                                  .len = BLOCK_BYTES, .byte = (uint8_t)(1 + blocks)});
         blocks += rc == 0;
     } while (rc == 0 && blocks < BLOCKS_PER_EXTENT);
