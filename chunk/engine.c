@@ -118,11 +118,13 @@ static void lost_one(void *arg, struct ext *x)
     l->n++;
 }
 
-uint32_t engine_lost(const struct engine *e, uint64_t *ids, uint32_t max)
+uint32_t engine_lost(struct engine *e, uint64_t *ids, uint32_t max)
 {
     struct losing l = {ids, 0, max};
 
-    ext_foreach((struct engine *)e, lost_one, &l);
+    if (e->any_void)
+        ext_foreach(e, lost_one, &l);
+    e->any_void = l.n > 0;
     return l.n;
 }
 

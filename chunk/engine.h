@@ -64,7 +64,7 @@ struct dev_stats {
 uint32_t engine_devs(const struct engine *e);
 void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *ret);
 /* Extents found damaged and not yet made whole; returns how many there are (may be over max). */
-uint32_t engine_lost(const struct engine *e, uint64_t *ids, uint32_t max);
+uint32_t engine_lost(struct engine *e, uint64_t *ids, uint32_t max);
 /* Checks the accounting of every region against the maps (loads them all); asserts nothing,
  * ERR_CORRUPT names the first difference. For tests and at rest. */
 co_fn int engine_check(struct engine *e) MUST_CHECK;

@@ -109,6 +109,7 @@ void ext_apply_void(struct ext *x, bool on, uint64_t rsn)
 {
     x->is_void = on;
     if (on) {
+        x->dev->e->any_void = true;
         x->cp = x->last = (struct version){0, 0};
         version_free(x);
     }

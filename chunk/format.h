@@ -101,8 +101,10 @@ static_assert(sizeof(struct anchor) == 96, "on disk");
 #define MAP_PAGES          DIV_UP(BLOCKS_PER_EXTENT, MAP_ENTRIES) /* 74 */
 #define META_BLOCKS        2u                                     /* of an extent, at most */
 #define MAP_PAGES_PER_META DIV_UP(MAP_PAGES, META_BLOCKS)         /* 37: pages 0..36 of each */
-#define OVERFLOW_PAGES     (PAGES_PER_BLOCK - MAP_PAGES_PER_META) /* 27: pages 37..63 of the first */
-#define EXTENT_F_VOID      1u
+/* Pages 37..63 of each. */
+#define OVERFLOW_PER_META (PAGES_PER_BLOCK - MAP_PAGES_PER_META)
+#define OVERFLOW_PAGES    (META_BLOCKS * OVERFLOW_PER_META)
+#define EXTENT_F_VOID     1u
 
 struct extent_head {
     struct meta_head h;
@@ -142,7 +144,7 @@ struct disk_mask {
 static_assert(sizeof(struct disk_uncommitted) == 20 && sizeof(struct disk_missing) == 28 &&
                   sizeof(struct disk_mask) == 10,
               "on disk");
-#define UNCOMMITTED_MAX 2048u
+#define UNCOMMITTED_MAX 4096u
 #define MISSING_MAX     6u /* absent replicas of one extent */
 static_assert(UNCOMMITTED_MAX * sizeof(struct disk_uncommitted) +
                       MISSING_MAX * (sizeof(struct disk_missing) +
@@ -171,6 +173,7 @@ static_assert(sizeof(struct map_page) == PAGE_BYTES, "on disk");
 /* ---- staging area: page images on their way home ---- */
 
 #define STAGE_PAGES_MAX 248u
+#define STAGE_PAGES_MIN 64u
 struct stage_entry {
     uint64_t off;
     uint32_t crc; /* of the image, whole page */
@@ -183,6 +186,7 @@ struct stage_head {
     struct stage_entry e[STAGE_PAGES_MAX];
 } PACKED;
 static_assert(sizeof(struct stage_head) <= PAGE_BYTES, "on disk");
+static_assert(1 + OVERFLOW_PAGES <= STAGE_PAGES_MIN, "an extent's head fits in one batch");
 
 /* ---- journal ---- */
 

@@ -57,7 +57,8 @@ static uint64_t head_off(const struct dev *d, uint32_t head)
 
 static uint64_t overflow_off(const struct ext *x, uint32_t i)
 {
-    return block_off(x->dev, x->meta_block[0]) + (MAP_PAGES_PER_META + i) * (uint64_t)PAGE_BYTES;
+    return block_off(x->dev, x->meta_block[i / OVERFLOW_PER_META]) +
+           (MAP_PAGES_PER_META + i % OVERFLOW_PER_META) * (uint64_t)PAGE_BYTES;
 }
 
 uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs)
@@ -194,6 +195,7 @@ static int head_parse(struct ext *x, const struct extent_head *h)
     x->volume_id = h->volume_id;
     x->slot = h->slot;
     x->is_void = (h->flags & EXTENT_F_VOID) != 0;
+    x->dev->e->any_void |= x->is_void;
     x->cp = (struct version){h->cp_epoch, h->cp_gen};
     x->last = (struct version){h->last_epoch, h->last_gen};
     x->head_gen = h->h.gen;

@@ -232,7 +232,7 @@ struct engine {
     struct htab exts;
     struct list cached; /* struct jpage with a buffer */
     uint64_t cached_pages, cached_pages_max;
-    bool stopping;
+    bool any_void; /* some extent may be */
 };
 
 /* super.c */

@@ -106,7 +106,7 @@ static int super_check(const struct super_block *sb, uint64_t size_bytes)
     if (sb->workers < 1 || sb->workers > WORKERS_MAX || sb->size_bytes > (1ull << 60) ||
         sb->region_bytes > sb->size_bytes || sb->region_bytes % REGION_ALIGN != 0 ||
         sb->journal_bytes % PAGE_BYTES != 0 || sb->journal_bytes > sb->region_bytes ||
-        sb->journal_bytes / PAGE_BYTES < JOURNAL_PAGES_MIN || sb->stage_pages < 32 ||
+        sb->journal_bytes / PAGE_BYTES < JOURNAL_PAGES_MIN || sb->stage_pages < STAGE_PAGES_MIN ||
         sb->stage_pages > STAGE_PAGES_MAX || sb->blocks < 8 || sb->heads < 1 ||
         sb->blocks > (1u << 30) || sb->heads > (1u << 30) ||
         sb->cluster_id[sizeof(sb->cluster_id) - 1] != 0)
@@ -239,7 +239,7 @@ static int format_geometry(const char *path, uint64_t size_bytes,
     if (sb->journal_bytes / PAGE_BYTES < JOURNAL_PAGES_MIN || sb->journal_bytes > (1ull << 40))
         return err_set(ERR_INVAL, "a journal of %" PRIu64 " bytes; at least %u", ring,
                        JOURNAL_PAGES_MIN * PAGE_BYTES);
-    sb->stage_pages = region >= ((uint64_t)64 << 20) ? STAGE_PAGES_MAX : 32;
+    sb->stage_pages = region >= ((uint64_t)64 << 20) ? STAGE_PAGES_MAX : STAGE_PAGES_MIN;
     blocks = (uint32_t)(region / BLOCK_BYTES);
     for (;; blocks -= MAX(blocks / 512, 1u)) {
         if (blocks < 8)
