@@ -331,6 +331,9 @@ void workload_engine_ready(void *arg, struct vol_engine *engine)
     if (!w)
         return;
     start_client(&w->final[n->index], final_main);
+    for (uint32_t i = 0; i < w->per_node; i++)
+        w->clients[n->index * CLIENTS_MAX + i].active =
+            false; /* they died with the former process */
     for (uint32_t i = 0; i < w->per_node && w->running; i++)
         start_client(&w->clients[n->index * CLIENTS_MAX + i], client_main);
 }
