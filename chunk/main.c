@@ -37,7 +37,7 @@ static const struct conf_key keys[] = {
     {FIELD(zone), .type = CONF_NAME, .otherwise = "", .max = 63, .example = "zone-1",
      .help = "Failure domain above the rack; empty: none"},
     {FIELD(disks), .type = CONF_PATH_LIST, .otherwise = "", .max = 8000,
-     .example = "/dev/disk/by-id/nvme-A,/dev/disk/by-id/nvme-B",
+     .example = "/dev/disk/by-id/nvme-A,/dev/disk/by-id/nvme-B", .usual = true,
      .help = "Devices, separated by commas, by names that outlive a restart of the host; each was "
              "formatted with 'zbs-chunkd --format DEVICE'. At least one is needed here or from "
              "'zbs-cli disk add'"},

@@ -7,13 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 #include "common/base/assert.h"
-#include "common/base/conf.h"
+#include "common/base/conf_text.h"
 #include "common/base/err.h"
 #include "common/base/mem.h"
-#include "common/base/name.h"
 
-#define LINE_BYTES_MAX   4096
-#define STRING_BYTES_MAX 255u
+#define LINE_BYTES_MAX 8192
 
 struct parser {
     const char *file;
@@ -93,19 +91,6 @@ static int choice_parse(const struct conf_key *k, const char *text, uint32_t *re
     return err_set(ERR_INVAL, "'%.40s' is not one of: %s", text, allowed);
 }
 
-static int string_set(const struct conf_key *k, const char *text, char **field)
-{
-    size_t len = strlen(text), max = bounded_above(k) ? (size_t)k->max : STRING_BYTES_MAX;
-
-    if (!utf8_valid(text, len))
-        return err_set(ERR_INVAL, "the value is not valid UTF-8");
-    if (len < k->min || len > max)
-        return err_set(ERR_INVAL, "%zu characters (allowed: %" PRIu64 " to %zu)", len, k->min, max);
-    mem_free(*field);
-    *field = mem_strdup(text);
-    return 0;
-}
-
 static int number_parse(const struct conf_key *k, const char *text, uint64_t *ret)
 {
     nsec_t span = 0;
@@ -137,13 +122,13 @@ static int value_set(const struct conf_key *k, const char *text, uint8_t *settin
     switch (k->type) {
     case CONF_BOOL:
         return bool_parse(text, field);
-    case CONF_STRING:
-        return string_set(k, text, field);
     case CONF_CHOICE:
         return choice_parse(k, text, field);
     default:
         break;
     }
+    if (conf_is_text(k->type))
+        return conf_text_set(k, text, field);
     rc = number_parse(k, text, &number);
     if (rc < 0)
         return rc;
@@ -241,8 +226,9 @@ static int defaults_set(struct parser *p)
         if (p->lines[i] != 0)
             continue;
         if (k->otherwise == NULL)
-            return err_set(ERR_INVAL, "%s: [%s] %s is required (%s)", p->file, k->section, k->key,
-                           k->help);
+            return err_set(ERR_INVAL, "%s: [%s] %s is required%s%s (%.90s)", p->file, k->section,
+                           k->key, k->example != NULL ? ", for example " : "",
+                           k->example != NULL ? k->example : "", k->help);
         if (value_set(k, k->otherwise, p->settings) < 0)
             assert_fail("default", __FILE__, __LINE__, "[%s] %s = %s: %s", k->section, k->key,
                         k->otherwise, err_text(ERR_INVAL));
@@ -275,7 +261,7 @@ int conf_parse(const char *file, const char *text, size_t len, const struct conf
 void conf_free(const struct conf_key *keys, size_t key_count, void *settings)
 {
     for (size_t i = 0; i < key_count; i++) {
-        if (keys[i].type == CONF_STRING) {
+        if (conf_is_text(keys[i].type)) {
             char **field = (char **)((uint8_t *)settings + keys[i].offset);
 
             mem_free(*field);

@@ -4,8 +4,9 @@
  * and what is allowed; unknown sections and keys, repeated keys and overlong lines are errors.
  *
  *     static const struct conf_key keys[] = {
- *         {"journal", "size", CONF_SIZE, offsetof(struct conf, journal_bytes), "4G",
- *          256 * MIB, 64 * GIB, "journal of one worker"},
+ *         {.section = "journal", .key = "size", .type = CONF_SIZE, .otherwise = "4G",
+ *          .offset = offsetof(struct conf, journal_bytes), .min = 256 * MIB, .max = 64 * GIB,
+ *          .help = "journal of one worker"},
  *     };
  *
  * Sizes take K, M, G, T (powers of 1024, an optional "B" or "iB" behind), spans take ns, us, ms,
@@ -22,8 +23,16 @@ enum conf_type {
     CONF_U64,    /* uint64_t */
     CONF_SIZE,   /* uint64_t, bytes */
     CONF_SPAN,   /* nsec_t */
-    CONF_STRING, /* char *, mem_ memory, never NULL; min and max bound its length (max 0: 255) */
     CONF_CHOICE, /* uint32_t, index in choices */
+    /* The rest: char *, mem_ memory, never NULL; min and max bound its length in bytes (max 0: a
+     * default of the type), so min 0 allows it to be empty. */
+    CONF_STRING,
+    CONF_NAME,         /* as name.h has it */
+    CONF_PATH,         /* absolute, without "." and ".." and never "/"; slashes are tidied up */
+    CONF_PATH_LIST,    /* separated by commas or blanks, each once; read as "a,b" */
+    CONF_ADDRESS,      /* numeric address and port that others can connect to (addr.h) */
+    CONF_ADDRESS_UNIX, /* unix:/path */
+    CONF_ADDRESS_LIST, /* numeric, with a port, each once; read as "a,b" */
 };
 
 struct conf_key {
@@ -32,8 +41,10 @@ struct conf_key {
     size_t offset;              /* of the field in the settings' struct */
     const char *otherwise;      /* default, as text; NULL: the key is required */
     uint64_t min, max;          /* allowed values, both included; max 0: no upper bound */
-    const char *help;           /* one line, for the sample file */
+    const char *help;           /* what it is for; a sentence or two */
     const char *const *choices; /* CONF_CHOICE: NULL-terminated */
+    const char *example;        /* a value for the sample file and for messages; NULL: none */
+    bool usual;                 /* most files set it: not commented out in the sample */
 };
 
 /* Fills *settings (which must be zeroed) from the text. file: for messages. On failure, ERR_INVAL
@@ -43,6 +54,16 @@ int conf_parse(const char *file, const char *text, size_t len, const struct conf
 
 /* Frees the strings in *settings. */
 void conf_free(const struct conf_key *keys, size_t key_count, void *settings);
+
+/* True if the field is a char *. */
+bool conf_is_text(enum conf_type type);
+
+/* A configuration file that documents every setting: required ones with their example, the others
+ * commented out with their default. intro: lines for its top, as a paragraph. mem_free it. */
+char *conf_sample(const char *intro, const struct conf_key *keys, size_t key_count);
+
+/* The same, short, for --help. */
+char *conf_help(const struct conf_key *keys, size_t key_count);
 
 /* Parsers of single values, for command lines: 0 or ERR_INVAL with a text. */
 int conf_size_parse(const char *text, uint64_t *ret_bytes) MUST_CHECK;

@@ -20,17 +20,19 @@ struct settings {
 };
 
 static const char *const modes[] = {"slow", "fast", NULL};
+#define KEY(s, k, f) .section = s, .key = k, .offset = offsetof(struct settings, f)
+
 static const struct conf_key keys[] = {
-    {"main", "name", CONF_STRING, offsetof(struct settings, name), NULL, 1, 8, "who", NULL},
-    {"main", "path", CONF_STRING, offsetof(struct settings, path), "", 0, 0, "where", NULL},
-    {"main", "workers", CONF_U32, offsetof(struct settings, workers), "2", 1, 64, "", NULL},
-    {"main", "count", CONF_U64, offsetof(struct settings, count), "0", 0, 0, "", NULL},
-    {"main", "mode", CONF_CHOICE, offsetof(struct settings, mode), "fast", 0, 0, "", modes},
-    {"io", "journal", CONF_SIZE, offsetof(struct settings, journal_bytes), "4G", 256 * MIB,
-     64 * GIB, "", NULL},
-    {"io", "timeout", CONF_SPAN, offsetof(struct settings, timeout), "100ms", 1000000, 60000000000,
-     "", NULL},
-    {"io", "sync", CONF_BOOL, offsetof(struct settings, sync), "yes", 0, 0, "", NULL},
+    {KEY("main", "name", name), .type = CONF_STRING, .min = 1, .max = 8, .help = "who"},
+    {KEY("main", "path", path), .type = CONF_STRING, .otherwise = "", .help = "where"},
+    {KEY("main", "workers", workers), .type = CONF_U32, .otherwise = "2", .min = 1, .max = 64},
+    {KEY("main", "count", count), .type = CONF_U64, .otherwise = "0"},
+    {KEY("main", "mode", mode), .type = CONF_CHOICE, .otherwise = "fast", .choices = modes},
+    {KEY("io", "journal", journal_bytes), .type = CONF_SIZE, .otherwise = "4G", .min = 256 * MIB,
+     .max = 64 * GIB},
+    {KEY("io", "timeout", timeout), .type = CONF_SPAN, .otherwise = "100ms", .min = 1000000,
+     .max = 60000000000},
+    {KEY("io", "sync", sync), .type = CONF_BOOL, .otherwise = "yes"},
 };
 
 static int parse(const char *text, struct settings *s)
