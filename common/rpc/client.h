@@ -50,7 +50,11 @@ struct rpc_client {
     struct co_cond users_gone;
     struct arena_pool *arenas;
     struct co_group group; /* connector, receivers, senders */
-    struct conn_log_gate log_gate;
+
+    /* What the log was told: a peer that is gone for long is mentioned ever more rarely. */
+    nsec_t trouble_logged_at, trouble_pause;
+    uint32_t trouble_quiet; /* failures since then that were not logged */
+    bool in_trouble;        /* the log's last word is that it does not work */
 };
 
 struct client_conn {

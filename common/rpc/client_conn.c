@@ -11,6 +11,8 @@
 
 #define CLIENT_BACKOFF_FIRST_NS (10 * NSEC_PER_MSEC)
 #define CLIENT_BACKOFF_MAX_NS   (200 * NSEC_PER_MSEC)
+#define CLIENT_LOG_PAUSE_NS     (10 * NSEC_PER_SEC)
+#define CLIENT_LOG_PAUSE_MAX_NS (320 * NSEC_PER_SEC)
 
 /* At once after the first failure, then 10, 20, … 200 ms, a quarter more or less. */
 static void client_failed(struct rpc_client *c)
@@ -28,6 +30,36 @@ static void client_failed(struct rpc_client *c)
     c->retry_at = co_now() + MIN(delay, CLIENT_BACKOFF_MAX_NS);
 }
 
+/* The first failure is logged, then one line every 10, 20, 40 … 320 s for as long as it lasts. A
+ * peer that answers and breaks off in turns gets a pair of lines every 10 s at most. */
+static void client_log_trouble(struct rpc_client *c, const char *event, const char *why)
+{
+    nsec_t now = co_now();
+
+    if (c->closing)
+        return;
+    if (c->trouble_pause != 0 && now - c->trouble_logged_at < c->trouble_pause) {
+        c->trouble_quiet++;
+        return;
+    }
+    c->trouble_pause =
+        c->in_trouble ? MIN(2 * c->trouble_pause, CLIENT_LOG_PAUSE_MAX_NS) : CLIENT_LOG_PAUSE_NS;
+    log_info(event, "peer=%s more=%u reason=\"%s\"", c->addr, c->trouble_quiet, why);
+    c->in_trouble = true;
+    c->trouble_logged_at = now;
+    c->trouble_quiet = 0;
+}
+
+static void client_log_answer(struct rpc_client *c)
+{
+    if (!c->in_trouble)
+        return;
+    c->in_trouble = false;
+    c->trouble_pause = CLIENT_LOG_PAUSE_NS;
+    log_info("rpc.reachable", "peer=%s failures=%u", c->addr, c->trouble_quiet + 1);
+    c->trouble_quiet = 0;
+}
+
 void client_conn_break(struct client_conn *cc, int rc, const char *text)
 {
     struct rpc_client *c = cc->client;
@@ -39,9 +71,7 @@ void client_conn_break(struct client_conn *cc, int rc, const char *text)
     if (!cc->answered)
         client_failed(c);
     snprintf(c->connect_text, sizeof(c->connect_text), "%s: %.200s", c->addr, cc->base.broken_text);
-    if (!c->closing && conn_log_allowed(&c->log_gate))
-        log_info("rpc.broken", "peer=%s in_flight=%u reason=\"%s\"", c->addr, c->in_flight,
-                 cc->base.broken_text);
+    client_log_trouble(c, "rpc.broken", cc->base.broken_text);
     for (uint32_t i = 0; i < c->n_slots; i++) {
         struct client_call *call = c->slots[i].call;
 
@@ -181,6 +211,7 @@ static co_fn int receive_one(struct client_conn *cc)
     if (!cc->answered) {
         cc->answered = true;
         cc->client->failures = 0;
+        client_log_answer(cc->client);
     }
     if (rc < 0) {
         /* Only a call that is receiving can still be there when the connection was broken. */
@@ -314,9 +345,7 @@ static co_fn int connector_main(void *arg)
     } else {
         client_failed(c);
         snprintf(c->connect_text, sizeof(c->connect_text), "%s", err_text(rc));
-        if (!c->closing && conn_log_allowed(&c->log_gate))
-            log_info("rpc.unreachable", "peer=%s failures=%u reason=\"%s\"", c->addr, c->failures,
-                     c->connect_text);
+        client_log_trouble(c, "rpc.unreachable", c->connect_text);
     }
     c->connecting = false;
     c->attempts++;

@@ -387,7 +387,7 @@ bool conn_log_allowed(struct conn_log_gate *g)
 {
     nsec_t now = co_now();
 
-    if (now - g->window_start >= NSEC_PER_SEC || g->window_start == 0) {
+    if (now - g->window_start >= 10 * NSEC_PER_SEC || g->window_start == 0) {
         g->window_start = now;
         g->count = 0;
     }

@@ -119,7 +119,8 @@ bool conn_hello_foreign(const char *ours, const char *theirs);
 /* Copies text from the network for logs and errors: cut, printable, terminated. */
 void conn_text_copy(char *dst, size_t dst_bytes, const void *src, size_t len);
 
-/* Lets through a few log lines a second. Belongs to one loop. */
+/* Lets through a few log lines every ten seconds: whoever connects cannot fill the log. Belongs to
+ * one loop. */
 struct conn_log_gate {
     nsec_t window_start;
     uint32_t count;
