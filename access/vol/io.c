@@ -3,10 +3,9 @@
  * One I/O on one slot: served by our tenure, answered from a hole, or forwarded to the owner, and
  * begun again when ownership changed under it.
  *
- * Beginning a plain write again is right although a former attempt may have been applied: whoever
- * asked still waits, so the write is concurrent with everything since; and the former attempt can
- * do nothing any more once the next owner serves, because it was fenced by its open. Whoever can't
- * tell (a forwarded request whose sender may be gone) does not begin again. */
+ * Only what certainly had no effect is begun again. A write that was sent to a member may have been
+ * applied, and seen, before ownership was lost; executed once more it could bring its value back
+ * after a newer one. Then the outcome is unknown, and the caller is told so (PROTOCOL 8.2). */
 #include "access/vol/vol_int.h"
 
 #include <string.h>
@@ -52,6 +51,7 @@ static int tenure_write(struct tenure *t, struct io *io)
     if (rc == 0 && t->lost)
         rc = ERR_STALE;
     if (rc == 0) {
+        io->sent = true;
         op_send(op);
         if (!has_data)
             credits_freed(t, io->off, io->len);
@@ -131,6 +131,11 @@ static int io_loop(struct io *io)
         uint64_t owner = 0;
         int rc = slot_enter(s, alloc, &t, &owner);
 
+        if (io->unknown && (rc == 0 || (rc == ERR_NOT_OWNER && owner != io->fwd_session))) {
+            if (rc == 0 && t)
+                slot_leave(s, t);
+            return err_set(ERR_AMBIGUOUS, "the former owner of slot %u did not answer", s->index);
+        }
         if (rc == ERR_NOT_OWNER && io->forwarded) {
             io->fwd_hint = owner;
             return err_set(ERR_NOT_OWNER, "slot %u belongs to another session", s->index);
@@ -148,7 +153,7 @@ static int io_loop(struct io *io)
         if (rc != ERR_STALE)
             return rc;
         if (io->sent)
-            return err_set(ERR_AMBIGUOUS, "ownership changed during a compare and write");
+            return err_set(ERR_AMBIGUOUS, "ownership of slot %u was lost during a write", s->index);
         if (io->forwarded)
             return err_set(ERR_AGAIN, "ownership of slot %u changed", s->index);
         pause = MIN(pause + 2 * NSEC_PER_MSEC, IDLE_PAUSE);

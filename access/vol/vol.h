@@ -81,7 +81,9 @@ co_fn int vol_read(struct vol *v, uint64_t off, uint32_t len, struct buf *dst,
                    uint32_t dst_off) MUST_CHECK;
 
 /* Durable on every in-sync replica when 0 is returned. The bytes must not change until then; the
- * engine takes its own references. ERR_NOSPACE: nothing was applied. */
+ * engine takes its own references. ERR_NOSPACE: nothing was applied. ERR_AMBIGUOUS (also of zero
+ * and discard): ownership was lost while it was under way, it may or may not have taken effect;
+ * never executed twice. */
 co_fn int vol_write(struct vol *v, uint64_t off, uint32_t len, struct buf *src,
                     uint32_t src_off) MUST_CHECK;
 

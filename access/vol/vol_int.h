@@ -559,7 +559,7 @@ struct io {
     /* of a forwarding of ours whose outcome is not known: */
     uint64_t fwd_session, fwd_as, fwd_number;
     uint64_t fwd_hint; /* the owner, as the answer to NOT_OWNER names it */
-    bool sent;         /* a CAW's write may have been applied */
+    bool sent;         /* to a member: it may have been applied */
     bool unknown;      /* a forwarded write was sent, and whether it was executed is not known */
 };
 co_fn int io_run(struct io *io) MUST_CHECK;
