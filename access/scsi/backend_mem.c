@@ -17,6 +17,7 @@ struct backend_mem {
     struct co_event *hold;
     int hold_rc;
     uint32_t hold_count;
+    struct co_event *confirm;
 };
 
 static struct backend_mem *mem_of(struct scsi_backend *b)
@@ -128,6 +129,13 @@ static co_fn int backend_flush(struct scsi_backend *b)
     return backend_enter(mem_of(b), 0, 0);
 }
 
+static co_fn int backend_confirm(struct scsi_backend *b)
+{
+    struct backend_mem *m = mem_of(b);
+
+    return m->confirm != NULL ? co_event_wait(m->confirm) : 0;
+}
+
 static void backend_close(struct scsi_backend *b)
 {
     struct backend_mem *m = mem_of(b);
@@ -146,6 +154,7 @@ static const struct scsi_backend_ops backend_mem_ops = {
     .discard = backend_zero,
     .compare_and_write = backend_caw,
     .flush = backend_flush,
+    .confirm = backend_confirm,
     .close = backend_close,
 };
 
@@ -183,4 +192,9 @@ void scsi_backend_mem_hold(struct scsi_backend *b, struct co_event *until, int r
     m->hold = until;
     m->hold_rc = rc;
     m->hold_count = count;
+}
+
+void scsi_backend_mem_confirm(struct scsi_backend *b, struct co_event *until)
+{
+    mem_of(b)->confirm = until;
 }

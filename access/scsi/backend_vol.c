@@ -8,6 +8,7 @@
 
 struct backend_vol {
     struct scsi_backend base;
+    struct vol_engine *engine;
     struct vol *vol;
 };
 
@@ -59,6 +60,11 @@ static co_fn int backend_flush(struct scsi_backend *b)
     return vol_flush(vol_of(b));
 }
 
+static co_fn int backend_confirm(struct scsi_backend *b)
+{
+    return vol_engine_confirm(CONTAINER_OF(b, struct backend_vol, base)->engine);
+}
+
 static co_fn void backend_close(struct scsi_backend *b)
 {
     vol_close(vol_of(b));
@@ -73,6 +79,7 @@ static const struct scsi_backend_ops backend_vol_ops = {
     .discard = backend_discard,
     .compare_and_write = backend_caw,
     .flush = backend_flush,
+    .confirm = backend_confirm,
     .close = backend_close,
 };
 
@@ -85,6 +92,7 @@ co_fn int scsi_backend_vol_open(struct vol_engine *e, uint64_t volume_id, struct
         return rc;
     struct backend_vol *b = MEM_NEW(struct backend_vol);
     b->base.ops = &backend_vol_ops;
+    b->engine = e;
     b->vol = vol;
     *ret = &b->base;
     return 0;

@@ -185,6 +185,21 @@ void scsi_cmd_damaged(struct scsi_cmd *c)
     scsi_cmd_settle(c);
 }
 
+void scsi_cmd_lose(struct scsi_cmd *c, int rc)
+{
+    ASSERT(rc < 0);
+    c->lost = rc;
+    c->status = SCSI_TASK_ABORTED;
+}
+
+bool scsi_cdb_needs_medium(const uint8_t cdb[SCSI_CDB_MAX])
+{
+    bool opcode_known;
+    const struct scsi_row *row = scsi_row_find(cdb, &opcode_known);
+
+    return row != NULL && !(row->flags & ROW_NO_MEDIUM);
+}
+
 /* ---- execute ---- */
 
 /* May the command run, by its own task attribute and those before it? */
@@ -201,14 +216,28 @@ static bool scsi_cmd_may_run(const struct scsi_cmd *c)
     return true;
 }
 
+/* A write that waited too long somewhere (in a socket of a stopped process, behind a cut link)
+ * may have been repeated over another path, and overwritten since. */
+static co_fn void scsi_cmd_confirm(struct scsi_cmd *c)
+{
+    struct scsi_backend *b = c->lun->backend;
+    int rc = b->ops->confirm != NULL && !c->abort_requested ? b->ops->confirm(b) : 0;
+
+    if (rc < 0 && !c->abort_requested)
+        scsi_cmd_lose(c, rc);
+}
+
 co_fn void scsi_cmd_execute(struct scsi_cmd *c)
 {
     ASSERT(!c->done && c->row != NULL && c->row->run != NULL && c->lun != NULL);
     while (!scsi_cmd_may_run(c) && !c->abort_requested)
         co_cond_wait_always(&c->lun->ended);
+    if (c->row->flags & ROW_WRITES)
+        scsi_cmd_confirm(c);
+    c->begun = true;
     if (c->abort_requested)
         c->status = SCSI_TASK_ABORTED;
-    else
+    else if (c->lost == 0)
         c->row->run(c);
     scsi_cmd_settle(c);
 }

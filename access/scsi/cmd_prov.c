@@ -60,7 +60,7 @@ co_fn void scsi_run_unmap(struct scsi_cmd *c)
     struct scsi_backend *b = c->lun->backend;
     int n = unmap_check_list(c);
 
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && !c->abort_requested; i++) {
         const uint8_t *d = c->out->data + UNMAP_HEADER + (uint32_t)i * UNMAP_DESCRIPTOR;
         uint64_t len = (uint64_t)get_be32(d + 8) * SCSI_BLOCK_BYTES;
 
@@ -68,7 +68,7 @@ co_fn void scsi_run_unmap(struct scsi_cmd *c)
             continue;
         int rc = b->ops->discard(b, get_be64(d) * SCSI_BLOCK_BYTES, len);
         if (rc < 0) {
-            sense_from_err(c, rc, true);
+            sense_from_err(c, rc, SCSI_IO_WRITE);
             return;
         }
     }
@@ -111,7 +111,7 @@ static co_fn int write_same_fill(struct scsi_cmd *c, uint64_t off, uint64_t len)
 
     for (uint32_t i = 0; i < step; i += SCSI_BLOCK_BYTES)
         memcpy(run->data + i, c->out->data, SCSI_BLOCK_BYTES);
-    for (uint64_t at = 0; at < len && rc == 0; at += step)
+    for (uint64_t at = 0; at < len && rc == 0 && !c->abort_requested; at += step)
         rc = b->ops->write(b, off + at, (uint32_t)MIN(step, len - at), run, 0);
     buf_put(run);
     return rc;
@@ -137,7 +137,7 @@ co_fn void scsi_run_write_same(struct scsi_cmd *c)
     else
         rc = b->ops->zero(b, off, len);
     if (rc < 0)
-        sense_from_err(c, rc, true);
+        sense_from_err(c, rc, SCSI_IO_WRITE);
 }
 
 /* ---- COMPARE AND WRITE ---- */
@@ -166,7 +166,7 @@ co_fn void scsi_run_caw(struct scsi_cmd *c)
     if (rc == ERR_MISCOMPARE)
         sense_miscompare(c, at);
     else if (rc < 0)
-        sense_from_err(c, rc, true);
+        sense_from_err(c, rc, SCSI_IO_ATOMIC);
 }
 
 /* ---- GET LBA STATUS ---- */

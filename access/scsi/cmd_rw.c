@@ -31,7 +31,7 @@ co_fn void scsi_run_read(struct scsi_cmd *c)
     c->in = buf_alloc(c->in_cap);
     int rc = b->ops->read(b, cmd_offset(c), c->in_cap, c->in, 0);
     if (rc < 0)
-        sense_from_err(c, rc, false);
+        sense_from_err(c, rc, SCSI_IO_READ);
 }
 
 /* Data-Out of `len` bytes. What the initiator does not send is not written (residual overflow). */
@@ -57,7 +57,7 @@ co_fn void scsi_run_write(struct scsi_cmd *c)
         return;
     int rc = b->ops->write(b, cmd_offset(c), len, c->out, 0);
     if (rc < 0)
-        sense_from_err(c, rc, true);
+        sense_from_err(c, rc, SCSI_IO_WRITE);
 }
 
 /* Compares [off, off+len) with data (or each block with the same one block); sense is set at a
@@ -74,7 +74,7 @@ static co_fn void compare(struct scsi_cmd *c, uint64_t off, uint64_t len, const 
         int rc = b->ops->read(b, off + at, n, have, 0);
 
         if (rc < 0) {
-            sense_from_err(c, rc, false);
+            sense_from_err(c, rc, SCSI_IO_READ);
             break;
         }
         if (data == NULL)
@@ -168,7 +168,7 @@ co_fn void scsi_run_sync(struct scsi_cmd *c)
     int rc = c->lun->backend->ops->flush(c->lun->backend);
 
     if (rc < 0)
-        sense_from_err(c, rc, true);
+        sense_from_err(c, rc, SCSI_IO_FLUSH);
 }
 
 void scsi_check_prefetch(struct scsi_cmd *c)

@@ -56,6 +56,9 @@ struct scsi_backend_ops {
                              uint32_t cmp_off, struct buf *src, uint32_t src_off,
                              uint32_t *ret_offset);
     int (*flush)(struct scsi_backend *b);
+    /* Asked before each write: 0 once it is certain that nobody else could have served the volume
+     * since the command came; an error: it must not be executed (vol_engine_confirm). NULL: 0. */
+    int (*confirm)(struct scsi_backend *b);
     void (*close)(struct scsi_backend *b); /* frees */
 };
 
@@ -76,6 +79,8 @@ void scsi_backend_mem_resize(struct scsi_backend *b, uint64_t size_bytes);
 /* The next `count` data operations suspend until the event is set (NULL: none), then return rc.
  * Tests use it to hold commands and to inject errors. */
 void scsi_backend_mem_hold(struct scsi_backend *b, struct co_event *until, int rc, uint32_t count);
+/* From now on confirm waits (interruptibly) for the event and returns its code; NULL: 0 at once. */
+void scsi_backend_mem_confirm(struct scsi_backend *b, struct co_event *until);
 
 /* ---- targets, logical units, nexuses ---- */
 
@@ -183,6 +188,11 @@ struct scsi_cmd {
     enum scsi_residual residual;
     uint32_t residual_bytes;
     bool abort_requested;
+    bool begun; /* was given to the back end: a write can't be recalled */
+    /* Not 0: the command gets no answer, and the transport ends the nexus's connection, so that
+     * the initiator repeats it. Either it is not known whether it was executed, or it must not be
+     * because it may be old. The error says why; its text is set. */
+    int lost;
 
     /* of the target */
     struct scsi_lun *lun; /* NULL: none such */
@@ -198,7 +208,7 @@ struct scsi_cmd {
 
 /* Checks the CDB, the unit's state, ranges; reports unit attentions. Does not suspend. */
 void scsi_cmd_start(struct scsi_cmd *c);
-/* Runs it: sets status, sense, in, residual. Suspends; never fails otherwise. */
+/* Runs it: sets status, sense, in, residual, or `lost`. Suspends; never fails otherwise. */
 co_fn void scsi_cmd_execute(struct scsi_cmd *c);
 /* Leaves the task set and drops the buffers. Idempotent. */
 void scsi_cmd_end(struct scsi_cmd *c);
@@ -206,6 +216,10 @@ void scsi_cmd_end(struct scsi_cmd *c);
 void scsi_cmd_refuse(struct scsi_cmd *c, enum scsi_status status);
 /* Ends a command that was not executed because its Data-Out did not arrive whole. */
 void scsi_cmd_damaged(struct scsi_cmd *c);
+/* Ends a command without an answer (see `lost`). */
+void scsi_cmd_lose(struct scsi_cmd *c, int rc);
+/* Is the command of this CDB refused as long as its unit has no back end? */
+bool scsi_cdb_needs_medium(const uint8_t cdb[SCSI_CDB_MAX]);
 /* Writes the sense data in the format that the unit's control page asks for; its length. */
 uint32_t scsi_cmd_sense(const struct scsi_cmd *c, uint8_t dst[SCSI_SENSE_MAX]);
 /* Is it a write of bytes / a read of bytes? For counters. */

@@ -87,45 +87,122 @@ void sense_transfer_damaged(struct scsi_cmd *c)
     sense_set(c, SENSE_ABORTED_COMMAND, 0x47, 0x05); /* protocol service CRC error */
 }
 
-void sense_from_err(struct scsi_cmd *c, int rc, bool writing)
+/* ---- errors of the back end ---- */
+
+enum answer {
+    ANSWER_BUSY,      /* status BUSY */
+    ANSWER_DROP,      /* none: the connection ends */
+    ANSWER_ABORTED,   /* ABORTED COMMAND 00h/00h: no additional sense information */
+    ANSWER_SPACE,     /* DATA PROTECT 27h/07h: space allocation failed */
+    ANSWER_PROTECTED, /* DATA PROTECT 27h/02h: logical unit software write protected */
+    ANSWER_RANGE,     /* ILLEGAL REQUEST 21h/00h: LBA out of range */
+    ANSWER_NO_UNIT,   /* ILLEGAL REQUEST 25h/00h: logical unit not supported */
+    ANSWER_RESERVED,  /* status RESERVATION CONFLICT */
+    ANSWER_MEDIUM,    /* MEDIUM ERROR 11h/00h or 0Ch/00h: unrecovered read error, write error */
+};
+
+/* What initiators make of an answer:
+ *
+ *     answer           Linux                    ESXi             qemu               libiscsi alone
+ *     BUSY             repeats after pauses,    repeats          repeats 7 times    gives it to its
+ *                      6 x its timeout at most                   in 44 s            user
+ *     ABORTED COMMAND  repeats at once,         fails or         I/O error          gives it to its
+ *                      5 times at most          repeats                             user
+ *     NOT READY 04/01  repeats for a while      repeats          I/O error          login fails
+ *     dropped          logs in again and        another path,    as libiscsi        logs in again,
+ *                      repeats                  or as Linux                         repeats
+ *     others           an error                 an error         an error           an error
+ *
+ * So "not now" is BUSY, because nobody takes it for a failure. A write of unknown outcome has no
+ * right status: an error would reach applications although the write may be there, and BUSY is
+ * not repeated by all. Dropping the connection is: whoever waits repeats it, and the login that
+ * comes first waits until nothing of the old session runs any more (session.c). What must not be
+ * repeated blindly (PROTOCOL 8.2) ends with ABORTED COMMAND; who uses COMPARE AND WRITE as a lock
+ * reads the block then. TASK SET FULL is not used: it makes Linux shrink its queue for good. */
+static const struct err_row {
+    int rc;
+    uint8_t read, write, atomic, flush; /* enum answer */
+} err_rows[] = {
+    /* nothing was done, and not because of the command */
+    {ERR_AGAIN, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY},
+    {ERR_BUSY, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY},
+    {ERR_NOMEM, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY},
+    {ERR_NOT_OWNER, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY},
+    {ERR_NOT_LEADER, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY},
+    {ERR_UNREACHABLE, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY},
+    {ERR_REFUSED, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY, ANSWER_BUSY},
+    /* something may have been done; a read has no outcome to be unsure of */
+    {ERR_AMBIGUOUS, ANSWER_BUSY, ANSWER_DROP, ANSWER_ABORTED, ANSWER_BUSY},
+    {ERR_UNCERTAIN, ANSWER_BUSY, ANSWER_DROP, ANSWER_ABORTED, ANSWER_BUSY},
+    {ERR_EXPIRED, ANSWER_BUSY, ANSWER_DROP, ANSWER_ABORTED, ANSWER_BUSY},
+    {ERR_STALE, ANSWER_BUSY, ANSWER_DROP, ANSWER_ABORTED, ANSWER_BUSY},
+    {ERR_CLOSED, ANSWER_BUSY, ANSWER_DROP, ANSWER_ABORTED, ANSWER_BUSY},
+    {ERR_TIMEOUT, ANSWER_BUSY, ANSWER_DROP, ANSWER_ABORTED, ANSWER_BUSY},
+    {ERR_CANCELED, ANSWER_BUSY, ANSWER_DROP, ANSWER_ABORTED, ANSWER_BUSY},
+    {ERR_HALTED, ANSWER_BUSY, ANSWER_DROP, ANSWER_ABORTED, ANSWER_BUSY},
+    /* answers that stay what they are */
+    {ERR_NOSPACE, ANSWER_SPACE, ANSWER_SPACE, ANSWER_SPACE, ANSWER_SPACE},
+    {ERR_PERM, ANSWER_PROTECTED, ANSWER_PROTECTED, ANSWER_PROTECTED, ANSWER_PROTECTED},
+    {ERR_RESERVED, ANSWER_RESERVED, ANSWER_RESERVED, ANSWER_RESERVED, ANSWER_RESERVED},
+    /* the volume shrank, or grew less than we thought; it was deleted */
+    {ERR_TOO_LARGE, ANSWER_RANGE, ANSWER_RANGE, ANSWER_RANGE, ANSWER_RANGE},
+    {ERR_NOTFOUND, ANSWER_NO_UNIT, ANSWER_NO_UNIT, ANSWER_NO_UNIT, ANSWER_NO_UNIT},
+    {ERR_IO, ANSWER_MEDIUM, ANSWER_MEDIUM, ANSWER_MEDIUM, ANSWER_MEDIUM},
+    {ERR_CORRUPT, ANSWER_MEDIUM, ANSWER_MEDIUM, ANSWER_MEDIUM, ANSWER_MEDIUM},
+    {ERR_NO_REPLICA, ANSWER_MEDIUM, ANSWER_MEDIUM, ANSWER_MEDIUM, ANSWER_MEDIUM},
+};
+
+static enum answer err_answer(int rc, enum scsi_io io)
 {
-    switch (rc) {
-    case ERR_NOSPACE:
-        sense_set(c, SENSE_DATA_PROTECT, 0x27, 0x07); /* space allocation failed */
-        return;
-    case ERR_TOO_LARGE: /* the volume shrank, or grew less than we thought */
-        sense_lba_out_of_range(c, c->lba);
-        return;
-    case ERR_NOTFOUND: /* the volume was deleted */
-        sense_lun_not_supported(c);
-        return;
-    case ERR_RESERVED:
-        c->status = SCSI_RESERVATION_CONFLICT;
-        return;
-    case ERR_PERM:
-        sense_write_protected(c);
-        return;
-    case ERR_AGAIN:
-    case ERR_BUSY:
+    for (size_t i = 0; i < ARRAY_SIZE(err_rows); i++) {
+        const struct err_row *row = &err_rows[i];
+
+        if (row->rc != rc)
+            continue;
+        switch (io) {
+        case SCSI_IO_READ:
+            return (enum answer)row->read;
+        case SCSI_IO_WRITE:
+            return (enum answer)row->write;
+        case SCSI_IO_ATOMIC:
+            return (enum answer)row->atomic;
+        case SCSI_IO_FLUSH:
+            return (enum answer)row->flush;
+        }
+    }
+    return ANSWER_ABORTED; /* nothing that the back end is known to return */
+}
+
+void sense_from_err(struct scsi_cmd *c, int rc, enum scsi_io io)
+{
+    switch (err_answer(rc, io)) {
+    case ANSWER_BUSY:
         c->status = SCSI_BUSY;
-        return;
-    case ERR_HALTED:
-    case ERR_EXPIRED:
-        sense_set(c, SENSE_NOT_READY, 0x04, 0x01);
-        return;
-    case ERR_IO:
-    case ERR_CORRUPT:
-    case ERR_NO_REPLICA:
-        if (writing)
-            sense_set(c, SENSE_MEDIUM_ERROR, 0x0c, 0x00); /* write error */
-        else
-            sense_set(c, SENSE_MEDIUM_ERROR, 0x11, 0x00); /* unrecovered read error */
-        return;
-    default:
-        /* ERR_AMBIGUOUS, ERR_TIMEOUT, ERR_CANCELED, …: not known to have happened; the
-         * initiator decides whether to repeat (PROTOCOL 8.2). */
+        break;
+    case ANSWER_DROP:
+        scsi_cmd_lose(c, rc);
+        break;
+    case ANSWER_ABORTED:
         sense_set(c, SENSE_ABORTED_COMMAND, 0x00, 0x00);
-        return;
+        break;
+    case ANSWER_SPACE:
+        sense_set(c, SENSE_DATA_PROTECT, 0x27, 0x07);
+        break;
+    case ANSWER_PROTECTED:
+        sense_write_protected(c);
+        break;
+    case ANSWER_RANGE:
+        sense_lba_out_of_range(c, c->lba);
+        break;
+    case ANSWER_NO_UNIT:
+        sense_lun_not_supported(c);
+        break;
+    case ANSWER_RESERVED:
+        c->status = SCSI_RESERVATION_CONFLICT;
+        break;
+    case ANSWER_MEDIUM:
+        sense_set(c, SENSE_MEDIUM_ERROR, io == SCSI_IO_READ ? 0x11 : 0x0c, 0x00);
+        break;
     }
 }
 

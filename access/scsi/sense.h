@@ -48,8 +48,15 @@ void sense_miscompare(struct scsi_cmd *c, uint64_t offset);
 void sense_unit_attention(struct scsi_cmd *c, uint8_t asc, uint8_t ascq);
 /* Data from the initiator was damaged or out of order on its way. */
 void sense_transfer_damaged(struct scsi_cmd *c);
-/* What an error of the volume engine means to an initiator. rc < 0. */
-void sense_from_err(struct scsi_cmd *c, int rc, bool writing);
+/* What a command asks of the back end, as far as the meaning of its errors goes. */
+enum scsi_io {
+    SCSI_IO_READ,
+    SCSI_IO_WRITE,  /* may be repeated: WRITE, WRITE SAME, UNMAP */
+    SCSI_IO_ATOMIC, /* may not: COMPARE AND WRITE */
+    SCSI_IO_FLUSH,
+};
+/* What an error of the back end (rc < 0) means to the initiator: status and sense, or cmd->lost. */
+void sense_from_err(struct scsi_cmd *c, int rc, enum scsi_io io);
 
 /* Fixed or descriptor format; returns the length (18 .. 36). dst holds SCSI_SENSE_MAX bytes. */
 uint32_t sense_encode(const struct scsi_sense *s, bool descriptor, uint8_t *dst);

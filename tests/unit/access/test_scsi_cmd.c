@@ -482,12 +482,15 @@ static void errors_become_sense(void **state)
         uint8_t status, key, asc, ascq;
     } table[] = {
         {ERR_NOSPACE, SCSI_CHECK_CONDITION, SENSE_DATA_PROTECT, 0x27, 0x07},
+        {ERR_PERM, SCSI_CHECK_CONDITION, SENSE_DATA_PROTECT, 0x27, 0x02},
         {ERR_IO, SCSI_CHECK_CONDITION, SENSE_MEDIUM_ERROR, 0x0c, 0},
+        {ERR_TOO_LARGE, SCSI_CHECK_CONDITION, SENSE_ILLEGAL_REQUEST, 0x21, 0},
         {ERR_NOTFOUND, SCSI_CHECK_CONDITION, SENSE_ILLEGAL_REQUEST, 0x25, 0},
-        {ERR_AMBIGUOUS, SCSI_CHECK_CONDITION, SENSE_ABORTED_COMMAND, 0, 0},
-        {ERR_TIMEOUT, SCSI_CHECK_CONDITION, SENSE_ABORTED_COMMAND, 0, 0},
+        {ERR_FORMAT, SCSI_CHECK_CONDITION, SENSE_ABORTED_COMMAND, 0, 0},
         {ERR_RESERVED, SCSI_RESERVATION_CONFLICT, 0, 0, 0},
         {ERR_AGAIN, SCSI_BUSY, 0, 0, 0},
+        {ERR_UNREACHABLE, SCSI_BUSY, 0, 0, 0},
+        {ERR_NOT_OWNER, SCSI_BUSY, 0, 0, 0},
     };
     struct rig *r = *state;
     uint8_t data[512] = {0};
@@ -496,6 +499,7 @@ static void errors_become_sense(void **state)
         scsi_backend_mem_hold(r->backend, NULL, table[i].rc, 1);
         RUN(r, data, 512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0);
         assert_int_equal(r->cmd.status, table[i].status);
+        assert_int_equal(r->cmd.lost, 0);
         if (table[i].status == SCSI_CHECK_CONDITION)
             expect_sense(&r->cmd, table[i].key, table[i].asc, table[i].ascq);
     }
@@ -503,6 +507,56 @@ static void errors_become_sense(void **state)
     expect_sense(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0), SENSE_MEDIUM_ERROR, 0x11,
                  0);
     assert_int_equal(r->cmd.residual_bytes, 512);
+}
+
+/* A write that may or may not have happened gets no answer; a read is to be tried again; what
+ * must not be repeated ends with ABORTED COMMAND. */
+static void unknown_outcomes_depend_on_the_command(void **state)
+{
+    static const int codes[] = {ERR_AMBIGUOUS, ERR_UNCERTAIN, ERR_EXPIRED, ERR_CLOSED,
+                                ERR_TIMEOUT,   ERR_CANCELED,  ERR_HALTED,  ERR_STALE};
+    struct rig *r = *state;
+    uint8_t data[1024] = {0}, unmap[24] = {0, 22, 0, 16};
+
+    unmap[19] = 1;
+    for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        assert_int_equal(RUN(r, data, 512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0)->lost, codes[i]);
+        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        assert_int_equal(RUN(r, data, 512, 0, 0x2e, 2, 0, 0, 0, 0, 0, 0, 1, 0)->lost, codes[i]);
+        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        assert_int_equal(RUN(r, data, 512, 0, 0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0)->lost, codes[i]);
+        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        assert_int_equal(RUN(r, unmap, 24, 0, 0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0)->lost, codes[i]);
+        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        expect_sense(RUN(r, data, 1024, 0, 0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0),
+                     SENSE_ABORTED_COMMAND, 0, 0);
+        assert_int_equal(r->cmd.lost, 0);
+        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        assert_int_equal(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0)->status, SCSI_BUSY);
+        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        assert_int_equal(RUN(r, NULL, 0, 0, 0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0)->status, SCSI_BUSY);
+    }
+}
+
+/* What may be too old is not executed, reads are not asked about. */
+static void unconfirmed_writes_are_not_executed(void **state)
+{
+    struct rig *r = *state;
+    uint8_t ones[512];
+    struct co_event gone;
+
+    memset(ones, 1, sizeof(ones));
+    co_event_init(&gone);
+    co_event_set(&gone, ERR_EXPIRED);
+    scsi_backend_mem_confirm(r->backend, &gone);
+    assert_int_equal(RUN(r, ones, 512, 0, 0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0)->lost, ERR_EXPIRED);
+    expect_good(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 9, 0, 0, 1, 0));
+    assert_int_equal(r->in[0], 0);
+    scsi_backend_mem_confirm(r->backend, NULL);
+    expect_good(RUN(r, ones, 512, 0, 0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0));
+    expect_good(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 9, 0, 0, 1, 0));
+    assert_int_equal(r->in[0], 1);
 }
 
 /* ---- attentions and mode pages ---- */
@@ -595,6 +649,8 @@ int main(void)
         T(unmap_checks_its_list_first),
         T(write_same_fills_or_frees),
         T(errors_become_sense),
+        T(unknown_outcomes_depend_on_the_command),
+        T(unconfirmed_writes_are_not_executed),
         T(attentions_are_reported_once),
         T(mode_pages_change_what_they_may),
     };
