@@ -49,8 +49,10 @@ static void on_volume_changed(void *arg, uint64_t volume_id)
         iscsi_target_volume_changed(d->iscsi, volume_id);
 }
 
-static int exports_fetch(struct accessd *d)
+/* Called by the target only: the newest answer is the last. */
+static int exports_fetch(void *arg)
 {
+    struct accessd *d = arg;
     Zbs__Meta__ExportsGetRequest req = ZBS__META__EXPORTS_GET_REQUEST__INIT;
     struct rpc_reply r;
     int rc;
@@ -61,11 +63,21 @@ static int exports_fetch(struct accessd *d)
         const Zbs__Meta__ExportsGetReply *a = (const Zbs__Meta__ExportsGetReply *)r.msg;
 
         iscsi_target_exports_update(d->iscsi, a);
+        if (a->version != d->exports_have)
+            log_info("exports.update", "version=%" PRIu64 " targets=%zu", a->version, a->n_targets);
         d->exports_have = a->version;
-        log_info("exports.update", "version=%" PRIu64 " targets=%zu", a->version, a->n_targets);
     }
     rpc_reply_free(&r);
     return rc;
+}
+
+/* What initiators sent before may have been sent again over another path since. */
+static void on_session_expired(void *arg)
+{
+    struct accessd *d = arg;
+
+    if (d->iscsi)
+        iscsi_target_drop(d->iscsi, "the session with meta expired");
 }
 
 static int exports_follow(void *arg)
@@ -78,7 +90,7 @@ static int exports_follow(void *arg)
             (void)co_cond_wait(&d->exports_changed);
             continue;
         }
-        fetched = exports_fetch(d) == 0;
+        fetched = iscsi_target_refresh(d->iscsi) == 0;
         if (!fetched || d->exports_have < d->exports_wanted)
             (void)co_sleep(EXPORTS_PAUSE);
     }
@@ -168,6 +180,7 @@ static int engine_begin(struct accessd *d, uint64_t incarnation)
         .member_deadline_ms = conf->member_deadline_ms,
         .exports_changed = on_exports_changed,
         .volume_changed = on_volume_changed,
+        .session_expired = on_session_expired,
         .arg = d,
     };
     int rc = vol_engine_start(&ec, &d->engine);
@@ -199,6 +212,7 @@ static int iscsi_begin(struct accessd *d)
         .listen = d->conf->iscsi_listen,
         .connections = d->conf->iscsi_connections,
         .open = backend_open,
+        .refresh = exports_fetch,
         .arg = d,
     };
     int rc;

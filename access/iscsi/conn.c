@@ -4,9 +4,14 @@
 #include <string.h>
 #include "access/iscsi/iscsi_int.h"
 
-void iscsi_conn_break(struct iscsi_conn *c)
+void iscsi_conn_break(struct iscsi_conn *c, const char *why)
 {
+    if (c->broken != NULL)
+        return;
+    c->broken = why;
     net_shutdown(c->net);
+    if (c->session != NULL)
+        task_abort_running(c->session);
 }
 
 /* ---- requests that are answered here ---- */
@@ -176,12 +181,12 @@ co_fn int iscsi_conn_main(void *arg)
     c->tx_closing = true;
     co_cond_signal(&c->tx_wake);
     if (rc < 0 && c->phase != CONN_LOGIN)
-        iscsi_conn_break(c);
+        iscsi_conn_break(c, "the reader ended");
     nsec_t former = co_deadline_push(co_now() + 2 * NSEC_PER_SEC);
     while (!c->tx_broken && co_cond_wait(&c->tx_done) == 0)
         ;
     co_deadline_restore(former);
-    iscsi_conn_break(c);
+    iscsi_conn_break(c, "the connection ends");
     if (c->session != NULL)
         task_abort_all(c->session);
     co_group_join(&c->group);

@@ -15,6 +15,8 @@ static co_fn ssize_t conn_readv(struct iscsi_conn *c, struct iovec *iov, int n)
 {
     for (;;) {
         nsec_t until = c->login_deadline;
+        if (c->broken != NULL)
+            return err_set(ERR_CLOSED, "%s", c->broken);
         if (c->phase != CONN_LOGIN)
             until = co_now() + c->t->conf.ping_ms * NSEC_PER_MSEC;
         nsec_t former = co_deadline_push(until);
@@ -120,6 +122,8 @@ co_fn int conn_read_header(struct iscsi_conn *c, struct pdu_in *ret, enum pdu_re
     rc = conn_fill(c, head, conn_ahead(c, head));
     if (rc < 0)
         return rc;
+    if (c->broken != NULL) /* what was read ahead is void */
+        return err_set(ERR_CLOSED, "%s", c->broken);
     const uint8_t *bhs = c->rx + c->rx_pos;
     ahs = bhs[4] * 4u;
     if (ahs > 0) {

@@ -166,6 +166,6 @@ co_fn int iscsi_writer_main(void *arg)
     while (!list_empty(&c->tx))
         conn_pdu_done(c, LIST_ENTRY(list_pop_front(&c->tx), struct pdu_out, link));
     co_cond_broadcast(&c->tx_done);
-    iscsi_conn_break(c);
+    iscsi_conn_break(c, rc < 0 ? "the initiator takes no answers" : "the last answer was sent");
     return 0;
 }

@@ -45,6 +45,7 @@ static co_fn struct scsi_backend *lun_open(struct iscsi_lun *lun)
             log_warn("iscsi.lun", "target=%s lun=%u volume=%llu why=\"%s\"", lun->node->iqn,
                      lun->scsi->number, (unsigned long long)lun->volume_id, err_text(rc));
         said = true;
+        co_event_set(&lun->tried, 0);
         nsec_t former = co_deadline_push(co_now() + NSEC_PER_SEC);
         (void)co_event_wait(&lun->gone);
         co_deadline_restore(former);
@@ -59,6 +60,7 @@ static co_fn int lun_main(void *arg)
 
     if (b != NULL)
         scsi_lun_attach(lun->scsi, b);
+    co_event_set(&lun->tried, 0);
     co_event_wait_always(&lun->gone);
     scsi_lun_remove(lun->scsi);
     co_wg_done(&lun->node->users);
@@ -66,7 +68,7 @@ static co_fn int lun_main(void *arg)
     return 0;
 }
 
-static struct iscsi_lun *lun_find(struct iscsi_node *n, uint32_t number)
+struct iscsi_lun *iscsi_lun_find(struct iscsi_node *n, uint32_t number)
 {
     LIST_FOREACH (lun, &n->luns, struct iscsi_lun, link) {
         if (lun->scsi->number == number)
@@ -82,6 +84,7 @@ static void lun_add(struct iscsi_node *n, uint32_t number, uint64_t volume_id)
     lun->t = n->t;
     lun->node = n;
     lun->volume_id = volume_id;
+    co_event_init(&lun->tried);
     co_event_init(&lun->gone);
     lun->scsi = scsi_lun_add(&n->scsi, (uint16_t)number);
     list_push_back(&n->luns, &lun->link);
@@ -119,7 +122,7 @@ static void node_update_luns(struct iscsi_node *n, const Zbs__Meta__Target *def)
                       SCSI_LUNS_MAX - 1);
             continue;
         }
-        if (lun_find(n, l->lun) == NULL)
+        if (iscsi_lun_find(n, l->lun) == NULL)
             lun_add(n, l->lun, l->volume_id);
     }
 }
@@ -149,7 +152,7 @@ static void node_update_access(struct iscsi_node *n, const Zbs__Meta__Target *de
         n->initiators[i] = mem_strdup(def->initiators[i]);
     LIST_FOREACH (s, &n->sessions, struct iscsi_session, link) {
         if (!iscsi_node_allows(n, s->initiator))
-            iscsi_conn_break(s->conn);
+            iscsi_conn_break(s->conn, "the initiator is not on the target's list any more");
     }
 }
 
@@ -185,7 +188,7 @@ static void node_remove(struct iscsi_node *n)
     LIST_FOREACH_SAFE (lun, &n->luns, struct iscsi_lun, link)
         lun_remove(lun);
     LIST_FOREACH (s, &n->sessions, struct iscsi_session, link)
-        iscsi_conn_break(s->conn);
+        iscsi_conn_break(s->conn, "the target was removed");
     co_spawn_detached_deadline(&n->t->group, "iscsi-reap", node_reap_main, n);
 }
 

@@ -20,6 +20,9 @@ struct iscsi_conf {
     uint32_t logout_timeout_ms; /* at a stop, for initiators to log out; 0: 1,000 */
     /* Opens the back end of a volume. May suspend. Repeated once a second until it succeeds. */
     co_fn int (*open)(void *arg, uint64_t volume_id, struct scsi_backend **ret);
+    /* Asks meta for its export table and passes it to iscsi_target_exports_update. May suspend;
+     * one call at a time. NULL: nobody is asked. */
+    co_fn int (*refresh)(void *arg);
     void *arg;
 };
 
@@ -32,6 +35,15 @@ const char *iscsi_target_addr(const struct iscsi_target *t); /* with the real po
 /* Takes over a new export table: targets and units come and go, initiators are told. An entry
  * that can't be served (bad name, LUN too high) is logged and left out. Does not suspend. */
 void iscsi_target_exports_update(struct iscsi_target *t, const Zbs__Meta__ExportsGetReply *exports);
+
+/* Has the export table read anew by conf.refresh. A call is shared by all who ask before it
+ * begins, and there are only a few in a second, however many ask. 0: the table is at least as new
+ * as the start of this function. Waits 2 s at most. */
+co_fn int iscsi_target_refresh(struct iscsi_target *t) MUST_CHECK;
+
+/* Ends every connection that exists, in whatever phase. Of the commands that they hold (read or
+ * not read yet) only those that the back end has already are finished. Does not suspend. */
+void iscsi_target_drop(struct iscsi_target *t, const char *why);
 
 /* A volume was resized (or deleted: its commands fail from now on). Does not suspend. */
 void iscsi_target_volume_changed(struct iscsi_target *t, uint64_t volume_id);

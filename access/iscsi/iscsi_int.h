@@ -38,6 +38,7 @@ struct iscsi_lun {
     struct iscsi_node *node;
     struct scsi_lun *scsi;
     uint64_t volume_id;
+    struct co_event tried; /* its back end is open, or could not be opened at first */
     struct co_event gone;
 };
 
@@ -73,8 +74,18 @@ struct iscsi_target {
     uint64_t next_conn_id;
     struct co_group accept_group, group;
     struct co_cond conn_gone;
+    /* reading the export table anew (refresh.c); counts of calls */
+    struct co_group refresh_group;
+    uint64_t refresh_wanted, refresh_begun, refresh_ended;
+    int refresh_rc; /* of the last one */
+    bool refreshing, stopping;
+    nsec_t refresh_paced;
+    struct co_cond refreshed;
+    nsec_t lost_logged; /* last report of a command that got no answer */
+    uint32_t lost_unlogged;
 };
 
+struct iscsi_lun *iscsi_lun_find(struct iscsi_node *n, uint32_t number);
 struct iscsi_node *iscsi_node_find(struct iscsi_target *t, const char *iqn);
 bool iscsi_node_allows(const struct iscsi_node *n, const char *initiator);
 /* Group tag of a portal: the same on every access server. */
@@ -138,6 +149,7 @@ struct iscsi_conn {
     uint32_t tx_free_count, tx_plain;
     bool tx_closing; /* nothing more comes: the writer ends when the queue is empty */
     bool tx_broken;
+    const char *broken; /* not NULL: it ends, and this is why; nothing that it holds is begun */
 
     struct co_sem credits; /* payload bytes */
     uint32_t tmfs;         /* task management requests in progress */
@@ -158,8 +170,9 @@ void iscsi_conn_send(struct iscsi_conn *c, struct pdu_out *p);
 void iscsi_conn_send_plain(struct iscsi_conn *c, struct pdu_out *p);
 co_fn int conn_plain_wait(struct iscsi_conn *c) MUST_CHECK;
 void conn_reject(struct iscsi_conn *c, const struct pdu_in *p, enum pdu_reject reason);
-/* Breaks the connection: its reader will end. */
-void iscsi_conn_break(struct iscsi_conn *c);
+/* Breaks the connection: its reader will end, and no command of it is begun any more. Does not
+ * suspend. why: static. */
+void iscsi_conn_break(struct iscsi_conn *c, const char *why);
 uint32_t conn_exp_cmdsn(const struct iscsi_conn *c);
 
 co_fn int iscsi_conn_main(void *arg);   /* conn.c: struct iscsi_conn */
@@ -187,6 +200,7 @@ struct iscsi_session {
     uint32_t task_count;
     struct list free, active, held; /* held: a command before them is missing */
     struct co_cond task_ended;
+    nsec_t looked[SCSI_LUNS_MAX]; /* when meta was asked for a unit that there was not */
     uint64_t reads, writes, read_bytes, write_bytes;
 };
 
@@ -205,6 +219,7 @@ enum cmdsn_verdict session_cmdsn(struct iscsi_session *s, const struct pdu_in *p
 
 enum task_phase {
     TASK_HELD,    /* waits for its CmdSN */
+    TASK_LOOKUP,  /* waits for its unit: for news of the export table, or to be opened */
     TASK_GATHER,  /* waits for unsolicited data */
     TASK_CREDIT,  /* waits for memory */
     TASK_DATA,    /* waits for solicited data */
@@ -251,8 +266,13 @@ co_fn int task_receive(struct iscsi_session *s, const struct pdu_in *p) MUST_CHE
 /* Starts the commands that were held for the CmdSN just passed. */
 void task_release_held(struct iscsi_session *s);
 struct iscsi_task *task_find(struct iscsi_session *s, uint32_t itt);
-/* The session's connection is gone: every task is to end soon. */
+/* The session's reader is gone: every task is to end soon. */
 void task_abort_all(struct iscsi_session *s);
+/* The same, but for those that the reader has in hand: it will see to them. */
+void task_abort_running(struct iscsi_session *s);
+/* Those that wait for their unit, and are in no task set. only, lun: NULL: of every session of the
+ * target, of every unit. */
+void task_abort_lookups(struct iscsi_node *n, const struct iscsi_session *only, const uint8_t *lun);
 void task_free(struct iscsi_task *task);
 
 co_fn int data_out_receive(struct iscsi_session *s, const struct pdu_in *p) MUST_CHECK;

@@ -25,7 +25,8 @@ enum login_status {
     LOGIN_UNAVAILABLE = 0x0301,
 };
 
-#define LOGIN_ROUNDS_MAX 64u
+#define LOGIN_ROUNDS_MAX      64u
+#define KNOWN_TARGET_PATIENCE (500 * NSEC_PER_MSEC)
 
 struct login {
     struct iscsi_conn *c;
@@ -77,9 +78,24 @@ static bool name_is_sane(const char *name)
     return true;
 }
 
+/* The target as meta has it: an export that was confirmed a moment ago counts, and so does the
+ * end of one, lest its number lead to another volume. Where nothing seems to have changed, a meta
+ * that does not answer is not waited for as long. */
+static co_fn void login_refresh(struct login *l, const char *initiator)
+{
+    struct iscsi_node *node = login_node(l);
+    nsec_t former = co_deadline();
+
+    if (node != NULL && iscsi_node_allows(node, initiator))
+        former = co_deadline_push(co_now() + KNOWN_TARGET_PATIENCE);
+    if (iscsi_target_refresh(l->c->t) < 0)
+        log_info("iscsi.login", "target=%s why=\"export table not refreshed\"", l->iqn);
+    co_deadline_restore(former);
+}
+
 /* Names and session type: in the first request only. */
-static int login_names(struct login *l, const char *initiator, const char *target,
-                       const char *session_type)
+static co_fn int login_names(struct login *l, const char *initiator, const char *target,
+                             const char *session_type)
 {
     struct iscsi_conn *c = l->c;
 
@@ -99,6 +115,7 @@ static int login_names(struct login *l, const char *initiator, const char *targe
     if (!name_is_sane(target))
         return login_refuse(l, LOGIN_NOT_FOUND, "TargetName is malformed");
     strcpy(l->iqn, target);
+    login_refresh(l, initiator);
     struct iscsi_node *node = login_node(l);
     if (node == NULL)
         return login_refuse(l, LOGIN_NOT_FOUND, "no such target");
@@ -176,7 +193,7 @@ static bool login_keep_key(struct login_keys *k, const char *key, const char *va
     return strcmp(key, "InitiatorAlias") == 0; /* known, without effect */
 }
 
-static int login_keys(struct login *l)
+static co_fn int login_keys(struct login *l)
 {
     struct iscsi_conn *c = l->c;
     struct text_in in = {c->text_in, c->text_in + c->text_in_len};

@@ -2,31 +2,46 @@
  *
  * Sessions: their birth at the end of a login, reinstatement, command numbering. */
 #include <string.h>
+#include <strings.h>
 #include "access/iscsi/iscsi_int.h"
 
-/* An initiator port that logs in again means that its former session is gone: that one's tasks
- * end before the new session begins, so that no old write lands after a new one. */
+#define REINSTATE_LIMIT (10 * NSEC_PER_SEC) /* initiators wait for 15 s as a rule */
+
+/* A session of this initiator that has to end first: of the same port, because a login of the
+ * port means that it is gone; of another port, if its connection is. */
+static struct iscsi_session *session_former(const struct iscsi_conn *c, struct iscsi_node *node,
+                                            const uint8_t isid[6])
+{
+    LIST_FOREACH (s, &node->sessions, struct iscsi_session, link) {
+        if (strcasecmp(s->initiator, c->initiator) == 0 &&
+            (memcmp(s->isid, isid, 6) == 0 || s->conn->broken != NULL))
+            return s;
+    }
+    return NULL;
+}
+
+/* What the initiator's former sessions still do ends before the new one begins, so that no old
+ * write lands after a new one. What they have not begun is dropped. */
 static co_fn int session_reinstate(struct iscsi_conn *c, struct iscsi_node *node,
                                    const uint8_t isid[6])
 {
-    for (;;) {
-        struct iscsi_session *old = NULL;
+    nsec_t until = MIN(c->login_deadline, co_now() + REINSTATE_LIMIT);
+    struct iscsi_session *old;
 
-        LIST_FOREACH (s, &node->sessions, struct iscsi_session, link) {
-            if (strcmp(s->initiator, c->initiator) == 0 && memcmp(s->isid, isid, 6) == 0)
-                old = s;
-        }
-        if (old == NULL)
-            return 0;
-        log_info("iscsi.reinstated", "initiator=%s target=%s tsih=%u", c->initiator, node->iqn,
-                 old->tsih);
-        iscsi_conn_break(old->conn);
-        nsec_t former = co_deadline_push(c->login_deadline);
+    while ((old = session_former(c, node, isid)) != NULL) {
+        if (old->conn->broken == NULL)
+            log_info("iscsi.reinstated", "initiator=%s target=%s tsih=%u", c->initiator, node->iqn,
+                     old->tsih);
+        iscsi_conn_break(old->conn, "the initiator logged in again");
+        nsec_t former = co_deadline_push(until);
         int rc = co_cond_wait(&node->t->conn_gone);
         co_deadline_restore(former);
         if (rc < 0)
             return err_set(rc, "commands of the initiator's former session do not end");
+        if (c->broken != NULL)
+            return err_set(ERR_CLOSED, "%s", c->broken);
     }
+    return 0;
 }
 
 static uint16_t session_new_tsih(struct iscsi_target *t)

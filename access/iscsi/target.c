@@ -84,6 +84,9 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
     co_cond_init(&t->conn_gone);
     co_group_init(&t->accept_group);
     co_group_init(&t->group);
+    co_group_init(&t->refresh_group);
+    co_cond_init(&t->refreshed);
+    t->lost_logged = -NSEC_PER_SEC;
     t->next_tsih = (uint16_t)env_random();
     rc = net_listen(conf->listen, &t->listener);
     if (rc < 0) {
@@ -108,7 +111,7 @@ static void conn_ask_logout(struct iscsi_conn *c, uint32_t timeout_ms)
     struct pdu_out *p;
 
     if (c->phase == CONN_LOGIN || c->session == NULL) {
-        iscsi_conn_break(c);
+        iscsi_conn_break(c, "the target stops");
         return;
     }
     p = conn_pdu(c, OP_ASYNC);
@@ -125,6 +128,9 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
 
     co_shield_begin(&shield);
     co_group_close(&t->accept_group);
+    t->stopping = true;
+    co_group_close(&t->refresh_group);
+    co_cond_broadcast(&t->refreshed);
     LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
         conn_ask_logout(c, t->conf.logout_timeout_ms);
     nsec_t former = co_deadline_push(co_now() + t->conf.logout_timeout_ms * NSEC_PER_MSEC);
@@ -132,7 +138,7 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
         ;
     co_deadline_restore(former);
     LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
-        iscsi_conn_break(c);
+        iscsi_conn_break(c, "the target stops");
     while (t->conn_count > 0)
         co_cond_wait_always(&t->conn_gone);
     iscsi_target_exports_update(t, &(Zbs__Meta__ExportsGetReply)ZBS__META__EXPORTS_GET_REPLY__INIT);
@@ -144,6 +150,13 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
     mem_free(t->portals);
     ASSERT(list_empty(&t->nodes));
     mem_free(t);
+}
+
+void iscsi_target_drop(struct iscsi_target *t, const char *why)
+{
+    log_warn("iscsi.drop", "connections=%u why=\"%s\"", t->conn_count, why);
+    LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
+        iscsi_conn_break(c, why);
 }
 
 void iscsi_target_volume_changed(struct iscsi_target *t, uint64_t volume_id)

@@ -3,8 +3,11 @@
  * A SCSI command from its PDU to its response. A command that needs nothing (no data from the
  * initiator, no back end) is answered by the reader at once; every other one gets a coroutine:
  *
- *     HELD ---> GATHER ---> CREDIT ---> DATA ---> EXECUTE ---> RESPOND
- *     CmdSN     unsolicited memory      R2T       the command  PDUs queued
+ *     HELD ---> LOOKUP ---> GATHER ---> CREDIT ---> DATA ---> EXECUTE ---> RESPOND
+ *     CmdSN     the unit    unsolicited memory      R2T       the command  PDUs queued
+ *
+ * LOOKUP is for units that are not there yet: meta may know of them already, or their volumes are
+ * being opened. Initiators that begin to use a unit do not all try again.
  *
  * Memory: a command whose data fits the first burst and that brings some along gets its buffer at
  * once, because the bytes are already under way; their sum is bounded by window x first burst.
@@ -14,28 +17,68 @@
 #include <string.h>
 #include "access/iscsi/iscsi_int.h"
 
+#define REPORT_LUNS   0xa0
+#define LOOK_AGAIN    NSEC_PER_SEC       /* before meta is asked for the same unit again */
+#define OPEN_PATIENCE (2 * NSEC_PER_SEC) /* of a command, with the opening of its volume */
+
 /* ---- birth and end ---- */
 
 static void task_aborted(struct scsi_cmd *cmd)
 {
     struct iscsi_task *task = CONTAINER_OF(cmd, struct iscsi_task, cmd);
 
+    if (!task->running) /* the reader has it in hand */
+        return;
     switch (task->phase) {
     case TASK_GATHER:
     case TASK_DATA:
         co_cond_broadcast(&task->data_wake);
         break;
+    case TASK_LOOKUP:
     case TASK_CREDIT:
         co_cancel(task->co);
         break;
     case TASK_EXECUTE:
         /* A read may be dropped half-way; a write that was sent may not (PROTOCOL 3.2). */
-        if (scsi_cmd_is_read(cmd))
+        if (scsi_cmd_is_read(cmd) || !cmd->begun)
             co_cancel(task->co);
         break;
     default:
         break;
     }
+}
+
+static struct scsi_lun *task_lun(const struct iscsi_task *task)
+{
+    const struct scsi_target *t = &task->session->node->scsi;
+
+    return task->cmd.lun_number < SCSI_LUNS_MAX ? t->luns[task->cmd.lun_number] : NULL;
+}
+
+/* Is there a chance that meta's export table shows more than ours? */
+static bool task_wants_refresh(const struct iscsi_task *task)
+{
+    const struct iscsi_session *s = task->session;
+    uint16_t number = task->cmd.lun_number;
+
+    if (task->conn->t->conf.refresh == NULL)
+        return false;
+    if (task->cmd.cdb[0] == REPORT_LUNS)
+        return true;
+    return number < SCSI_LUNS_MAX && task_lun(task) == NULL &&
+           co_now() >= s->looked[number] + LOOK_AGAIN;
+}
+
+/* Is its volume being opened for the first time? NULL: no, or the command does not need it. */
+static struct iscsi_lun *task_opening(const struct iscsi_task *task)
+{
+    const struct scsi_lun *scsi = task_lun(task);
+    struct iscsi_lun *lun;
+
+    if (scsi == NULL || scsi->backend != NULL || !scsi_cdb_needs_medium(task->cmd.cdb))
+        return NULL;
+    lun = iscsi_lun_find(task->session->node, scsi->number);
+    return lun != NULL && !lun->tried.set ? lun : NULL;
 }
 
 /* From here on it counts: towards the window, or as an immediate one. */
@@ -46,6 +89,10 @@ static void task_admit(struct iscsi_task *task)
     } else {
         task->session->exp_cmdsn++;
         task->session->in_flight++;
+    }
+    if (task_wants_refresh(task) || task_opening(task) != NULL) {
+        task->phase = TASK_LOOKUP;
+        return;
     }
     task->phase = TASK_GATHER;
     scsi_cmd_start(&task->cmd);
@@ -120,7 +167,34 @@ struct iscsi_task *task_find(struct iscsi_session *s, uint32_t itt)
 
 static bool task_dead(const struct iscsi_task *task)
 {
-    return task->cmd.abort_requested;
+    return task->cmd.abort_requested || task->conn->broken != NULL;
+}
+
+/* Waits for the unit to appear and to be open, not for long; then the command's checks. */
+static co_fn void task_lookup(struct iscsi_task *task)
+{
+    uint16_t number = task->cmd.lun_number;
+    struct iscsi_lun *lun;
+
+    if (task_wants_refresh(task)) {
+        int rc = iscsi_target_refresh(task->conn->t);
+
+        if (rc < 0 && !task_dead(task))
+            log_info("iscsi.lookup", "target=%s lun=%u why=\"%s\"", task->session->node->iqn,
+                     number, err_text(rc));
+        if (number < SCSI_LUNS_MAX && task_lun(task) == NULL)
+            task->session->looked[number] = co_now();
+    }
+    lun = task_opening(task);
+    if (lun != NULL && !task_dead(task)) {
+        nsec_t former = co_deadline_push(co_now() + OPEN_PATIENCE);
+
+        (void)co_event_wait(&lun->tried); /* the unit may be gone, and lun with it */
+        co_deadline_restore(former);
+    }
+    task->phase = TASK_GATHER;
+    if (!task_dead(task))
+        scsi_cmd_start(&task->cmd);
 }
 
 static co_fn void task_gather(struct iscsi_task *task)
@@ -177,6 +251,32 @@ static void task_count(struct iscsi_task *task)
     }
 }
 
+/* Its outcome is unknown, or it may be too old to be executed: the initiator repeats it once it
+ * has logged in again. One report a second. */
+static void task_lost(struct iscsi_task *task)
+{
+    struct iscsi_target *t = task->conn->t;
+    const struct scsi_cmd *cmd = &task->cmd;
+    nsec_t now = co_now();
+
+    task->phase = TASK_RESPOND;
+    if (task->conn->broken != NULL)
+        return;
+    if (now - t->lost_logged >= NSEC_PER_SEC) {
+        log_warn("iscsi.unanswered",
+                 "conn=%llu initiator=%s target=%s lun=%u opcode=0x%02x error=%s why=\"%s\" "
+                 "unreported=%u",
+                 (unsigned long long)task->conn->id, task->session->initiator,
+                 task->session->node->iqn, cmd->lun_number, cmd->cdb[0], err_name(cmd->lost),
+                 err_text(cmd->lost), t->lost_unlogged);
+        t->lost_logged = now;
+        t->lost_unlogged = 0;
+    } else {
+        t->lost_unlogged++;
+    }
+    iscsi_conn_break(task->conn, "a write has no certain outcome");
+}
+
 static void task_respond(struct iscsi_task *task)
 {
     task->phase = TASK_RESPOND;
@@ -190,6 +290,8 @@ static co_fn int task_main(void *arg)
     struct iscsi_task *task = arg;
     struct scsi_cmd *cmd = &task->cmd;
 
+    if (task->phase == TASK_LOOKUP)
+        task_lookup(task);
     task_gather(task);
     if (!cmd->done && !task->damaged && !task_dead(task)) {
         task_credit(task);
@@ -202,6 +304,8 @@ static co_fn int task_main(void *arg)
     }
     if (task->damaged && !cmd->done)
         scsi_cmd_damaged(cmd);
+    if (cmd->lost != 0)
+        task_lost(task);
     if (task_dead(task))
         task_free(task); /* aborted: no response */
     else
@@ -216,7 +320,7 @@ static void task_start(struct iscsi_task *task)
 {
     struct scsi_cmd *cmd = &task->cmd;
 
-    if (task->damaged && !cmd->done && !task->unsolicited)
+    if (task->damaged && !cmd->done && !task->unsolicited && task->phase != TASK_LOOKUP)
         scsi_cmd_damaged(cmd);
     if (cmd->done && !task->unsolicited) {
         task_respond(task);
@@ -244,11 +348,13 @@ void task_release_held(struct iscsi_session *s)
     } while (again);
 }
 
-/* A buffer for data that is already under way; NULL if the command takes none. */
+/* A buffer for data that is already under way; NULL if the command takes none. What a command
+ * takes is not known before its checks: room for all that may come unsolicited then. */
 static void task_early_buffer(struct iscsi_task *task)
 {
     struct scsi_cmd *cmd = &task->cmd;
-    uint32_t early = MIN(cmd->out_len, task->unsol_max), size = early;
+    bool checked = task->phase != TASK_HELD && task->phase != TASK_LOOKUP;
+    uint32_t early = checked ? MIN(cmd->out_len, task->unsol_max) : task->unsol_max, size = early;
 
     if (early == 0)
         return;
@@ -306,10 +412,7 @@ static co_fn int task_hold(struct iscsi_task *task, uint32_t data_len)
     list_del(&task->link);
     list_push_back(&s->held, &task->link);
     task->phase = TASK_HELD;
-    if (task->unsol_max > 0) {
-        task->cmd.out = buf_alloc(task->unsol_max);
-        task->held_bytes = task->unsol_max;
-    }
+    task_early_buffer(task);
     return task_immediate_data(task, data_len);
 }
 
@@ -362,20 +465,39 @@ co_fn int task_receive(struct iscsi_session *s, const struct pdu_in *p)
     return 0;
 }
 
+void task_abort_running(struct iscsi_session *s)
+{
+    LIST_FOREACH (task, &s->active, struct iscsi_task, link) {
+        task->cmd.abort_requested = true;
+        task_aborted(&task->cmd);
+    }
+    for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++) { /* those that wait for their turn */
+        if (s->node->scsi.luns[i] != NULL)
+            co_cond_broadcast(&s->node->scsi.luns[i]->ended);
+    }
+}
+
 void task_abort_all(struct iscsi_session *s)
 {
     LIST_FOREACH_SAFE (task, &s->held, struct iscsi_task, link)
         task_free(task);
     LIST_FOREACH_SAFE (task, &s->active, struct iscsi_task, link) {
-        task->cmd.abort_requested = true;
-        if (task->running)
-            task_aborted(&task->cmd);
-        else
+        if (!task->running)
             task_free(task);
     }
-    for (uint32_t i = 0; i < SCSI_LUNS_MAX;
-         i++) { /* those that wait for their turn in a task set */
-        if (s->node->scsi.luns[i] != NULL)
-            co_cond_broadcast(&s->node->scsi.luns[i]->ended);
+    task_abort_running(s);
+}
+
+void task_abort_lookups(struct iscsi_node *n, const struct iscsi_session *only, const uint8_t *lun)
+{
+    LIST_FOREACH (s, &n->sessions, struct iscsi_session, link) {
+        if (only != NULL && s != only)
+            continue;
+        LIST_FOREACH (task, &s->active, struct iscsi_task, link) {
+            if (task->phase != TASK_LOOKUP || (lun != NULL && memcmp(task->lun, lun, 8) != 0))
+                continue;
+            task->cmd.abort_requested = true;
+            task_aborted(&task->cmd);
+        }
     }
 }

@@ -119,6 +119,11 @@ co_fn int text_receive(struct iscsi_conn *c, const struct pdu_in *p)
     }
     if (c->text_answer == NULL || c->text_answer_at == 0) {
         buf_put(c->text_answer);
+        c->text_answer = NULL;
+        /* Who asks which targets there are is about to log in: the latest exports count. */
+        if (c->discovery && iscsi_target_refresh(c->t) < 0)
+            log_info("iscsi.discovery", "why=\"export table not refreshed: %s\"",
+                     err_default_text(c->t->refresh_rc));
         rc = text_answer(c);
         c->text_in_len = 0;
         if (rc < 0)

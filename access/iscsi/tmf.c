@@ -60,7 +60,7 @@ static co_fn void tmf_target_reset(struct iscsi_session *s, bool cold)
         return;
     LIST_FOREACH (other, &node->sessions, struct iscsi_session, link) {
         if (other != s)
-            iscsi_conn_break(other->conn);
+            iscsi_conn_break(other->conn, "target cold reset");
     }
 }
 
@@ -82,6 +82,12 @@ static co_fn enum tmf_response tmf_run(struct iscsi_session *s, const struct pdu
     default:
         break;
     }
+    if (function == TMF_ABORT_TASK_SET)
+        task_abort_lookups(s->node, s, p->lun);
+    else if (function == TMF_CLEAR_TASK_SET || function == TMF_LUN_RESET)
+        task_abort_lookups(s->node, NULL, p->lun);
+    else if (function == TMF_WARM_RESET || function == TMF_COLD_RESET)
+        task_abort_lookups(s->node, NULL, NULL);
     switch (function) {
     case TMF_ABORT_TASK:
         return tmf_abort_task(s, p);
