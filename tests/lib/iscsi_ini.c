@@ -15,6 +15,7 @@ co_fn void ini_connect(struct ini *i, const char *addr)
 {
     memset(i, 0, sizeof(*i));
     i->cmdsn = 100;
+    i->qualifier = 7;
     i->max_send = 8192;
     i->initial_r2t = true;
     i->immediate_data = true;
@@ -127,8 +128,8 @@ co_fn uint16_t ini_login_step(struct ini *i, uint8_t flags, const char *keys, ui
     CHECK(len < sizeof(text));
     for (size_t k = 0; k < len; k++)
         text[k] = keys[k] == '\n' ? '\0' : keys[k];
-    bhs[8] = 0x80;  /* ISID: random format */
-    bhs[13] = 0x07; /* qualifier */
+    bhs[8] = 0x80; /* ISID: random format */
+    bhs[13] = i->qualifier;
     put_be32(bhs + 16, i->itt);
     put_be32(bhs + 24, i->cmdsn);
     CHECK(ini_send(i, bhs, text, (uint32_t)len) == 0);
@@ -192,6 +193,7 @@ void ini_cmd_bhs(struct ini *i, uint8_t bhs[BHS_BYTES], uint8_t flags, const uin
     memset(bhs, 0, BHS_BYTES);
     bhs[0] = OP_SCSI_COMMAND;
     bhs[1] = (uint8_t)(flags | 1); /* SIMPLE */
+    bhs[9] = i->lun;
     put_be32(bhs + 16, ++i->itt);
     put_be32(bhs + 20, edtl);
     put_be32(bhs + 24, i->cmdsn++);

@@ -15,6 +15,8 @@ struct ini {
     uint32_t max_send; /* MaxRecvDataSegmentLength of the target */
     bool initial_r2t, immediate_data;
     uint32_t first_burst;
+    uint8_t qualifier;     /* of the ISID; 7 */
+    uint8_t lun;           /* that commands go to */
     uint16_t login_status; /* of the last login response */
     char text[8192];       /* data of the last login or text response */
     uint32_t text_len;

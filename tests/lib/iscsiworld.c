@@ -14,6 +14,8 @@ static co_fn int open_backend(void *arg, uint64_t volume_id, struct scsi_backend
     struct iscsiworld *w = arg;
 
     ASSERT(volume_id < IW_VOLUMES);
+    if (w->open_takes > 0)
+        (void)co_sleep(w->open_takes);
     if (w->opens_to_fail > 0) {
         w->opens_to_fail--;
         return err_set(ERR_AGAIN, "not yet");

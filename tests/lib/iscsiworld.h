@@ -21,13 +21,14 @@ struct iscsiworld {
     /* set by the test */
     void (*body)(struct iscsiworld *w);
     void *arg;
-    struct iscsi_conf conf; /* listen, open and arg are filled in */
+    struct iscsi_conf conf; /* listen, open and arg (the world) are filled in */
     uint64_t seed;          /* 0: 1 */
     /* for the body */
     struct iscsi_target *target;
     const char *addr;
     struct scsi_backend *backends[IW_VOLUMES]; /* open ones, by volume id */
     uint32_t opens_to_fail;                    /* that many calls of open fail first */
+    nsec_t open_takes;
 };
 
 /* Two targets: IW_IQN with LUNs 0 (volume 1) and 1 (volume 2), IW_IQN_CHAP with LUN 0 (volume 3),
