@@ -35,6 +35,7 @@ void bits_init(struct dev *d)
     words = d->g.bitmap_pages * (BITS_PER_PAGE / 64);
     d->bits = MEM_NEW_ARRAY(uint64_t, words);
     d->busy = MEM_NEW_ARRAY(uint64_t, words);
+    d->owned = MEM_NEW_ARRAY(uint64_t, words);
     d->bitmap = MEM_NEW_ARRAY(struct mpage, d->g.bitmap_pages);
     for (uint32_t i = 0; i < d->g.bitmap_pages; i++)
         mpage_init(&d->bitmap[i], MP_BITMAP, i, NULL);
@@ -59,6 +60,7 @@ void bits_free(struct dev *d)
         mem_free(LIST_ENTRY(l, struct pending_free, link));
     mem_free(d->bits);
     mem_free(d->busy);
+    mem_free(d->owned);
     mem_free(d->bitmap);
 }
 
@@ -75,6 +77,8 @@ void bit_set(struct dev *d, uint32_t block, uint64_t rsn)
     ASSERT(block != BLOCK_NONE && block <= d->g.blocks);
     ASSERT(d->replaying || bit_get(d->busy, block - 1));
     bit_journaled(d, block - 1, true, rsn);
+    if (!d->replaying)
+        bit_put(d->owned, block - 1, true);
 }
 
 void bit_clear(struct dev *d, uint32_t block, uint64_t rsn, bool meta)
@@ -85,6 +89,7 @@ void bit_clear(struct dev *d, uint32_t block, uint64_t rsn, bool meta)
     bit_journaled(d, block - 1, false, rsn);
     if (d->replaying)
         return;
+    bit_put(d->owned, block - 1, false);
     p = MEM_NEW(struct pending_free);
     p->block = block;
     p->rsn = rsn;
@@ -111,6 +116,19 @@ void head_bit_clear(struct dev *d, uint32_t head, uint64_t rsn)
 bool head_bit_get(const struct dev *d, uint32_t head)
 {
     return bit_get(d->bits, d->g.blocks + head);
+}
+
+bool block_own(struct dev *d, uint32_t block)
+{
+    if (!bit_get(d->bits, block - 1) || bit_get(d->owned, block - 1))
+        return false;
+    bit_put(d->owned, block - 1, true);
+    return true;
+}
+
+void block_disown(struct dev *d, uint32_t block)
+{
+    bit_put(d->owned, block - 1, false);
 }
 
 /* Gives back what was freed by durable records and is read by nobody any more. */

@@ -201,8 +201,9 @@ struct dev {
     struct journal j;
     /* allocation: bits 0..blocks-1 are blocks, then heads */
     struct mpage *bitmap;
-    uint64_t *bits; /* as journaled */
-    uint64_t *busy; /* of blocks and heads: may not be given out */
+    uint64_t *bits;  /* as journaled */
+    uint64_t *busy;  /* of blocks and heads: may not be given out */
+    uint64_t *owned; /* of blocks: named by a head or a map page that was loaded */
     uint32_t bits_total;
     uint32_t cursor, head_cursor;
     uint32_t free_blocks;    /* not allocated, those pending included */
@@ -268,6 +269,9 @@ void bit_clear(struct dev *d, uint32_t block, uint64_t rsn, bool meta);
 void head_bit_set(struct dev *d, uint32_t head, uint64_t rsn);
 void head_bit_clear(struct dev *d, uint32_t head, uint64_t rsn);
 bool head_bit_get(const struct dev *d, uint32_t head);
+/* Something read from the device names this block: false if it is free or somebody else's. */
+bool block_own(struct dev *d, uint32_t block);
+void block_disown(struct dev *d, uint32_t block);
 int64_t blocks_available(const struct dev *d); /* for credits and new blocks */
 /* Promises n blocks to a write of x: its credits first. ERR_NOSPACE. */
 int blocks_claim(struct ext *x, uint32_t n);
@@ -311,6 +315,8 @@ co_fn int map_load(struct ext *x, uint32_t first_block, uint32_t last_block);
 /* The map must be loaded. A copy; zero if the block is not allocated. */
 const struct map_entry *map_get(const struct ext *x, uint32_t block);
 struct map_entry *map_change(struct ext *x, uint32_t block, uint64_t rsn);
+/* After replay: what heads and map pages say against the allocation. */
+void map_check_loaded(struct ext *x);
 void map_free_all(struct ext *x);
 bool block_allocated(const struct ext *x, uint32_t block);
 /* Applying journaled changes, also at replay. */

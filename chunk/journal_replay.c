@@ -263,6 +263,9 @@ static int next_commit(struct replay *rp, struct ring *r, bool *ret_end)
 
 /* ---- anchor ---- */
 
+/* Counters that start at zero never get here; sums of them don't overflow. */
+#define COUNT_MAX (1ull << 56)
+
 static int anchor_read(struct dev *d, bool *ret_both)
 {
     struct anchor *a = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
@@ -275,7 +278,8 @@ static int anchor_read(struct dev *d, bool *ret_both)
         uint64_t off = d->g.anchors_off + slot * PAGE_BYTES;
 
         rc = disk_read(d->disk, a, PAGE_BYTES, off);
-        if (rc < 0 || meta_check(&d->sb, a, META_ANCHOR, off, 0, slot) < 0) {
+        if (rc < 0 || meta_check(&d->sb, a, META_ANCHOR, off, 0, slot) < 0 || a->seq > COUNT_MAX ||
+            a->pos > COUNT_MAX || a->h.gen > COUNT_MAX) {
             *ret_both = false;
             continue;
         }

@@ -74,6 +74,27 @@ bool block_allocated(const struct ext *x, uint32_t block)
     return x->allocated[block / 64] >> (block % 64) & 1;
 }
 
+/* Every block in a loaded page is allocated, and its alone. During replay this is not yet so. */
+static int map_page_own(struct ext *x, const struct map_page *p, uint32_t index)
+{
+    for (uint32_t i = 0; i < MAP_ENTRIES; i++) {
+        uint32_t b = index * MAP_ENTRIES + i, block = p->e[i].block;
+
+        if (b < BLOCKS_PER_EXTENT ? (block != BLOCK_NONE) == block_allocated(x, b) &&
+                                        (block == BLOCK_NONE || block_own(x->dev, block))
+                                  : block == BLOCK_NONE)
+            continue;
+        while (i-- > 0) {
+            if (p->e[i].block != BLOCK_NONE)
+                block_disown(x->dev, p->e[i].block);
+        }
+        return err_set(ERR_CORRUPT,
+                       "map page %" PRIu32 " of extent %" PRIu64 " contradicts the allocation",
+                       index, x->id);
+    }
+    return 0;
+}
+
 /* The page is lost: it counts as empty, and the extent as missing. */
 static void map_page_lost(struct ext *x, uint32_t index)
 {
@@ -103,7 +124,8 @@ static int map_read(struct ext *x, uint32_t first, uint32_t last)
         m = MEM_NEW(struct mpage);
         mpage_init(m, MP_MAP, i, x);
         x->map[i] = m;
-        if (map_page_check(x, &pages[i - first], i) == 0) {
+        if (map_page_check(x, &pages[i - first], i) == 0 &&
+            (x->dev->replaying || map_page_own(x, &pages[i - first], i) == 0)) {
             m->map = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
             memcpy(m->map, &pages[i - first], PAGE_BYTES);
         } else {
@@ -115,6 +137,20 @@ static int map_read(struct ext *x, uint32_t first, uint32_t last)
     if (rc < 0)
         return err_prefix(rc, "map of extent %" PRIu64, x->id);
     return lost ? err_set(ERR_CORRUPT, "extent %" PRIu64 ": damaged block map", x->id) : 0;
+}
+
+void map_check_loaded(struct ext *x)
+{
+    for (uint32_t i = 0; i < MAP_PAGES; i++) {
+        struct mpage *m = x->map[i];
+        static const struct map_page empty;
+
+        if (m == NULL || map_page_own(x, m->map != NULL ? m->map : &empty, i) == 0)
+            continue;
+        mem_free(m->map);
+        m->map = NULL;
+        map_page_lost(x, i);
+    }
 }
 
 static bool map_loaded(const struct ext *x, uint32_t first, uint32_t last)

@@ -406,12 +406,58 @@ static void damage_apply(void *arg, struct ext *x)
     d->any_damaged = true;
 }
 
+struct owning {
+    struct dev *d;
+    struct ext **bad; /* whose metadata blocks are not theirs */
+    uint32_t n_bad;
+};
+
+static void own_meta(void *arg, struct ext *x)
+{
+    struct owning *o = arg;
+    uint32_t k = 0;
+
+    if (x->dev != o->d)
+        return;
+    while (k < META_BLOCKS && block_own(x->dev, x->meta_block[k]))
+        k++;
+    if (k == META_BLOCKS)
+        return;
+    while (k-- > 0)
+        block_disown(x->dev, x->meta_block[k]);
+    o->bad[o->n_bad++] = x;
+}
+
+static void own_maps(void *arg, struct ext *x)
+{
+    if (x->dev == arg)
+        map_check_loaded(x);
+}
+
+/* Checksums are right, and yet it can't be: what contradicts the allocation is given up. */
+static void replay_own(struct dev *d)
+{
+    struct owning o = {d, MEM_NEW_ARRAY(struct ext *, d->e->exts.count + 1), 0};
+
+    ext_foreach(d->e, own_meta, &o);
+    for (uint32_t i = 0; i < o.n_bad; i++) {
+        log_error("extent.head_lost",
+                  "extent=%" PRIu64 " disk=%s why=\"its metadata blocks are "
+                  "not its own\"",
+                  o.bad[i]->id, d->path);
+        ext_remove(d->e, o.bad[i]);
+    }
+    ext_foreach(d->e, own_maps, d);
+    mem_free(o.bad);
+}
+
 int replay_finish(struct replay *rp)
 {
     struct dev *d = rp->d;
 
     HTAB_FOREACH (u, &rp->unknown, struct unknown, node)
         log_error("journal.unknown_extent", "disk=%s extent=%" PRIu64, d->path, u->node.key);
+    replay_own(d);
     if (rp->hole)
         ext_foreach(d->e, damage_all, d);
     ext_foreach(d->e, damage_apply, d);

@@ -2,8 +2,9 @@
  *
  * Fuzzes what the chunk server reads from a device: superblocks, anchors, staging area, journal,
  * bitmap, heads, maps. The input is a list of patches to the disk of an engine that was killed in
- * the middle of its work; the first byte says whether checksums are made right afterwards, so
- * that what lies behind them is reached. The engine then starts (or refuses to), opens, reads,
+ * the middle of its work. The first byte says whether checksums are made right afterwards, so
+ * that what lies behind them is reached (1: pages, 2: the journal), and whether the rest is a
+ * seed of patches instead (4). The engine then starts (or refuses to), opens, reads,
  * writes, checks and flushes what it finds, starts again, and must not crash, hang or leak.
  *
  * Without libFuzzer, main() runs the files that it is given. */
@@ -81,6 +82,22 @@ static void patch(struct input *in, uint8_t *disk)
         for (uint32_t n = 1 + take(in, 1) % 16; n > 0 && at < DISK_BYTES; n--)
             disk[at++] = (uint8_t)take(in, 1);
     }
+}
+
+/* A few bytes of input stand for a long list of patches. */
+static struct input noise_make(const struct input *in, uint8_t noise[256])
+{
+    uint64_t x = 88172645463325252ull;
+
+    for (size_t i = 0; i < in->size; i++)
+        x = (x ^ in->data[i]) * 0x9e3779b97f4a7c15ull + 1;
+    for (size_t i = 0; i < 256; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        noise[i] = (uint8_t)(x >> 24);
+    }
+    return (struct input){noise, 16 + noise[0] % 240u};
 }
 
 /* ---- checksums ---- */
@@ -181,8 +198,8 @@ static bool use_over(void *arg)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
+    uint8_t *disk, noise[256];
     struct sim_proc *p;
-    uint8_t *disk;
     struct sim *s;
     uint32_t seal;
 
@@ -192,6 +209,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     disk = malloc(DISK_BYTES);
     memcpy(disk, sample, DISK_BYTES);
     seal = take(&in, 1);
+    if (seal & 4)
+        in = noise_make(&in, noise);
     patch(&in, disk);
     if (seal & 1)
         pages_seal(disk);
