@@ -138,7 +138,7 @@ static void start(struct vworld *w, uint32_t i, enum role r)
     sim_proc_start(n->procs[r], mains[r], n);
 }
 
-static void crash(struct vworld *w, uint32_t i, enum role r)
+UNUSED static void crash(struct vworld *w, uint32_t i, enum role r)
 {
     struct vnode *n = &w->nodes[i];
 
