@@ -209,7 +209,8 @@ int co_suspend_by(struct co_wait *w, unsigned by)
         }
     }
     w->co = co;
-    co->wait_by = co->shields > 0 ? 0 : by;
+    /* A shield began with no deadline: one that is there was set inside, and counts. */
+    co->wait_by = co->shields > 0 ? by & ~(unsigned)CO_BY_CANCEL : by;
     co->wait = w;
     co_switch_out(co);
     return w->rc;

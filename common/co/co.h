@@ -106,7 +106,7 @@ nsec_t co_deadline_push(nsec_t t);
 void co_deadline_restore(nsec_t former);
 
 /* Leaves the deadline and cancellation behind for a section that must complete (PROTOCOL 3.2: a
- * write that was sent). Pair with co_shield_end. Nests. */
+ * write that was sent). A deadline that is pushed inside counts. Pair with co_shield_end. Nests. */
 struct co_shield {
     nsec_t deadline;
 };

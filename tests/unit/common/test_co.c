@@ -269,6 +269,32 @@ static int shielded(void *arg)
     return 0;
 }
 
+/* A section that must complete may still give each of its steps a time. */
+static int shield_deadline_main(void *arg)
+{
+    struct co_shield s;
+    struct co_wait w;
+    nsec_t former;
+
+    (void)arg;
+    co_cancel(co_self());
+    co_shield_begin(&s);
+    former = co_deadline_push(co_now() + 5 * NSEC_PER_MSEC);
+    co_wait_init(&w);
+    assert_int_equal(co_suspend(&w, CO_INTERRUPTIBLE), ERR_TIMEOUT);
+    co_deadline_restore(former);
+    assert_int_equal(co_sleep(NSEC_PER_MSEC), 0);
+    co_shield_end(&s);
+    assert_int_equal(co_sleep(NSEC_PER_MSEC), ERR_CANCELED);
+    return 0;
+}
+
+static void a_deadline_inside_a_shield_counts(void **state)
+{
+    (void)state;
+    assert_int_equal(driver_run(shield_deadline_main, NULL), 0);
+}
+
 static int shield_main(void *arg)
 {
     struct co_group g;
@@ -466,6 +492,7 @@ int main(void)
         T(join_passes_a_cancel_on_to_the_members),
         T(deadline_bounds_waits_and_is_inherited),
         T(shield_leaves_deadline_and_cancel_behind),
+        T(a_deadline_inside_a_shield_counts),
         T(wait_that_is_over_does_not_suspend),
         T(driver_callback_resumes_and_kicks),
         T(budget_bounds_a_round),
