@@ -38,7 +38,7 @@ endif
 
 # Reproducible: no path of the build machine, no date.
 CFLAGS_ALL := -std=gnu11 $(WARN) $(CFLAGS_$(MODE)) -fno-omit-frame-pointer -pthread \
-	-ffile-prefix-map=$(CURDIR)=. -I. -I$(GEN) -D_GNU_SOURCE $(CFLAGS)
+	-ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(BUILD)=build -I. -I$(GEN) -D_GNU_SOURCE $(CFLAGS)
 LDFLAGS_ALL := -pthread $(LDFLAGS_$(MODE)) $(LDFLAGS)
 ifeq ($(shell uname -m),x86_64)
 CFLAGS_ALL += -msse4.2
@@ -169,12 +169,20 @@ sim: install-deps
 	$(Q)$(MAKE) --no-print-directory MODE=debug sim-bin
 	$(Q)tests/sim/run --seeds $(SEEDS) --from $(FROM)
 
+# An existing configuration is kept; the samples are in share/zbs as well.
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)/etc/zbs $(DESTDIR)$(PREFIX)/lib/systemd/system
-	install -m 755 $(OUT)/zbs-metad $(OUT)/zbs-chunkd $(OUT)/zbs-accessd $(DESTDIR)$(PREFIX)/sbin/
-	install -m 755 $(OUT)/zbs-cli $(OUT)/zbs-bench $(DESTDIR)$(PREFIX)/bin/
-	install -m 644 deploy/conf/*.conf $(DESTDIR)/etc/zbs/
-	for u in deploy/systemd/*; do sed 's|@PREFIX@|$(PREFIX)|g' $$u >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u) || exit 1; done
+	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/zbs \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/zbs
+	$(Q)install -m 755 $(OUT)/zbs-metad $(OUT)/zbs-chunkd $(OUT)/zbs-accessd $(DESTDIR)$(PREFIX)/sbin/
+	$(Q)install -m 755 $(OUT)/zbs-cli $(OUT)/zbs-bench $(DESTDIR)$(PREFIX)/bin/
+	$(Q)install -m 644 deploy/conf/*.conf $(DESTDIR)$(PREFIX)/share/zbs/
+	$(Q)for f in deploy/conf/*.conf; do \
+		to=$(DESTDIR)/etc/zbs/$$(basename $$f); \
+		if [ ! -e $$to ]; then install -m 644 $$f $$to || exit 1; \
+		elif ! cmp -s $$f $$to; then echo "  KEEP $$to (this release's sample: $(PREFIX)/share/zbs)"; fi; done
+	$(Q)for u in deploy/systemd/*.service; do \
+		to=$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u); \
+		sed 's|@PREFIX@|$(PREFIX)|g' $$u >$$to && chmod 644 $$to || exit 1; done
 
 ALL_C = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 format:

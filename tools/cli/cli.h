@@ -18,8 +18,9 @@ enum cli_exit {
     CLI_DIFFERS = 5,     /* volume verify found differences */
 };
 
-#define CLI_ARGS_MAX    8
-#define CLI_OPTIONS_MAX 16
+#define CLI_ARGS_MAX       8
+#define CLI_OPTIONS_MAX    16
+#define CLI_META_ADDRS_MAX 1024
 
 struct cli_option {
     const char *name;  /* without the dashes */
@@ -46,7 +47,8 @@ struct cli {
     const char *option_values[CLI_OPTIONS_MAX];
     uint32_t n_options;
     bool json;
-    char meta_addrs[1024];
+    const char *config; /* file */
+    char meta_addrs[CLI_META_ADDRS_MAX];
     struct meta_client *meta;
     enum cli_exit exit; /* what the command returned */
 };
@@ -69,7 +71,7 @@ bool cli_parse_size(const char *text, uint64_t *ret);
 /* Splits "POOL/VOLUME" into two buffers; prints and returns false if it is not that. */
 bool cli_parse_volume(const char *text, char pool[64], char volume[128]);
 enum cli_exit cli_usage_error(const struct cli *c, const char *fmt, ...) PRINTF_FMT(2, 3);
-void cli_help(const char *noun); /* all commands, or those of a noun */
+enum cli_exit cli_help(const char *noun); /* all commands, or those of a noun */
 const struct cli_command *cli_find(const char *noun, const char *verb);
 /* Parses everything after the program's name. Prints what is wrong. */
 enum cli_exit cli_parse(struct cli *c, int argc, char **argv);

@@ -39,17 +39,21 @@ static void help_command(const struct cli_command *k)
     }
 }
 
-void cli_help(const char *noun)
+enum cli_exit cli_help(const char *noun)
 {
+    if (noun && !cli_find(noun, NULL))
+        return cli_usage_error(NULL, "unknown noun '%s'", noun);
     printf("usage: zbs-cli [--config FILE] [--json] NOUN VERB [ARGUMENT ...] [--OPTION ...]\n\n"
            "The cluster is found through --config FILE or the environment variable ZBS_CONFIG\n"
-           "(default /etc/zbs/zbs.conf), whose [cluster] section names the meta servers.\n\n");
+           "(default /etc/zbs/zbs.conf), whose [cluster] section names the meta servers;\n"
+           "zbs-cli --print-config prints a sample.\n\n");
     for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
         for (const struct cli_command *k = tables[t]; k->noun; k++)
             if (!noun || !strcmp(noun, k->noun))
                 help_command(k);
     printf("\nexit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not found,\n"
            "            4 cluster not reachable, 5 replicas differ (volume verify)\n");
+    return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
 }
 
 enum cli_exit cli_usage_error(const struct cli *c, const char *fmt, ...)

@@ -1,53 +1,67 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * zbs-cli: finds the cluster's configuration and runs one command. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <ini.h>
-
+#include "common/base/conf.h"
 #include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/env/env.h"
 #include "common/env/env_real.h"
 #include "tools/cli/cli.h"
 
 #define CONFIG_DEFAULT "/etc/zbs/zbs.conf"
 
-static int config_item(void *user, const char *section, const char *name, const char *value)
-{
-    struct cli *c = user;
+struct settings {
+    char *meta;
+};
 
-    if (strcmp(section, "cluster") || strcmp(name, "meta"))
-        return 0;
-    if (strlen(value) >= sizeof(c->meta_addrs))
-        return 0;
-    strcpy(c->meta_addrs, value);
-    return 1;
+static const struct conf_key keys[] = {
+    {.section = "cluster",
+     .key = "meta",
+     .type = CONF_ADDRESS_LIST,
+     .offset = offsetof(struct settings, meta),
+     .min = 1,
+     .max = CLI_META_ADDRS_MAX - 1,
+     .example = "10.0.0.1:7100,10.0.0.2:7100,10.0.0.3:7100",
+     .help = "RPC addresses of all meta servers"},
+};
+
+static int config_print(void)
+{
+    char *text = conf_sample("zbs.conf: where zbs-cli finds the cluster. Another file is named by "
+                             "--config or the environment variable ZBS_CONFIG.",
+                             keys, ARRAY_SIZE(keys));
+    int rc = fputs(text, stdout) < 0 || fflush(stdout) != 0;
+
+    mem_free(text);
+    return rc ? CLI_FAILED : CLI_OK;
 }
 
-static enum cli_exit config_load(struct cli *c, const char *path)
+/* Prints what is wrong. */
+static co_fn enum cli_exit config_load(struct cli *c)
 {
-    int line = ini_parse(path, config_item, c);
+    struct settings s = {0};
+    char *text;
+    size_t len;
+    int rc = env_file_read(c->config, &text, &len);
 
-    if (line < 0) {
+    if (rc < 0) {
         fprintf(stderr,
-                "zbs-cli: %s: %s: name the cluster's configuration with --config FILE or "
-                "ZBS_CONFIG\n",
-                path, strerror(errno ? errno : ENOENT));
+                "zbs-cli: %s: name the cluster's configuration with --config FILE or ZBS_CONFIG\n",
+                err_text(rc));
         return CLI_USAGE;
     }
-    if (line > 0) {
-        fprintf(stderr,
-                "zbs-cli: %s:%d: not understood: the file has a section [cluster] with one key, "
-                "meta = ADDRESS:PORT,…\n",
-                path, line);
+    rc = conf_parse(c->config, text, len, keys, ARRAY_SIZE(keys), &s);
+    mem_free(text);
+    if (rc < 0) {
+        fprintf(stderr, "zbs-cli: %s\n", err_text(rc));
         return CLI_USAGE;
     }
-    if (!c->meta_addrs[0]) {
-        fprintf(stderr, "zbs-cli: %s: [cluster] meta = ADDRESS:PORT,… is missing\n", path);
-        return CLI_USAGE;
-    }
+    snprintf(c->meta_addrs, sizeof(c->meta_addrs), "%s", s.meta);
+    conf_free(keys, ARRAY_SIZE(keys), &s);
     return CLI_OK;
 }
 
@@ -55,6 +69,9 @@ static int run_command(void *arg)
 {
     struct cli *c = arg;
 
+    c->exit = config_load(c);
+    if (c->exit != CLI_OK)
+        return 0;
     c->meta = meta_client_new(c->meta_addrs, "zbs-cli");
     c->exit = c->command->run(c);
     meta_client_close(c->meta);
@@ -65,7 +82,7 @@ int main(int argc, char **argv)
 {
     const struct env_real_conf conf = {.name = "zbs-cli", .pool_threads = 1, .ring_entries = 8};
     const char *path = getenv("ZBS_CONFIG");
-    struct cli c = {0};
+    struct cli c = {.config = path && path[0] ? path : CONFIG_DEFAULT};
     char *words[64];
     int n_words = 0;
     enum cli_exit rc;
@@ -73,20 +90,23 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--json")) {
             c.json = true;
-        } else if (!strcmp(argv[i], "--config") && i + 1 < argc) {
-            path = argv[++i];
+        } else if (!strcmp(argv[i], "--config")) {
+            if (++i == argc)
+                return cli_usage_error(&c, "--config needs a file");
+            c.config = argv[i];
         } else if (!strncmp(argv[i], "--config=", 9)) {
-            path = argv[i] + 9;
-        } else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "help")) {
-            cli_help(i + 1 < argc ? argv[i + 1] : n_words ? words[0] : NULL);
-            return CLI_OK;
-        } else if (n_words < (int)ARRAY_SIZE(words)) {
+            c.config = argv[i] + 9;
+        } else if (!strcmp(argv[i], "--print-config")) {
+            return config_print();
+        } else if (!strcmp(argv[i], "--help") || (n_words == 0 && !strcmp(argv[i], "help"))) {
+            return cli_help(n_words > 0 ? words[0] : i + 1 < argc ? argv[i + 1] : NULL);
+        } else if (n_words == (int)ARRAY_SIZE(words)) {
+            return cli_usage_error(&c, "more than %d words", n_words);
+        } else {
             words[n_words++] = argv[i];
         }
     }
     rc = cli_parse(&c, n_words, words);
-    if (rc == CLI_OK)
-        rc = config_load(&c, path && path[0] ? path : CONFIG_DEFAULT);
     if (rc != CLI_OK)
         return (int)rc;
     log_threshold = LOG_LV_ERROR;
