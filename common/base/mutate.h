@@ -16,7 +16,7 @@ enum mutation {
     MUT_ACK_EARLY,           /* 3.3: a write is acknowledged by the first member's confirmation */
     MUT_SKIP_MISSING_START,  /* 5.2: a member is removed without noting what it lacks */
     MUT_CLEAR_WITHOUT_COPY,  /* 5.4: the missing set is cleared, nothing is copied */
-    MUT_NO_TERM_CHECK,       /* 6.2: a deposed leader appends to the log */
+    MUT_NO_TERM_CHECK,       /* 6.2: a deposed leader writes its heartbeat and appends to the log */
     MUT_COUNT
 };
 

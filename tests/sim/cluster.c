@@ -274,6 +274,28 @@ int cluster_verify(struct cluster *c)
     return c->failure[0] ? ERR_CORRUPT : 0;
 }
 
+uint32_t cluster_leader(struct cluster *c)
+{
+    uint32_t leader = HOSTS;
+
+    for (uint32_t i = 0; i < HOSTS && leader == HOSTS; i++) {
+        Zbs__Meta__LeaderRequest q = ZBS__META__LEADER_REQUEST__INIT;
+        struct rpc_client *client = rpc_client_new(&(struct rpc_client_conf){
+            .addr = c->nodes[i].listen[ROLE_META], .self = "director", .cluster_id = ""});
+        nsec_t former = co_deadline_push(co_now() + 200 * NSEC_PER_MSEC);
+        struct rpc_reply r;
+
+        rpc_reply_init(&r);
+        if (rpc_call(client, &zbs__meta__meta__descriptor, META_LEADER, &q.base, NULL, &r) == 0 &&
+            ((const Zbs__Meta__LeaderReply *)r.msg)->self)
+            leader = i;
+        co_deadline_restore(former);
+        rpc_reply_free(&r);
+        rpc_client_close(client);
+    }
+    return leader;
+}
+
 int cluster_check_metas(struct cluster *c)
 {
     struct {

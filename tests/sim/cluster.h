@@ -61,6 +61,9 @@ co_fn int cluster_wait_in_sync(struct cluster *c, nsec_t limit);
  * cluster->failure says what differs. */
 co_fn int cluster_verify(struct cluster *c);
 
+/* From a control coroutine: the node whose meta server says that it leads; HOSTS if none does. */
+co_fn uint32_t cluster_leader(struct cluster *c);
+
 /* Do meta servers with the same applied index hold equal states? (invariant 7) */
 co_fn int cluster_check_metas(struct cluster *c);
 

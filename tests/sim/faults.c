@@ -15,6 +15,8 @@ static const char *const names[FAULTS] = {
     [FAULT_COORD_CUT] = "coordination cut off",
     [FAULT_COORD_DOWN] = "coordination down",
     [FAULT_SLOW_DISK] = "slow disks",
+    [FAULT_DEPOSE] = "leader pause",
+    [FAULT_ISOLATE] = "isolation then power loss",
 };
 
 const char *fault_name(enum fault f)
@@ -150,6 +152,34 @@ static void coord_down(struct cluster *c)
     sim_coord_available(c->sim, true);
 }
 
+static void depose(struct cluster *c)
+{
+    uint32_t n = cluster_leader(c);
+    struct sim_proc *p = n < HOSTS ? c->nodes[n].procs[ROLE_META] : NULL;
+
+    if (!p || !sim_proc_running(p) || sim_proc_paused(p))
+        return;
+    sim_note(c->sim, "leader meta-%u pauses", n + 1);
+    sim_proc_pause(p);
+    (void)co_sleep((nsec_t)(800 + draw(c, 1200)) * NSEC_PER_MSEC);
+    if (sim_proc_running(p) && sim_proc_paused(p))
+        sim_proc_resume(p);
+}
+
+static void isolate(struct cluster *c)
+{
+    uint32_t n = (uint32_t)draw(c, HOSTS);
+
+    sim_note(c->sim, "host-%u is isolated", n + 1);
+    sim_net_cut(c->sim, c->nodes[n].addr, "*");
+    sim_net_cut(c->sim, "*", c->nodes[n].addr);
+    (void)co_sleep((nsec_t)(50 + draw(c, 1500)) * NSEC_PER_MSEC);
+    power_host(c, n);
+    sim_net_heal_all(c->sim);
+    (void)co_sleep(some_time(c));
+    start_host(c, n);
+}
+
 static void strike(struct cluster *c, enum fault f)
 {
     switch (f) {
@@ -181,6 +211,12 @@ static void strike(struct cluster *c, enum fault f)
         break;
     case FAULT_COORD_DOWN:
         coord_down(c);
+        break;
+    case FAULT_DEPOSE:
+        depose(c);
+        break;
+    case FAULT_ISOLATE:
+        isolate(c);
         break;
     default:
         (void)co_sleep(some_time(c)); /* slow disks act by themselves */

@@ -17,6 +17,8 @@ enum fault {
     FAULT_COORD_CUT,    /* a meta server cannot reach the coordination service */
     FAULT_COORD_DOWN,   /* nobody can */
     FAULT_SLOW_DISK,
+    FAULT_DEPOSE,  /* the meta leader is paused about as long as a take-over lasts */
+    FAULT_ISOLATE, /* a host is cut off from all others, then loses power */
     FAULTS
 };
 
