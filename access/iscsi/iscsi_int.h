@@ -85,6 +85,8 @@ struct iscsi_target {
     uint32_t lost_unlogged;
 };
 
+/* Would iscsi_target_refresh ask at once, without waiting for its pace? */
+bool iscsi_target_refresh_ready(const struct iscsi_target *t);
 struct iscsi_lun *iscsi_lun_find(struct iscsi_node *n, uint32_t number);
 struct iscsi_node *iscsi_node_find(struct iscsi_target *t, const char *iqn);
 bool iscsi_node_allows(const struct iscsi_node *n, const char *initiator);

@@ -80,14 +80,17 @@ static bool name_is_sane(const char *name)
 
 /* The target as meta has it: an export that was confirmed a moment ago counts, and so does the
  * end of one, lest its number lead to another volume. Where nothing seems to have changed, a meta
- * that does not answer is not waited for as long. */
+ * that does not answer is not waited for as long, and many logins in a row not held up. */
 static co_fn void login_refresh(struct login *l, const char *initiator)
 {
     struct iscsi_node *node = login_node(l);
+    bool known = node != NULL && iscsi_node_allows(node, initiator);
     nsec_t former = co_deadline();
 
-    if (node != NULL && iscsi_node_allows(node, initiator))
-        former = co_deadline_push(co_now() + KNOWN_TARGET_PATIENCE);
+    if (known && !iscsi_target_refresh_ready(l->c->t))
+        return;
+    if (known)
+        (void)co_deadline_push(co_now() + KNOWN_TARGET_PATIENCE);
     if (iscsi_target_refresh(l->c->t) < 0)
         log_info("iscsi.login", "target=%s why=\"export table not refreshed\"", l->iqn);
     co_deadline_restore(former);

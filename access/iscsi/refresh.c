@@ -13,10 +13,20 @@
 #define REFRESH_PACE  (250 * NSEC_PER_MSEC)
 #define REFRESH_BURST 8
 
+static nsec_t refresh_turn(const struct iscsi_target *t)
+{
+    return t->refresh_paced - REFRESH_BURST * REFRESH_PACE;
+}
+
+bool iscsi_target_refresh_ready(const struct iscsi_target *t)
+{
+    return co_now() >= refresh_turn(t);
+}
+
 /* Waits for this call's turn. */
 static co_fn int refresh_pace(struct iscsi_target *t)
 {
-    int rc = co_sleep_until(t->refresh_paced - REFRESH_BURST * REFRESH_PACE);
+    int rc = co_sleep_until(refresh_turn(t));
 
     t->refresh_paced = MAX(t->refresh_paced, co_now()) + REFRESH_PACE;
     return rc;
