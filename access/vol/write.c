@@ -153,7 +153,7 @@ static void op_check(struct op *op)
         op_finish(op, ERR_STALE);
         return;
     }
-    if (pending && !(mutate(MUT_ACK_EARLY) && (op->got & t->set)))
+    if (pending)
         return;
     /* The set never grows while a write is under way, nor becomes empty. */
     ASSERT((t->set & ~op->dst) == 0 && (t->set & ~t->adding) != 0);
@@ -226,6 +226,8 @@ static int op_sender(void *arg)
     rpc_reply_free(&r);
     if (rc == 0)
         op_confirmed(op, s->i, cp);
+    if (mutate(MUT_ACK_EARLY))
+        co_cond_broadcast(&op->finished);
     op_check(op);
     op_put(op);
     return 0;
@@ -280,6 +282,9 @@ void op_send(struct op *op)
 int op_wait(struct op *op)
 {
     while (!op->done) {
+        if (mutate(MUT_ACK_EARLY) && (op->got & op->t->set))
+            return 0;
+
         int rc = co_cond_wait(&op->finished);
 
         if (rc < 0 && !op->done)
