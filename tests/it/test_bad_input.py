@@ -3,12 +3,14 @@
 """Bad input from every side: garbage on every port, devices that carry something else, wrong
 configuration, a full device, ZooKeeper absent at start. Each gets a clear message; nothing crashes,
 hangs or loses data."""
+import concurrent.futures
 import os
 import random
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import BIN, Cluster, Failed, check, main, run, wait_for  # noqa: E402
@@ -19,7 +21,7 @@ def program(name):
 
 
 def send_garbage(address, payload):
-    """Sends, then reads until the server closes or a second passes."""
+    """Sends, then reads until the server closes or a second passes. Returns whether it closed."""
     host, port = address.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=5) as s:
         s.settimeout(1)
@@ -28,8 +30,73 @@ def send_garbage(address, payload):
             s.shutdown(socket.SHUT_WR)
             while s.recv(65536):
                 pass
-        except (socket.timeout, ConnectionError, BrokenPipeError):
+        except socket.timeout:
+            return False
+        except OSError:  # closed on us, as it should be
             pass
+    return True
+
+
+class Recorder:
+    """Stands between a client and a server; keeps what the client says."""
+
+    def __init__(self, address):
+        host, port = address.rsplit(":", 1)
+        self.to = (host, int(port))
+        self.said = b""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self.to)
+            threading.Thread(target=self.copy, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self.copy, args=(server, client, False), daemon=True).start()
+
+    def copy(self, source, sink, keep):
+        try:
+            while True:
+                data = source.recv(65536)
+                if not data:
+                    break
+                if keep:
+                    self.said += data
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def end(self):
+        self.listener.close()
+        check(len(self.said) > 48, "nothing was recorded")
+        return self.said
+
+
+def recorded(c, node):
+    """What a real RPC client and a real initiator send first."""
+    rpc, iscsi = Recorder(node["meta"]["rpc"]), Recorder(node["iscsi"])
+    conf = os.path.join(c.dir, "recorded.conf")
+    with open(conf, "w") as f:
+        f.write(f"[cluster]\nmeta = {rpc.address}\n")
+    run(program("zbs-cli"), "--config", conf, "volume", "list")
+    iqn = c.cli_json("iscsi", "show", "test/v")["iqn"]
+    run("iscsi-inq", f"iscsi://{iscsi.address}/{iqn}/0")
+    return rpc.end(), iscsi.end()
+
+
+def spoiled(talk, rng):
+    """Cut after every byte; each byte changed in turn; then garbage instead of the rest."""
+    for n in range(len(talk)):
+        yield talk[:n]
+    for n in range(len(talk)):
+        yield talk[:n] + bytes([talk[n] ^ (1 << rng.randrange(8))]) + talk[n + 1:]
+    for n in range(0, len(talk), 16):
+        yield talk[:n] + rng.randbytes(256)
 
 
 def garbage_on_ports():
@@ -40,20 +107,33 @@ def garbage_on_ports():
         node = view["nodes"][0]
         pids = {s: node[s]["pid"] for s in ("meta", "chunk", "access")}
         ports = [node[s]["rpc"] for s in pids] + [node["iscsi"]]
-        load = c.load(urls, 6, blocks=4096, depth=4)
+        rpc_talk, iscsi_talk = recorded(c, node)
+        stop = os.path.join(c.dir, "stop")
+        load = c.load(urls, 600, blocks=4096, depth=4, stop_file=stop)
         frames = [b"", b"\x00" * 48, b"\xff" * 4096, b"GET / HTTP/1.0\r\n\r\n", b"\x43" + b"\x00" * 47]
         for _ in range(40):
             n = rng.choice([1, 7, 48, 64, 1000, 70000])
             frames.append(rng.randbytes(n))
+        work = []
         for port in ports:
-            for f in frames:
-                send_garbage(port, f)
+            own = iscsi_talk if port == node["iscsi"] else rpc_talk
+            other = rpc_talk if port == node["iscsi"] else iscsi_talk
+            work += [(port, f) for f in [*frames, other, *spoiled(own, rng)]]
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            closed = list(pool.map(lambda w: send_garbage(*w), work))
+        sent, held = len(closed), closed.count(False)
+        check(held < sent / 20, f"{held} of {sent} connections were kept open after their end")
+        with open(stop, "w"):
+            pass
         c.load_result(load)
         after = c.env()["nodes"][0]
         for s, pid in pids.items():
             check(after[s]["pid"] == pid and after[s]["state"] == "up", f"{s} did not survive")
+            size = os.path.getsize(after[s]["log"])
+            check(size < 4 << 20, f"{s} wrote {size} bytes to its log")
         c.verify("test/v")
-        return f"{len(frames)} times garbage on {len(ports)} ports during a verified load"
+        return (f"{sent} times garbage on {len(ports)} ports during a verified load, {len(rpc_talk)} and "
+                f"{len(iscsi_talk)} bytes of real talk spoiled at every byte, {held} slow to close")
 
 
 def refused(argv, words, seconds=15):
@@ -107,38 +187,92 @@ def foreign_devices():
     return "ext4, random bytes, zeroes, too small, missing, formatted twice"
 
 
-WRONG = {  # key: a value that it must refuse
-    "listen": "not-an-address", "listen_unix": "no-scheme", "data_dir": "/proc/nothing/here", "meta": "x:y:z",
-    "peers": "x:y:z", "host": "", "name": "a/b", "zookeeper": "zk.example.org:2181", "zk_root": "no-slash",
-    "disks": "/dev/does-not-exist", "iscsi_listen": "1.2.3.4",
+# What each setting must refuse by its form, before anything is touched. Numbers: out of range.
+WRONG = {
+    "name": ["", "a/b", "..", "x" * 200], "host": ["", "a/b"], "rack": ["a/b"], "zone": ["."],
+    "listen": ["", "not-an-address", "1.2.3.4", "host.example.org:7100", "0.0.0.0:7100", "unix:/x", "1.2.3.4:70000"],
+    "listen_unix": ["no-scheme", "unix:relative", "unix:/" + "x" * 200],
+    "iscsi_listen": ["1.2.3.4", "[::1]", "portal:3260"],
+    "meta": ["", "x:y:z", "10.0.0.1:7100,,,nonsense", "10.0.0.1:0", "10.0.0.1:7100,10.0.0.1:7100"],
+    "peers": ["x:y:z", "10.0.0.1:7100;10.0.0.2:7100"],
+    "zookeeper": ["", "zk.example.org:2181", "10.0.0.1:2181/chroot"],
+    "zk_root": ["no-slash", "/", "/a/../b", ""],
+    "data_dir": ["relative", "/", ""], "disks": ["sda", "/dev/sda,/dev/sda"],
+    "memory": ["1", "lots", "9999T"], "flush_delay": ["5", "1h", "0"],
 }
+
+
+def settings_of(name):
+    """(section, all keys) that a daemon has, from its own sample."""
+    text = run(program(name), "--print-config").stdout
+    lines = [line.lstrip("#") for line in text.splitlines() if not line.startswith("# ")]
+    section = next(line for line in lines if line.startswith("["))
+    return section, [line.split(" = ")[0] for line in lines if " = " in line]
 
 
 def wrong_configuration():
     tried = 0
     with Cluster(nodes=1, device_size="3G") as c:
-        for service, name in (("meta", "zbs-metad"), ("chunk", "zbs-chunkd"), ("access", "zbs-accessd")):
+        for service in ("meta", "chunk", "access"):
+            daemon = program(f"zbs-{service}d")
             c.dev("term", "1", service)
             path = os.path.join(c.cluster, "node1", service, f"{service}.conf")
             with open(path) as f:
                 lines = f.read().splitlines()
-            keys = [line.split("=")[0].strip() for line in lines if "=" in line]
             bad = os.path.join(c.dir, "bad.conf")
 
-            def attempt(text, words):
-                with open(bad, "w") as f:
-                    f.write(text)
-                refused([program(name), "--config", bad], words)
+            def attempt(text, *words):
+                with open(bad, "wb") as f:
+                    f.write(text.encode("latin-1"))
+                said = refused([daemon, "--config", bad], words[:1])
+                check(all(w in said for w in words), f"{words} not in: {said[-500:]}")
+
+            def without(key):
+                return [line for line in lines if line.split("=")[0].strip() != key]
+            section, keys = settings_of(f"zbs-{service}d")
             for key in keys:
-                changed = [f"{key} = {WRONG[key]}" if line.split("=")[0].strip() == key else line for line in lines]
-                attempt("\n".join(changed) + "\n", [key, WRONG[key] or key])
-                tried += 1
-            attempt("\n".join(lines) + "\nno_such_key = 1\n", ["no_such_key"])
-            attempt("[nonsense]\na = b\n", ["nonsense", "bad.conf"])
-            attempt("\x00\xff garbage", ["bad.conf"])
-            refused([program(name), "--config", "/does/not/exist"], ["/does/not/exist"])
-            tried += 4
+                for value in WRONG.get(key, ["", "x", "-1", "0", "4294967296"]):
+                    text = without(key) + [f"{key} = {value}"]
+                    attempt("\n".join(text) + "\n", f"bad.conf:{len(text)}: {section} {key}")
+                    tried += 1
+                set_already = len(without(key)) != len(lines)
+                if set_already and key not in ("peers", "iscsi_listen", "disks", "data_dir", "listen_unix"):
+                    if key != "zk_root":
+                        attempt("\n".join(without(key)) + "\n", f"bad.conf: {section} {key} is required")
+                    attempt("\n".join(lines + [f"{key} = x"]) + "\n", f"{section} {key} was set in line")
+                    tried += 2
+            attempt("\n".join(without("data_dir")) + "\ndata_dir = /proc/nothing/here\n", "/proc/nothing/here")
+            attempt("\n".join(lines) + "\nno_such_key = 1\n", f"bad.conf:{len(lines) + 1}: unknown key", "no_such_key")
+            attempt("[nonsense]\na = b\n", "bad.conf:2", "nonsense")
+            attempt("\x00\xff garbage", "bad.conf:1")
+            attempt("", "bad.conf", "required")
+            attempt("\n".join(lines) + "\n" + "x" * 20000, f"bad.conf:{len(lines) + 1}", "longer")
+            refused([daemon, "--config", "/does/not/exist"], ["/does/not/exist"])
+            refused([daemon, "--config", c.dir], [c.dir])
+            tried += 7
+            if service == "meta":
+                tried += wrong_relations(lambda *more: attempt("\n".join([*lines, *more]) + "\n", more[0].split()[0]))
+                attempt("\n".join(without("peers")) + "\npeers = 10.9.9.9:7100\n", "peers", "10.9.9.9:7100")
+            if service == "chunk":
+                attempt("\n".join(without("disks")) + "\ndisks = /dev/does-not-exist\n", "/dev/does-not-exist")
+                attempt("\n".join(without("disks")) + "\n", "no disk", "--format")
+            taken = c.env()["nodes"][0]["meta" if service != "meta" else "access"]["rpc"]
+            if service != "meta":  # its address stands in peers, too
+                attempt("\n".join(without("listen")) + f"\nlisten = {taken}\n", taken)
+            c.dev("start", "1", service)
     return f"{tried} wrong configurations refused"
+
+
+def wrong_relations(attempt):
+    """Each value alone is allowed, but together they could stop I/O for more than three seconds, or
+    make a leader lose its authority between two of its own heartbeats."""
+    attempt("takeover_ms = 2500")
+    attempt("authority_ms = 1500", "takeover_ms = 1500")
+    attempt("session_ttl_ms = 3000")
+    attempt("chunk_dead_ms = 2900")
+    attempt("beat_ms = 500")
+    attempt("authority_ms = 100")
+    return 6
 
 
 def full_device():
