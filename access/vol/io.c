@@ -31,6 +31,11 @@ static int op_wait_for(struct op *op, const struct io *io)
     struct co_shield shield;
     int rc;
 
+    while (mutate(MUT_ACK_EARLY) && !op->done) {
+        if ((op->got & op->t->set) != 0)
+            return 0;
+        co_cond_wait_always(&op->finished);
+    }
     if (!io->forwarded)
         return op_wait(op);
     co_shield_begin(&shield);

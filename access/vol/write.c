@@ -282,9 +282,6 @@ void op_send(struct op *op)
 int op_wait(struct op *op)
 {
     while (!op->done) {
-        if (mutate(MUT_ACK_EARLY) && (op->got & op->t->set))
-            return 0;
-
         int rc = co_cond_wait(&op->finished);
 
         if (rc < 0 && !op->done)
