@@ -130,7 +130,9 @@ int vol_engine_start(const struct vol_engine_conf *conf, struct vol_engine **ret
         engine_free(e);
         return rc;
     }
+    e->pulse = co_now();
     co_spawn_detached_deadline(&e->bg, "renew", meta_session_renewer, e);
+    co_spawn_detached_deadline(&e->bg, "pulse", meta_session_pulse, e);
     co_spawn_detached_deadline(&e->bg, "commit", commit_sender, e);
     co_spawn_detached_deadline(&e->bg, "upkeep", upkeep, e);
     *ret = e;

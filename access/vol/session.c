@@ -20,11 +20,44 @@ bool lease_valid(const struct vol_engine *e)
     return e->session && co_now() < e->lease_until;
 }
 
+/* ---- has this process been stopped? ---- */
+
+/* Between two beats of the pulse: more says that nothing ran here, while others may have waited
+ * for us in vain and gone elsewhere. */
+#define PULSE_EVERY (100 * NSEC_PER_MSEC)
+#define PULSE_GAP   (500 * NSEC_PER_MSEC)
+
+static void pulse_look(struct vol_engine *e)
+{
+    nsec_t now = co_now();
+
+    if (UNLIKELY(now - e->pulse > PULSE_GAP)) {
+        log_warn("session.stopped", "nothing ran here for %" PRId64 " ms: asking meta",
+                 (now - e->pulse) / NSEC_PER_MSEC);
+        e->doubted = now;
+    }
+    e->pulse = now;
+}
+
+int meta_session_pulse(void *arg)
+{
+    struct vol_engine *e = arg;
+
+    while (!co_canceled()) {
+        pulse_look(e);
+        (void)co_sleep(PULSE_EVERY);
+    }
+    return 0;
+}
+
 int vol_engine_confirm(struct vol_engine *e)
 {
     uint64_t session = e->session;
 
-    while (UNLIKELY(!lease_valid(e))) {
+    /* What arrived before a stop is looked at before the pulse beats again. */
+    if (UNLIKELY(co_now() - e->pulse > PULSE_GAP))
+        pulse_look(e);
+    while (UNLIKELY(!session || e->doubted)) {
         int rc;
 
         if (e->stopping)
@@ -45,6 +78,8 @@ static void lease_extend(struct vol_engine *e, nsec_t sent)
 
     if (until > e->lease_until)
         e->lease_until = until;
+    if (sent >= e->doubted)
+        e->doubted = 0;
     co_cond_broadcast(&e->lease_changed);
 }
 

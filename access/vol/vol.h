@@ -47,9 +47,11 @@ co_fn void vol_engine_drain(struct vol_engine *e);
 /* Drains, frees. Nobody may be calling it. */
 co_fn void vol_engine_stop(struct vol_engine *e);
 uint64_t vol_engine_session(const struct vol_engine *e); /* 0 while there is none */
-/* Is the session alive? 0: the lease is certainly valid, at once or after a renewal was confirmed,
- * which is waited for; ERR_EXPIRED: the session ended meanwhile, so others may have served since.
- * For front ends, about requests of unknown age. Also ERR_HALTED, ERR_TIMEOUT, ERR_CANCELED. */
+/* May a request of unknown age still be executed? 0 if this process ran all the time, or if a
+ * renewal that was sent after it had been stopped was confirmed, which is waited for. ERR_EXPIRED:
+ * the session ended meanwhile, so others may have served since, and whoever sent the request may
+ * have sent it to them. That meta does not answer is no reason to wait (PROTOCOL 1.5). Also
+ * ERR_HALTED, ERR_TIMEOUT, ERR_CANCELED. */
 co_fn int vol_engine_confirm(struct vol_engine *e) MUST_CHECK;
 
 struct rpc_service;

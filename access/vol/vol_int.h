@@ -172,6 +172,8 @@ struct vol_engine {
     nsec_t session_since;
     nsec_t ttl, renew_every;
     nsec_t lease_until; /* 0: no lease */
+    nsec_t pulse;       /* when this process certainly ran */
+    nsec_t doubted; /* it was stopped until then, and no renewal sent since was confirmed; 0: no */
     struct co_cond lease_changed;
     uint64_t view_version, exports_version;
     char cluster_id[64];
@@ -201,6 +203,7 @@ struct vol_engine {
 bool lease_valid(const struct vol_engine *e);
 co_fn int meta_session_open(struct vol_engine *e) MUST_CHECK;
 int meta_session_renewer(void *arg); /* coroutine */
+int meta_session_pulse(void *arg);   /* coroutine */
 /* The session is no more: every tenure is lost. */
 void meta_session_lost(struct vol_engine *e, uint64_t session);
 struct access_peer *access_find(struct vol_engine *e, uint64_t session);
