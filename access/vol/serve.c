@@ -195,7 +195,10 @@ static int forward_once(struct vol_engine *e, const Zbs__Access__ForwardRequest 
     if (rc < 0)
         return rc;
     if (fresh) {
-        rc = forward_run(io, accepted);
+        /* A sender whose session ended may carry what its initiator has long sent elsewhere. */
+        rc = access_find(e, m->session_id)
+                 ? forward_run(io, accepted)
+                 : err_set(ERR_AGAIN, "session %" PRIu64 " is not known here", m->session_id);
         x->miscompare = io->miscompare;
         x->hint = io->fwd_hint;
         x->ended = co_now();
