@@ -186,7 +186,8 @@ static bool bit_take(struct dev *d, uint32_t first, uint32_t end, uint32_t *curs
 /* Free and promised to nobody, the reserve left alone. */
 int64_t blocks_available(const struct dev *d)
 {
-    return (int64_t)d->free_blocks - d->claimed - d->credits - d->reserve_blocks;
+    return (int64_t)d->free_blocks + MIN(d->spares, d->reserve_blocks) - d->claimed - d->credits -
+           d->reserve_blocks;
 }
 
 int blocks_claim(struct ext *x, uint32_t n)
@@ -241,10 +242,11 @@ bool block_take_spare(struct dev *d, uint32_t *ret)
 {
     uint32_t i;
 
-    if ((int64_t)d->free_blocks - d->claimed - d->credits <= 1 ||
+    if ((d->spares >= d->reserve_blocks && blocks_available(d) <= 0) ||
         !bit_take(d, 0, d->g.blocks, &d->cursor, &i))
         return false;
     d->free_blocks--;
+    d->spares++;
     *ret = i + 1;
     return true;
 }

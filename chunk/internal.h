@@ -210,6 +210,7 @@ struct dev {
     uint32_t claimed;        /* promised to running writes */
     uint32_t credits;        /* promised to extents */
     uint32_t reserve_blocks; /* for overwrites by copy */
+    uint32_t spares;         /* taken by such, and no former block is free for it yet */
     struct list pending;     /* struct pending_free by rsn */
     struct co_cond freed;
     struct list pins;
@@ -278,7 +279,8 @@ int blocks_claim(struct ext *x, uint32_t n);
 void blocks_unclaim(struct ext *x, uint32_t n); /* back to the extent's credits */
 /* Gives out one claimed block; waits for pending ones. */
 co_fn int block_take(struct dev *d, uint32_t *ret);
-/* One for a copy, from the reserve: false if there is none at once. */
+/* One for a copy, from the reserve: false if there is none at once. The caller counts dev->spares
+ * down when the former block is freed, or this one is given back. */
 bool block_take_spare(struct dev *d, uint32_t *ret);
 void block_untake(struct dev *d, uint32_t block); /* never written to the journal; not claimed */
 int head_take(struct dev *d, uint32_t *ret);

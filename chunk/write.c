@@ -372,8 +372,10 @@ static void writing_free(struct writing *w)
 {
     /* Blocks that no record gave to the extent. */
     for (uint32_t i = 0; i < w->n_segs; i++) {
-        if (w->segs[i].how == SEG_BLOCK && w->segs[i].block != BLOCK_NONE && !w->segs[i].done)
-            block_untake(w->x->dev, w->segs[i].block);
+        if (w->segs[i].how != SEG_BLOCK || w->segs[i].block == BLOCK_NONE || w->segs[i].done)
+            continue;
+        block_untake(w->x->dev, w->segs[i].block);
+        w->x->dev->spares -= !w->segs[i].is_new;
     }
     if (w->claimed > 0)
         blocks_unclaim(w->x, w->claimed);

@@ -147,7 +147,9 @@ static int journal_map(struct writing *w, struct seg *s)
     if (s->how == SEG_BLOCK) {
         r->h.flags |= REC_F_REPLACE;
         r->old_block = map_get(w->x, s->first / PAGES_PER_BLOCK)->block;
-        w->new_blocks += r->old_block == BLOCK_NONE;
+        w->new_blocks += s->is_new;
+        d->spares -= !s->is_new;
+        ASSERT(s->is_new == (r->old_block == BLOCK_NONE));
     }
     for (uint32_t i = 0; i < s->count; i++)
         rec_tail(r)[i] = page_content(w, s->first + i).crc;
