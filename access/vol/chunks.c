@@ -107,7 +107,6 @@ void chunks_update(struct vol_engine *e, Zbs__Meta__ChunkView *const *views, siz
         if (c->alive != v->alive)
             c->alive_changed = co_now();
         c->alive = v->alive;
-        c->was_alive |= v->alive;
         addr = c->local && v->addr_unix[0] ? v->addr_unix : v->addr;
         if (!addr[0] || strlen(addr) >= sizeof(c->addr) || v->workers == 0 || v->workers > 64)
             continue;
@@ -116,6 +115,13 @@ void chunks_update(struct vol_engine *e, Zbs__Meta__ChunkView *const *views, siz
         if (strcmp(addr, c->addr) != 0 || v->workers != c->workers)
             peers_replace(c, v->workers, addr);
     }
+}
+
+void chunks_reset(struct vol_engine *e)
+{
+    LIST_FOREACH (c, &e->chunks, struct chunk, link)
+        for (uint32_t w = 0; w < c->n_peers; w++)
+            rpc_client_reset(c->peers[w]->rpc);
 }
 
 void chunks_close(struct vol_engine *e)

@@ -221,8 +221,10 @@ void vol_engine_stop(struct vol_engine *e)
 
     co_shield_begin(&shield);
     vol_engine_drain(e);
-    chunks_close(e);
+    /* Nobody begins a call any more; those under way fail, and their callers leave. */
+    chunks_reset(e);
     (void)co_group_join(&e->io);
+    chunks_close(e);
     access_peers_close(e);
     serve_fini(e);
     vol_objects_free(e);

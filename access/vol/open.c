@@ -187,7 +187,7 @@ static bool drop_due(const struct open_state *o, uint32_t i)
 
     if (o->gone >> i & 1)
         return true;
-    if (!c->was_alive && now < e->session_since + e->boot_wait)
+    if (!c->last_heard && now < e->session_since + e->boot_wait)
         return false;
     return chunk_given_up(c) || now - o->since >= e->member_deadline;
 }

@@ -110,7 +110,6 @@ struct chunk {
     uint32_t workers; /* 0: not in meta's view yet */
     bool local;       /* on our host */
     bool alive;       /* as meta sees it */
-    bool was_alive;   /* at any time since our start */
     nsec_t alive_changed;
     uint32_t in_flight;
     nsec_t last_heard;   /* any answer */
@@ -122,6 +121,7 @@ struct chunk {
 
 struct chunk *chunk_get(struct vol_engine *e, uint32_t id); /* makes it if unknown */
 void chunks_update(struct vol_engine *e, Zbs__Meta__ChunkView *const *views, size_t n);
+void chunks_reset(struct vol_engine *e); /* breaks all connections */
 co_fn void chunks_close(struct vol_engine *e);
 /* Has it been silent for so long that whoever waits for it may remove it? */
 bool chunk_given_up(const struct chunk *c);
@@ -166,7 +166,7 @@ struct vol_engine {
     void (*session_expired)(void *arg);
     void *arg;
     nsec_t member_deadline;
-    nsec_t boot_wait; /* for a chunk server that was never seen alive */
+    nsec_t boot_wait; /* after the session's begin, for a chunk server that never answered yet */
 
     uint64_t session; /* 0: none at present */
     nsec_t session_since;

@@ -60,6 +60,7 @@ struct vnode {
     struct co_group workers;
     struct vol_engine *engine;
     uint32_t life; /* of the access server */
+    bool ending;   /* its workers go */
 };
 
 struct vworld {
@@ -99,7 +100,7 @@ static int worker(void *arg)
 {
     struct vnode *n = arg;
 
-    for (;;) {
+    while (!n->ending) {
         struct job *j = LIST_FIRST(&n->jobs, struct job, link);
         nsec_t former;
 
@@ -116,6 +117,7 @@ static int worker(void *arg)
         co_deadline_restore(former);
         j->done = true;
     }
+    return 0;
 }
 
 static void engine_ready(void *arg, struct vol_engine *e)
@@ -123,6 +125,7 @@ static void engine_ready(void *arg, struct vol_engine *e)
     struct vnode *n = arg;
 
     n->engine = e;
+    n->ending = false;
     co_group_init(&n->workers);
     for (uint32_t i = 0; i < WORKERS; i++)
         co_spawn(&n->workers, "worker", worker, n);

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The volume engine: an orderly stop, read repair, damage, several absent replicas, servers that
+ * come late. */
+#include "tests/unit/access/vol_world.h"
+
+#define VOLUME (1 * GIB)
+#define PIECES 32u
+
+static bool workers_gone(void *arg)
+{
+    return ((struct vnode *)arg)->workers.count == 0;
+}
+
+static void access_stop(struct vworld *w, uint32_t i)
+{
+    struct vnode *n = &w->nodes[i];
+
+    n->ending = true;
+    assert_true(sim_run_until(w->sim, workers_gone, n, SEC(10)));
+    sim_proc_stop(n->procs[ACCESS]);
+    assert_int_equal(sim_proc_result(n->procs[ACCESS]), 0);
+    n->engine = NULL;
+    n->life++;
+}
+
+/* ---- an orderly stop ---- */
+
+static int script_fill(struct vworld *w)
+{
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_write(w, 1, i * MIB, 8192, i + 1) == 0);
+    return 0;
+}
+
+/* Its leases were given back: another serves at once, without waiting for an expiry. */
+static int script_look(struct vworld *w)
+{
+    nsec_t start_ns = co_now();
+
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_read(w, 0, i * MIB, 8192) == i + 1);
+    CHECK(do_write(w, 2, 0, 4096, 99) == 0);
+    CHECK(co_now() - start_ns < MSEC(900));
+    CHECK(degraded(w) == 0);
+    return 0;
+}
+
+static int script_after(struct vworld *w)
+{
+    wait_ready(w);
+    CHECK(do_read(w, 1, 0, 4096) == 99);
+    CHECK(do_verify(w, 4) > 0);
+    return 0;
+}
+
+static int script_nothing(struct vworld *w)
+{
+    (void)w;
+    return co_sleep(SEC(1));
+}
+
+static void test_stop(void **state)
+{
+    struct sim_conf conf = {.seed = 3};
+    struct vworld w;
+
+    (void)state;
+    world_init(&w, &conf, 2 * GIB);
+    world_run(&w, script_fill, SEC(100));
+    access_stop(&w, 1);
+    w.done = false;
+    w.script = script_look;
+    sim_control(w.sim, CONTROL, "script", script_main, &w);
+    assert_true(sim_run_until(w.sim, is_done, &w, SEC(100)));
+    world_run(&w, script_after, SEC(100));
+    /* All of them, with nobody left to take over. */
+    for (uint32_t i = 0; i < HOSTS; i++)
+        access_stop(&w, i);
+    world_run(&w, script_nothing, SEC(100));
+    world_run(&w, script_after, SEC(100));
+    world_fini(&w);
+}
+
+/* ---- repair ---- */
+
+/* Finds a page on a disk by its content and damages it; how often. */
+static uint32_t rot(struct vworld *w, uint32_t node, uint64_t off, uint64_t value)
+{
+    uint8_t want[PAGE_BYTES];
+    uint8_t *have = malloc(MIB);
+    uint32_t n = 0;
+
+    sectors_fill(want, off, sizeof(want), value);
+    for (uint64_t at = 0; at < w->disk_bytes; at += MIB) {
+        sim_disk_peek(w->nodes[node].procs[CHUNK], DISK, have, MIB, at);
+        for (uint64_t k = 0; k < MIB; k += PAGE_BYTES) {
+            if (memcmp(have + k, want, sizeof(want)) != 0)
+                continue;
+            have[k + 1000] ^= 0x10;
+            sim_disk_poke(w->nodes[node].procs[CHUNK], DISK, have + k, PAGE_BYTES, at + k);
+            n++;
+        }
+    }
+    free(have);
+    return n;
+}
+
+static int script_rot(struct vworld *w)
+{
+    uint32_t found = 0;
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_write(w, 1, i * MIB, 256 * 1024, i + 1) == 0);
+    (void)co_sleep(SEC(4)); /* flushed home, and out of memory after a restart */
+    for (uint32_t i = 0; i < HOSTS; i++) {
+        crash(w, i, CHUNK);
+        start(w, i, CHUNK);
+    }
+    (void)co_sleep(SEC(2));
+    for (uint32_t i = 0; i < PIECES; i++)
+        found += rot(w, i % HOSTS, i * MIB + i % 64 * PAGE_BYTES, i + 1) > 0;
+    CHECK(found > PIECES / 2);
+    for (uint32_t node = 0; node < HOSTS; node++)
+        for (uint32_t i = 0; i < PIECES; i++)
+            CHECK(do_read(w, node, i * MIB, 256 * 1024) == i + 1);
+    (void)co_sleep(SEC(1));
+    return 0;
+}
+
+static void test_rot(void **state)
+{
+    struct sim_conf conf = {.seed = 5};
+    struct vworld w;
+
+    (void)state;
+    world_init(&w, &conf, GIB);
+    world_run(&w, script_rot, SEC(300));
+    world_fini(&w);
+}
+
+/* ---- absence ---- */
+
+/* Two of three go, one after the other: the second removal is refused (below min_replicas), so
+ * writes wait until one is back, and nothing is lost. */
+static int script_two(struct vworld *w)
+{
+    struct job j = {.fn = job_write, .off = 4096, .len = 4096, .value = 7};
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_write(w, 0, i * MIB, 64 * 1024, i + 1) == 0);
+    crash(w, 1, CHUNK);
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_write(w, 0, i * MIB, 64 * 1024, i + 101) == 0);
+    crash(w, 2, CHUNK);
+    job_post(w, 0, &j);
+    (void)co_sleep(SEC(5));
+    CHECK(!j.done);
+    CHECK(do_read(w, 0, MIB, 4096) == 102);
+    start(w, 2, CHUNK);
+    CHECK(job_wait(w, 0, &j, 1) == 0);
+    start(w, 1, CHUNK);
+    wait_degraded(w, false, SEC(60));
+    CHECK(do_verify(w, 4) > 0);
+    for (uint32_t i = 1; i < PIECES; i++)
+        CHECK(do_read(w, 2, i * MIB, 64 * 1024) == i + 101);
+    CHECK(do_read(w, 1, 4096, 4096) == 7);
+    return 0;
+}
+
+/* A disk that lost everything is filled again. */
+static int script_wipe(struct vworld *w)
+{
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_write(w, 0, i * 3 * MIB, 64 * 1024, i + 1) == 0);
+    crash(w, 1, CHUNK);
+    crash(w, 0, ACCESS); /* so that the new owner finds the loss at its open */
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_write(w, 2, i * 3 * MIB + 4096, 4096, i + 1) == 0);
+    start(w, 0, ACCESS);
+    start(w, 1, CHUNK);
+    wait_ready(w);
+    wait_degraded(w, false, SEC(60));
+    CHECK(do_verify(w, 4) > 0);
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_read(w, 1, i * 3 * MIB, 64 * 1024) == i + 1);
+    return 0;
+}
+
+/* Everything is off and comes back, the chunk servers last and apart: nobody is removed. */
+static int script_boot(struct vworld *w)
+{
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_write(w, i % HOSTS, i * MIB, 64 * 1024, i + 1) == 0);
+    for (uint32_t i = 0; i < HOSTS; i++)
+        for (uint32_t r = 0; r < ROLES; r++)
+            crash(w, i, (enum role)r);
+    (void)co_sleep(SEC(2));
+    for (uint32_t i = 0; i < HOSTS; i++) {
+        start(w, i, META);
+        start(w, i, ACCESS);
+    }
+    start(w, 2, CHUNK);
+    while (!w->nodes[0].engine)
+        (void)co_sleep(MSEC(10));
+    struct job j = {.fn = job_read, .off = 0, .len = 4096};
+    job_post(w, 0, &j);
+    (void)co_sleep(SEC(1));
+    start(w, 0, CHUNK);
+    (void)co_sleep(SEC(1));
+    start(w, 1, CHUNK);
+    CHECK(job_wait(w, 0, &j, w->nodes[0].life) == 0 && j.got == 1);
+    CHECK(degraded(w) == 0);
+    wait_ready(w);
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_read(w, 1, i * MIB, 64 * 1024) == i + 1);
+    CHECK(do_verify(w, 4) > 0);
+    return 0;
+}
+
+static void run(int (*script)(struct vworld *w), uint64_t seeds)
+{
+    for (uint64_t seed = 1; seed <= seeds; seed++) {
+        struct sim_conf conf = {.seed = seed};
+        struct vworld w;
+
+        world_init(&w, &conf, 2 * GIB);
+        world_run(&w, script, SEC(300));
+        world_fini(&w);
+    }
+}
+
+static void test_two(void **state)
+{
+    (void)state;
+    run(script_two, 3);
+}
+
+static void test_wipe(void **state)
+{
+    (void)state;
+    run(script_wipe, 2);
+}
+
+static void test_boot(void **state)
+{
+    (void)state;
+    run(script_boot, 3);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stop), cmocka_unit_test(test_rot),  cmocka_unit_test(test_two),
+        cmocka_unit_test(test_wipe), cmocka_unit_test(test_boot),
+    };
+
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
