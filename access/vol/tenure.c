@@ -284,6 +284,9 @@ static int member_call_once(struct tenure *t, uint32_t i, const struct member_re
 
         if (rc < 0)
             return rc;
+        /* Meanwhile it may have been removed, and the write acknowledged without it. */
+        if (t->lost || !member_wanted(t, i))
+            return err_set(ERR_CLOSED, "no longer wanted there");
     }
     if (q->data)
         rpc_payload_add(&out, q->data->buf, q->data->off, q->data->len);
