@@ -40,6 +40,7 @@ struct cluster {
     uint64_t volume_id;
     struct history *history;
     struct workload *workload;
+    uint64_t watch;    /* sector whose operations are noted in the trace; UINT64_MAX: none */
     char failure[512]; /* first violation found while running; "" so far */
 };
 

@@ -5,6 +5,9 @@
  * everything acknowledged readable, the history linearizable (liveness and the final word).
  *
  *   zbs-sim [--from S] [--seeds N] [--seconds T] [--mutation NAME] [--trace] [--twice]
+ *           [--watch SECTOR]
+ *
+ * --watch notes what clients did with a sector in the trace.
  *
  * One line per failing seed, with how to run it again; exit 1 if any failed. --twice runs each seed
  * two times and demands the same trace. With --mutation a rule is broken on purpose: then the first
@@ -92,7 +95,7 @@ static void check_halts(struct cluster *c)
                              sim_proc_halted(c->nodes[n].procs[p]));
 }
 
-static struct result run_seed(uint64_t seed, nsec_t span, bool trace)
+static struct result run_seed(uint64_t seed, nsec_t span, bool trace, uint64_t watch)
 {
     struct sim_conf conf = {.trace = trace};
     struct run r = {.kinds = faults_choose(seed, &conf), .span = span};
@@ -100,6 +103,7 @@ static struct result run_seed(uint64_t seed, nsec_t span, bool trace)
     const char *bad;
 
     r.c = cluster_new(&conf);
+    r.c->watch = watch;
     workload_start(r.c, 2);
     sim_control(r.c->sim, "127.1.0.99", "director", director, &r);
     if (!sim_run_until(r.c->sim, is_done, &r, span + 20 * 60 * NSEC_PER_SEC))
@@ -151,7 +155,7 @@ static void print_totals(const struct totals *t)
 }
 
 struct options {
-    uint64_t from, seeds, seconds;
+    uint64_t from, seeds, seconds, watch;
     const char *mutation;
     bool trace, twice, verbose;
 };
@@ -159,12 +163,11 @@ struct options {
 static struct options parse(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"from", 1, NULL, 'f'},    {"seeds", 1, NULL, 'n'},
-        {"seconds", 1, NULL, 's'}, {"mutation", 1, NULL, 'm'},
-        {"trace", 0, NULL, 't'},   {"twice", 0, NULL, '2'},
-        {"verbose", 0, NULL, 'v'}, {0},
+        {"from", 1, NULL, 'f'},     {"seeds", 1, NULL, 'n'}, {"seconds", 1, NULL, 's'},
+        {"mutation", 1, NULL, 'm'}, {"trace", 0, NULL, 't'}, {"twice", 0, NULL, '2'},
+        {"verbose", 0, NULL, 'v'},  {"watch", 1, NULL, 'w'}, {0},
     };
-    struct options o = {.from = 1, .seeds = 1, .seconds = 25};
+    struct options o = {.from = 1, .seeds = 1, .seconds = 25, .watch = UINT64_MAX};
     int k;
 
     while ((k = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -186,6 +189,9 @@ static struct options parse(int argc, char **argv)
             break;
         case '2':
             o.twice = true;
+            break;
+        case 'w':
+            o.watch = strtoull(optarg, NULL, 10);
             break;
         case 'v':
             o.verbose = true;
@@ -219,10 +225,10 @@ int main(int argc, char **argv)
 
     set_mutation(o.mutation);
     for (uint64_t seed = o.from; seed < o.from + o.seeds; seed++) {
-        struct result r = run_seed(seed, (nsec_t)o.seconds * NSEC_PER_SEC, o.trace);
+        struct result r = run_seed(seed, (nsec_t)o.seconds * NSEC_PER_SEC, o.trace, o.watch);
 
         if (o.twice && !r.failure[0]) {
-            struct result again = run_seed(seed, (nsec_t)o.seconds * NSEC_PER_SEC, false);
+            struct result again = run_seed(seed, (nsec_t)o.seconds * NSEC_PER_SEC, false, o.watch);
 
             if (again.hash != r.hash)
                 snprintf(r.failure, sizeof(r.failure), "the second run took another course");

@@ -95,6 +95,16 @@ static void end_op(struct client *cl, nsec_t former)
 
 /* ---- shared places ---- */
 
+static void watch(const struct client *cl, uint64_t first, uint32_t count, const char *what,
+                  uint64_t value, int rc)
+{
+    const struct cluster *c = cl->w->c;
+
+    if (c->watch >= first && c->watch < first + count)
+        sim_note(c->sim, "watch %" PRIu64 ": access-%u client %u %s %" PRIu64 " %s", c->watch,
+                 cl->node + 1, cl->number, what, value, rc < 0 ? err_name(rc) : "ok");
+}
+
 static void shared_write(struct client *cl, struct vol *v, uint64_t first, uint32_t count)
 {
     struct history *h = cl->w->c->history;
@@ -105,7 +115,9 @@ static void shared_write(struct client *cl, struct vol *v, uint64_t first, uint3
 
     for (uint32_t i = 0; i < count; i++)
         sector_fill(b->data + (size_t)i * SECTOR_BYTES, value, first + i);
+    watch(cl, first, count, "writes", value, 0);
     rc = vol_write(v, first * SECTOR_BYTES, count * SECTOR_BYTES, b, 0);
+    watch(cl, first, count, "wrote", value, rc);
     if (rc == 0)
         history_write_return(h, value);
     else if (rc == ERR_NOSPACE)
@@ -130,6 +142,7 @@ static void shared_read(struct client *cl, struct vol *v, uint64_t first, uint32
             cluster_fail(cl->w->c, "sector %" PRIu64 " read torn or foreign: %016" PRIx64,
                          first + i, value);
         history_read_saw(h, read, first + i, value);
+        watch(cl, first + i, 1, "read", value, rc);
     }
     cl->w->stats.reads++;
     cl->w->stats.failed_reads += rc != 0;
