@@ -54,6 +54,7 @@ static int forward_call(struct io *io, struct access_peer *a, struct rpc_reply *
     int rc;
 
     req.session_id = io->fwd_as;
+    req.owner_session = io->fwd_session;
     req.number = io->fwd_number;
     req.volume_id = io->slot->vol->info.id;
     req.slot = io->slot->index;
@@ -97,9 +98,11 @@ static int forward_judge(struct io *io, int rc, const struct rpc_reply *r)
         io->unknown = io->kind != IO_READ;
         return rc;
     }
-    io->unknown = false;
     if (a && rc == ERR_NOT_OWNER)
         io->fwd_hint = a->owner_session;
+    if (io->unknown && !(a && a->judged))
+        return rc; /* refused now, which says nothing about the attempt that was not answered */
+    io->unknown = false;
     if (a && rc == ERR_MISCOMPARE)
         io->miscompare = MIN(a->miscompare_offset, io->len - 1);
     io->fwd_number = 0; /* answered: another attempt is another request */

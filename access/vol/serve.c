@@ -182,8 +182,9 @@ static int forward_run(struct io *io, nsec_t accepted)
     return rc;
 }
 
+/* *ret_judged: the result is that of the execution, not of a failure to look at it. */
 static int forward_once(struct vol_engine *e, const Zbs__Access__ForwardRequest *m, struct io *io,
-                        nsec_t accepted)
+                        nsec_t accepted, protobuf_c_boolean *ret_judged)
 {
     struct client *c = client_of(e, m->session_id);
     struct execution *x = NULL;
@@ -203,8 +204,10 @@ static int forward_once(struct vol_engine *e, const Zbs__Access__ForwardRequest 
         x->hint = io->fwd_hint;
         x->ended = co_now();
         co_event_set(&x->done, rc);
+        *ret_judged = true;
     } else {
         rc = co_event_wait(&x->done);
+        *ret_judged = x->done.set;
         if (!x->done.set)
             rc = ERR_BUSY; /* interrupted: its outcome is asked for again */
         io->miscompare = x->miscompare;
@@ -235,8 +238,9 @@ static int access_forward(struct rpc_request *q)
 
     if (rc == 0)
         rc = payload_check(q, m);
-    if (rc == 0 && (!e->session || e->stopping))
-        rc = err_set(ERR_NOT_OWNER, "there is no session with meta at present");
+    if (rc == 0 && (!e->session || e->stopping || m->owner_session != e->session))
+        rc = err_set(ERR_NOT_OWNER, "session %" PRIu64 " is not served here at present",
+                     m->owner_session);
     if (rc == 0)
         rc = vol_object_get(e, m->volume_id, &v);
     if (rc == 0) {
@@ -258,7 +262,7 @@ static int access_forward(struct rpc_request *q)
     } else {
         io.buf = io.buf2 = q->payload;
         io.buf2_off = io.len;
-        rc = forward_once(e, m, &io, accepted);
+        rc = forward_once(e, m, &io, accepted, &reply->judged);
     }
     if (rc == 0)
         return 0;
