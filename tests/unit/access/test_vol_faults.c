@@ -63,7 +63,8 @@ static void write_once(struct load *l, struct place *p)
     p->issued = value;
     while (true) {
         uint32_t node = some_node(w, l->avoid);
-        struct job *j = calloc(1, sizeof(*j)); /* may be left behind with a dead server */
+        struct job *j = calloc(1, sizeof(*j));
+        bool ended;
         int rc;
 
         if (!alive(w, node)) {
@@ -74,12 +75,12 @@ static void write_once(struct load *l, struct place *p)
         *j = (struct job){
             .fn = job_write, .off = p->off, .len = p->len, .value = value, .limit = SEC(20)};
         rc = job_do(w, node, j);
-        if (rc == ERR_AMBIGUOUS && !j->done && sim_random(w->sim) % 2) {
+        ended = j->done;
+        free(j); /* if it did not end, then its server is dead */
+        if (!ended && sim_random(w->sim) % 2) {
             p->left = true;
             return;
         }
-        if (j->done)
-            free(j);
         if (rc == 0)
             break;
         l->failures++;
@@ -117,8 +118,7 @@ static void read_once(struct load *l, struct place *p)
         p->seen = MAX(p->seen, j->got);
         l->reads++;
     }
-    if (j->done)
-        free(j);
+    free(j);
 }
 
 static int writer(void *arg)
