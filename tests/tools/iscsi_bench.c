@@ -11,6 +11,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,6 +159,7 @@ int main(int argc, char **argv)
     double seconds = 5, ramp = 1, begin, spent;
     int o;
 
+    signal(SIGPIPE, SIG_IGN); /* the library writes to sockets that may be gone */
     b.block = 4096;
     b.depth = 1;
     b.rng = 42;

@@ -16,6 +16,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -411,6 +412,7 @@ int main(int argc, char **argv)
                             .final_check = true};
     double begin;
 
+    signal(SIGPIPE, SIG_IGN); /* the library writes to sockets that may be gone */
     parse(&l, argc, argv);
     l.rng = l.seed;
     l.versions = calloc(l.n_blocks, sizeof(*l.versions));
