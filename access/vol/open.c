@@ -131,6 +131,7 @@ static int open_one(void *arg)
         o->gone |= bit;
     } else if (rc == ERR_IO || rc == ERR_CORRUPT || rc == ERR_FORMAT || rc == ERR_NOSPACE) {
         o->gone |= bit;
+        o->full |= rc == ERR_NOSPACE ? bit : 0;
     }
     return 0;
 }
@@ -192,6 +193,16 @@ static bool drop_due(const struct open_state *o, uint32_t i)
     return chunk_given_up(c) || now - o->since >= e->member_deadline;
 }
 
+/* A new extent that too few servers have room for: whoever waits is told rather than kept waiting
+ * until somebody deletes something. */
+static bool open_full(const struct open_state *o)
+{
+    const struct tenure *t = o->t;
+
+    return !o->created && (t->set & ~t->open) && !(t->set & ~t->open & ~o->full) &&
+           (o->refused || !(t->set & t->open));
+}
+
 /* 0: every member is open; ERR_AGAIN: not yet. */
 static int members_settle(struct open_state *o)
 {
@@ -218,7 +229,8 @@ static int members_settle(struct open_state *o)
                                          : "it cannot be opened");
     open_compute_uncommitted(o);
     rc = leave_step(t);
-    if (rc == ERR_REFUSED && co_sleep(REFUSED_PAUSE) < 0)
+    o->refused = rc == ERR_REFUSED;
+    if (o->refused && !open_full(o) && co_sleep(REFUSED_PAUSE) < 0)
         return ERR_CANCELED;
     if (rc < 0 && rc != ERR_STALE) {
         t->leaving &= t->asked;
@@ -261,10 +273,13 @@ static int open_members(struct open_state *o)
             return rc;
         open_round(o);
         rc = open_alive(o);
+        o->refused = false;
         if (rc == 0)
             rc = members_settle(o);
         if (rc != ERR_AGAIN)
             return rc;
+        if (open_full(o))
+            return err_set(ERR_NOSPACE, "no space for another extent");
         say_stuck(o);
         /* What a disk or a lost extent made impossible is tried again too. */
         if (!(o->t->set & o->t->open))

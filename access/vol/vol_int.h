@@ -434,6 +434,8 @@ struct open_state {
     uint32_t join;      /* absent ones that return and are open */
     uint32_t want_join; /* and those that should */
     uint32_t gone;      /* members that can't stay: unknown there, void, behind, failed disk */
+    uint32_t full;      /* those of them whose disk has no room for a new extent */
+    bool refused;       /* meta does not let them go: too few would be left */
     nsec_t since;
     bool lacks[MEMBERS_MAX]; /* a joining replica that misses everything */
 };
