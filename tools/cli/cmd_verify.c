@@ -109,8 +109,10 @@ static enum cli_exit verify_extents(struct verify *v, const Zbs__Meta__Volume *v
         if (rc)
             return rc;
         map = (const Zbs__Meta__VolumeMapReply *)r.msg;
+        /* One that was never created has never been written. */
         for (size_t i = 0; i < map->n_extents && rc == CLI_OK; i++)
-            rc = verify_slot(v, map->extents[i]->slot, map->extents[i]->owner);
+            if (map->extents[i]->created)
+                rc = verify_slot(v, map->extents[i]->slot, map->extents[i]->owner);
         more = map->more && map->next_slot > slot;
         slot = map->next_slot;
         rpc_reply_free(&r);
