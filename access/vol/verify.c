@@ -86,7 +86,7 @@ static void digests_compare(struct verify *v, const struct digest *d, uint32_t m
 static int verify_piece(struct verify *v, uint32_t first)
 {
     struct tenure *t = v->t;
-    struct digest d[MEMBERS_MAX];
+    struct digest d[MEMBERS_MAX] = {0};
     struct co_range lock;
     struct co_group g;
     uint32_t mask;

@@ -97,7 +97,7 @@ static int job_count(struct job *j, struct vol_engine *e)
     if (rc < 0)
         return rc;
     while (j->got < j->value && rc == 0) {
-        uint32_t at;
+        uint32_t at = 0;
         uint64_t n;
 
         rc = vol_read(v, j->off, SECTOR_BYTES, old, 0);

@@ -7,7 +7,7 @@
 #include "tests/unit/access/vol_world.h"
 
 #define VOLUME  (1 * GIB)
-#define WRITERS 24u
+#define WRITERS 16u
 #define SPOTS   48u /* places of one writer */
 #define PLACES  (WRITERS * SPOTS)
 
@@ -133,7 +133,7 @@ static int writer(void *arg)
         l->latest[lp->index] = spot;
         if (!p->left)
             write_once(l, p);
-        (void)co_sleep((nsec_t)(sim_random(l->w->sim) % MSEC(5)));
+        (void)co_sleep((nsec_t)(sim_random(l->w->sim) % MSEC(10)));
     }
     l->alive--;
     return 0;
@@ -228,9 +228,10 @@ static int script_chaos(struct vworld *w);
 
 static void run_seeds(int (*script)(struct vworld *w), uint64_t seeds)
 {
-    uint64_t first = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 1;
+    const char *only = getenv("SEED");
+    uint64_t first = only ? strtoull(only, NULL, 10) : 1;
 
-    for (uint64_t seed = first; seed < first + (getenv("SEED") ? 1 : seeds); seed++) {
+    for (uint64_t seed = first; seed < first + (only ? 1 : seeds); seed++) {
         struct sim_conf conf = {.seed = seed};
         struct vworld w;
 
@@ -265,7 +266,7 @@ static int script_healthy(struct vworld *w)
 static void test_healthy(void **state)
 {
     (void)state;
-    run_seeds(script_healthy, 2);
+    run_seeds(script_healthy, 1);
 }
 
 /* A chunk server dies and comes back: removed, brought back through its missing set. */
@@ -290,7 +291,7 @@ static int script_member(struct vworld *w)
 static void test_member_crash(void **state)
 {
     (void)state;
-    run_seeds(script_member, 4);
+    run_seeds(script_member, 2);
 }
 
 static int script_pause(struct vworld *w)
@@ -312,7 +313,7 @@ static int script_pause(struct vworld *w)
 static void test_member_pause(void **state)
 {
     (void)state;
-    run_seeds(script_pause, 3);
+    run_seeds(script_pause, 1);
 }
 
 /* The access server that owns most. */
@@ -354,7 +355,7 @@ static int script_owner(struct vworld *w)
 static void test_owner_crash(void **state)
 {
     (void)state;
-    run_seeds(script_owner, 4);
+    run_seeds(script_owner, 1);
 }
 
 /* An access server is paused beyond its session and goes on believing what it believed. */
@@ -376,7 +377,7 @@ static int script_owner_pause(struct vworld *w)
 static void test_owner_pause(void **state)
 {
     (void)state;
-    run_seeds(script_owner_pause, 3);
+    run_seeds(script_owner_pause, 1);
 }
 
 /* An owner that meta can't be reached from goes on, validated by its members, until another has
@@ -400,7 +401,7 @@ static int script_cut_meta(struct vworld *w)
 static void test_meta_pause(void **state)
 {
     (void)state;
-    run_seeds(script_cut_meta, 3);
+    run_seeds(script_cut_meta, 1);
 }
 
 /* A host that nobody reaches, its access server's clients going on. */
@@ -433,7 +434,7 @@ static int script_isolated(struct vworld *w)
 static void test_isolated(void **state)
 {
     (void)state;
-    run_seeds(script_isolated, 3);
+    run_seeds(script_isolated, 1);
 }
 
 /* Anything, again and again. */
@@ -484,7 +485,7 @@ static int script_chaos(struct vworld *w)
 static void test_chaos(void **state)
 {
     (void)state;
-    run_seeds(script_chaos, 6);
+    run_seeds(script_chaos, 2);
 }
 
 int main(int argc, char **argv)

@@ -57,7 +57,7 @@ static void sorted_keeps_the_order(void **state)
     static uint32_t numbers[IDS];
     struct sorted v = {0};
     struct prng p;
-    bool found;
+    bool found = true;
 
     (void)state;
     prng_init(&p, 9);
