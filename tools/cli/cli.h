@@ -19,12 +19,13 @@ enum cli_exit {
 };
 
 #define CLI_ARGS_MAX       8
+#define CLI_NAME_ROOM      129 /* of a pool or a volume, with its terminator */
 #define CLI_OPTIONS_MAX    16
 #define CLI_META_ADDRS_MAX 1024
 
 struct cli_option {
     const char *name;  /* without the dashes */
-    const char *value; /* what it takes, for the help; NULL: a switch */
+    const char *value; /* what it takes; NULL: a switch; "WHAT...": may be given several times */
     const char *help;
 };
 
@@ -69,7 +70,7 @@ bool cli_option_u32(const struct cli *c, const char *name, uint32_t min, uint32_
 /* "4G", "512M", "1048576": bytes. Prints and returns false if it is none. */
 bool cli_parse_size(const char *text, uint64_t *ret);
 /* Splits "POOL/VOLUME" into two buffers; prints and returns false if it is not that. */
-bool cli_parse_volume(const char *text, char pool[64], char volume[128]);
+bool cli_parse_volume(const char *text, char pool[CLI_NAME_ROOM], char volume[CLI_NAME_ROOM]);
 enum cli_exit cli_usage_error(const struct cli *c, const char *fmt, ...) PRINTF_FMT(2, 3);
 enum cli_exit cli_help(const char *noun); /* all commands, or those of a noun */
 const struct cli_command *cli_find(const char *noun, const char *verb);
@@ -84,8 +85,14 @@ enum cli_exit cli_meta_call(struct cli *c, enum meta_method method, const Protob
                             struct rpc_reply *r);
 /* Prints "zbs-cli: text" for a failed call to `where`. */
 enum cli_exit cli_report(int rc, const char *where);
+/* Says on standard error if fewer failure domains are up than replicas are wanted, or if a host is
+ * named that the cluster does not have: allowed, but seldom meant. Either may be 0 or NULL. */
+void cli_warn_placement(struct cli *c, uint32_t replicas, const char *domain, const char *host);
 
 /* ---- output (cli_out.c) ---- */
+
+/* Sorts objects by a string in each, numbers in it by value: "access-2" before "access-10". */
+void cli_sort(json_t *rows, const char *key);
 
 enum cli_format { CLI_TEXT, CLI_SIZE, CLI_BOOL, CLI_LIST };
 struct cli_column {

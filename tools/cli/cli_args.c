@@ -128,14 +128,18 @@ bool cli_parse_size(const char *text, uint64_t *ret)
     return false;
 }
 
-bool cli_parse_volume(const char *text, char pool[64], char volume[128])
+bool cli_parse_volume(const char *text, char pool[CLI_NAME_ROOM], char volume[CLI_NAME_ROOM])
 {
     const char *slash = strchr(text, '/');
     size_t pool_len = slash ? (size_t)(slash - text) : 0;
 
-    if (!slash || pool_len == 0 || pool_len > 63 || !slash[1] || strlen(slash + 1) > 127 ||
-        strchr(slash + 1, '/')) {
-        fprintf(stderr, "zbs-cli: '%s' does not name a volume: write POOL/VOLUME\n", text);
+    if (!slash || pool_len == 0 || !slash[1] || strchr(slash + 1, '/')) {
+        fprintf(stderr, "zbs-cli: '%.300s' does not name a volume: write POOL/VOLUME\n", text);
+        return false;
+    }
+    if (pool_len >= CLI_NAME_ROOM || strlen(slash + 1) >= CLI_NAME_ROOM) {
+        fprintf(stderr, "zbs-cli: '%.300s': names have %d bytes at most\n", text,
+                CLI_NAME_ROOM - 1);
         return false;
     }
     memcpy(pool, text, pool_len);
@@ -163,6 +167,8 @@ static enum cli_exit parse_option(struct cli *c, int argc, char **argv, int *i)
         return cli_usage_error(c, "too many options");
     if (o->value && !eq && *i + 1 >= argc)
         return cli_usage_error(c, "--%s needs a value", o->name);
+    if (cli_option(c, o->name) && !(o->value && strstr(o->value, "...")))
+        return cli_usage_error(c, "--%s is given twice", o->name);
     if (!o->value && eq)
         return cli_usage_error(c, "--%s takes no value", o->name);
     c->option_names[c->n_options] = o->name;
@@ -176,7 +182,7 @@ enum cli_exit cli_parse(struct cli *c, int argc, char **argv)
     enum cli_exit rc;
 
     if (!noun)
-        return cli_usage_error(c, "what to do?");
+        return cli_usage_error(c, "nothing to do: name a noun and a verb");
     if (!cli_find(noun, NULL))
         return cli_usage_error(c, "unknown noun '%s'", noun);
     if (!verb || !cli_find(noun, verb)) {

@@ -24,6 +24,25 @@ void cli_format_size(uint64_t bytes, char dst[32])
         snprintf(dst, 32, "%.1f %s", v, units[u]);
 }
 
+void cli_sort(json_t *rows, const char *key)
+{
+    size_t n = json_array_size(rows);
+
+    /* Insertion: these are lists of servers. */
+    for (size_t i = 1; i < n; i++) {
+        json_t *row = json_incref(json_array_get(rows, i));
+        const char *name = json_string_value(json_object_get(row, key));
+        size_t at = i;
+
+        while (at > 0 &&
+               strverscmp(json_string_value(json_object_get(json_array_get(rows, at - 1), key)),
+                          name) > 0)
+            at--;
+        json_array_remove(rows, i);
+        json_array_insert_new(rows, at, row);
+    }
+}
+
 /* One value as a person reads it. */
 static void format_value(const json_t *v, enum cli_format format, char *dst, size_t cap)
 {

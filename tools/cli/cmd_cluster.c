@@ -9,6 +9,9 @@
 #include "proto/chunk.pb-c.h"
 #include "tools/cli/cli.h"
 
+#define DISK_ADD_METHOD  14  /* position in proto/chunk.proto */
+#define DISK_ADD_SECONDS 120 /* its journals are written once */
+
 static json_t *meta_json(const Zbs__Meta__MetaView *m)
 {
     return json_pack("{s:s,s:s,s:b,s:b,s:I}", "name", m->name, "address", m->addr, "leader",
@@ -62,6 +65,8 @@ static json_t *status_json(const Zbs__Meta__ClusterStatusReply *s)
         json_array_append_new(chunks, chunk_json(s->chunks[i]));
     for (size_t i = 0; i < s->n_accesses; i++)
         json_array_append_new(accesses, access_json(s->accesses[i]));
+    cli_sort(metas, "name");
+    cli_sort(accesses, "name");
     return json_pack("{s:s,s:I,s:o,s:o,s:o,s:I,s:I,s:i,s:i,s:i,s:i,s:i}", "cluster_id",
                      s->cluster_id, "term", (json_int_t)s->term, "metas", metas, "chunks", chunks,
                      "accesses", accesses, "size_bytes", (json_int_t)s->size_bytes, "used_bytes",
@@ -209,41 +214,134 @@ static const Zbs__Meta__ChunkStatus *find_chunk(const Zbs__Meta__ClusterStatusRe
     return NULL;
 }
 
-static enum cli_exit disk_add(struct cli *c)
+static bool has_disk(const Zbs__Meta__ClusterStatusReply *s, uint32_t chunk, const char *path)
+{
+    for (size_t i = 0; i < s->n_chunks; i++)
+        for (size_t d = 0; d < s->chunks[i]->n_disks; d++)
+            if (s->chunks[i]->view->chunk_id == chunk &&
+                !strcmp(s->chunks[i]->disks[d]->path, path))
+                return true;
+    return false;
+}
+
+/* The leader learns of it with the chunk server's next heartbeat: whoever asks next shall see it.
+ */
+static void await_disk(struct cli *c, uint32_t chunk, const char *path)
+{
+    bool known = false;
+
+    for (int i = 0; i < 50 && !known; i++) {
+        struct rpc_reply r;
+
+        if (get_status(c, &r))
+            return;
+        known = has_disk((const Zbs__Meta__ClusterStatusReply *)r.msg, chunk, path);
+        rpc_reply_free(&r);
+        if (!known)
+            (void)co_sleep(100 * NSEC_PER_MSEC);
+    }
+}
+
+static enum cli_exit disk_add_call(struct cli *c, const Zbs__Meta__ChunkStatus *chunk)
 {
     Zbs__Chunk__DiskAddRequest q = ZBS__CHUNK__DISK_ADD_REQUEST__INIT;
-    const Zbs__Meta__ChunkStatus *chunk;
-    struct rpc_client *client;
-    struct rpc_reply r, reply;
-    enum cli_exit rc = get_status(c, &r);
+    nsec_t former = co_deadline_push(co_now() + DISK_ADD_SECONDS * NSEC_PER_SEC);
+    struct rpc_client *client = rpc_client_new(
+        &(struct rpc_client_conf){.addr = chunk->view->addr, .self = "zbs-cli", .cluster_id = ""});
+    struct rpc_reply reply;
+    enum cli_exit rc;
     int err;
 
-    if (rc)
-        return rc;
-    chunk = find_chunk((const Zbs__Meta__ClusterStatusReply *)r.msg, c->args[0]);
-    if (!chunk) {
-        rpc_reply_free(&r);
-        return CLI_NOT_FOUND;
-    }
     q.path = (char *)c->args[1];
     q.force = cli_option(c, "force") != NULL;
-    client = rpc_client_new(
-        &(struct rpc_client_conf){.addr = chunk->view->addr, .self = "zbs-cli", .cluster_id = ""});
     rpc_reply_init(&reply);
-    err = rpc_call(client, &zbs__chunk__chunk__descriptor, 14, &q.base, NULL, &reply);
-    if (err < 0) {
-        rc = cli_report(err, chunk->view->addr);
-    } else {
+    err = rpc_call(client, &zbs__chunk__chunk__descriptor, DISK_ADD_METHOD, &q.base, NULL, &reply);
+    co_deadline_restore(former);
+    if (err == 0) {
         json_t *rows = json_array();
 
         json_array_append_new(rows,
                               disk_json(((Zbs__Chunk__DiskAddReply *)reply.msg)->disk, chunk));
+        await_disk(c, chunk->view->chunk_id, q.path);
         rc = cli_print_table(c, rows, disk_columns);
+    } else if (err == ERR_EXISTS && !q.force) {
+        fprintf(stderr, "zbs-cli: %s; --force formats it nevertheless, and what it holds is lost\n",
+                err_text(err));
+        rc = CLI_FAILED;
+    } else {
+        rc = cli_report(err, chunk->view->addr);
     }
     rpc_reply_free(&reply);
     rpc_client_close(client);
+    return rc;
+}
+
+static enum cli_exit disk_add(struct cli *c)
+{
+    const Zbs__Meta__ChunkStatus *chunk;
+    struct rpc_reply r;
+    enum cli_exit rc;
+
+    if (c->args[1][0] != '/')
+        return cli_usage_error(c, "'%s' is not the absolute path of a device on that host",
+                               c->args[1]);
+    rc = get_status(c, &r);
+    if (rc)
+        return rc;
+    chunk = find_chunk((const Zbs__Meta__ClusterStatusReply *)r.msg, c->args[0]);
+    rc = chunk ? disk_add_call(c, chunk) : CLI_NOT_FOUND;
     rpc_reply_free(&r);
     return rc;
+}
+
+/* ---- what a policy asks for and the cluster does not have ---- */
+
+static const char *domain_of(const Zbs__Meta__ChunkStatus *s, const char *domain)
+{
+    if (!strcmp(domain, "rack"))
+        return s->rack;
+    return !strcmp(domain, "zone") ? s->zone : s->view->host;
+}
+
+static uint32_t domains_alive(const Zbs__Meta__ClusterStatusReply *s, const char *domain)
+{
+    uint32_t count = 0;
+
+    for (size_t i = 0; i < s->n_chunks; i++) {
+        bool again = false;
+
+        for (size_t k = 0; k < i; k++)
+            again |= s->chunks[k]->view->alive &&
+                     !strcmp(domain_of(s->chunks[i], domain), domain_of(s->chunks[k], domain));
+        count += s->chunks[i]->view->alive && !again;
+    }
+    return count;
+}
+
+void cli_warn_placement(struct cli *c, uint32_t replicas, const char *domain, const char *host)
+{
+    const Zbs__Meta__ClusterStatusReply *s;
+    struct rpc_reply r;
+    uint32_t there;
+    bool known = false;
+
+    if (get_status(c, &r))
+        return;
+    s = (const Zbs__Meta__ClusterStatusReply *)r.msg;
+    there = domains_alive(s, domain);
+    if (there < replicas)
+        fprintf(stderr,
+                "zbs-cli: warning: %u replicas need %u %ss with a chunk server, %u %s up: "
+                "'zbs-cli chunk list' shows them\n",
+                replicas, replicas, domain, there, there == 1 ? "is" : "are");
+    for (size_t i = 0; host && i < s->n_chunks; i++)
+        known |= !strcmp(s->chunks[i]->view->host, host);
+    if (host && host[0] && !known)
+        fprintf(stderr,
+                "zbs-cli: warning: no chunk server is on host '%s': 'zbs-cli chunk list' shows "
+                "the hosts\n",
+                host);
+    rpc_reply_free(&r);
 }
 
 const struct cli_command cli_cluster_commands[] = {

@@ -2,6 +2,8 @@
  *
  * zbs-cli iscsi and target: what initiators see. */
 #include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +11,7 @@
 #include "tools/cli/volume.h"
 
 #define IQN_PREFIX "iqn.2026-11.io.zbs:"
+#define IQN_ROOM   224 /* RFC 7143: 223 bytes at most */
 
 static const struct cli_column target_columns[] = {
     {"iqn", "TARGET", CLI_TEXT},
@@ -25,20 +28,27 @@ static const struct cli_column url_columns[] = {
     {0},
 };
 
-/* A valid iSCSI name for a volume: letters, digits, '-', '.', ':' only (RFC 3722). */
-static void default_iqn(const char *pool, const char *volume, char dst[224])
+/* A name of its own for each volume: iSCSI names have letters, digits, '-', '.' and ':' only (RFC
+ * 3722). Where that or the point between pool and volume could make two volumes alike, the
+ * volume's id makes the difference. */
+static void default_iqn(const Zbs__Meta__Volume *v, char dst[IQN_ROOM])
 {
-    size_t n;
+    int len = snprintf(dst, IQN_ROOM, IQN_PREFIX "%s.%s", v->pool, v->name);
+    bool plain = len < IQN_ROOM && !strchr(v->pool, '.');
+    char id[32];
 
-    snprintf(dst, 224, IQN_PREFIX "%s.%s", pool, volume);
-    for (n = strlen(IQN_PREFIX); dst[n]; n++) {
+    for (size_t n = strlen(IQN_PREFIX); dst[n]; n++) {
         unsigned char ch = (unsigned char)dst[n];
 
-        if (isupper(ch))
-            dst[n] = (char)tolower(ch);
-        else if (!isalnum(ch) && ch != '-' && ch != '.' && ch != ':')
-            dst[n] = '-';
+        if (ch < 0x80 && (islower(ch) || isdigit(ch) || ch == '-' || ch == '.' || ch == ':'))
+            continue;
+        plain = false;
+        dst[n] = ch < 0x80 && isupper(ch) ? (char)tolower(ch) : '-';
     }
+    if (plain)
+        return;
+    snprintf(id, sizeof(id), ".%" PRIu64, v->id);
+    snprintf(dst + MIN((size_t)len, IQN_ROOM - 1 - strlen(id)), strlen(id) + 1, "%s", id);
 }
 
 static enum cli_exit get_exports(struct cli *c, struct rpc_reply *r)
@@ -70,7 +80,9 @@ static json_t *export_json(const Zbs__Meta__ExportsGetReply *e, const Zbs__Meta_
                            const Zbs__Meta__Lun *lun)
 {
     json_t *portals = json_array(), *urls = json_array();
-    char url[512], volume[256];
+    char url[512], volume[2 * CLI_NAME_ROOM];
+    json_t *portal;
+    size_t n;
 
     for (size_t i = 0; i < e->n_accesses; i++) {
         const Zbs__Meta__AccessView *a = e->accesses[i];
@@ -80,7 +92,11 @@ static json_t *export_json(const Zbs__Meta__ExportsGetReply *e, const Zbs__Meta_
         snprintf(url, sizeof(url), "iscsi://%s/%s/%u", a->iscsi_portal, t->iqn, lun->lun);
         json_array_append_new(portals, json_pack("{s:s,s:s,s:s,s:s}", "access", a->name, "host",
                                                  a->host, "portal", a->iscsi_portal, "url", url));
-        json_array_append_new(urls, json_string(url));
+    }
+    cli_sort(portals, "access");
+    json_array_foreach(portals, n, portal)
+    {
+        json_array_append(urls, json_object_get(portal, "url"));
     }
     snprintf(volume, sizeof(volume), "%s/%s", lun->pool, lun->volume);
     return json_pack("{s:s,s:i,s:s,s:o,s:o,s:s,s:o}", "iqn", t->iqn, "lun", (int)lun->lun, "volume",
@@ -123,7 +139,7 @@ static char *read_secret(const char *path)
     char line[300] = "";
 
     if (!f) {
-        fprintf(stderr, "zbs-cli: %s: cannot be opened\n", path);
+        fprintf(stderr, "zbs-cli: %s: %s\n", path, strerror(errno));
         return NULL;
     }
     if (!fgets(line, sizeof(line), f))
@@ -192,58 +208,101 @@ static enum cli_exit target_create_call(struct cli *c, const char *iqn)
     return rc;
 }
 
-static enum cli_exit target_exists(struct cli *c, const char *iqn, bool *ret)
+static const Zbs__Meta__Lun *find_lun(const Zbs__Meta__Target *t, const char *pool,
+                                      const char *volume)
 {
+    for (size_t i = 0; t && i < t->n_luns; i++)
+        if (!strcmp(t->luns[i]->pool, pool) && !strcmp(t->luns[i]->volume, volume))
+            return t->luns[i];
+    return NULL;
+}
+
+/* Is there a target of this name, does it serve the volume already? What is asked for and what is
+ * there must agree: a target that lets everybody in is not what --chap-user meant. */
+static enum cli_exit export_look(struct cli *c, const char *iqn, const char *pool,
+                                 const char *volume, bool *ret_target, bool *ret_done)
+{
+    const Zbs__Meta__Target *t;
+    const Zbs__Meta__Lun *lun;
     struct rpc_reply r;
     enum cli_exit rc = get_exports(c, &r);
+    uint32_t number = 0;
 
     if (rc)
         return rc;
-    *ret = find_target((const Zbs__Meta__ExportsGetReply *)r.msg, iqn) != NULL;
+    t = find_target((const Zbs__Meta__ExportsGetReply *)r.msg, iqn);
+    lun = find_lun(t, pool, volume);
+    *ret_target = t != NULL;
+    *ret_done = lun != NULL;
+    if (t && (cli_option(c, "chap-user") || cli_option(c, "initiator"))) {
+        fprintf(stderr,
+                "zbs-cli: target %s exists: 'zbs-cli target set %s' changes who may log in\n", iqn,
+                iqn);
+        rc = CLI_FAILED;
+    } else if (lun && cli_option(c, "lun") && cli_option_u32(c, "lun", 0, 255, &number) &&
+               number != lun->lun) {
+        fprintf(stderr,
+                "zbs-cli: %s/%s is LUN %u of %s already: 'zbs-cli iscsi unexport' ends that\n",
+                pool, volume, lun->lun, iqn);
+        rc = CLI_FAILED;
+    }
     rpc_reply_free(&r);
-    return CLI_OK;
+    return rc;
 }
 
-static enum cli_exit iscsi_export(struct cli *c)
+static enum cli_exit lun_add(struct cli *c, const char *iqn, const char *pool, const char *volume)
 {
     Zbs__Meta__LunAddRequest q = ZBS__META__LUN_ADD_REQUEST__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    const char *target = cli_option(c, "target");
-    char pool[64], volume[128], iqn[224];
     struct rpc_reply r;
     enum cli_exit rc;
-    bool exists;
 
-    if (!cli_parse_volume(c->args[0], pool, volume) || !cli_option_u32(c, "lun", 0, 255, &q.lun))
+    if (!cli_option_u32(c, "lun", 0, 255, &q.lun))
         return CLI_USAGE;
     q.any_lun = cli_option(c, "lun") == NULL;
-    default_iqn(pool, volume, iqn);
-    if (target)
-        snprintf(iqn, sizeof(iqn), "%s", target);
+    meta_client_mutation(c->meta, &m);
+    q.mutation = &m;
+    q.iqn = (char *)iqn;
+    q.pool = (char *)pool;
+    q.volume = (char *)volume;
+    rc = cli_meta_call(c, META_LUN_ADD, &q.base, &r);
+    if (rc == CLI_OK)
+        rpc_reply_free(&r);
+    return rc;
+}
+
+/* Again for a volume that is exported so already: prints the same. */
+static enum cli_exit iscsi_export(struct cli *c)
+{
+    const char *target = cli_option(c, "target");
+    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM], iqn[IQN_ROOM];
+    struct rpc_reply r;
+    uint32_t lun = 0;
+    enum cli_exit rc;
+    bool exists, done;
+
+    if (!cli_parse_volume(c->args[0], pool, volume) || !cli_option_u32(c, "lun", 0, 255, &lun))
+        return CLI_USAGE;
+    if (target && strlen(target) >= sizeof(iqn))
+        return cli_usage_error(c, "a target's name has %d bytes at most", IQN_ROOM - 1);
     rc = volume_get(c, c->args[0], &r);
     if (rc)
         return rc;
+    default_iqn((const Zbs__Meta__Volume *)r.msg, iqn);
     rpc_reply_free(&r);
-    rc = target_exists(c, iqn, &exists);
+    if (target)
+        snprintf(iqn, sizeof(iqn), "%s", target);
+    rc = export_look(c, iqn, pool, volume, &exists, &done);
     if (rc == CLI_OK && !exists)
         rc = target_create_call(c, iqn);
-    if (rc)
-        return rc;
-    meta_client_mutation(c->meta, &m);
-    q.mutation = &m;
-    q.iqn = iqn;
-    q.pool = pool;
-    q.volume = volume;
-    rc = cli_meta_call(c, META_LUN_ADD, &q.base, &r);
-    if (rc)
-        return rc;
-    rpc_reply_free(&r);
-    return print_export(c, iqn, pool, volume);
+    if (rc == CLI_OK && !done)
+        rc = lun_add(c, iqn, pool, volume);
+    return rc ? rc : print_export(c, iqn, pool, volume);
 }
 
 static enum cli_exit iscsi_show(struct cli *c)
 {
-    char pool[64], volume[128], iqn[224] = "";
+    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM], iqn[IQN_ROOM] = "";
     const Zbs__Meta__ExportsGetReply *e;
     struct rpc_reply r;
     enum cli_exit rc;
@@ -301,37 +360,51 @@ static enum cli_exit target_remove(struct cli *c, const char *iqn)
     return rc;
 }
 
-/* Removes the volume's LUNs, and targets of the default name that are empty then. */
+/* Takes the volume's LUNs from one target. One that is then empty goes, too, if it was made for
+ * this volume alone. */
+static enum cli_exit target_unexport(struct cli *c, const Zbs__Meta__Target *t,
+                                     const Zbs__Meta__Volume *v, uint32_t *removed)
+{
+    uint32_t left = (uint32_t)t->n_luns;
+    enum cli_exit rc = CLI_OK;
+    char iqn[IQN_ROOM];
+
+    for (size_t k = 0; k < t->n_luns && rc == CLI_OK; k++) {
+        if (strcmp(t->luns[k]->pool, v->pool) || strcmp(t->luns[k]->volume, v->name))
+            continue;
+        rc = lun_remove(c, t->iqn, t->luns[k]->lun);
+        ++*removed;
+        left--;
+    }
+    if (rc || left > 0 || t->n_luns == 0)
+        return rc;
+    default_iqn(v, iqn);
+    if (!strcmp(t->iqn, iqn))
+        return target_remove(c, t->iqn);
+    fprintf(stderr, "zbs-cli: target %s is empty now: 'zbs-cli target delete %s' removes it\n",
+            t->iqn, t->iqn);
+    return CLI_OK;
+}
+
 static enum cli_exit iscsi_unexport(struct cli *c)
 {
-    char pool[64], volume[128], iqn[224];
     const Zbs__Meta__ExportsGetReply *e;
-    struct rpc_reply r;
-    enum cli_exit rc;
+    struct rpc_reply r, vr;
     uint32_t removed = 0;
+    enum cli_exit rc = volume_get(c, c->args[0], &vr);
 
-    if (!cli_parse_volume(c->args[0], pool, volume))
-        return CLI_USAGE;
-    default_iqn(pool, volume, iqn);
-    rc = get_exports(c, &r);
     if (rc)
         return rc;
-    e = (const Zbs__Meta__ExportsGetReply *)r.msg;
-    for (size_t i = 0; i < e->n_targets && rc == CLI_OK; i++) {
-        const Zbs__Meta__Target *t = e->targets[i];
-        uint32_t left = (uint32_t)t->n_luns;
-
-        for (size_t k = 0; k < t->n_luns && rc == CLI_OK; k++) {
-            if (strcmp(t->luns[k]->pool, pool) || strcmp(t->luns[k]->volume, volume))
-                continue;
-            rc = lun_remove(c, t->iqn, t->luns[k]->lun);
-            removed++;
-            left--;
-        }
-        if (rc == CLI_OK && left == 0 && !strcmp(t->iqn, iqn))
-            rc = target_remove(c, t->iqn);
+    rc = get_exports(c, &r);
+    if (rc) {
+        rpc_reply_free(&vr);
+        return rc;
     }
+    e = (const Zbs__Meta__ExportsGetReply *)r.msg;
+    for (size_t i = 0; i < e->n_targets && rc == CLI_OK; i++)
+        rc = target_unexport(c, e->targets[i], (const Zbs__Meta__Volume *)vr.msg, &removed);
     rpc_reply_free(&r);
+    rpc_reply_free(&vr);
     if (rc == CLI_OK && removed == 0) {
         fprintf(stderr, "zbs-cli: %s is not exported\n", c->args[0]);
         return CLI_NOT_FOUND;
@@ -394,8 +467,20 @@ static enum cli_exit target_set(struct cli *c)
 
 static enum cli_exit target_delete(struct cli *c)
 {
-    enum cli_exit rc = target_remove(c, c->args[0]);
+    const Zbs__Meta__Target *t;
+    struct rpc_reply r;
+    enum cli_exit rc = get_exports(c, &r);
+    size_t luns;
 
+    if (rc)
+        return rc;
+    t = find_target((const Zbs__Meta__ExportsGetReply *)r.msg, c->args[0]);
+    luns = t ? t->n_luns : 0;
+    rpc_reply_free(&r);
+    if (luns > 0 && !cli_option(c, "yes"))
+        return cli_usage_error(c, "initiators lose %zu LUN%s with %s: say --yes", luns,
+                               luns == 1 ? "" : "s", c->args[0]);
+    rc = target_remove(c, c->args[0]);
     return rc == CLI_OK && c->json ? cli_print_json(json_object()) : rc;
 }
 
@@ -403,7 +488,7 @@ static enum cli_exit target_delete(struct cli *c)
     {"chap-user", "NAME", "initiators log in with CHAP"},                                          \
         {"chap-secret-file", "FILE", "where the secret is; - for standard input"},                 \
     {                                                                                              \
-        "initiator", "IQN", "only this initiator may log in; can be given several times"           \
+        "initiator", "IQN...", "only this initiator may log in; can be given several times"        \
     }
 
 const struct cli_command cli_iscsi_commands[] = {
@@ -436,6 +521,13 @@ const struct cli_command cli_iscsi_commands[] = {
      "replaces a target's CHAP user and allowed initiators by those given",
      {TARGET_OPTIONS},
      target_set},
-    {"target", "delete", "IQN", 1, 1, "deletes a target", {{0}}, target_delete},
+    {"target",
+     "delete",
+     "IQN",
+     1,
+     1,
+     "deletes a target; its volumes stay",
+     {{"yes", NULL, "also if it has LUNs"}},
+     target_delete},
     {0},
 };

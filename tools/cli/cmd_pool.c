@@ -41,6 +41,7 @@ static enum cli_exit pool_create(struct cli *c)
     rc = cli_meta_call(c, META_POOL_CREATE, &q.base, &r);
     if (rc)
         return rc;
+    cli_warn_placement(c, q.replicas, ((const Zbs__Meta__Pool *)r.msg)->failure_domain, NULL);
     rc = cli_print_object(c, pool_json((const Zbs__Meta__Pool *)r.msg), columns);
     rpc_reply_free(&r);
     return rc;

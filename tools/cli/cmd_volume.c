@@ -57,7 +57,7 @@ json_t *volume_json(const Zbs__Meta__Volume *v)
 enum cli_exit volume_get(struct cli *c, const char *name, struct rpc_reply *r)
 {
     Zbs__Meta__VolumeGetRequest q = ZBS__META__VOLUME_GET_REQUEST__INIT;
-    char pool[64], volume[128];
+    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
 
     if (!cli_parse_volume(name, pool, volume))
         return CLI_USAGE;
@@ -105,9 +105,10 @@ static enum cli_exit volume_create(struct cli *c)
     Zbs__Meta__VolumeCreateRequest q = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     const char *host = cli_option(c, "host"), *stripe = cli_option(c, "stripe-size");
-    char pool[64], volume[128];
+    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
     uint64_t stripe_bytes = 0;
     struct rpc_reply r;
+    enum cli_exit rc;
 
     if (!cli_parse_volume(c->args[0], pool, volume) ||
         !size_argument(c, cli_option(c, "size"), &q.size_bytes) ||
@@ -123,7 +124,10 @@ static enum cli_exit volume_create(struct cli *c)
     q.name = volume;
     q.stripe_bytes = (uint32_t)stripe_bytes;
     q.preferred_host = (char *)(host ? host : "");
-    return print_reply(c, cli_meta_call(c, META_VOLUME_CREATE, &q.base, &r), &r);
+    rc = cli_meta_call(c, META_VOLUME_CREATE, &q.base, &r);
+    if (rc == CLI_OK)
+        cli_warn_placement(c, q.replicas, "host", host);
+    return print_reply(c, rc, &r);
 }
 
 static enum cli_exit volume_list(struct cli *c)
@@ -157,7 +161,7 @@ static enum cli_exit volume_resize(struct cli *c)
 {
     Zbs__Meta__VolumeResizeRequest q = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    char pool[64], volume[128];
+    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
     struct rpc_reply r;
 
     if (!cli_parse_volume(c->args[0], pool, volume) ||
@@ -174,7 +178,7 @@ static enum cli_exit volume_rename(struct cli *c)
 {
     Zbs__Meta__VolumeRenameRequest q = ZBS__META__VOLUME_RENAME_REQUEST__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    char pool[64], volume[128];
+    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
     struct rpc_reply r;
 
     if (!cli_parse_volume(c->args[0], pool, volume))
@@ -191,7 +195,7 @@ static enum cli_exit volume_delete(struct cli *c)
 {
     Zbs__Meta__VolumeDeleteRequest q = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    char pool[64], volume[128];
+    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
     struct rpc_reply r;
     enum cli_exit rc;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * zbs-cli: finds the cluster's configuration and runs one command. */
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +111,7 @@ int main(int argc, char **argv)
     if (rc != CLI_OK)
         return (int)rc;
     log_threshold = LOG_LV_ERROR;
+    (void)setlocale(LC_CTYPE, "C.UTF-8"); /* names are UTF-8, and tables measure them */
     if (env_real_run(&conf, run_command, &c) < 0)
         return CLI_FAILED;
     return (int)c.exit;
