@@ -165,8 +165,10 @@ static void access_free(struct access_peer *a)
 
 void access_peers_close(struct vol_engine *e)
 {
-    while (!list_empty(&e->accesses))
-        access_free(LIST_FIRST(&e->accesses, struct access_peer, link));
+    struct access_peer *a;
+
+    while ((a = LIST_FIRST(&e->accesses, struct access_peer, link)) != NULL)
+        access_free(a);
 }
 
 static void accesses_update(struct vol_engine *e, Zbs__Meta__AccessView *const *views, size_t n)
