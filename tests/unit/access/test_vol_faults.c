@@ -133,7 +133,7 @@ static int writer(void *arg)
         l->latest[lp->index] = spot;
         if (!p->left)
             write_once(l, p);
-        (void)co_sleep((nsec_t)(sim_random(l->w->sim) % MSEC(10)));
+        (void)co_sleep((nsec_t)(sim_random(l->w->sim) % MSEC(20)));
     }
     l->alive--;
     return 0;
