@@ -364,6 +364,7 @@ def zookeeper_absent():
         check(all(c.env()["nodes"][0][s]["state"] == "up" for s in ("meta", "chunk", "access")), "a service gave up")
         c.dev("start", "zookeeper", "1")
         wait_for("the cluster by itself", lambda: c.cli("cluster", "status", ok=False).returncode == 0, 30)
+        wait_for("the access server", lambda: len(c.cli_json("access", "list")) == 1, 30)
         urls = c.export("v", size="128M", replicas=1)
         c.load_result(c.load(urls, 2, blocks=1024, depth=4))
     return "services waited, said so, and went on"

@@ -125,6 +125,9 @@ static enum cli_exit print_export(struct cli *c, const char *iqn, const char *po
         fprintf(stderr, "zbs-cli: %s/%s is no longer exported as %s\n", pool, volume, iqn);
         return CLI_FAILED;
     }
+    if (json_array_size(json_object_get(one, "portals")) == 0)
+        fprintf(stderr, "zbs-cli: warning: no access server with a portal is up: 'zbs-cli access "
+                        "list' shows them; initiators get there once one is\n");
     if (c->json)
         return cli_print_json(one);
     cli_print_table(c, json_incref(json_object_get(one, "portals")), url_columns);
