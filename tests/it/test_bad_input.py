@@ -331,8 +331,8 @@ def fill(nodes, replicas, size):
         works(urls["small"], "read -P 0x33 32M 16M", "read -P 0x12 0 4M", "read -P 0x11 4M 12M")
         c.wait_in_sync()
         c.verify("test/small")
-        used = c.cli_json("cluster", "status")["used_bytes"]
-        check(used < (256 << 20) * nodes, f"{used} bytes are still in use")
+        wait_for("the deleted volume's blocks to be free",
+                 lambda: c.cli_json("cluster", "status")["used_bytes"] < (256 << 20) * nodes, 60)
         return (f"full after {len(good) * step} MiB, two refusals in {refused_in:.1f} s, other data whole, "
                 f"usable again after a deletion")
 
