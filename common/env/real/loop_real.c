@@ -93,12 +93,12 @@ void real_prewait_queue(struct real_loop *l, struct real_prewait *p)
 
 static void prewaits_run(struct real_loop *l)
 {
-    struct list todo, *link;
+    struct list due, *link;
 
     l->poll_again = false;
-    list_init(&todo);
-    list_splice_back(&todo, &l->prewaits);
-    while ((link = list_pop_front(&todo)) != NULL) {
+    list_init(&due);
+    list_splice_back(&due, &l->prewaits);
+    while ((link = list_pop_front(&due)) != NULL) {
         struct real_prewait *p = CONTAINER_OF(link, struct real_prewait, link);
 
         p->fn(p);
