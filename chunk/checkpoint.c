@@ -1,12 +1,146 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Dirty metadata pages on their way home. A batch is written twice: to the staging area as one
- * durable write, then in place. A crash in the first leaves the pages in place untouched; a crash
- * in the second is mended at start from the staging area, which then holds the newest image of
- * each of its pages. So pages are never torn, and a batch is atomic. */
+ * Dirty metadata pages on their way home: first the map pages, each to that of its two slots
+ * which does not hold the newest image, so that a torn write leaves the former one; then heads
+ * (which say how new the map pages must be), overflow and bitmap pages. These are written twice:
+ * to the staging area as one durable write, then in place. A crash in the first leaves the pages
+ * in place untouched; a crash in the second is mended at start from the staging area, which then
+ * holds the newest image of each of its pages. So they are never torn, and a batch is atomic. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include "chunk/internal.h"
+
+/* ---- map pages ---- */
+
+#define MAP_BATCH 256u
+
+struct map_image {
+    struct ext *x;
+    uint32_t index;
+    uint64_t dirty_rsn, gen, off;
+    struct map_page *page;
+};
+struct map_batch {
+    struct dev *d;
+    struct map_page *pages;
+    struct map_image m[MAP_BATCH];
+    uint32_t n;
+};
+
+static void map_image(struct map_batch *b, struct mpage *m)
+{
+    struct map_image *i = &b->m[b->n];
+
+    *i = (struct map_image){.x = ext_get(m->ext),
+                            .index = m->index,
+                            .dirty_rsn = m->dirty_rsn,
+                            .page = &b->pages[b->n]};
+    if (m->map != NULL)
+        memcpy(i->page, m->map, PAGE_BYTES);
+    else
+        memset(i->page, 0, PAGE_BYTES);
+    list_del(&m->dirty);
+    m->dirty_rsn = RSN_NONE;
+    b->n++;
+}
+
+static int map_image_cmp(const void *a, const void *b)
+{
+    const struct map_image *x = a, *y = b;
+
+    return x->off < y->off ? -1 : x->off > y->off;
+}
+
+/* Gives the images their places, now that the records which they reflect are durable. */
+static void map_batch_seal(struct map_batch *b)
+{
+    for (uint32_t k = 0; k < b->n; k++) {
+        struct map_image *i = &b->m[k];
+        uint32_t slot = map_slot(i->x->map_gen[i->index] + 1);
+
+        i->gen = map_gen_next(b->d, slot);
+        i->off = map_off(i->x, i->index, slot);
+        meta_seal(&b->d->sb, i->page, META_MAP, i->off, i->x->id, i->index, i->gen);
+    }
+    qsort(b->m, b->n, sizeof(b->m[0]), map_image_cmp);
+}
+
+static int map_batch_write(struct map_batch *b)
+{
+    struct disk_req *reqs = MEM_NEW_ARRAY(struct disk_req, b->n);
+    struct iovec *iov = MEM_NEW_ARRAY(struct iovec, b->n);
+    int rc = 0;
+
+    for (uint32_t k = 0; k < b->n; k++) {
+        iov[k] = (struct iovec){b->m[k].page, PAGE_BYTES};
+        reqs[k] = (struct disk_req){.op = DISK_WRITE,
+                                    .disk = b->d->disk,
+                                    .off = b->m[k].off,
+                                    .iov = &iov[k],
+                                    .iov_count = 1};
+        disk_submit(&reqs[k]);
+    }
+    for (uint32_t k = 0; k < b->n; k++) {
+        int one = disk_wait(&reqs[k]);
+
+        if (one < 0)
+            rc = one;
+    }
+    b->d->bytes_written += (uint64_t)b->n * PAGE_BYTES;
+    mem_free(iov);
+    mem_free(reqs);
+    return rc < 0 ? rc : dev_flush(b->d);
+}
+
+/* From now on the heads call for these images. */
+static void map_batch_done(struct map_batch *b, bool ok)
+{
+    for (uint32_t k = 0; k < b->n; k++) {
+        struct map_image *i = &b->m[k];
+
+        if (ok) {
+            i->x->map_gen[i->index] = i->gen;
+            if (!i->x->dead)
+                ext_dirty(i->x, i->dirty_rsn);
+        }
+        ext_put(i->x);
+    }
+}
+
+static int maps_to(struct dev *d, uint64_t rsn)
+{
+    struct map_batch *b = MEM_NEW(struct map_batch);
+    struct pin pin;
+    int rc = 0;
+
+    b->d = d;
+    b->pages = mem_alloc_aligned(PAGE_BYTES, (size_t)MAP_BATCH * PAGE_BYTES);
+    do {
+        b->n = 0;
+        pin_begin(d, &pin);
+        LIST_FOREACH_SAFE (m, &d->dirty, struct mpage, dirty) {
+            if (b->n == MAP_BATCH)
+                break;
+            if (m->kind == MP_MAP && m->dirty_rsn <= rsn)
+                map_image(b, m);
+        }
+        /* The images may be ahead of the journal. */
+        if (b->n > 0)
+            rc = journal_sync(d);
+        if (b->n > 0 && rc == 0) {
+            map_batch_seal(b);
+            rc = map_batch_write(b);
+        }
+        map_batch_done(b, rc == 0);
+        pin_end(d, &pin);
+    } while (rc == 0 && b->n > 0);
+    mem_free(b->pages);
+    mem_free(b);
+    return rc;
+}
+
+/* ---- staged pages ---- */
 
 struct batch {
     struct dev *d;
@@ -30,15 +164,8 @@ static uint32_t image_one(struct batch *b, struct mpage *m)
                META_BODY_BYTES);
         meta_seal(&d->sb, dst, META_BITMAP, *off, 0, m->index, 0);
         return 1;
-    case MP_MAP:
-        *off = map_off(m->ext, m->index);
-        if (m->map != NULL)
-            memcpy(dst, m->map, PAGE_BYTES);
-        else
-            memset(dst, 0, PAGE_BYTES);
-        meta_seal(&d->sb, dst, META_MAP, *off, m->ext->id, m->index, 0);
-        return 1;
     case MP_HEAD:
+    case MP_MAP:
     default:
         return head_pack(m->ext, dst, off);
     }
@@ -52,7 +179,7 @@ static void batch_fill(struct batch *b, uint64_t rsn)
     LIST_FOREACH_SAFE (m, &d->dirty, struct mpage, dirty) {
         uint32_t most = m->kind == MP_HEAD ? 1 + OVERFLOW_PAGES : 1;
 
-        if (m->dirty_rsn > rsn)
+        if (m->kind == MP_MAP || m->dirty_rsn > rsn)
             continue;
         if (b->n + most > d->g.stage_pages)
             break;
@@ -120,7 +247,7 @@ static int batch_home(struct batch *b)
     return rc < 0 ? rc : dev_flush(d);
 }
 
-int checkpoint_to(struct dev *d, uint64_t rsn)
+static int staged_to(struct dev *d, uint64_t rsn)
 {
     struct batch b = {.d = d};
     struct pin pin;
@@ -149,6 +276,13 @@ int checkpoint_to(struct dev *d, uint64_t rsn)
     mem_free(b.offs);
     mem_free(b.pages);
     return rc;
+}
+
+int checkpoint_to(struct dev *d, uint64_t rsn)
+{
+    int rc = maps_to(d, rsn);
+
+    return rc < 0 ? rc : staged_to(d, rsn);
 }
 
 /* ---- at start ---- */

@@ -173,14 +173,14 @@ static int check_extent(struct checking *c, struct ext *x)
         const struct map_entry *en = map_get(x, b);
         const struct vblk *v = vblk_get(x, b);
 
-        if (block_allocated(x, b) != (en->block != BLOCK_NONE) ||
-            (v != NULL && v->mask != 0 && en->block == BLOCK_NONE))
+        if (block_allocated(x, b) != (en->src[0].block != BLOCK_NONE) ||
+            (v != NULL && v->mask != 0 && en->src[0].block == BLOCK_NONE))
             return err_set(ERR_CORRUPT,
                            "extent %" PRIu64 " block %" PRIu32 ": map and allocation differ", x->id,
                            b);
         n += block_allocated(x, b);
-        if (en->block != BLOCK_NONE)
-            rc = check_block(c, x, en->block);
+        if (en->src[0].block != BLOCK_NONE)
+            rc = check_block(c, x, en->src[0].block);
     }
     if (rc == 0 && n != x->blocks)
         rc = err_set(ERR_CORRUPT, "extent %" PRIu64 ": %" PRIu32 " blocks, counted %" PRIu32, x->id,

@@ -76,32 +76,17 @@ void ext_dirty(struct ext *x, uint64_t rsn)
 
 /* ---- changes, also at replay ---- */
 
-/* All its map pages are empty: no former content of the block is ever read. */
-static void apply_meta(struct ext *x, uint32_t k, uint32_t block, uint64_t rsn)
-{
-    uint32_t end = MIN((k + 1) * MAP_PAGES_PER_META, MAP_PAGES);
-
-    x->meta_block[k] = block;
-    bit_set(x->dev, block, rsn);
-    for (uint32_t i = k * MAP_PAGES_PER_META; i < end; i++) {
-        if (x->map[i] == NULL) {
-            x->map[i] = MEM_NEW(struct mpage);
-            mpage_init(x->map[i], MP_MAP, i, x);
-        }
-        mem_free(x->map[i]->map);
-        x->map[i]->map = NULL;
-        mpage_dirty(x->dev, x->map[i], rsn);
-    }
-}
-
 void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn)
 {
     x->epoch = r->epoch;
     x->volume_id = r->volume_id;
     x->slot = r->slot;
     head_bit_set(x->dev, r->head, rsn);
-    for (uint32_t k = 0; k < META_BLOCKS; k++)
-        apply_meta(x, k, r->meta_block[k], rsn);
+    /* The map is empty (no generations): no former content of these blocks is ever read. */
+    for (uint32_t k = 0; k < META_BLOCKS; k++) {
+        x->meta_block[k] = r->meta_block[k];
+        bit_set(x->dev, r->meta_block[k], rsn);
+    }
     ext_dirty(x, rsn);
 }
 
@@ -493,13 +478,11 @@ static struct rec_delete *delete_rec(struct ext *x, uint64_t term)
 
     r->term = term;
     r->head = x->head;
-    for (uint32_t k = 0; k < META_BLOCKS; k++) {
-        if (x->meta_block[k] != BLOCK_NONE)
-            out[r->count++] = x->meta_block[k];
-    }
+    for (uint32_t k = 0; k < META_BLOCKS; k++)
+        out[r->count++] = x->meta_block[k];
     for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
         if (block_allocated(x, b))
-            out[r->count++] = map_get(x, b)->block;
+            out[r->count++] = map_get(x, b)->src[0].block;
     }
     ASSERT(r->count <= x->blocks + META_BLOCKS);
     return r;

@@ -65,7 +65,7 @@ static void home_take(struct home *h, struct ext *x, uint32_t block)
         jpage_drop(x, block * PAGES_PER_BLOCK, PAGES_PER_BLOCK);
         return;
     }
-    base = block_off(h->d, map_get(x, block)->block);
+    base = block_off(h->d, map_get(x, block)->src[0].block);
     for (; mask != 0; mask &= mask - 1) {
         uint32_t bit = (uint32_t)__builtin_ctzll(mask);
         struct jpage *jp = v->jp[bit];
@@ -197,8 +197,8 @@ static void home_done(struct home *h, bool ok)
         if (ok && jp->current && p->data != NULL && block_allocated(p->x, block)) {
             struct map_entry *en = map_change(p->x, block, jp->rsn);
 
-            ASSERT(block_off(h->d, en->block) + (uint64_t)bit * PAGE_BYTES == p->off);
-            en->valid |= 1ull << bit;
+            ASSERT(block_off(h->d, en->src[0].block) + (uint64_t)bit * PAGE_BYTES == p->off);
+            en->src[0].valid |= 1ull << bit;
             en->crc[bit] = jp->crc;
             jpage_drop(p->x, jp->page, 1);
         } else if (ok && jp->current) {

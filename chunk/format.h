@@ -15,7 +15,7 @@
 #error "the structures below are used in place: a big-endian host needs accessors first"
 #endif
 
-#define FORMAT_VERSION 1u
+#define FORMAT_VERSION 2u
 #define WORKERS_MAX    64u
 #define NONCE_BYTES    16u
 #define REGION_ALIGN   BLOCK_BYTES
@@ -34,7 +34,7 @@ enum meta_kind {
     META_BITMAP = 2,   /* 32,256 bits of a region's allocation */
     META_HEAD = 3,     /* an extent */
     META_OVERFLOW = 4, /* what does not fit in a head */
-    META_MAP = 5,      /* 14 entries of an extent's block map */
+    META_MAP = 5,      /* 13 entries of an extent's block map */
     META_STAGE = 6,    /* header of the staging area */
 };
 struct meta_head {
@@ -47,7 +47,7 @@ struct meta_head {
     uint64_t owner;             /* HEAD, OVERFLOW, MAP: extent id; else 0 */
     uint32_t index; /* MAP: number in the extent; OVERFLOW, BITMAP: number; ANCHOR: slot */
     uint32_t reserved;
-    uint64_t gen; /* HEAD and OVERFLOW: equal in one version of them; ANCHOR: ascending */
+    uint64_t gen; /* HEAD and OVERFLOW: equal in one version of them; ANCHOR, MAP: ascending */
 } PACKED;
 static_assert(sizeof(struct meta_head) == 64, "on disk");
 #define META_BODY_BYTES (PAGE_BYTES - sizeof(struct meta_head))
@@ -97,14 +97,16 @@ static_assert(sizeof(struct anchor) == 96, "on disk");
 
 /* ---- extent: head, overflow ---- */
 
-#define MAP_ENTRIES        14u                                    /* of a map page */
-#define MAP_PAGES          DIV_UP(BLOCKS_PER_EXTENT, MAP_ENTRIES) /* 74 */
-#define META_BLOCKS        2u                                     /* of an extent, at most */
-#define MAP_PAGES_PER_META DIV_UP(MAP_PAGES, META_BLOCKS)         /* 37: pages 0..36 of each */
-/* Pages 37..63 of each. */
-#define OVERFLOW_PER_META (PAGES_PER_BLOCK - MAP_PAGES_PER_META)
-#define OVERFLOW_PAGES    (META_BLOCKS * OVERFLOW_PER_META)
-#define EXTENT_F_VOID     1u
+/* The pages of an extent's metadata blocks, counted through: each map page has two slots, written
+ * in turn; the overflow pages follow. */
+#define META_BLOCKS    3u
+#define META_PAGES     (META_BLOCKS * PAGES_PER_BLOCK)        /* 192 */
+#define MAP_ENTRIES    13u                                    /* of a map page */
+#define MAP_PAGES      DIV_UP(BLOCKS_PER_EXTENT, MAP_ENTRIES) /* 79 */
+#define MAP_SLOTS      2u
+#define OVERFLOW_FIRST (MAP_PAGES * MAP_SLOTS)         /* 158 */
+#define OVERFLOW_PAGES (META_PAGES - OVERFLOW_FIRST)   /* 34 */
+#define EXTENT_F_VOID  1u
 
 struct extent_head {
     struct meta_head h;
@@ -114,14 +116,16 @@ struct extent_head {
     uint32_t flags;
     uint64_t cp_epoch, cp_gen;                /* commit point */
     uint64_t last_epoch, last_gen;            /* last version */
-    uint32_t meta_block[META_BLOCKS];         /* number + 1; BLOCK_NONE */
+    uint32_t meta_block[META_BLOCKS];         /* number + 1 */
     uint8_t allocated[BLOCKS_PER_EXTENT / 8]; /* which blocks the map has */
     uint32_t tail_bytes; /* of what follows: uncommitted ranges, then missing sets; the first
                           * EXTENT_TAIL_INLINE bytes here, the rest in overflow pages */
     uint16_t uncommitted;
     uint16_t missing;
+    uint32_t reserved;
+    uint64_t map_gen[MAP_PAGES]; /* of the map pages when they were last written; 0: never, empty */
 } PACKED;
-static_assert(sizeof(struct extent_head) == 264, "on disk");
+static_assert(sizeof(struct extent_head) == 904, "on disk");
 #define EXTENT_TAIL_INLINE (PAGE_BYTES - (uint32_t)sizeof(struct extent_head))
 #define EXTENT_TAIL_MAX    (EXTENT_TAIL_INLINE + OVERFLOW_PAGES * (uint32_t)META_BODY_BYTES)
 
@@ -144,7 +148,7 @@ struct disk_mask {
 static_assert(sizeof(struct disk_uncommitted) == 20 && sizeof(struct disk_missing) == 28 &&
                   sizeof(struct disk_mask) == 10,
               "on disk");
-#define UNCOMMITTED_MAX 4096u
+#define UNCOMMITTED_MAX 3840u
 #define MISSING_MAX     6u /* absent replicas of one extent */
 static_assert(UNCOMMITTED_MAX * sizeof(struct disk_uncommitted) +
                       MISSING_MAX * (sizeof(struct disk_missing) +
@@ -154,19 +158,20 @@ static_assert(UNCOMMITTED_MAX * sizeof(struct disk_uncommitted) +
 
 /* ---- block map ---- */
 
-struct map_entry {
+#define MAP_SOURCES 4u
+struct map_src {
     uint32_t block; /* number + 1; BLOCK_NONE */
-    uint32_t flags; /* 0 */
-    uint64_t valid; /* pages that hold data; the others read as zeroes */
-    /* The place for copy on write: the origin's block and which pages are still read there. */
-    uint32_t shared_block;
-    uint32_t shared_reserved;
-    uint64_t shared_valid;
-    uint32_t crc[PAGES_PER_BLOCK]; /* of pages in home and shared blocks */
+    uint64_t valid; /* pages that are read here; those of no source read as zeroes */
+} PACKED;
+struct map_entry {
+    struct map_src src[MAP_SOURCES]; /* the first is written in place, the others are shared */
+    uint32_t crc[PAGES_PER_BLOCK];   /* of valid pages */
 } PACKED;
 struct map_page {
     struct meta_head h;
     struct map_entry e[MAP_ENTRIES];
+    uint8_t reserved[PAGE_BYTES - sizeof(struct meta_head) -
+                     MAP_ENTRIES * sizeof(struct map_entry)];
 } PACKED;
 static_assert(sizeof(struct map_page) == PAGE_BYTES, "on disk");
 

@@ -57,8 +57,7 @@ static uint64_t head_off(const struct dev *d, uint32_t head)
 
 static uint64_t overflow_off(const struct ext *x, uint32_t i)
 {
-    return block_off(x->dev, x->meta_block[i / OVERFLOW_PER_META]) +
-           (MAP_PAGES_PER_META + i % OVERFLOW_PER_META) * (uint64_t)PAGE_BYTES;
+    return meta_off(x, OVERFLOW_FIRST + i);
 }
 
 uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs)
@@ -79,6 +78,7 @@ uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs)
     h->last_epoch = x->last.epoch;
     h->last_gen = x->last.gen;
     memcpy(h->meta_block, x->meta_block, sizeof(x->meta_block));
+    memcpy(h->map_gen, x->map_gen, sizeof(x->map_gen));
     memcpy(h->allocated, x->allocated, sizeof(h->allocated));
     h->tail_bytes = len;
     h->uncommitted = (uint16_t)x->n_unc;
@@ -200,6 +200,7 @@ static int head_parse(struct ext *x, const struct extent_head *h)
     x->last = (struct version){h->last_epoch, h->last_gen};
     x->head_gen = h->h.gen;
     memcpy(x->meta_block, h->meta_block, sizeof(x->meta_block));
+    memcpy(x->map_gen, h->map_gen, sizeof(x->map_gen));
     memcpy(x->allocated, h->allocated, sizeof(x->allocated));
     for (uint32_t i = 0; i < BLOCKS_PER_EXTENT / 64; i++)
         x->blocks += (uint32_t)__builtin_popcountll(x->allocated[i]);

@@ -98,6 +98,7 @@ struct ext {
     uint32_t n_unc, cap_unc;
     struct missing_set missing[MISSING_MAX];
     uint32_t meta_block[META_BLOCKS];
+    uint64_t map_gen[MAP_PAGES]; /* as on the device; 0: the page was never written */
     uint64_t allocated[BLOCKS_PER_EXTENT / 64];
     uint32_t blocks; /* bits set in allocated */
     /* volatile state */
@@ -224,6 +225,7 @@ struct dev {
     uint64_t flush_cycle;
     uint64_t flush_mark;                   /* last record at the last tick */
     uint64_t stage_started, stage_durable; /* batches */
+    uint64_t map_gen_last;
 };
 
 struct engine {
@@ -312,7 +314,11 @@ co_fn int head_load(struct dev *d, uint32_t head, struct ext **ret);
 void mpage_init(struct mpage *m, enum mpage_kind kind, uint32_t index, struct ext *x);
 void mpage_dirty(struct dev *d, struct mpage *m, uint64_t rsn);
 void mpage_forget(struct mpage *m);
-uint64_t map_off(const struct ext *x, uint32_t index);
+/* A map page's gen says in which of its two slots it lies, and later ones are higher. */
+uint32_t map_slot(uint64_t gen);
+uint64_t map_gen_next(struct dev *d, uint32_t slot);
+uint64_t meta_off(const struct ext *x, uint32_t page); /* of the pages of its metadata blocks */
+uint64_t map_off(const struct ext *x, uint32_t index, uint32_t slot);
 co_fn int map_load(struct ext *x, uint32_t first_block, uint32_t last_block);
 /* The map must be loaded. A copy; zero if the block is not allocated. */
 const struct map_entry *map_get(const struct ext *x, uint32_t block);

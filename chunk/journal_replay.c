@@ -265,6 +265,7 @@ static int next_commit(struct replay *rp, struct ring *r, bool *ret_end)
 
 /* Counters that start at zero never get here; sums of them don't overflow. */
 #define COUNT_MAX (1ull << 56)
+#define SEQ_MAX   (1ull << 44)
 
 static int anchor_read(struct dev *d, bool *ret_both)
 {
@@ -278,7 +279,7 @@ static int anchor_read(struct dev *d, bool *ret_both)
         uint64_t off = d->g.anchors_off + slot * PAGE_BYTES;
 
         rc = disk_read(d->disk, a, PAGE_BYTES, off);
-        if (rc < 0 || meta_check(&d->sb, a, META_ANCHOR, off, 0, slot) < 0 || a->seq > COUNT_MAX ||
+        if (rc < 0 || meta_check(&d->sb, a, META_ANCHOR, off, 0, slot) < 0 || a->seq > SEQ_MAX ||
             a->pos > COUNT_MAX || a->h.gen > COUNT_MAX) {
             *ret_both = false;
             continue;
@@ -379,8 +380,8 @@ int journal_replay(struct dev *d)
         list_del(&c->link);
         rcommit_free(c);
     }
-    if (rp.hole)
-        d->j.seq += SEQ_JUMP;
+    /* Every start has numbers of its own (map_gen_next). */
+    d->j.seq += rp.hole ? SEQ_JUMP : 1;
     /* What was read may still be in the device's cache only. */
     if (rc == 0)
         rc = dev_flush(d);

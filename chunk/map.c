@@ -31,32 +31,86 @@ void mpage_forget(struct mpage *m)
     m->dirty_rsn = RSN_NONE;
 }
 
-uint64_t map_off(const struct ext *x, uint32_t index)
+uint64_t meta_off(const struct ext *x, uint32_t page)
 {
-    return block_off(x->dev, x->meta_block[index / MAP_PAGES_PER_META]) +
-           (uint64_t)(index % MAP_PAGES_PER_META) * PAGE_BYTES;
+    return block_off(x->dev, x->meta_block[page / PAGES_PER_BLOCK]) +
+           (uint64_t)(page % PAGES_PER_BLOCK) * PAGE_BYTES;
+}
+
+uint64_t map_off(const struct ext *x, uint32_t index, uint32_t slot)
+{
+    return meta_off(x, index * MAP_SLOTS + slot);
+}
+
+/* ---- generations ---- */
+
+#define GEN_SEQ_SHIFT 20 /* with SEQ_MAX this fits in 64 bits */
+
+uint32_t map_slot(uint64_t gen)
+{
+    return gen % MAP_SLOTS;
+}
+
+/* Higher than any before, those of former extents in the same place included: it counts from the
+ * journal's number, which no two starts share, and a block is given out again only when the
+ * deletion is durable. */
+uint64_t map_gen_next(struct dev *d, uint32_t slot)
+{
+    uint64_t gen = MAX(d->j.seq << GEN_SEQ_SHIFT, d->map_gen_last + MAP_SLOTS);
+
+    d->map_gen_last = ROUND_DOWN(gen, MAP_SLOTS);
+    return d->map_gen_last + slot;
 }
 
 /* ---- loading ---- */
 
-static int map_page_check(const struct ext *x, const struct map_page *p, uint32_t index)
+static bool entry_ok(const struct dev *d, const struct map_entry *en)
 {
-    const struct dev *d = x->dev;
-    int rc = meta_check(&d->sb, p, META_MAP, map_off(x, index), x->id, index);
+    const struct map_src *s = &en->src[0];
 
-    if (rc < 0)
-        return rc;
-    for (uint32_t i = 0; i < MAP_ENTRIES; i++) {
-        const struct map_entry *en = &p->e[i];
-
-        if (en->block > d->g.blocks || en->flags != 0 || en->shared_block != 0 ||
-            en->shared_valid != 0 || (en->block == BLOCK_NONE && en->valid != 0))
-            return err_set(ERR_CORRUPT,
-                           "map page %" PRIu32 " of extent %" PRIu64 ": entry %" PRIu32
-                           " out of range",
-                           index, x->id, i);
+    for (uint32_t i = 1; i < MAP_SOURCES; i++) {
+        if (en->src[i].block != BLOCK_NONE || en->src[i].valid != 0)
+            return false;
     }
-    return 0;
+    return s->block <= d->g.blocks && (s->block != BLOCK_NONE || s->valid == 0);
+}
+
+static int map_page_check(const struct ext *x, const struct map_page *p, uint32_t index,
+                          uint32_t slot)
+{
+    int rc = meta_check(&x->dev->sb, p, META_MAP, map_off(x, index, slot), x->id, index);
+
+    if (rc == 0 && map_slot(p->h.gen) != slot)
+        rc = err_set(ERR_CORRUPT, "map page %" PRIu32 " of extent %" PRIu64 " in a wrong slot",
+                     index, x->id);
+    for (uint32_t i = 0; i < MAP_ENTRIES && rc == 0; i++) {
+        if (!entry_ok(x->dev, &p->e[i]))
+            rc = err_set(ERR_CORRUPT,
+                         "map page %" PRIu32 " of extent %" PRIu64 ": entry %" PRIu32
+                         " out of range",
+                         index, x->id, i);
+    }
+    return rc;
+}
+
+/* The newer of a page's two slots; NULL with the error set if neither is what the head expects:
+ * a page of a lower generation means that a later write of it was lost. */
+static const struct map_page *map_pick(const struct ext *x, const struct map_page slots[MAP_SLOTS],
+                                       uint32_t index)
+{
+    const struct map_page *best = NULL;
+
+    for (uint32_t s = 0; s < MAP_SLOTS; s++) {
+        if (map_page_check(x, &slots[s], index, s) == 0 &&
+            (best == NULL || slots[s].h.gen > best->h.gen))
+            best = &slots[s];
+    }
+    if (best != NULL && best->h.gen < x->map_gen[index]) {
+        err_set(ERR_CORRUPT, "map page %" PRIu32 " of extent %" PRIu64 ": its last write was lost",
+                index, x->id);
+        return NULL;
+    }
+    return best;
 }
 
 static void allocated_put(struct ext *x, uint32_t block, bool on)
@@ -78,15 +132,15 @@ bool block_allocated(const struct ext *x, uint32_t block)
 static int map_page_own(struct ext *x, const struct map_page *p, uint32_t index)
 {
     for (uint32_t i = 0; i < MAP_ENTRIES; i++) {
-        uint32_t b = index * MAP_ENTRIES + i, block = p->e[i].block;
+        uint32_t b = index * MAP_ENTRIES + i, block = p->e[i].src[0].block;
 
         if (b < BLOCKS_PER_EXTENT ? (block != BLOCK_NONE) == block_allocated(x, b) &&
                                         (block == BLOCK_NONE || block_own(x->dev, block))
                                   : block == BLOCK_NONE)
             continue;
         while (i-- > 0) {
-            if (p->e[i].block != BLOCK_NONE)
-                block_disown(x->dev, p->e[i].block);
+            if (p->e[i].src[0].block != BLOCK_NONE)
+                block_disown(x->dev, p->e[i].src[0].block);
         }
         return err_set(ERR_CORRUPT,
                        "map page %" PRIu32 " of extent %" PRIu64 " contradicts the allocation",
@@ -108,26 +162,35 @@ static void map_page_lost(struct ext *x, uint32_t index)
     mpage_dirty(x->dev, x->map[index], x->dev->replaying ? RSN_START : x->dev->j.durable_rsn);
 }
 
-/* Reads the map pages first..last, which lie in one meta block. */
+static struct mpage *map_add(struct ext *x, uint32_t index)
+{
+    x->map[index] = MEM_NEW(struct mpage);
+    mpage_init(x->map[index], MP_MAP, index, x);
+    return x->map[index];
+}
+
+/* Reads the map pages first..last, whose slots lie in one metadata block. */
 static int map_read(struct ext *x, uint32_t first, uint32_t last)
 {
-    size_t len = (size_t)(last - first + 1) * PAGE_BYTES;
+    size_t len = (size_t)(last - first + 1) * MAP_SLOTS * PAGE_BYTES;
     struct map_page *pages = mem_alloc_aligned(PAGE_BYTES, len);
-    int rc = disk_read(x->dev->disk, pages, len, map_off(x, first));
+    int rc = disk_read(x->dev->disk, pages, len, map_off(x, first, 0));
     bool lost = false;
 
     for (uint32_t i = first; rc == 0 && i <= last; i++) {
+        const struct map_page *p;
         struct mpage *m;
 
         if (x->map[i] != NULL)
             continue;
-        m = MEM_NEW(struct mpage);
-        mpage_init(m, MP_MAP, i, x);
-        x->map[i] = m;
-        if (map_page_check(x, &pages[i - first], i) == 0 &&
-            (x->dev->replaying || map_page_own(x, &pages[i - first], i) == 0)) {
+        m = map_add(x, i);
+        if (x->map_gen[i] == 0)
+            continue; /* never written: empty, whatever lies there */
+        p = map_pick(x, &pages[(i - first) * MAP_SLOTS], i);
+        if (p != NULL && (x->dev->replaying || map_page_own(x, p, i) == 0)) {
+            x->map_gen[i] = p->h.gen;
             m->map = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
-            memcpy(m->map, &pages[i - first], PAGE_BYTES);
+            memcpy(m->map, p, PAGE_BYTES);
         } else {
             lost = true;
             map_page_lost(x, i);
@@ -156,11 +219,13 @@ void map_check_loaded(struct ext *x)
 static bool map_loaded(const struct ext *x, uint32_t first, uint32_t last)
 {
     for (uint32_t i = first; i <= last; i++) {
-        if (x->map[i] == NULL && x->meta_block[i / MAP_PAGES_PER_META] != BLOCK_NONE)
+        if (x->map[i] == NULL && x->map_gen[i] != 0)
             return false;
     }
     return true;
 }
+
+#define MAP_PAGES_A_BLOCK (PAGES_PER_BLOCK / MAP_SLOTS)
 
 int map_load(struct ext *x, uint32_t first_block, uint32_t last_block)
 {
@@ -171,7 +236,7 @@ int map_load(struct ext *x, uint32_t first_block, uint32_t last_block)
         return 0;
     co_mutex_lock_always(&x->load_lock);
     while (first <= last && rc == 0) {
-        uint32_t to = MIN(last, ROUND_DOWN(first, MAP_PAGES_PER_META) + MAP_PAGES_PER_META - 1);
+        uint32_t to = MIN(last, ROUND_DOWN(first, MAP_PAGES_A_BLOCK) + MAP_PAGES_A_BLOCK - 1);
 
         if (!map_loaded(x, first, to))
             rc = map_read(x, first, to);
@@ -200,7 +265,7 @@ const struct map_entry *map_get(const struct ext *x, uint32_t block)
     const struct mpage *m = x->map[block / MAP_ENTRIES];
 
     if (m == NULL) {
-        ASSERT(x->meta_block[block / MAP_ENTRIES / MAP_PAGES_PER_META] == BLOCK_NONE);
+        ASSERT(x->map_gen[block / MAP_ENTRIES] == 0);
         return &empty;
     }
     return m->map != NULL ? &m->map->e[block % MAP_ENTRIES] : &empty;
@@ -208,9 +273,14 @@ const struct map_entry *map_get(const struct ext *x, uint32_t block)
 
 struct map_entry *map_change(struct ext *x, uint32_t block, uint64_t rsn)
 {
-    struct mpage *m = x->map[block / MAP_ENTRIES];
+    uint32_t index = block / MAP_ENTRIES;
+    struct mpage *m = x->map[index];
 
-    ASSERTF(m != NULL, "extent %" PRIu64 " block %" PRIu32 ": map page not loaded", x->id, block);
+    if (m == NULL) {
+        ASSERTF(x->map_gen[index] == 0, "extent %" PRIu64 " block %" PRIu32 ": map not loaded",
+                x->id, block);
+        m = map_add(x, index);
+    }
     if (m->map == NULL) {
         m->map = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
         memset(m->map, 0, PAGE_BYTES);
@@ -231,7 +301,7 @@ void map_apply_alloc(struct ext *x, uint32_t index, uint32_t block, uint64_t rsn
     struct map_entry *en = map_change(x, index, rsn);
 
     memset(en, 0, sizeof(*en));
-    en->block = block;
+    en->src[0].block = block;
     allocated_put(x, index, true);
     bit_set(x->dev, block, rsn);
     ext_dirty(x, rsn);
@@ -247,13 +317,13 @@ void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *c
         if (r->old_block != BLOCK_NONE)
             bit_clear(x->dev, r->old_block, rsn, false);
         memset(en, 0, sizeof(*en));
-        en->block = r->block;
+        en->src[0].block = r->block;
         bit_set(x->dev, r->block, rsn);
     }
-    ASSERT(x->dev->replaying || en->block == r->block);
-    en->block = r->block;
+    ASSERT(x->dev->replaying || en->src[0].block == r->block);
+    en->src[0].block = r->block;
     allocated_put(x, index, true);
-    en->valid |= mask;
+    en->src[0].valid |= mask;
     memcpy(&en->crc[bit], crc, r->count * sizeof(*crc));
     jpage_drop(x, r->first, r->count);
     ext_dirty(x, rsn);
@@ -273,8 +343,8 @@ void map_apply_zero(struct ext *x, const struct rec_write *r, const struct rec_f
         uint32_t bit = page % PAGES_PER_BLOCK, n = MIN(end - page, PAGES_PER_BLOCK - bit);
         uint32_t index = page / PAGES_PER_BLOCK;
 
-        if (block_allocated(x, index) && (map_get(x, index)->valid & page_mask(bit, n)) != 0)
-            map_change(x, index, rsn)->valid &= ~page_mask(bit, n);
+        if (block_allocated(x, index) && (map_get(x, index)->src[0].valid & page_mask(bit, n)) != 0)
+            map_change(x, index, rsn)->src[0].valid &= ~page_mask(bit, n);
         page += n;
     }
     jpage_drop(x, r->first, r->count);

@@ -45,10 +45,10 @@ static void sources_find(struct reading *r)
                 memcpy(r->dst + (size_t)i * PAGE_BYTES, jp->data, PAGE_BYTES);
         } else if (block_allocated(r->x, page / PAGES_PER_BLOCK)) {
             en = map_get(r->x, page / PAGES_PER_BLOCK);
-            if (en->valid >> bit & 1) {
+            if (en->src[0].valid >> bit & 1) {
                 s->crc = en->crc[bit];
                 s->from = FROM_HOME;
-                s->off = block_off(d, en->block) + (uint64_t)bit * PAGE_BYTES;
+                s->off = block_off(d, en->src[0].block) + (uint64_t)bit * PAGE_BYTES;
             }
         }
         r->data += s->from != FROM_ZERO;

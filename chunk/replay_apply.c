@@ -124,9 +124,9 @@ int rec_check(const struct rec_head *h, size_t room, const struct geometry *g)
                        h->bytes);
     switch (h->type) {
     case REC_CREATE:
-        ok = ((const struct rec_create *)h)->head < g->heads &&
-             block_ok(g, ((const struct rec_create *)h)->meta_block[0]) &&
-             block_ok(g, ((const struct rec_create *)h)->meta_block[1]);
+        ok = ((const struct rec_create *)h)->head < g->heads;
+        for (uint32_t k = 0; k < META_BLOCKS; k++)
+            ok = ok && block_ok(g, ((const struct rec_create *)h)->meta_block[k]);
         break;
     case REC_DATA:
     case REC_MAP:

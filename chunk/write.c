@@ -168,7 +168,7 @@ static bool direct_in_place(const struct ext *x, uint32_t first, uint32_t count)
         return false;
     if (v != NULL && ((v->mask & mask) != 0 || v->flushing > 0))
         return false;
-    return !block_allocated(x, block) || (map_get(x, block)->valid & mask) == 0;
+    return !block_allocated(x, block) || (map_get(x, block)->src[0].valid & mask) == 0;
 }
 
 /* Whole pages of one block. */
@@ -322,7 +322,7 @@ static void seg_submit(struct writing *w, struct seg *s)
             s->how = SEG_JOURNAL;
             return;
         }
-        s->block = map_get(w->x, s->first / PAGES_PER_BLOCK)->block;
+        s->block = map_get(w->x, s->first / PAGES_PER_BLOCK)->src[0].block;
         vblk_make(w->x, s->first / PAGES_PER_BLOCK)->users++;
     }
     base = block_off(d, s->block) + (uint64_t)(s->first % PAGES_PER_BLOCK) * PAGE_BYTES;

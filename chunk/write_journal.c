@@ -146,7 +146,7 @@ static int journal_map(struct writing *w, struct seg *s)
     r->block = s->block;
     if (s->how == SEG_BLOCK) {
         r->h.flags |= REC_F_REPLACE;
-        r->old_block = map_get(w->x, s->first / PAGES_PER_BLOCK)->block;
+        r->old_block = map_get(w->x, s->first / PAGES_PER_BLOCK)->src[0].block;
         w->new_blocks += s->is_new;
         d->spares -= !s->is_new;
         ASSERT(s->is_new == (r->old_block == BLOCK_NONE));
@@ -182,7 +182,7 @@ static int journal_zero(struct writing *w, const struct seg *s)
     freed = (struct rec_freed *)rec_tail(r);
     for (uint32_t b = b0; b < end; b++) {
         if (block_allocated(w->x, b))
-            freed[r->n_freed++] = (struct rec_freed){b, map_get(w->x, b)->block};
+            freed[r->n_freed++] = (struct rec_freed){b, map_get(w->x, b)->src[0].block};
     }
     ASSERT(r->n_freed == n);
     rsn = journal_add(d, &r->h, NULL, cost, false);
