@@ -139,7 +139,7 @@ $(FUZZ_BIN): $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_testlib) $(LIB_acc
 # programs that integration tests and benchmarks run: one file each
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
 TOOL_BIN := $(TOOL_SRC:%.c=$(OUT)/%)
-$(TOOL_BIN): $(OUT)/tests/tools/%: $(OUT)/tests/tools/%.o $(LIB_access) $(LIB_chunk) $(LIB_meta) $(LIB_common)
+$(TOOL_BIN): $(OUT)/tests/tools/%: $(OUT)/tests/tools/%.o $(LIB_testlib) $(LIB_access) $(LIB_chunk) $(LIB_meta) $(LIB_common)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -liscsi
 

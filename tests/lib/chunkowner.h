@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The owner of some extents on one chunk server (PROTOCOL 2 and 3), for load generators: creates
+ * and opens them, gives every write its version, tells commit points, holds the range locks. One
+ * replica each, no meta server. Everything happens on the calling loop. */
+#ifndef ZBS_TESTS_LIB_CHUNKOWNER_H
+#define ZBS_TESTS_LIB_CHUNKOWNER_H
+
+#include "common/base/buf.h"
+#include "common/co/sync.h"
+#include "common/rpc/rpc.h"
+
+#define OWNER_WORKERS_MAX 64u
+
+struct owner_conf {
+    const char *addr;  /* of the chunk server */
+    uint64_t first_id; /* of the extents: first_id, first_id + 1, … */
+    uint32_t n_extents;
+    uint64_t span_bytes; /* of each extent that will be used; space is reserved for it */
+    bool verify;         /* reads are compared with what was written through this owner */
+};
+
+struct owner_extent {
+    uint64_t id;
+    struct rpc_client *client; /* of its worker */
+    uint64_t next_gen;
+    struct list writing; /* owner_write calls in flight, by version */
+    struct co_range_lock ranges;
+    uint32_t *crc; /* verify: of each page written here; 0: not known */
+};
+
+struct owner {
+    struct owner_conf conf;
+    uint64_t epoch; /* of all extents */
+    struct rpc_client *clients[OWNER_WORKERS_MAX];
+    uint32_t n_workers;
+    struct owner_extent *extents;
+};
+
+/* Connects; creates what does not exist; opens everything under an epoch above all former ones. */
+co_fn int owner_open(const struct owner_conf *conf, struct owner **ret) MUST_CHECK;
+/* Tells the last commit points; frees. */
+co_fn void owner_close(struct owner *o);
+
+/* Whole pages at `off` of the extent, from and into `data` (its beginning). Pages that are written
+ * get a stamp, so that no two are equal. ERR_CORRUPT: not what was written. */
+co_fn int owner_write(struct owner *o, struct owner_extent *x, struct buf *data, uint32_t off,
+                      uint32_t len) MUST_CHECK;
+co_fn int owner_read(struct owner *o, struct owner_extent *x, struct buf *data, uint32_t off,
+                     uint32_t len) MUST_CHECK;
+
+#endif
