@@ -139,6 +139,7 @@ int disk_open(const char *path, unsigned flags, struct disk **ret)
     if (rc < 0)
         return rc;
     ASSERT(d->env == env && d->loop == co_loop() && d->info.block_bytes > 0);
+    ASSERT(d->info.physical_bytes >= d->info.block_bytes);
     *ret = d;
     return 0;
 }
@@ -161,7 +162,7 @@ static uint64_t disk_iov_bytes(const struct disk_req *r)
     ASSERTF(r->iov_count > 0 && r->iov_count <= DISK_IOV_MAX, "%d vectors", r->iov_count);
     for (int i = 0; i < r->iov_count; i++) {
         ASSERTF((uintptr_t)r->iov[i].iov_base % DISK_ALIGN == 0, "vector %d not aligned", i);
-        ASSERTF(r->iov[i].iov_len > 0 && r->iov[i].iov_len % DISK_ALIGN == 0,
+        ASSERTF(r->iov[i].iov_len > 0 && r->iov[i].iov_len % r->disk->info.block_bytes == 0,
                 "vector %d of %zu bytes", i, r->iov[i].iov_len);
         sum += r->iov[i].iov_len;
     }
@@ -171,14 +172,15 @@ static uint64_t disk_iov_bytes(const struct disk_req *r)
 void disk_submit(struct disk_req *r)
 {
     struct disk *d = r->disk;
+    uint32_t unit = r->op == DISK_DISCARD ? DISK_ALIGN : d->info.block_bytes;
 
     ASSERTF(d->loop == co_loop(), "disk used on another loop than the one that opened it");
     if (r->op == DISK_READ || r->op == DISK_WRITE)
         r->len = disk_iov_bytes(r);
     else if (r->op == DISK_FLUSH)
         r->off = r->len = 0;
-    ASSERTF(r->off % DISK_ALIGN == 0 && r->len % DISK_ALIGN == 0,
-            "offset %" PRIu64 " length %" PRIu64, r->off, r->len);
+    ASSERTF(r->off % unit == 0 && r->len % unit == 0, "offset %" PRIu64 " length %" PRIu64, r->off,
+            r->len);
     ASSERTF(r->off <= d->info.size_bytes && r->len <= d->info.size_bytes - r->off,
             "offset %" PRIu64 " length %" PRIu64 " beyond %" PRIu64, r->off, r->len,
             d->info.size_bytes);

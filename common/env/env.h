@@ -54,7 +54,10 @@ enum disk_flags {
 
 struct disk_info {
     uint64_t size_bytes;
-    uint32_t block_bytes; /* smallest unit that is written atomically (logical sector) */
+    uint32_t block_bytes; /* smallest unit that can be addressed (logical sector) */
+    /* What the device writes in one piece: a smaller write may damage its neighbours when power
+     * fails. At least block_bytes. */
+    uint32_t physical_bytes;
     bool is_file;
     bool rotational;
     bool discard; /* disk_discard is supported */
@@ -67,9 +70,10 @@ const struct disk_info *disk_info(const struct disk *d);
 
 enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD };
 
-/* One request, in the caller's memory until it completes. Offsets, lengths and memory are
- * multiples of 4096. Completion order is arbitrary; a write is durable only if `durable` was set
- * (FUA, or write + flush: PROTOCOL 9.5) or a flush submitted after its completion completed. */
+/* One request, in the caller's memory until it completes. Memory is aligned to 4096; offsets and
+ * lengths of reads and writes are multiples of block_bytes, of discards of 4096. Completion order
+ * is arbitrary; a write is durable only if `durable` was set (FUA, or write + flush: PROTOCOL 9.5)
+ * or a flush submitted after its completion completed. */
 struct disk_req {
     enum disk_op op;
     bool durable;

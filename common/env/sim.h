@@ -83,6 +83,16 @@ const char *sim_proc_halted(const struct sim_proc *p);
 
 /* Disks exist in the world under a path per process, survive crashes. */
 void sim_disk_create(struct sim_proc *p, const char *path, uint64_t size_bytes);
+/* Its sectors, physical and logical: 512 (as created) or 4096. While nobody has it open. */
+void sim_disk_set_physical(struct sim_proc *p, const char *path, uint32_t bytes);
+/* A device of known performance instead of random delays: requests are served one after the
+ * other, each for per_request + its length / bytes_per_sec, and complete latency later. A flush
+ * waits for those before it. bytes_per_sec 0: random delays again. */
+struct sim_disk_speed {
+    nsec_t latency, per_request;
+    uint64_t bytes_per_sec;
+};
+void sim_disk_set_speed(struct sim_proc *p, const char *path, const struct sim_disk_speed *speed);
 /* Direct access for checkers and damage: no time passes. What is on media plus unsynced writes. */
 void sim_disk_peek(struct sim_proc *p, const char *path, void *dst, size_t len, uint64_t off);
 void sim_disk_poke(struct sim_proc *p, const char *path, const void *src, size_t len, uint64_t off);

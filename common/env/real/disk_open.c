@@ -63,6 +63,7 @@ static int block_info(int fd, const char *path, dev_t dev, struct disk_info *inf
 {
     char model[SYSFS_TEXT_MAX];
     uint64_t size;
+    unsigned physical;
     int sector;
 
     if (ioctl(fd, BLKGETSIZE64, &size) < 0)
@@ -72,8 +73,11 @@ static int block_info(int fd, const char *path, dev_t dev, struct disk_info *inf
     if (sector <= 0 || (uint32_t)sector > DISK_UNIT)
         return err_set(ERR_UNSUPPORTED, "%s has sectors of %d bytes, at most %u are supported",
                        path, sector, DISK_UNIT);
+    if (ioctl(fd, BLKPBSZGET, &physical) < 0)
+        physical = (unsigned)sector;
     info->size_bytes = ROUND_DOWN(size, DISK_UNIT);
     info->block_bytes = (uint32_t)sector;
+    info->physical_bytes = MAX((uint32_t)physical, info->block_bytes);
     info->rotational = sysfs_nonzero(dev, "queue/rotational");
     info->discard = sysfs_nonzero(dev, "queue/discard_max_bytes");
     if (sysfs_read(dev, "device/model", model))
@@ -83,11 +87,21 @@ static int block_info(int fd, const char *path, dev_t dev, struct disk_info *inf
 
 _Static_assert(sizeof(((struct disk_info *)0)->model) == SYSFS_TEXT_MAX, "model text");
 
+/* The smallest direct access that a file admits. */
+static uint32_t file_sector(int fd)
+{
+    void *page = mem_alloc_aligned(DISK_UNIT, DISK_UNIT);
+    bool small = pread(fd, page, 512, 512) >= 0;
+
+    mem_free(page);
+    return small ? 512 : DISK_UNIT;
+}
+
 static void file_info(int fd, const struct stat *st, bool read_only, struct disk_info *info)
 {
     info->is_file = true;
     info->size_bytes = ROUND_DOWN((uint64_t)st->st_size, DISK_UNIT);
-    info->block_bytes = 512; /* what the device under it does; the file system does not say */
+    info->block_bytes = info->physical_bytes = file_sector(fd);
     info->rotational = sysfs_nonzero(st->st_dev, "queue/rotational");
     /* A hole beyond the end changes nothing and tells whether holes are supported. */
     info->discard =

@@ -15,6 +15,8 @@ struct sim_disk {
     char *path;
     struct disk_info info;
     struct sim_media media;
+    struct sim_disk_speed speed;
+    nsec_t busy_until; /* with a speed: the end of the last request in line */
     bool failing;
     uint32_t exclusive; /* handles that hold it */
     sim_disk_hook hook;
@@ -68,7 +70,12 @@ void sim_disk_create(struct sim_proc *p, const char *path, uint64_t size_bytes)
     d->proc = p;
     d->path = sim_strdup(path);
     d->info = (struct disk_info){
-        .size_bytes = size_bytes, .block_bytes = SIM_SECTOR, .discard = true, .model = "simulated"};
+        .size_bytes = size_bytes,
+        .block_bytes = SIM_SECTOR,
+        .physical_bytes = SIM_SECTOR,
+        .discard = true,
+        .model = "simulated",
+    };
     sim_media_init(&d->media, p->sim);
     list_push_back(&p->disks, &d->link);
 }
@@ -119,6 +126,19 @@ void sim_disk_wipe(struct sim_proc *p, const char *path)
 
     sim_media_fini(&d->media);
     sim_media_init(&d->media, p->sim);
+}
+
+void sim_disk_set_physical(struct sim_proc *p, const char *path, uint32_t bytes)
+{
+    struct sim_disk *d = disk_must(p, path);
+
+    ASSERT(bytes == SIM_SECTOR || bytes == SIM_PAGE);
+    d->info.block_bytes = d->info.physical_bytes = bytes;
+}
+
+void sim_disk_set_speed(struct sim_proc *p, const char *path, const struct sim_disk_speed *speed)
+{
+    disk_must(p, path)->speed = *speed;
 }
 
 void sim_disk_fail(struct sim_proc *p, const char *path, bool failing)
@@ -235,17 +255,29 @@ static uint32_t fingerprint(const struct disk_req *r)
     return crc;
 }
 
+/* Bytes up to the end of the page that pos lies in, at most `left`. */
+static uint32_t page_part(uint64_t pos, size_t left)
+{
+    return (uint32_t)MIN(left, SIM_PAGE - pos % SIM_PAGE);
+}
+
 /* The payload reaches the cache, or the media. */
 static void write_apply(struct sim_disk *d, const struct disk_req *r, bool durable, bool torn)
 {
     struct sim_write *w = sim_media_begin(&d->media);
-    uint64_t page = r->off / SIM_PAGE;
+    uint64_t pos = r->off;
 
     for (int i = 0; i < r->iov_count; i++) {
         const uint8_t *src = r->iov[i].iov_base;
 
-        for (size_t off = 0; off < r->iov[i].iov_len; off += SIM_PAGE)
-            sim_media_write(&d->media, w, page++, src + off, durable, torn);
+        for (size_t off = 0; off < r->iov[i].iov_len;) {
+            uint32_t n = page_part(pos, r->iov[i].iov_len - off);
+
+            sim_media_write(&d->media, w, pos / SIM_PAGE, (uint32_t)(pos % SIM_PAGE), src + off, n,
+                            durable, torn);
+            pos += n;
+            off += n;
+        }
     }
     sim_media_end(w);
     d->bytes_written += r->len;
@@ -253,11 +285,19 @@ static void write_apply(struct sim_disk *d, const struct disk_req *r, bool durab
 
 static void read_apply(struct sim_disk *d, const struct disk_req *r)
 {
-    uint64_t page = r->off / SIM_PAGE;
+    uint64_t pos = r->off;
+    uint8_t page[SIM_PAGE];
 
-    for (int i = 0; i < r->iov_count; i++)
-        for (size_t off = 0; off < r->iov[i].iov_len; off += SIM_PAGE)
-            sim_media_read(&d->media, page++, (uint8_t *)r->iov[i].iov_base + off);
+    for (int i = 0; i < r->iov_count; i++) {
+        for (size_t off = 0; off < r->iov[i].iov_len;) {
+            uint32_t n = page_part(pos, r->iov[i].iov_len - off);
+
+            sim_media_read(&d->media, pos / SIM_PAGE, page);
+            memcpy((uint8_t *)r->iov[i].iov_base + off, page + pos % SIM_PAGE, n);
+            pos += n;
+            off += n;
+        }
+    }
 }
 
 /* A write that its process did not live to see: kept, lost or torn. */
@@ -322,6 +362,22 @@ static void io_done(struct sim *s, struct sim_event *e)
         co_resume(h->closer, 0);
 }
 
+/* When a request that is submitted now completes. A disk with a speed takes one after the other;
+ * their latencies overlap. */
+static nsec_t io_end(struct sim_disk *d, const struct disk_req *r)
+{
+    const struct sim_disk_speed *s = &d->speed;
+    struct sim *sim = d->proc->sim;
+
+    if (s->bytes_per_sec == 0)
+        return sim->now + sim_disk_delay(sim);
+    d->busy_until = MAX(d->busy_until, sim->now);
+    if (r->op == DISK_READ || r->op == DISK_WRITE)
+        d->busy_until +=
+            s->per_request + (nsec_t)(r->len * (uint64_t)NSEC_PER_SEC / s->bytes_per_sec);
+    return d->busy_until + s->latency;
+}
+
 void sim_disk_submit(struct disk_req *r)
 {
     struct disk_handle *h = CONTAINER_OF(r->disk, struct disk_handle, base);
@@ -337,7 +393,7 @@ void sim_disk_submit(struct disk_req *r)
     h->in_flight++;
     list_push_back(&p->ios, &io->link);
     sim_event_init(&io->ev, SIM_DISK, p, sim_id(p->sim), io_done);
-    sim_event_arm(p->sim, &io->ev, p->sim->now + sim_disk_delay(p->sim));
+    sim_event_arm(p->sim, &io->ev, io_end(h->disk, r));
 }
 
 void sim_disks_proc_ended(struct sim_proc *p, enum sim_end_how how)

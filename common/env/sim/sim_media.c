@@ -18,7 +18,8 @@ struct sim_write {
 struct version {
     struct list link;
     struct sim_write *write;
-    uint8_t data[SIM_PAGE];
+    uint32_t off, len;      /* what it wrote */
+    uint8_t data[SIM_PAGE]; /* the whole page as read */
 };
 
 struct sim_page {
@@ -176,34 +177,54 @@ void sim_media_end(struct sim_write *w)
 }
 
 /* Takes each sector from src by chance. */
-static void tear(struct sim *s, uint8_t *dst, const uint8_t *src)
+static void tear(struct sim *s, uint8_t *dst, const uint8_t *src, uint32_t len)
 {
-    for (uint32_t off = 0; off < SIM_PAGE; off += SIM_SECTOR)
+    for (uint32_t off = 0; off < len; off += SIM_SECTOR)
         if (sim_coin(s))
             memcpy(dst + off, src + off, SIM_SECTOR);
 }
 
-void sim_media_write(struct sim_media *m, struct sim_write *w, uint64_t page_no, const void *src,
-                     bool durable, bool torn)
+/* Sectors that are newer than everything the cache has of them. */
+static void media_put(struct sim_page *page, uint32_t off, const void *src, uint32_t len)
+{
+    uint8_t data[SIM_PAGE];
+
+    if (len == SIM_PAGE) {
+        media_set(page, src);
+        versions_drop(page);
+        return;
+    }
+    copy_or_zero(data, page->media);
+    memcpy(data + off, src, len);
+    media_set(page, data);
+    LIST_FOREACH (v, &page->versions, struct version, link)
+        memcpy(v->data + off, src, len);
+}
+
+void sim_media_write(struct sim_media *m, struct sim_write *w, uint64_t page_no, uint32_t off,
+                     const void *src, uint32_t len, bool durable, bool torn)
 {
     struct sim_page *page = page_get(m, page_no);
     uint8_t data[SIM_PAGE];
     struct version *v;
 
-    if (torn) {
-        copy_or_zero(data, page_view(page));
-        tear(m->sim, data, src);
-        src = data;
-    }
+    ASSERT(off % SIM_SECTOR == 0 && len % SIM_SECTOR == 0 && off < SIM_PAGE &&
+           len <= SIM_PAGE - off);
+    copy_or_zero(data, page_view(page));
+    if (torn)
+        tear(m->sim, data + off, src, len);
+    else
+        memcpy(data + off, src, len);
     if (durable) {
-        media_set(page, src);
-        versions_drop(page);
+        media_put(page, off, data + off, len);
         return;
     }
     v = SIM_NEW(struct version);
     v->write = w;
+    v->off = off;
+    v->len = len;
     w->refs++;
-    memcpy(v->data, src, SIM_PAGE);
+    memcpy(v->data, data, SIM_PAGE);
     if (list_empty(&page->versions))
         list_push_back(&m->dirty, &page->dirty);
     list_push_back(&page->versions, &v->link);
@@ -293,9 +314,9 @@ void sim_media_power_loss(struct sim_media *m)
             if (v->write->fate == FATE_OPEN)
                 v->write->fate = fate_draw(m->sim);
             if (v->write->fate == FATE_KEPT)
-                memcpy(data, v->data, SIM_PAGE);
+                memcpy(data + v->off, v->data + v->off, v->len);
             else if (v->write->fate == FATE_TORN)
-                tear(m->sim, data, v->data);
+                tear(m->sim, data + v->off, v->data + v->off, v->len);
         }
         media_set(page, data);
         versions_drop(page);

@@ -26,10 +26,10 @@ void sim_media_read(struct sim_media *m, uint64_t page_no, void *dst);
  * end. Its fate at a power loss is one draw for all its pages. */
 struct sim_write;
 struct sim_write *sim_media_begin(struct sim_media *m);
-/* durable: goes to the media, and what the cache had for the page is superseded. torn: each
- * sector is taken from src or stays as it was, by chance. */
-void sim_media_write(struct sim_media *m, struct sim_write *w, uint64_t page_no, const void *src,
-                     bool durable, bool torn);
+/* Sectors of one page, from byte off on. durable: they go to the media, and what the cache had for
+ * them is superseded. torn: each sector is taken from src or stays as it was, by chance. */
+void sim_media_write(struct sim_media *m, struct sim_write *w, uint64_t page_no, uint32_t off,
+                     const void *src, uint32_t len, bool durable, bool torn);
 void sim_media_end(struct sim_write *w);
 
 /* Changes bytes of the media and of all versions (damage by a test). */

@@ -141,6 +141,109 @@ static void requests_overlap(void **state)
     sim_free(r.s);
 }
 
+/* ---- sectors, speed ---- */
+
+static bool is_ready(void *arg)
+{
+    return ((struct rig *)arg)->ready;
+}
+
+static int body_sectors(struct disk *d, struct rig *r)
+{
+    uint8_t *a = filled(1), *b = filled(2), *c = filled(9);
+    struct iovec out[2] = {{a, SECTOR}, {b, PAGE}}, in[2] = {{c, SECTOR}, {b, PAGE}};
+
+    (void)r;
+    CHECK(disk_writev(d, out, 2, PAGE - SECTOR, true) == 0);
+    memset(b, 7, PAGE);
+    CHECK(disk_readv(d, in, 2, PAGE - SECTOR) == 0);
+    CHECK(c[0] == 1 && c[SECTOR - 1] == 1 && c[SECTOR] == 9 && b[0] == 2 && b[PAGE - 1] == 2);
+    CHECK(disk_read(d, b, PAGE, PAGE) == 0);
+    CHECK(b[0] == 2 && b[PAGE - 1] == 2);
+    mem_free(a);
+    mem_free(b);
+    mem_free(c);
+    return 0;
+}
+
+static void sectors_read_back(void **state)
+{
+    struct rig r = rig_new(3, body_sectors);
+
+    (void)state;
+    assert_int_equal(proc_run(r.s, r.p, rig_main, &r), 0);
+    sim_free(r.s);
+}
+
+/* Sector 0 of page 0 unsynced, 1 durable, 2 unsynced and durable later. */
+static int body_neighbours(struct disk *d, struct rig *r)
+{
+    uint8_t *one = filled(1), *two = filled(2);
+
+    CHECK(disk_write(d, one, SECTOR, 0, false) == 0);
+    CHECK(disk_write(d, one, SECTOR, 2 * SECTOR, false) == 0);
+    CHECK(disk_write(d, one, SECTOR, SECTOR, true) == 0);
+    CHECK(disk_write(d, two, SECTOR, 2 * SECTOR, true) == 0);
+    mem_free(one);
+    mem_free(two);
+    r->ready = true;
+    return co_sleep(SEC(100));
+}
+
+/* A durable sector is safe whatever becomes of its neighbours in the cache. */
+static void sectors_have_their_own_fate(void **state)
+{
+    int lost = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct rig r = rig_new(seed, body_neighbours);
+        uint8_t got[4 * SECTOR];
+
+        sim_proc_start(r.p, rig_main, &r);
+        assert_true(sim_run_until(r.s, is_ready, &r, SEC(10)));
+        sim_proc_power_loss(r.p);
+        sim_disk_peek(r.p, DISK, got, sizeof(got), 0);
+        lost += got[0] == 0;
+        assert_true(got[0] <= 1 && got[SECTOR] == 1 && got[2 * SECTOR] == 2 &&
+                    got[3 * SECTOR] == 0);
+        sim_free(r.s);
+    }
+    assert_true(lost > 0 && lost < 20);
+}
+
+static int body_speed(struct disk *d, struct rig *r)
+{
+    struct disk_req reqs[8] = {0};
+    struct iovec iov = {filled(1), PAGE};
+    nsec_t start = co_now();
+
+    (void)r;
+    CHECK(disk_info(d)->physical_bytes == PAGE && disk_info(d)->block_bytes == PAGE);
+    for (uint32_t i = 0; i < 8; i++) {
+        reqs[i] = (struct disk_req){
+            .op = DISK_WRITE, .disk = d, .off = i * PAGE, .iov = &iov, .iov_count = 1};
+        disk_submit(&reqs[i]);
+    }
+    for (uint32_t i = 0; i < 8; i++)
+        CHECK(disk_wait(&reqs[i]) == 0);
+    CHECK(co_now() - start == 8 * (NSEC_PER_USEC + 4 * NSEC_PER_USEC) + 50 * NSEC_PER_USEC);
+    mem_free(iov.iov_base);
+    return 0;
+}
+
+static void speed_is_kept(void **state)
+{
+    struct sim_disk_speed speed = {50 * NSEC_PER_USEC, NSEC_PER_USEC, 1024000000};
+    struct rig r = rig_new(4, body_speed);
+
+    (void)state;
+    sim_disk_set_speed(r.p, DISK, &speed);
+    sim_disk_set_physical(r.p, DISK, PAGE);
+    assert_int_equal(proc_run(r.s, r.p, rig_main, &r), 0);
+    sim_free(r.s);
+}
+
 /* ---- crashes ---- */
 
 /* Pages 0: durable; 1: flushed; 2..9: completed, not flushed; 10: durable over unsynced; then one
@@ -156,11 +259,6 @@ static int body_unsynced(struct disk *d, struct rig *r)
     put(d, 10, 2, true);
     r->ready = true;
     return co_sleep(SEC(100));
-}
-
-static bool is_ready(void *arg)
-{
-    return ((struct rig *)arg)->ready;
 }
 
 static void kill_keeps_completed_writes(void **state)
@@ -374,6 +472,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_read_back),
         cmocka_unit_test(requests_overlap),
+        cmocka_unit_test(sectors_read_back),
+        cmocka_unit_test(sectors_have_their_own_fate),
+        cmocka_unit_test(speed_is_kept),
         cmocka_unit_test(kill_keeps_completed_writes),
         cmocka_unit_test(power_loss_spares_only_synced_writes),
         cmocka_unit_test(in_flight_writes_are_uncertain),
