@@ -69,6 +69,11 @@ int engine_flush(struct engine *e)
     return 0;
 }
 
+void engine_devs_absent(struct engine *e, uint32_t n)
+{
+    e->devs_absent = n;
+}
+
 /* ---- statistics ---- */
 
 uint32_t engine_devs(const struct engine *e)
@@ -92,9 +97,10 @@ void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *re
         .journal_pages = d->j.pages,
         .journal_used_pages = journal_used(d),
         .bytes_written = d->bytes_written,
-        .state = d->failed          ? 2
-                 : d->io_errors > 0 ? 1
-                                    : 0,
+        .extents = d->extents,
+        .state = d->failed          ? DISK_FAILED
+                 : d->io_errors > 0 ? DISK_FAILING
+                                    : DISK_HEALTHY,
         .path = d->path,
         .error = d->error,
         .model = disk_info(d->disk)->model,
@@ -111,7 +117,7 @@ static void lost_one(void *arg, struct ext *x)
 {
     struct losing *l = arg;
 
-    if (!x->is_void)
+    if (!x->is_void && !x->dev->failed)
         return;
     if (l->n < l->max)
         l->ids[l->n] = x->id;
@@ -122,6 +128,8 @@ uint32_t engine_lost(struct engine *e, uint64_t *ids, uint32_t max)
 {
     struct losing l = {ids, 0, max};
 
+    LIST_FOREACH (d, &e->devs, struct dev, link)
+        e->any_void = e->any_void || d->failed;
     if (e->any_void)
         ext_foreach(e, lost_one, &l);
     e->any_void = l.n > 0;

@@ -43,7 +43,7 @@ struct engine *engine_new(const struct engine_conf *conf);
 /* Opens this worker's region of a device and replays its journal. */
 co_fn int engine_dev_add(struct engine *e, const char *path,
                          const struct super_block *sb) MUST_CHECK;
-/* Closes a device that was added last and holds no extent. */
+/* Closes a device; its extents are not known any more. No request may be running on them. */
 co_fn void engine_dev_drop(struct engine *e, const char *path);
 /* Ends background work and frees. No request may be running. Nothing is written that need not
  * be: the next start replays. */
@@ -51,11 +51,16 @@ co_fn void engine_stop(struct engine *e);
 /* Writes everything home and trims the journals (tests, drain). */
 co_fn int engine_flush(struct engine *e) MUST_CHECK;
 
+/* Says how many devices of the server are out of service: what is not known here may be there. */
+void engine_devs_absent(struct engine *e, uint32_t n);
+
+enum disk_state { DISK_HEALTHY, DISK_FAILING, DISK_FAILED };
 struct dev_stats {
     uint64_t size_bytes, used_bytes; /* of data blocks in this region */
+    uint64_t extents;
     uint64_t journal_pages, journal_used_pages;
     uint64_t bytes_written;
-    uint32_t state; /* 0 healthy, 1 failing, 2 failed */
+    enum disk_state state;
     const char *path;
     const char *error; /* "" if none */
     const char *model;
@@ -63,7 +68,8 @@ struct dev_stats {
 };
 uint32_t engine_devs(const struct engine *e);
 void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *ret);
-/* Extents found damaged and not yet made whole; returns how many there are (may be over max). */
+/* Extents found damaged and not yet made whole, and those of failed devices; returns how many there
+ * are (may be over max). */
 uint32_t engine_lost(struct engine *e, uint64_t *ids, uint32_t max);
 /* Checks the accounting of every region against the maps (loads them all); asserts nothing,
  * ERR_CORRUPT names the first difference. For tests and at rest. */

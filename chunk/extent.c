@@ -16,12 +16,14 @@ struct ext *ext_find(struct engine *e, uint64_t id)
 void ext_insert(struct engine *e, struct ext *x)
 {
     htab_insert(&e->exts, &x->node, x->id);
+    x->dev->extents++;
 }
 
 /* Out of the table, with everything that points to it; the table's reference is dropped. */
 void ext_remove(struct engine *e, struct ext *x)
 {
     htab_remove(&e->exts, &x->node);
+    x->dev->extents--;
     x->dead = true;
     x->open_epoch = 0;
     jpages_drop_all(x);
@@ -204,8 +206,9 @@ static void ops_wait_below(struct ext *x, uint64_t epoch)
 int engine_check_epoch(struct engine *e, uint64_t id, uint64_t epoch)
 {
     struct ext *x = ext_find(e, id);
+    int rc = x != NULL ? epoch_check(x, epoch) : no_replica(id);
 
-    return x != NULL ? epoch_check(x, epoch) : no_replica(id);
+    return rc < 0 ? rc : dev_check(x->dev);
 }
 
 /* ---- create ---- */
@@ -514,8 +517,12 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
             return err_set(ERR_STALE, "term %" PRIu64 " is over, %" PRIu64 " was seen", term,
                            any->j.term);
     }
-    if (x == NULL)
-        return 0;
+    if (x == NULL) /* gone for good only if it can't be where nobody can look */
+        return e->devs_absent == 0 ? 0
+                                   : err_set(ERR_IO,
+                                             "extent %" PRIu64 " may be on a disk that is "
+                                             "out of service",
+                                             id);
     d = x->dev;
     rc = dev_check(d);
     if (rc < 0)

@@ -104,8 +104,8 @@ static_assert(sizeof(struct anchor) == 96, "on disk");
 #define MAP_ENTRIES    13u                                    /* of a map page */
 #define MAP_PAGES      DIV_UP(BLOCKS_PER_EXTENT, MAP_ENTRIES) /* 79 */
 #define MAP_SLOTS      2u
-#define OVERFLOW_FIRST (MAP_PAGES * MAP_SLOTS)         /* 158 */
-#define OVERFLOW_PAGES (META_PAGES - OVERFLOW_FIRST)   /* 34 */
+#define OVERFLOW_FIRST (MAP_PAGES * MAP_SLOTS)       /* 158 */
+#define OVERFLOW_PAGES (META_PAGES - OVERFLOW_FIRST) /* 34 */
 #define EXTENT_F_VOID  1u
 
 struct extent_head {
@@ -170,8 +170,8 @@ struct map_entry {
 struct map_page {
     struct meta_head h;
     struct map_entry e[MAP_ENTRIES];
-    uint8_t reserved[PAGE_BYTES - sizeof(struct meta_head) -
-                     MAP_ENTRIES * sizeof(struct map_entry)];
+    uint8_t
+        reserved[PAGE_BYTES - sizeof(struct meta_head) - MAP_ENTRIES * sizeof(struct map_entry)];
 } PACKED;
 static_assert(sizeof(struct map_page) == PAGE_BYTES, "on disk");
 

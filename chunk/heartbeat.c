@@ -121,7 +121,7 @@ static co_fn void deletes_do(struct session *ss, const Zbs__Meta__ChunkHeartbeat
         co_enter(home);
         if (rc == 0)
             ss->deleted[ss->n_deleted++] = it->extent_id;
-        else if (rc != ERR_BUSY)
+        else if (rc != ERR_BUSY && rc != ERR_IO) /* the latter: meta asks again */
             log_warn("garbage.refused", "extent=%" PRIu64 " why=\"%s\"", it->extent_id,
                      err_text(rc));
     }

@@ -197,7 +197,8 @@ struct dev {
     bool stopping, failed, replaying;
     bool any_damaged; /* found at replay */
     uint32_t io_errors;
-    char error[128];
+    uint32_t extents; /* in the table */
+    char error[256];
     uint64_t bytes_written;
     struct journal j;
     /* allocation: bits 0..blocks-1 are blocks, then heads */
@@ -236,7 +237,8 @@ struct engine {
     struct htab exts;
     struct list cached; /* struct jpage with a buffer */
     uint64_t cached_pages, cached_pages_max;
-    bool any_void; /* some extent may be */
+    bool any_void;        /* some extent may be */
+    uint32_t devs_absent; /* of the server, not in devs */
 };
 
 /* super.c */

@@ -26,6 +26,9 @@ struct server_disk {
     char *path;
     struct super_block sb;
     struct disk *guard; /* open exclusively, so that nobody else uses the device */
+    bool taken;         /* it is one of this server's */
+    bool bad;           /* found unusable at start: in no worker, no guard */
+    char why[256];      /* it is bad */
 };
 struct server {
     const struct chunkd_conf *conf;
@@ -36,7 +39,7 @@ struct server {
     uint32_t n_workers;
     struct worker *workers;
     struct server_disk disks[CHUNKD_DISKS_MAX];
-    uint32_t n_disks;
+    uint32_t n_disks, n_bad;
     bool disk_adding; /* one at a time; only it changes the list */
     struct co_cond disk_added;
     struct rpc_server *rpc;
@@ -45,17 +48,23 @@ struct server {
 /* What is told about a disk, summed over the workers. The strings live as long as the array. */
 struct disk_view {
     uint8_t uuid[16];
-    char path[256], model[64], error[128];
-    uint64_t size_bytes, used_bytes;
-    uint32_t state;
+    char path[256], model[64], error[256];
+    uint64_t size_bytes, used_bytes, extents;
+    uint32_t state; /* enum disk_state */
 };
 /* *ret: mem_ memory. */
 co_fn uint32_t server_disk_views(struct server *s, struct disk_view **ret);
 void disk_view_message(const struct disk_view *v, Zbs__Chunk__Disk *m);
 
+/* devices.c. load: finds the server's disks and who it is. open: gives them to the workers. A disk
+ * that is bad is left out; an error if none is good. */
+co_fn int disks_load(struct server *s) MUST_CHECK;
+co_fn int disks_open(struct server *s) MUST_CHECK;
+co_fn void disks_close(struct server *s); /* the workers have ended */
+
 /* Adds a device to the running server; formats it unless it is one of this server's. */
 co_fn int server_disk_add(struct server *s, const char *path, bool force) MUST_CHECK;
-/* Writes chunk id and cluster id to all superblocks. */
+/* Writes chunk id and cluster id to all superblocks: an error if none could be written. */
 co_fn int server_identity_save(struct server *s) MUST_CHECK;
 
 /* svc.c */

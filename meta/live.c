@@ -113,6 +113,7 @@ static void copy_disk(struct disk_live *to, const Zbs__Chunk__Disk *from)
 {
     *to = (struct disk_live){.size_bytes = from->size_bytes,
                              .used_bytes = MIN(from->used_bytes, from->size_bytes),
+                             .extents = from->extents,
                              .state = from->state};
     if (from->uuid.len == sizeof(to->uuid))
         memcpy(to->uuid, from->uuid.data, sizeof(to->uuid));
@@ -249,6 +250,7 @@ Zbs__Chunk__Disk **live_view_disks(const struct chunk_live *c, struct pad *pad)
         disks[i]->path = (char *)from->path;
         disks[i]->size_bytes = from->size_bytes;
         disks[i]->used_bytes = from->used_bytes;
+        disks[i]->extents = from->extents;
         disks[i]->state = from->state;
         disks[i]->model = (char *)from->model;
         disks[i]->error = (char *)from->error;

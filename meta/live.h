@@ -16,8 +16,8 @@ struct metad;
 
 struct disk_live {
     uint8_t uuid[16];
-    char path[128], model[64], error[128];
-    uint64_t size_bytes, used_bytes;
+    char path[128], model[64], error[256];
+    uint64_t size_bytes, used_bytes, extents;
     uint32_t state;
 };
 

@@ -27,10 +27,11 @@ static const char *disk_state(uint32_t state)
 
 static json_t *disk_json(const Zbs__Chunk__Disk *d, const Zbs__Meta__ChunkStatus *s)
 {
-    return json_pack("{s:i,s:s,s:s,s:I,s:I,s:s,s:s,s:s}", "chunk", (int)s->view->chunk_id, "host",
-                     s->view->host, "path", d->path, "size_bytes", (json_int_t)d->size_bytes,
-                     "used_bytes", (json_int_t)d->used_bytes, "state", disk_state(d->state),
-                     "model", d->model, "error", d->error);
+    return json_pack("{s:i,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s}", "chunk", (int)s->view->chunk_id,
+                     "host", s->view->host, "path", d->path, "size_bytes",
+                     (json_int_t)d->size_bytes, "used_bytes", (json_int_t)d->used_bytes, "extents",
+                     (json_int_t)d->extents, "state", disk_state(d->state), "model", d->model,
+                     "error", d->error);
 }
 
 static json_t *chunk_json(const Zbs__Meta__ChunkStatus *s)
@@ -105,15 +106,11 @@ static const struct cli_column access_columns[] = {
     {0},
 };
 static const struct cli_column disk_columns[] = {
-    {"chunk", "CHUNK", CLI_TEXT},
-    {"host", "HOST", CLI_TEXT},
-    {"path", "DISK", CLI_TEXT},
-    {"state", "STATE", CLI_TEXT},
-    {"used_bytes", "USED", CLI_SIZE},
-    {"size_bytes", "SIZE", CLI_SIZE},
-    {"model", "MODEL", CLI_TEXT},
-    {"error", "ERROR", CLI_TEXT},
-    {0},
+    {"chunk", "CHUNK", CLI_TEXT},     {"host", "HOST", CLI_TEXT},
+    {"path", "DISK", CLI_TEXT},       {"state", "STATE", CLI_TEXT},
+    {"extents", "EXTENTS", CLI_TEXT}, {"used_bytes", "USED", CLI_SIZE},
+    {"size_bytes", "SIZE", CLI_SIZE}, {"model", "MODEL", CLI_TEXT},
+    {"error", "ERROR", CLI_TEXT},     {0},
 };
 static const struct cli_column status_columns[] = {
     {"cluster_id", "cluster", CLI_TEXT},

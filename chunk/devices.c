@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The disks of a chunk server. One that is bad at start is left out and reported: its replicas
+ * count as missing, never as deleted, and the others are served. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "chunk/server.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/co/sync.h"
+
+/* ---- bad ones ---- */
+
+/* What somebody who reads the log can do about it. */
+static const char *remedy(int rc)
+{
+    switch (rc) {
+    case ERR_NOTFOUND:
+        return "connect the device, or correct its name in the configuration, and restart";
+    case ERR_FORMAT:
+        return "a new device: 'zbs-chunkd --format'; one that was in use: zbs-fsck explains what "
+               "it holds; then restart";
+    case ERR_REFUSED:
+    case ERR_EXISTS:
+        return "take it out of the configuration, or put the right device in its place, and "
+               "restart";
+    case ERR_CORRUPT:
+        return "zbs-fsck explains what is damaged; a device that can't be repaired is replaced, "
+               "and its replicas are copied from the others";
+    default:
+        return "see to the device, and restart";
+    }
+}
+
+static void guard_close(struct server_disk *sd)
+{
+    if (sd->guard != NULL)
+        disk_close(sd->guard);
+    sd->guard = NULL;
+}
+
+/* Out of service until the next start. */
+static void disk_bad(struct server *s, struct server_disk *sd, int rc)
+{
+    snprintf(sd->why, sizeof(sd->why), "%s", err_text(rc));
+    sd->bad = true;
+    s->n_bad++;
+    guard_close(sd);
+    log_error("disk.unusable", "disk=%s why=\"%s\" remedy=\"%s\"", sd->path, sd->why, remedy(rc));
+}
+
+/* ---- taking ---- */
+
+static bool same_uuid(const uint8_t *a, const uint8_t *b)
+{
+    return memcmp(a, b, 16) == 0;
+}
+
+/* Opens a device for this server alone and reads its superblock. */
+static int disk_read_super(struct server_disk *sd)
+{
+    int rc = disk_open(sd->path, DISK_EXCLUSIVE, &sd->guard);
+
+    return rc == 0 ? super_read(sd->path, &sd->sb) : rc;
+}
+
+/* Is it one of this server's, and like the others? */
+static int disk_check(const struct server *s, const struct server_disk *sd)
+{
+    const struct super_block *sb = &sd->sb;
+
+    for (uint32_t i = 0; i < s->n_disks; i++) {
+        const struct server_disk *other = &s->disks[i];
+
+        if (other != sd && !other->bad && other->taken &&
+            same_uuid(other->sb.disk_uuid, sb->disk_uuid))
+            return err_set(ERR_EXISTS, "%s is the same disk as %s", sd->path, other->path);
+    }
+    if (!same_uuid(s->uuid, sb->server_uuid))
+        return err_set(ERR_REFUSED, "%s belongs to another chunk server", sd->path);
+    if (s->n_workers != 0 && s->n_workers != sb->workers)
+        return err_set(ERR_REFUSED,
+                       "%s is formatted for %" PRIu32 " workers, the others for %" PRIu32, sd->path,
+                       sb->workers, s->n_workers);
+    if (s->chunk_id != 0 && sb->chunk_id != 0 &&
+        (s->chunk_id != sb->chunk_id ||
+         strncmp(s->cluster_id, (const char *)sb->cluster_id, sizeof(s->cluster_id)) != 0))
+        return err_set(ERR_REFUSED,
+                       "%s is of chunk server %" PRIu32
+                       " of cluster '%.64s', the others of %" PRIu32 " of '%s'",
+                       sd->path, sb->chunk_id, (const char *)sb->cluster_id, s->chunk_id,
+                       s->cluster_id);
+    return 0;
+}
+
+static void disk_take(struct server *s, struct server_disk *sd)
+{
+    sd->taken = true;
+    memcpy(s->uuid, sd->sb.server_uuid, 16);
+    s->n_workers = sd->sb.workers;
+    if (s->chunk_id == 0 && sd->sb.chunk_id != 0) {
+        s->chunk_id = sd->sb.chunk_id;
+        memcpy(s->cluster_id, sd->sb.cluster_id, sizeof(s->cluster_id));
+    }
+}
+
+static struct server_disk *disk_new(struct server *s, const char *path)
+{
+    struct server_disk *sd = &s->disks[s->n_disks++];
+
+    *sd = (struct server_disk){.path = mem_strdup(path)};
+    return sd;
+}
+
+/* The last one. */
+static void disk_drop(struct server *s)
+{
+    struct server_disk *sd = &s->disks[--s->n_disks];
+
+    guard_close(sd);
+    mem_free(sd->path);
+    *sd = (struct server_disk){0};
+}
+
+/* Takes a disk from the first n workers. */
+static void workers_disk_drop(struct server *s, const struct server_disk *sd, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct co_loop *home = co_enter(s->workers[i].loop);
+
+        engine_dev_drop(s->workers[i].engine, sd->path);
+        co_enter(home);
+    }
+}
+
+/* Opens a disk in every worker, or in none. */
+static int workers_disk_add(struct server *s, const struct server_disk *sd)
+{
+    for (uint32_t i = 0; i < s->n_workers; i++) {
+        struct co_loop *home = co_enter(s->workers[i].loop);
+        int rc = engine_dev_add(s->workers[i].engine, sd->path, &sd->sb);
+
+        co_enter(home);
+        if (rc < 0) {
+            char why[256];
+
+            snprintf(why, sizeof(why), "%s", err_text(rc));
+            workers_disk_drop(s, sd, i);
+            return err_set(rc, "%s", why);
+        }
+    }
+    return 0;
+}
+
+/* ---- start ---- */
+
+static char *disks_file(const struct server *s)
+{
+    return s->conf->data_dir != NULL ? mem_printf("%s/disks", s->conf->data_dir) : NULL;
+}
+
+static bool disk_known(const struct server *s, const char *path)
+{
+    for (uint32_t i = 0; i < s->n_disks; i++) {
+        if (strcmp(s->disks[i].path, path) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Those of the configuration, then those that were added while running. */
+static int disks_name(struct server *s)
+{
+    char *name = disks_file(s), *text = NULL, *save = NULL;
+    size_t len;
+    int rc = 0;
+
+    for (uint32_t i = 0; i < s->conf->n_disks; i++) {
+        if (!disk_known(s, s->conf->disks[i]))
+            disk_new(s, s->conf->disks[i]);
+    }
+    if (name != NULL && env_file_read(name, &text, &len) == 0) {
+        for (char *line = strtok_r(text, "\n", &save); line != NULL && rc == 0;
+             line = strtok_r(NULL, "\n", &save)) {
+            if (disk_known(s, line))
+                continue;
+            if (s->n_disks == CHUNKD_DISKS_MAX)
+                rc = err_set(ERR_TOO_LARGE, "more than %u disks", CHUNKD_DISKS_MAX);
+            else
+                disk_new(s, line);
+        }
+    }
+    mem_free(text);
+    mem_free(name);
+    if (rc == 0 && s->n_disks == 0)
+        rc = err_set(ERR_INVAL, "no disk is configured; format one with zbs-chunkd --format");
+    return rc;
+}
+
+/* The server that most of the readable disks belong to; of several, the first named. */
+static void server_choose(struct server *s)
+{
+    uint32_t best = 0;
+
+    for (uint32_t i = 0; i < s->n_disks; i++) {
+        uint32_t n = 0;
+
+        for (uint32_t k = 0; k < s->n_disks && !s->disks[i].bad; k++)
+            n += !s->disks[k].bad &&
+                 same_uuid(s->disks[k].sb.server_uuid, s->disks[i].sb.server_uuid);
+        if (n <= best)
+            continue;
+        best = n;
+        memcpy(s->uuid, s->disks[i].sb.server_uuid, 16);
+    }
+}
+
+/* The first bad one's reason stands for all. */
+static int none_usable(const struct server *s)
+{
+    return err_set(ERR_FORMAT, "none of %" PRIu32 " disk(s) is usable; the first: %s", s->n_disks,
+                   s->disks[0].why);
+}
+
+int disks_load(struct server *s)
+{
+    int rc = disks_name(s);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < s->n_disks; i++) {
+        rc = disk_read_super(&s->disks[i]);
+        if (rc < 0)
+            disk_bad(s, &s->disks[i], rc);
+    }
+    server_choose(s);
+    for (uint32_t i = 0; i < s->n_disks; i++) {
+        struct server_disk *sd = &s->disks[i];
+
+        if (sd->bad)
+            continue;
+        rc = disk_check(s, sd);
+        if (rc == 0)
+            disk_take(s, sd);
+        else
+            disk_bad(s, sd, rc);
+    }
+    return s->n_bad < s->n_disks ? 0 : none_usable(s);
+}
+
+/* Extents that are not in the tables may be on a disk that is out of service. */
+static void workers_tell_absent(struct server *s)
+{
+    for (uint32_t i = 0; i < s->n_workers; i++) {
+        struct co_loop *home = co_enter(s->workers[i].loop);
+
+        engine_devs_absent(s->workers[i].engine, s->n_bad);
+        co_enter(home);
+    }
+}
+
+int disks_open(struct server *s)
+{
+    for (uint32_t i = 0; i < s->n_disks; i++) {
+        struct server_disk *sd = &s->disks[i];
+        int rc = sd->bad ? 0 : workers_disk_add(s, sd);
+
+        if (rc < 0)
+            disk_bad(s, sd, rc);
+    }
+    workers_tell_absent(s);
+    return s->n_bad < s->n_disks ? 0 : none_usable(s);
+}
+
+void disks_close(struct server *s)
+{
+    while (s->n_disks > 0)
+        disk_drop(s);
+}
+
+/* ---- identity ---- */
+
+int server_identity_save(struct server *s)
+{
+    uint32_t n, saved = 0;
+    int rc = 0;
+
+    while (s->disk_adding)
+        co_cond_wait_always(&s->disk_added);
+    n = s->n_disks; /* one that is added meanwhile gets its own */
+    for (uint32_t i = 0; i < n; i++) {
+        struct super_block *sb = &s->disks[i].sb;
+        int one;
+
+        if (s->disks[i].bad)
+            continue;
+        if (sb->chunk_id != s->chunk_id) {
+            sb->chunk_id = s->chunk_id;
+            memcpy(sb->cluster_id, s->cluster_id, sizeof(sb->cluster_id));
+            one = super_write(s->disks[i].path, sb);
+            if (one < 0) {
+                sb->chunk_id = 0; /* again at the next registration */
+                log_warn("disk.identity", "disk=%s why=\"%s\"", s->disks[i].path, err_text(one));
+                rc = one;
+                continue;
+            }
+        }
+        saved++;
+    }
+    return saved > 0 ? 0 : rc;
+}
+
+/* ---- adding while running: remembered in the data folder ---- */
+
+static int disks_save(struct server *s)
+{
+    char *name = disks_file(s), *text = mem_strdup("");
+    int rc = 0;
+
+    for (uint32_t i = 0; i < s->n_disks; i++) {
+        bool configured = false;
+        char *more;
+
+        for (uint32_t k = 0; k < s->conf->n_disks; k++)
+            configured = configured || strcmp(s->conf->disks[k], s->disks[i].path) == 0;
+        if (configured)
+            continue;
+        more = mem_printf("%s%s\n", text, s->disks[i].path);
+        mem_free(text);
+        text = more;
+    }
+    if (name != NULL)
+        rc = env_file_write(name, text, strlen(text));
+    mem_free(text);
+    mem_free(name);
+    return rc;
+}
+
+/* Formats a device for this server, unless it is one of its own already. */
+static int disk_prepare(struct server *s, const char *path, bool force)
+{
+    struct chunk_format_conf fc = {.workers = s->n_workers, .force = force};
+    struct super_block *sb = mem_alloc(sizeof(*sb));
+    int rc = super_read(path, sb);
+
+    if (rc < 0 || !same_uuid(sb->server_uuid, s->uuid) || sb->workers != s->n_workers) {
+        memcpy(fc.server_uuid, s->uuid, 16);
+        rc = chunk_format(path, &fc);
+    }
+    mem_free(sb);
+    return rc;
+}
+
+static int disk_add_locked(struct server *s, const char *path, bool force)
+{
+    struct server_disk *sd;
+    int rc = disk_prepare(s, path, force);
+
+    if (rc < 0)
+        return rc;
+    if (s->n_disks == CHUNKD_DISKS_MAX)
+        return err_set(ERR_TOO_LARGE, "more than %u disks", CHUNKD_DISKS_MAX);
+    sd = disk_new(s, path);
+    rc = disk_read_super(sd);
+    if (rc == 0)
+        rc = disk_check(s, sd);
+    if (rc == 0)
+        rc = workers_disk_add(s, sd);
+    if (rc < 0) {
+        disk_drop(s); /* why it failed is still the error's text */
+        return rc;
+    }
+    disk_take(s, sd);
+    return disks_save(s);
+}
+
+int server_disk_add(struct server *s, const char *path, bool force)
+{
+    int rc;
+
+    if (s->disk_adding)
+        return err_set(ERR_BUSY, "another disk is being added");
+    if (disk_known(s, path))
+        return err_set(ERR_EXISTS, "%s is in use here already", path);
+    s->disk_adding = true;
+    rc = disk_add_locked(s, path, force);
+    s->disk_adding = false;
+    co_cond_broadcast(&s->disk_added);
+    if (rc == 0 && s->chunk_id != 0)
+        rc = server_identity_save(s);
+    if (rc == 0)
+        log_info("disk.added", "disk=%s", path);
+    return rc;
+}
+
+/* ---- what is told about disks ---- */
+
+static void view_init(struct disk_view *v, const struct server_disk *sd)
+{
+    memcpy(v->uuid, sd->sb.disk_uuid, 16);
+    snprintf(v->path, sizeof(v->path), "%s", sd->path);
+    if (sd->bad) {
+        v->state = DISK_FAILED;
+        snprintf(v->error, sizeof(v->error), "%s", sd->why);
+    } else {
+        snprintf(v->model, sizeof(v->model), "%s", disk_info(sd->guard)->model);
+    }
+}
+
+static void view_add(struct disk_view *v, const struct dev_stats *st)
+{
+    v->size_bytes += st->size_bytes;
+    v->used_bytes += st->used_bytes;
+    v->extents += st->extents;
+    if (st->state > v->state) {
+        v->state = st->state;
+        snprintf(v->error, sizeof(v->error), "%s", st->error);
+    }
+}
+
+uint32_t server_disk_views(struct server *s, struct disk_view **ret)
+{
+    uint32_t n = s->n_disks;
+    struct disk_view *views = MEM_NEW_ARRAY(struct disk_view, n + 1);
+
+    for (uint32_t i = 0; i < n; i++)
+        view_init(&views[i], &s->disks[i]);
+    for (uint32_t w = 0; w < s->n_workers; w++) {
+        struct co_loop *home = co_enter(s->workers[w].loop);
+
+        for (uint32_t k = 0; k < engine_devs(s->workers[w].engine); k++) {
+            struct dev_stats st;
+
+            engine_dev_stats(s->workers[w].engine, k, &st);
+            for (uint32_t i = 0; i < n; i++) {
+                if (strcmp(st.path, views[i].path) == 0)
+                    view_add(&views[i], &st);
+            }
+        }
+        co_enter(home);
+    }
+    *ret = views;
+    return n;
+}
+
+void disk_view_message(const struct disk_view *v, Zbs__Chunk__Disk *m)
+{
+    zbs__chunk__disk__init(m);
+    m->uuid.data = (uint8_t *)v->uuid;
+    m->uuid.len = sizeof(v->uuid);
+    m->path = (char *)v->path;
+    m->model = (char *)v->model;
+    m->error = (char *)v->error;
+    m->size_bytes = v->size_bytes;
+    m->used_bytes = v->used_bytes;
+    m->state = v->state;
+    m->extents = v->extents;
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A chunk server whose disks are bad at start. */
+#include "tests/unit/chunk/server_world.h"
+
+#define EXTENTS 24u
+
+static void fill(struct server_world *w)
+{
+    for (uint64_t id = 1; id <= EXTENTS; id++) {
+        CHECK(sw_create(w, id, 1) == 0 && sw_open(w, id, 2) == 0);
+        CHECK(sw_write(w, id, 2, 1, 0, 65536, (uint8_t)id) == 0);
+    }
+}
+
+/* Every extent is either whole or missing, never empty; returns how many are whole. */
+static uint32_t whole(struct server_world *w, uint64_t epoch)
+{
+    uint32_t n = 0;
+
+    for (uint64_t id = 1; id <= EXTENTS; id++) {
+        int rc = sw_open(w, id, epoch);
+
+        CHECK(rc == 0 || rc == ERR_NO_REPLICA);
+        if (rc < 0) {
+            CHECK(sw_delete(w, id, epoch) == ERR_IO); /* nobody knows: not confirmed */
+            continue;
+        }
+        CHECK(sw_read(w, id, epoch, 0, 65536) == (int)id);
+        n++;
+    }
+    return n;
+}
+
+static void bad_is_told(struct server_world *w, const char *path, const char *why)
+{
+    struct sw_disk d;
+
+    CHECK(sw_disk(w, path, &d));
+    CHECK(d.state == DISK_FAILED);
+    ASSERTF(strstr(d.error, why) != NULL, "'%s' does not say '%s'", d.error, why);
+}
+
+/* One unreadable, later it is back. */
+static int unreadable_story(void *arg)
+{
+    struct server_world *w = arg;
+    struct sw_disk d;
+    uint32_t n;
+
+    CHECK(sw_start(w));
+    fill(w);
+    CHECK(sw_disk(w, "/dev/b", &d) && d.state == DISK_HEALTHY && d.extents > 0);
+    sim_disk_fail(w->p, "/dev/b", true);
+    CHECK(sw_start(w));
+    bad_is_told(w, "/dev/b", "failed");
+    n = whole(w, 3);
+    CHECK(n == EXTENTS - d.extents);
+    /* What it has can be made anew meanwhile; the new one is in force later. */
+    CHECK(sw_create(w, EXTENTS + 1, 3) == 0);
+    sim_disk_fail(w->p, "/dev/b", false);
+    CHECK(sw_start(w));
+    CHECK(whole(w, 4) == EXTENTS);
+    CHECK(sw_disk(w, "/dev/b", &d) && d.state == DISK_HEALTHY);
+    sw_close_clients(w);
+    return 0;
+}
+
+static void test_unreadable(void **state)
+{
+    struct server_world w;
+
+    (void)state;
+    sw_init(&w, 1, 3);
+    sw_run(&w, unreadable_story);
+}
+
+/* All kinds at once, and one good disk. */
+static int kinds_story(void *arg)
+{
+    struct server_world *w = arg;
+    uint8_t page[PAGE_BYTES];
+    struct sw_disk good;
+
+    CHECK(sw_start(w));
+    fill(w);
+    CHECK(sw_disk(w, "/dev/c", &good));
+    sim_proc_crash(w->p);
+    memset(page, 0x5a, sizeof(page));
+    sim_disk_poke(w->p, "/dev/a", page, sizeof(page), 0);
+    sim_disk_poke(w->p, "/dev/a", page, sizeof(page), DISK_BYTES - PAGE_BYTES);
+    sim_disk_poke(w->p, "/dev/b", page, sizeof(page), REGIONS_OFF); /* both anchors */
+    sim_disk_poke(w->p, "/dev/b", page, sizeof(page), REGIONS_OFF + PAGE_BYTES);
+    w->conf.disks[w->conf.n_disks++] = "/dev/absent";
+    w->conf.disks[w->conf.n_disks++] = "/dev/d"; /* never formatted */
+    CHECK(sw_start(w));
+    bad_is_told(w, "/dev/a", "superblock");
+    bad_is_told(w, "/dev/b", "anchor");
+    bad_is_told(w, "/dev/absent", "no disk");
+    bad_is_told(w, "/dev/d", "format");
+    CHECK(whole(w, 3) == good.extents);
+    sw_close_clients(w);
+    return 0;
+}
+
+static void test_kinds(void **state)
+{
+    struct server_world w;
+
+    (void)state;
+    sw_init(&w, 2, 3);
+    sw_run(&w, kinds_story);
+}
+
+/* A disk of another server among this one's, whatever the order. */
+static int format_foreign(void *arg)
+{
+    struct chunk_format_conf fc = {.workers = WORKERS, .force = true};
+
+    return chunk_format(arg, &fc);
+}
+
+static int foreign_story(void *arg)
+{
+    struct server_world *w = arg;
+
+    CHECK(sw_start(w));
+    fill(w);
+    sim_proc_crash(w->p);
+    sim_proc_start(w->p, format_foreign, (void *)disk_paths[0]);
+    while (sim_proc_running(w->p))
+        (void)co_sleep(NSEC_PER_MSEC);
+    CHECK(sw_start(w));
+    bad_is_told(w, "/dev/a", "another chunk server");
+    CHECK(whole(w, 3) > 0);
+    sw_close_clients(w);
+    return 0;
+}
+
+static void test_foreign(void **state)
+{
+    struct server_world w;
+
+    (void)state;
+    sw_init(&w, 3, 3);
+    sw_run(&w, foreign_story);
+}
+
+/* Nothing is left to serve. */
+static int none_story(void *arg)
+{
+    struct server_world *w = arg;
+
+    CHECK(sw_start(w));
+    sim_proc_crash(w->p);
+    for (uint32_t i = 0; i < w->n_disks; i++)
+        sim_disk_wipe(w->p, disk_paths[i]);
+    CHECK(!sw_start(w));
+    CHECK(sim_proc_result(w->p) == ERR_FORMAT);
+    sw_close_clients(w);
+    return 0;
+}
+
+static void test_none(void **state)
+{
+    struct server_world w;
+
+    (void)state;
+    sw_init(&w, 4, 2);
+    sw_run(&w, none_story);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_none),
+    };
+
+    log_threshold = LOG_LV_ERROR;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
