@@ -58,7 +58,7 @@ enum disk_state { DISK_HEALTHY, DISK_FAILING, DISK_FAILED };
 struct dev_stats {
     uint64_t size_bytes, used_bytes; /* of data blocks in this region */
     uint64_t extents;
-    uint64_t journal_pages, journal_used_pages;
+    uint64_t journal_bytes, journal_used_bytes;
     uint64_t bytes_written;
     enum disk_state state;
     const char *path;

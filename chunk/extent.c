@@ -120,16 +120,16 @@ void ext_damaged(struct ext *x, const char *why)
     x->is_void = true;
     r = rec_new(d, REC_VOID, x->id, sizeof(*r));
     r->on = 1;
-    if (journal_space(d, journal_cost(r->h.bytes, 0), true) < 0) {
+    if (journal_space(d, journal_cost(d, r->h.bytes, 0), true) < 0) {
         mem_free(r);
         return;
     }
     if (x->dead) {
-        journal_space_return(d, journal_cost(r->h.bytes, 0));
+        journal_space_return(d, journal_cost(d, r->h.bytes, 0));
         mem_free(r);
         return;
     }
-    rsn = journal_add(d, &r->h, NULL, journal_cost(r->h.bytes, 0), false);
+    rsn = journal_add(d, &r->h, NULL, journal_cost(d, r->h.bytes, 0), false);
     ext_apply_void(x, true, rsn);
     if (journal_wait(d, rsn) < 0)
         log_error("extent.damaged_unsaved", "extent=%" PRIu64, x->id);
@@ -213,7 +213,10 @@ int engine_check_epoch(struct engine *e, uint64_t id, uint64_t epoch)
 
 /* ---- create ---- */
 
-#define CREATE_COST 1u /* pages of journal */
+static uint32_t create_cost(const struct dev *d)
+{
+    return journal_cost(d, sizeof(struct rec_create), 0);
+}
 
 static struct dev *dev_choose(struct engine *e)
 {
@@ -239,7 +242,7 @@ static uint64_t create_add(struct ext *x, uint64_t epoch, uint64_t volume_id, ui
     r->slot = slot;
     r->head = x->head;
     memcpy(r->meta_block, meta, sizeof(r->meta_block));
-    rsn = journal_add(d, &r->h, NULL, CREATE_COST, false);
+    rsn = journal_add(d, &r->h, NULL, create_cost(d), false);
     ext_apply_create(x, r, rsn);
     return rsn;
 }
@@ -266,7 +269,7 @@ int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume
         return create_exists(x, epoch);
     if (d == NULL)
         return err_set(ERR_NOSPACE, "no healthy disk");
-    rc = journal_space(d, CREATE_COST, false);
+    rc = journal_space(d, create_cost(d), false);
     if (rc < 0)
         return rc;
     if (blocks_available(d) < META_BLOCKS) {
@@ -287,7 +290,7 @@ int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume
         while (n > 0)
             block_untake(d, meta[--n]);
         head_untake(d, head);
-        journal_space_return(d, CREATE_COST);
+        journal_space_return(d, create_cost(d));
         return rc < 0 ? rc : create_exists(x, epoch);
     }
     x = ext_new(d, id, head);
@@ -296,7 +299,7 @@ int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume
     return journal_wait(d, create_add(x, epoch, volume_id, slot, meta));
 
 err_after_space:
-    journal_space_return(d, CREATE_COST);
+    journal_space_return(d, create_cost(d));
     return rc;
 }
 
@@ -361,7 +364,7 @@ static int open_fence(struct ext *x, uint64_t epoch)
     if (x->durable_epoch < epoch) {
         r = rec_new(d, REC_EPOCH, x->id, sizeof(*r));
         r->epoch = epoch;
-        cost = journal_cost(r->h.bytes, 0);
+        cost = journal_cost(d, r->h.bytes, 0);
         rc = journal_space(d, cost, true);
         if (rc < 0) {
             mem_free(r);
@@ -438,8 +441,8 @@ int engine_reserve(struct engine *e, uint64_t id, uint64_t epoch, uint32_t block
 
 int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch, struct version cp)
 {
-    uint32_t cost = journal_cost(sizeof(struct rec_commit_point), 0);
     struct rec_commit_point *r;
+    uint32_t cost;
     struct op op;
     struct dev *d;
     int rc = op_begin(e, id, epoch, &op);
@@ -447,6 +450,7 @@ int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch, struct ve
     if (rc < 0)
         return rc;
     d = op.ext->dev;
+    cost = journal_cost(d, sizeof(*r), 0);
     if (version_cmp(cp, op.ext->cp) <= 0 && !op.ext->is_void) {
         rc = journal_sync(d);
         goto out;
@@ -491,12 +495,17 @@ static struct rec_delete *delete_rec(struct ext *x, uint64_t term)
     return r;
 }
 
+static uint32_t delete_cost(const struct dev *d)
+{
+    return COMMIT_HEAD_MAX / d->j.unit; /* the largest record */
+}
+
 static uint64_t delete_add(struct ext *x, uint64_t term)
 {
     struct dev *d = x->dev;
     struct rec_delete *r = delete_rec(x, term);
     const uint32_t *blocks = (const uint32_t *)(r + 1);
-    uint64_t rsn = journal_add(d, &r->h, NULL, COMMIT_HEAD_PAGES_MAX, false);
+    uint64_t rsn = journal_add(d, &r->h, NULL, delete_cost(d), false);
 
     for (uint32_t i = 0; i < r->count; i++)
         bit_clear(d, blocks[i], rsn, i < META_BLOCKS);
@@ -540,7 +549,7 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
     if (rc == ERR_CORRUPT)
         rc = 0; /* its blocks can't be named: they stay allocated until a check finds them */
     if (rc == 0)
-        rc = journal_space(d, COMMIT_HEAD_PAGES_MAX, true);
+        rc = journal_space(d, delete_cost(d), true);
     x->deleting = false;
     if (rc == 0) {
         rsn = delete_add(x, term);

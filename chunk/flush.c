@@ -109,7 +109,7 @@ static int home_fetch(struct home *h)
             iov[n] = (struct iovec){p->buf->data, PAGE_BYTES};
             req[n] = (struct disk_req){.op = DISK_READ,
                                        .disk = d->disk,
-                                       .off = d->j.off + p->jp->pos % d->j.pages * PAGE_BYTES,
+                                       .off = ring_off(&d->j, p->jp->pos),
                                        .iov = &iov[n],
                                        .iov_count = 1};
             disk_submit(&req[n++]);
@@ -319,7 +319,7 @@ int flush_to(struct dev *d, uint64_t rsn)
 
 static bool ring_pressed(const struct dev *d)
 {
-    return journal_used(d) * 100 > (uint64_t)d->j.pages * RING_START_PCT;
+    return journal_used(d) * 100 > (uint64_t)d->j.units * RING_START_PCT;
 }
 
 /* The record up to which half of what is used would be free. */

@@ -70,12 +70,13 @@ struct super_block {
     uint64_t region_bytes; /* region of worker w: REGIONS_OFF + w * region_bytes */
     uint64_t journal_bytes;
     uint32_t stage_pages;
-    uint32_t heads;       /* per region */
-    uint32_t blocks;      /* per region */
-    uint32_t copy;        /* 0: first, 1: last */
-    uint64_t gen;         /* higher is newer */
-    int64_t formatted_ns; /* UTC, for display */
-    uint8_t reserved[PAGE_BYTES - 216];
+    uint32_t heads;        /* per region */
+    uint32_t blocks;       /* per region */
+    uint32_t copy;         /* 0: first, 1: last */
+    uint64_t gen;          /* higher is newer */
+    int64_t formatted_ns;  /* UTC, for display */
+    uint32_t journal_unit; /* bytes: the device's physical block, 512 or 4096 */
+    uint8_t reserved[PAGE_BYTES - 220];
 } PACKED;
 static_assert(sizeof(struct super_block) == PAGE_BYTES, "on disk");
 
@@ -84,7 +85,7 @@ static_assert(sizeof(struct super_block) == PAGE_BYTES, "on disk");
 struct anchor {
     struct meta_head h;
     uint64_t seq;      /* of the first commit to replay */
-    uint64_t pos;      /* its place: pages since formatting; modulo the ring's size */
+    uint64_t pos;      /* its place: units since formatting; modulo the ring's size */
     uint32_t prev_crc; /* of the commit before it */
     uint32_t reserved;
     uint64_t term; /* highest meta term that deleted anything */
@@ -193,7 +194,7 @@ struct stage_head {
 static_assert(sizeof(struct stage_head) <= PAGE_BYTES, "on disk");
 static_assert(1 + OVERFLOW_PAGES <= STAGE_PAGES_MIN, "an extent's head fits in one batch");
 
-/* ---- journal ---- */
+/* ---- journal: a ring of units (super_block.journal_unit) ---- */
 
 #define COMMIT_MAGIC 0x3154494d4d4f435aull
 struct commit_head {
@@ -202,17 +203,20 @@ struct commit_head {
     uint32_t prev_crc; /* of the commit before: a chain, so that no former commit can follow */
     uint8_t nonce[NONCE_BYTES];
     uint64_t seq;        /* ascending */
-    uint64_t pos;        /* pages since formatting */
-    uint32_t pages;      /* of this commit, head pages included */
-    uint32_t head_bytes; /* this structure and the records */
+    uint64_t pos;        /* units since formatting */
+    uint32_t units;      /* of this commit, the head's included */
+    uint32_t head_bytes; /* this structure and the records; the pages follow in the next unit */
     uint32_t records;
     uint32_t reserved;
 } PACKED;
 static_assert(sizeof(struct commit_head) == 64, "on disk");
-#define COMMIT_HEAD_PAGES_MAX 4u
-#define COMMIT_PAGES_MIN      16u /* limit of pages in one commit: at least */
-#define COMMIT_PAGES_MAX      260u
-#define JOURNAL_PAGES_MIN     128u
+#define COMMIT_HEAD_MAX   (4 * PAGE_BYTES)
+#define COMMIT_BYTES_MIN  (16 * PAGE_BYTES) /* limit of one commit: at least */
+#define COMMIT_BYTES_MAX  (COMMIT_HEAD_MAX + 256 * PAGE_BYTES)
+#define JOURNAL_PAGES_MIN 128u
+#define JOURNAL_BYTES_MAX (1ull << 40)
+#define JOURNAL_UNIT_MIN  512u
+#define JOURNAL_UNIT_MAX  PAGE_BYTES
 
 enum rec_type {
     REC_CREATE = 1,
@@ -231,12 +235,11 @@ enum rec_type {
 struct rec_head {
     uint16_t type;
     uint16_t flags;
-    uint32_t bytes; /* of the record, this included; a multiple of 8 */
-    uint32_t pages; /* that it has in this commit, in the order of the records */
-    uint32_t reserved;
+    uint16_t bytes; /* of the record, this included; a multiple of 8 */
+    uint16_t pages; /* that it has in this commit, in the order of the records */
     uint64_t extent_id;
 } PACKED;
-static_assert(sizeof(struct rec_head) == 24, "on disk");
+static_assert(sizeof(struct rec_head) == 16, "on disk");
 
 struct rec_create {
     struct rec_head h;
@@ -265,8 +268,8 @@ struct rec_write {
     uint64_t cp_epoch, cp_gen;
     uint32_t block;     /* MAP: number + 1 */
     uint32_t old_block; /* MAP, REPLACE: freed; number + 1 or BLOCK_NONE */
-    uint32_t n_missing;
-    uint32_t n_freed;
+    uint16_t n_missing;
+    uint16_t n_freed;
 } PACKED;
 struct rec_freed {
     uint32_t index; /* block in the extent */
@@ -296,23 +299,23 @@ struct rec_void {
     struct rec_head h;
     uint64_t on; /* 1: damaged; 0: whole again */
 } PACKED;
-static_assert(sizeof(struct rec_write) == 80 && sizeof(struct rec_missing) == 48 &&
-                  sizeof(struct rec_delete) == 40 && sizeof(struct rec_alloc) == 32,
+static_assert(sizeof(struct rec_write) == 68 && sizeof(struct rec_missing) == 40 &&
+                  sizeof(struct rec_delete) == 32 && sizeof(struct rec_alloc) == 24,
               "on disk");
 /* Largest records. */
 static_assert(ROUND_UP(sizeof(struct rec_delete) + 4 * (BLOCKS_PER_EXTENT + META_BLOCKS), 8) +
                       sizeof(struct commit_head) <=
-                  COMMIT_HEAD_PAGES_MAX * PAGE_BYTES,
+                  COMMIT_HEAD_MAX,
               "a deletion fits in one commit");
 static_assert(ROUND_UP(sizeof(struct rec_missing) + sizeof(struct disk_mask) * BLOCKS_PER_EXTENT,
                        8) +
                       sizeof(struct commit_head) <=
-                  COMMIT_HEAD_PAGES_MAX * PAGE_BYTES,
+                  COMMIT_HEAD_MAX,
               "a missing set fits in one commit");
 static_assert(sizeof(struct rec_write) + 4 * 64 + 8 * BLOCKS_PER_EXTENT +
                       sizeof(struct commit_head) <=
-                  COMMIT_HEAD_PAGES_MAX * PAGE_BYTES,
+                  COMMIT_HEAD_MAX,
               "zeroing a whole extent fits in one commit");
-static_assert(COMMIT_PAGES_MIN > COMMIT_HEAD_PAGES_MAX, "a commit has room for data");
+static_assert(COMMIT_BYTES_MIN > COMMIT_HEAD_MAX, "a commit has room for data");
 
 #endif

@@ -48,7 +48,7 @@ struct jpage {
     struct list cached; /* engine->cached, by rsn */
     struct ext *ext;    /* valid while current */
     uint64_t rsn;
-    uint64_t pos;    /* in the ring, once its commit was formed */
+    uint64_t pos;    /* in the ring (units), once its commit was formed */
     struct buf *buf; /* NULL: read it from the ring */
     const uint8_t *data;
     uint32_t crc;
@@ -130,7 +130,7 @@ struct jrec { /* queued; freed when durable */
     struct rec_head *rec;
     struct jpage **jp; /* rec->pages of them */
     uint64_t rsn;
-    uint32_t space; /* pages reserved for it */
+    uint32_t space; /* units reserved for it */
 };
 struct commit {
     struct list link; /* journal->commits */
@@ -144,11 +144,13 @@ struct jwait {
     struct co_wait wait;
 };
 struct journal {
-    /* fixed after open */
-    uint64_t off;
-    uint32_t pages;
-    uint32_t commit_pages_max, rec_pages_max;
-    uint32_t urgent_pages; /* set aside for what must work on a full ring */
+    /* fixed after open; places and lengths are counted in units */
+    uint64_t off;        /* bytes */
+    uint32_t unit;       /* bytes */
+    uint32_t page_units; /* in a page */
+    uint32_t units;      /* in the ring */
+    uint32_t commit_units_max, rec_pages_max;
+    uint32_t urgent_units; /* set aside for what must work on a full ring */
     /* end of the ring */
     uint64_t seq;   /* of the next commit, or the one on its way */
     uint64_t start; /* where that one begins (or the ring's start, if it does not fit here) */
@@ -161,7 +163,7 @@ struct journal {
     struct list waiters; /* struct jwait by rsn */
     struct list commits; /* in the ring */
     struct list live;    /* struct jpage */
-    uint32_t reserved;   /* pages promised to records not yet in a commit */
+    uint32_t reserved;   /* units promised to records not yet in a commit */
     struct co_mutex space_turn;
     struct co_cond space;
     struct co_cond work;
@@ -184,7 +186,7 @@ struct pending_free {
 };
 struct geometry {
     uint64_t anchors_off, stage_off, journal_off, bitmap_off, heads_off, data_off;
-    uint32_t stage_pages, journal_pages, bitmap_pages, heads, blocks;
+    uint32_t stage_pages, journal_unit, journal_units, bitmap_pages, heads, blocks;
 };
 struct dev {
     struct list link;
@@ -373,10 +375,11 @@ void journal_init(struct dev *d);
 co_fn int journal_main(void *dev);
 void journal_wake_failed(struct dev *d);
 void journal_kick(struct dev *d); /* lets lazy records leave */
-/* Waits until `pages` are free for records to be queued. urgent: may use the reserve. */
-co_fn int journal_space(struct dev *d, uint32_t pages, bool urgent) MUST_CHECK;
-void journal_space_return(struct dev *d, uint32_t pages);
-uint32_t journal_cost(uint32_t rec_bytes, uint32_t pages); /* space of one record */
+/* Waits until so many units are free for records to be queued. urgent: may use the reserve. */
+co_fn int journal_space(struct dev *d, uint32_t units, bool urgent) MUST_CHECK;
+void journal_space_return(struct dev *d, uint32_t units);
+/* Space of one record, in units. */
+uint32_t journal_cost(const struct dev *d, uint32_t rec_bytes, uint32_t pages);
 /* Queues a record (mem_ memory, taken) with its pages' jpages (mem_ array, taken; a reference of
  * each). `space` of what was waited for goes to it. lazy: leaves with the next one. Returns its
  * number. */
@@ -385,7 +388,8 @@ uint64_t journal_add(struct dev *d, struct rec_head *rec, struct jpage **jp, uin
 co_fn int journal_wait(struct dev *d, uint64_t rsn) MUST_CHECK; /* until it is durable */
 co_fn int journal_sync(struct dev *d) MUST_CHECK;               /* everything queued so far */
 void *rec_new(struct dev *d, enum rec_type type, uint64_t extent_id, size_t bytes);
-uint64_t journal_used(const struct dev *d);
+uint64_t journal_used(const struct dev *d);               /* units */
+uint64_t ring_off(const struct journal *j, uint64_t pos); /* on the device */
 co_fn int anchor_write(struct dev *d) MUST_CHECK;
 void journal_free(struct dev *d);
 

@@ -7,17 +7,22 @@
 #include <string.h>
 #include "chunk/internal.h"
 
-#define WRITE_TRIES 3
+#define WRITE_TRIES      3
+#define URGENT_BYTES_MAX (1u << 20)
 
 void journal_init(struct dev *d)
 {
     struct journal *j = &d->j;
 
     j->off = d->g.journal_off;
-    j->pages = d->g.journal_pages;
-    j->commit_pages_max = MIN(MAX(j->pages / 8, COMMIT_PAGES_MIN), (uint32_t)COMMIT_PAGES_MAX);
-    j->rec_pages_max = MIN(j->commit_pages_max - COMMIT_HEAD_PAGES_MAX, PAGES_PER_BLOCK);
-    j->urgent_pages = MIN(j->pages / 16, 256u);
+    j->unit = d->g.journal_unit;
+    j->page_units = PAGE_BYTES / j->unit;
+    j->units = d->g.journal_units;
+    j->commit_units_max =
+        MIN(MAX(j->units / 8, COMMIT_BYTES_MIN / j->unit), COMMIT_BYTES_MAX / j->unit);
+    j->rec_pages_max =
+        MIN((j->commit_units_max - COMMIT_HEAD_MAX / j->unit) / j->page_units, PAGES_PER_BLOCK);
+    j->urgent_units = MIN(j->units / 16, URGENT_BYTES_MAX / j->unit);
     j->durable_rsn = RSN_START;
     j->next_rsn = RSN_START + 1;
     list_init(&j->queue);
@@ -55,34 +60,45 @@ uint64_t journal_used(const struct dev *d)
     return d->j.pos - d->j.tail_pos;
 }
 
+uint64_t ring_off(const struct journal *j, uint64_t pos)
+{
+    return j->off + pos % j->units * j->unit;
+}
+
 /* ---- space ---- */
 
-uint32_t journal_cost(uint32_t rec_bytes, uint32_t pages)
+static uint32_t head_units(const struct journal *j, uint32_t head_bytes)
 {
-    return pages + DIV_UP(rec_bytes + (uint32_t)sizeof(struct commit_head), PAGE_BYTES);
+    return DIV_UP(head_bytes, j->unit);
 }
 
-static bool space_there(const struct dev *d, uint32_t pages, bool urgent)
+uint32_t journal_cost(const struct dev *d, uint32_t rec_bytes, uint32_t pages)
+{
+    return head_units(&d->j, (uint32_t)sizeof(struct commit_head) + rec_bytes) +
+           pages * d->j.page_units;
+}
+
+static bool space_there(const struct dev *d, uint32_t units, bool urgent)
 {
     const struct journal *j = &d->j;
-    /* At the ring's end a commit may have to jump over as many pages as it has. */
-    uint64_t held = journal_used(d) + j->reserved + j->commit_pages_max;
+    /* At the ring's end a commit may have to jump over as many units as it has. */
+    uint64_t held = journal_used(d) + j->reserved + j->commit_units_max;
 
-    return held + pages + (urgent ? 0 : j->urgent_pages) <= j->pages;
+    return held + units + (urgent ? 0 : j->urgent_units) <= j->units;
 }
 
-int journal_space(struct dev *d, uint32_t pages, bool urgent)
+int journal_space(struct dev *d, uint32_t units, bool urgent)
 {
     struct journal *j = &d->j;
     int rc = 0;
 
-    ASSERT(pages <= j->commit_pages_max);
+    ASSERT(units <= j->commit_units_max);
     if (!urgent) {
         rc = co_mutex_lock(&j->space_turn);
         if (rc < 0)
             return rc;
     }
-    while ((rc = dev_check(d)) == 0 && !space_there(d, pages, urgent)) {
+    while ((rc = dev_check(d)) == 0 && !space_there(d, units, urgent)) {
         journal_kick(d);
         flush_kick(d);
         rc = co_cond_wait(&j->space);
@@ -92,14 +108,14 @@ int journal_space(struct dev *d, uint32_t pages, bool urgent)
     if (!urgent)
         co_mutex_unlock(&j->space_turn);
     if (rc == 0)
-        j->reserved += pages;
+        j->reserved += units;
     return rc;
 }
 
-void journal_space_return(struct dev *d, uint32_t pages)
+void journal_space_return(struct dev *d, uint32_t units)
 {
-    ASSERT(d->j.reserved >= pages);
-    d->j.reserved -= pages;
+    ASSERT(d->j.reserved >= units);
+    d->j.reserved -= units;
     co_cond_broadcast(&d->j.space);
 }
 
@@ -111,10 +127,10 @@ void *rec_new(struct dev *d, enum rec_type type, uint64_t extent_id, size_t byte
 
     (void)d;
     bytes = ROUND_UP(bytes, 8);
-    ASSERT(bytes + sizeof(struct commit_head) <= COMMIT_HEAD_PAGES_MAX * PAGE_BYTES);
+    ASSERT(bytes + sizeof(struct commit_head) <= COMMIT_HEAD_MAX);
     h = mem_alloc(bytes);
     h->type = (uint16_t)type;
-    h->bytes = (uint32_t)bytes;
+    h->bytes = (uint16_t)bytes;
     h->extent_id = extent_id;
     return h;
 }
@@ -134,7 +150,7 @@ uint64_t journal_add(struct dev *d, struct rec_head *rec, struct jpage **jp, uin
     struct journal *j = &d->j;
 
     ASSERT(!d->replaying);
-    ASSERT(space >= journal_cost(rec->bytes, rec->pages) && j->reserved >= space);
+    ASSERT(space >= journal_cost(d, rec->bytes, rec->pages) && j->reserved >= space);
     ASSERT(rec->pages <= j->rec_pages_max && (rec->pages == 0) == (jp == NULL));
     r->rec = rec;
     r->jp = jp;
@@ -199,7 +215,8 @@ void journal_wake_failed(struct dev *d)
 struct forming {
     struct list recs;
     uint32_t n_recs;
-    uint32_t head_bytes, head_pages, data_pages;
+    uint32_t head_bytes, head_units;
+    uint32_t units; /* of the head and the pages */
     uint64_t pos;
 };
 
@@ -207,58 +224,61 @@ struct forming {
 static void commit_take(struct dev *d, struct forming *f)
 {
     struct journal *j = &d->j;
-    uint32_t limit = j->commit_pages_max;
+    uint32_t pages = 0;
 
     list_init(&f->recs);
-    f->n_recs = f->data_pages = 0;
+    f->n_recs = 0;
     f->head_bytes = sizeof(struct commit_head);
     while (!list_empty(&j->queue)) {
         struct jrec *r = LIST_FIRST(&j->queue, struct jrec, link);
         uint32_t head = f->head_bytes + r->rec->bytes;
 
-        if (head > COMMIT_HEAD_PAGES_MAX * PAGE_BYTES ||
-            DIV_UP(head, PAGE_BYTES) + f->data_pages + r->rec->pages > limit)
+        if (head > COMMIT_HEAD_MAX ||
+            head_units(j, head) + (pages + r->rec->pages) * j->page_units > j->commit_units_max)
             break;
         f->head_bytes = head;
-        f->data_pages += r->rec->pages;
+        pages += r->rec->pages;
         f->n_recs++;
         j->reserved -= r->space;
         list_del(&r->link);
         list_push_back(&f->recs, &r->link);
     }
     ASSERT(f->n_recs > 0);
-    f->head_pages = DIV_UP(f->head_bytes, PAGE_BYTES);
+    f->head_units = head_units(j, f->head_bytes);
+    f->units = f->head_units + pages * j->page_units;
     f->pos = j->pos;
-    if (f->pos % j->pages + f->head_pages + f->data_pages > j->pages)
-        f->pos = ROUND_UP(f->pos, (uint64_t)j->pages); /* contiguous: starts anew */
-    ASSERT(f->pos + f->head_pages + f->data_pages - j->tail_pos <= j->pages);
+    if (f->pos % j->units + f->units > j->units)
+        f->pos = ROUND_UP(f->pos, (uint64_t)j->units); /* contiguous: starts anew */
+    ASSERT(f->pos + f->units - j->tail_pos <= j->units);
 }
 
 /* Builds the head; iov gets head and pages, neighbours in memory as one. */
 static int commit_build(struct dev *d, struct forming *f, uint8_t *head, struct iovec *iov)
 {
     struct commit_head *h = (struct commit_head *)head;
-    uint64_t page_pos = f->pos + f->head_pages;
+    uint64_t page_pos = f->pos + f->head_units;
+    size_t head_len = (size_t)f->head_units * d->j.unit;
     uint8_t *at = head + sizeof(*h);
     int n = 1;
 
-    memset(head, 0, f->head_pages * PAGE_BYTES);
+    memset(head, 0, head_len);
     h->magic = COMMIT_MAGIC;
     memcpy(h->nonce, d->sb.nonce, NONCE_BYTES);
     h->prev_crc = d->j.prev_crc;
     h->seq = d->j.seq;
     h->pos = f->pos;
-    h->pages = f->head_pages + f->data_pages;
+    h->units = f->units;
     h->head_bytes = f->head_bytes;
     h->records = f->n_recs;
-    iov[0] = (struct iovec){head, f->head_pages * PAGE_BYTES};
+    iov[0] = (struct iovec){head, head_len};
     LIST_FOREACH (r, &f->recs, struct jrec, link) {
         memcpy(at, r->rec, r->rec->bytes);
         at += r->rec->bytes;
         for (uint32_t i = 0; i < r->rec->pages; i++) {
             struct jpage *jp = r->jp[i];
 
-            jp->pos = page_pos++;
+            jp->pos = page_pos;
+            page_pos += d->j.page_units;
             ASSERT(jp->buf != NULL);
             if ((uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len == jp->data)
                 iov[n - 1].iov_len += PAGE_BYTES;
@@ -272,17 +292,16 @@ static int commit_build(struct dev *d, struct forming *f, uint8_t *head, struct 
 
 static int commit_write(struct dev *d, const struct forming *f, const struct iovec *iov, int n)
 {
-    uint64_t off = d->j.off + f->pos % d->j.pages * PAGE_BYTES;
     int rc = 0;
 
     for (int i = 0; i < WRITE_TRIES; i++) {
-        rc = disk_writev(d->disk, iov, n, off, true);
+        rc = disk_writev(d->disk, iov, n, ring_off(&d->j, f->pos), true);
         if (rc == 0)
             break;
         d->io_errors++;
         log_warn("journal.write_failed", "disk=%s try=%d why=\"%s\"", d->path, i, err_text(rc));
     }
-    d->bytes_written += (uint64_t)(f->head_pages + f->data_pages) * PAGE_BYTES;
+    d->bytes_written += (uint64_t)f->units * d->j.unit;
     return rc;
 }
 
@@ -294,7 +313,7 @@ static void commit_done(struct dev *d, struct forming *f, uint32_t crc, uint64_t
 
     c->seq = j->seq;
     c->pos = f->pos;
-    c->next_pos = f->pos + f->head_pages + f->data_pages;
+    c->next_pos = f->pos + f->units;
     c->last_rsn = last_rsn;
     c->prev_crc = j->prev_crc;
     list_push_back(&j->commits, &c->link);
@@ -308,14 +327,14 @@ static void commit_done(struct dev *d, struct forming *f, uint32_t crc, uint64_t
     pending_release(d);
     cache_trim(d->e);
     co_cond_broadcast(&j->space); /* what was reserved and not needed */
-    if (d->flush_idle || journal_used(d) * 3 > j->pages)
+    if (d->flush_idle || journal_used(d) * 3 > j->units)
         co_cond_signal(&d->flush_work);
 }
 
 static int commit_one(struct dev *d)
 {
     struct journal *j = &d->j;
-    struct iovec iov[1 + COMMIT_PAGES_MAX];
+    struct iovec iov[1 + COMMIT_BYTES_MAX / PAGE_BYTES];
     struct forming f;
     struct buf *head;
     uint64_t last_rsn;
@@ -326,11 +345,11 @@ static int commit_one(struct dev *d)
     last_rsn = LIST_ENTRY(f.recs.prev, struct jrec, link)->rsn;
     if (list_empty(&j->queue))
         j->eager = false;
-    head = buf_alloc(f.head_pages * PAGE_BYTES);
+    head = buf_alloc((size_t)f.head_units * j->unit);
     n = commit_build(d, &f, head->data, iov);
     crc = ((struct commit_head *)head->data)->crc;
     j->start = f.pos;
-    j->pos = f.pos + f.head_pages + f.data_pages; /* used from now on */
+    j->pos = f.pos + f.units; /* used from now on */
     rc = commit_write(d, &f, iov, n);
     if (rc == 0)
         commit_done(d, &f, crc, last_rsn);

@@ -8,36 +8,40 @@
 #include <string.h>
 #include "chunk/replay.h"
 
-#define WINDOW_PAGES (2 * COMMIT_PAGES_MAX)
+#define WINDOW_BYTES (2 * COMMIT_BYTES_MAX)
 
 /* ---- the ring, through a window ---- */
 
 struct ring {
     struct dev *d;
     uint8_t *buf;
-    uint64_t pos; /* of buf's first page */
-    uint32_t n;   /* pages in buf */
+    uint64_t pos; /* of buf's first unit */
+    uint32_t n;   /* units in buf */
 };
 
-/* The page at pos, and with it up to `want` pages, as many as there are to the ring's end. */
-static int ring_page(struct ring *r, uint64_t pos, uint32_t want, const uint8_t **ret)
+static uint32_t units_to_end(const struct journal *j, uint64_t pos)
+{
+    return (uint32_t)(j->units - pos % j->units);
+}
+
+/* The unit at pos, and with it up to `want` units, as many as there are to the ring's end. */
+static int ring_unit(struct ring *r, uint64_t pos, uint32_t want, const uint8_t **ret)
 {
     const struct journal *j = &r->d->j;
-    uint32_t to_end = (uint32_t)(j->pages - pos % j->pages);
+    uint32_t to_end = units_to_end(j, pos);
     int rc;
 
     want = MIN(want, to_end);
     if (pos < r->pos || pos + want > r->pos + r->n) {
         r->pos = pos;
-        r->n = MIN(WINDOW_PAGES, to_end);
-        rc = disk_read(r->d->disk, r->buf, (size_t)r->n * PAGE_BYTES,
-                       j->off + pos % j->pages * PAGE_BYTES);
+        r->n = MIN(WINDOW_BYTES / j->unit, to_end);
+        rc = disk_read(r->d->disk, r->buf, (size_t)r->n * j->unit, ring_off(j, pos));
         if (rc < 0) {
             r->n = 0;
             return rc;
         }
     }
-    *ret = r->buf + (pos - r->pos) * PAGE_BYTES;
+    *ret = r->buf + (pos - r->pos) * j->unit;
     return 0;
 }
 
@@ -54,25 +58,27 @@ static uint32_t head_crc(const struct commit_head *h)
     return crc32c(c, p + off + 4, h->head_bytes - off - 4);
 }
 
-/* Is there a commit's head at pos, sound in itself? `room`: pages to the ring's end. */
+static uint32_t head_units(const struct dev *d, const struct commit_head *h)
+{
+    return DIV_UP(h->head_bytes, d->j.unit);
+}
+
+/* Is there a commit's head at pos, sound in itself? `room`: units to the ring's end. */
 static bool head_sound(const struct dev *d, const struct commit_head *h, uint64_t pos,
                        uint32_t room)
 {
-    uint32_t head_pages;
-
     if (h->magic != COMMIT_MAGIC || memcmp(h->nonce, d->sb.nonce, NONCE_BYTES) != 0 ||
-        h->pos != pos || h->head_bytes < sizeof(*h) ||
-        h->head_bytes > COMMIT_HEAD_PAGES_MAX * PAGE_BYTES || h->head_bytes % 8 != 0)
+        h->pos != pos || h->head_bytes < sizeof(*h) || h->head_bytes > COMMIT_HEAD_MAX ||
+        h->head_bytes % 8 != 0)
         return false;
-    head_pages = DIV_UP(h->head_bytes, PAGE_BYTES);
-    return h->pages >= head_pages && h->pages <= COMMIT_PAGES_MAX && h->pages <= room &&
-           head_crc(h) == h->crc;
+    return h->units >= head_units(d, h) && h->units <= COMMIT_BYTES_MAX / d->j.unit &&
+           h->units <= room && head_crc(h) == h->crc;
 }
 
 static int records_check(const struct dev *d, const struct commit_head *h)
 {
     const uint8_t *at = (const uint8_t *)(h + 1), *end = (const uint8_t *)h + h->head_bytes;
-    uint32_t pages = DIV_UP(h->head_bytes, PAGE_BYTES);
+    uint32_t units = head_units(d, h);
 
     for (uint32_t i = 0; i < h->records; i++) {
         const struct rec_head *r = (const struct rec_head *)at;
@@ -80,10 +86,10 @@ static int records_check(const struct dev *d, const struct commit_head *h)
 
         if (rc < 0)
             return rc;
-        pages += r->pages;
+        units += r->pages * d->j.page_units;
         at += r->bytes;
     }
-    if (at != end || pages != h->pages)
+    if (at != end || units != h->units)
         return err_set(ERR_CORRUPT, "journal: a commit's lengths don't add up");
     return 0;
 }
@@ -116,8 +122,8 @@ static int commit_read(struct ring *r, uint64_t pos, enum found *found, struct r
     struct commit_head *h;
     struct rcommit *c;
     const uint8_t *p;
-    uint32_t head_pages, room = (uint32_t)(d->j.pages - pos % d->j.pages);
-    int rc = ring_page(r, pos, COMMIT_HEAD_PAGES_MAX, &p);
+    uint32_t room = units_to_end(&d->j, pos);
+    int rc = ring_unit(r, pos, COMMIT_HEAD_MAX / d->j.unit, &p);
 
     *found = NOT_A_COMMIT;
     *ret = NULL;
@@ -125,11 +131,11 @@ static int commit_read(struct ring *r, uint64_t pos, enum found *found, struct r
         return rc;
     h = (struct commit_head *)p;
     /* A head longer than what is left of the ring was not read: check before its checksum. */
-    if (room < COMMIT_HEAD_PAGES_MAX && h->head_bytes > room * PAGE_BYTES)
+    if (h->head_bytes > (uint64_t)room * d->j.unit)
         return 0;
     if (!head_sound(d, h, pos, room) || h->prev_crc != d->j.prev_crc || h->seq < d->j.seq)
         return 0;
-    rc = ring_page(r, pos, h->pages, &p);
+    rc = ring_unit(r, pos, h->units, &p);
     if (rc < 0)
         return rc;
     h = (struct commit_head *)p;
@@ -138,13 +144,12 @@ static int commit_read(struct ring *r, uint64_t pos, enum found *found, struct r
                   err_text(ERR_CORRUPT));
         return 0;
     }
-    head_pages = DIV_UP(h->head_bytes, PAGE_BYTES);
     c = MEM_NEW(struct rcommit);
     list_init(&c->link);
     c->head = mem_alloc(h->head_bytes);
     memcpy(c->head, h, h->head_bytes);
-    c->bad = MEM_NEW_ARRAY(bool, h->pages);
-    c->n_bad = data_check(c->head, p + (size_t)head_pages * PAGE_BYTES, c->bad);
+    c->bad = MEM_NEW_ARRAY(bool, h->units);
+    c->n_bad = data_check(c->head, p + (size_t)head_units(d, h) * d->j.unit, c->bad);
     *found = c->n_bad > 0 ? TORN : WHOLE;
     *ret = c;
     return 0;
@@ -165,7 +170,7 @@ static void rcommit_free(struct rcommit *c)
 static uint32_t places(const struct dev *d, uint64_t pos, uint64_t out[2])
 {
     out[0] = pos;
-    out[1] = ROUND_UP(pos, (uint64_t)d->j.pages);
+    out[1] = ROUND_UP(pos, (uint64_t)d->j.units);
     return out[0] == out[1] ? 1 : 2;
 }
 
@@ -175,7 +180,7 @@ static int torn_is_damage(struct ring *r, const struct rcommit *torn, bool *ret)
     uint64_t seq = r->d->j.seq;
     uint32_t prev_crc = r->d->j.prev_crc;
     uint64_t at[2];
-    uint32_t n = places(r->d, torn->head->pos + torn->head->pages, at);
+    uint32_t n = places(r->d, torn->head->pos + torn->head->units, at);
     int rc = 0;
 
     *ret = false;
@@ -203,19 +208,20 @@ static int later_exists(struct ring *r, uint64_t pos, bool *ret)
 
     *ret = false;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t room = (uint32_t)(d->j.pages - at[i] % d->j.pages);
-        uint32_t reach = MIN(2 * d->j.commit_pages_max, room);
+        uint32_t room = units_to_end(&d->j, at[i]);
+        uint32_t reach = MIN(2 * d->j.commit_units_max, room);
 
         for (uint32_t k = 0; k < reach; k++) {
+            uint32_t want = MIN(COMMIT_HEAD_MAX / d->j.unit, reach - k);
             const struct commit_head *h;
             const uint8_t *p;
-            int rc = ring_page(r, at[i] + k, MIN(COMMIT_HEAD_PAGES_MAX, reach - k), &p);
+            int rc = ring_unit(r, at[i] + k, want, &p);
 
             if (rc < 0)
                 return rc;
             h = (const struct commit_head *)p;
             if (h->magic == COMMIT_MAGIC && h->seq > d->j.seq &&
-                h->head_bytes <= MIN(COMMIT_HEAD_PAGES_MAX, reach - k) * PAGE_BYTES &&
+                h->head_bytes <= (uint64_t)want * d->j.unit &&
                 head_sound(d, h, at[i] + k, room - k)) {
                 *ret = true;
                 return 0;
@@ -252,7 +258,7 @@ static int next_commit(struct replay *rp, struct ring *r, bool *ret_end)
         list_push_back(&rp->commits, &take->link);
         j->prev_crc = take->head->crc;
         j->seq = take->head->seq + 1;
-        j->start = j->pos = take->head->pos + take->head->pages;
+        j->start = j->pos = take->head->pos + take->head->units;
     }
     for (uint32_t i = 0; i < 2; i++) {
         if (c[i] != take || rc < 0)
@@ -307,10 +313,10 @@ static int journal_scan(struct replay *rp)
     bool end = false, both;
     int rc = anchor_read(rp->d, &both);
 
-    r.buf = mem_alloc_aligned(PAGE_BYTES, (size_t)WINDOW_PAGES * PAGE_BYTES);
+    r.buf = mem_alloc_aligned(PAGE_BYTES, WINDOW_BYTES);
     while (rc == 0 && !end) {
         rc = next_commit(rp, &r, &end);
-        if (rc == 0 && rp->d->j.pos - rp->d->j.tail_pos > rp->d->j.pages)
+        if (rc == 0 && rp->d->j.pos - rp->d->j.tail_pos > rp->d->j.units)
             rc = err_set(ERR_CORRUPT, "journal: it runs into itself");
     }
     mem_free(r.buf);
@@ -326,7 +332,7 @@ static int commit_apply(struct replay *rp, const struct rcommit *rc_, uint32_t p
 {
     const struct commit_head *h = rc_->head;
     const uint8_t *at = (const uint8_t *)(h + 1);
-    uint64_t page_pos = h->pos + DIV_UP(h->head_bytes, PAGE_BYTES);
+    uint64_t pages_pos = h->pos + head_units(rp->d, h);
     struct journal *j = &rp->d->j;
     struct commit *c;
     uint32_t page = 0;
@@ -335,14 +341,14 @@ static int commit_apply(struct replay *rp, const struct rcommit *rc_, uint32_t p
     for (uint32_t i = 0; i < h->records && rc == 0; i++) {
         const struct rec_head *r = (const struct rec_head *)at;
 
-        rc = replay_record(rp, r, page_pos + page, rc_->bad + page);
+        rc = replay_record(rp, r, pages_pos + (uint64_t)page * j->page_units, rc_->bad + page);
         page += r->pages;
         at += r->bytes;
     }
     c = MEM_NEW(struct commit);
     c->seq = h->seq;
     c->pos = h->pos;
-    c->next_pos = h->pos + h->pages;
+    c->next_pos = h->pos + h->units;
     c->last_rsn = j->next_rsn - 1;
     c->prev_crc = prev_crc;
     list_push_back(&j->commits, &c->link);
@@ -389,9 +395,9 @@ int journal_replay(struct dev *d)
         rc = replay_finish(&rp);
     if (rc == 0)
         log_info("journal.replayed",
-                 "disk=%s worker=%" PRIu32 " commits=%" PRIu32 " pages=%" PRIu64
+                 "disk=%s worker=%" PRIu32 " commits=%" PRIu32 " bytes=%" PRIu64
                  " extents=%" PRIu64,
-                 d->path, d->e->conf.worker, n, journal_used(d), d->e->exts.count);
+                 d->path, d->e->conf.worker, n, journal_used(d) * d->j.unit, d->e->exts.count);
     replay_free(&rp);
     return rc;
 }

@@ -200,7 +200,7 @@ static struct rec_missing *missing_rec(struct ext *x, const struct missing_chang
 static int missing_rec_add(struct op *op, struct rec_missing *r, uint64_t *rsn)
 {
     struct ext *x = op->ext;
-    uint32_t cost = journal_cost(r->h.bytes, 0);
+    uint32_t cost = journal_cost(x->dev, r->h.bytes, 0);
     int rc = journal_space(x->dev, cost, true);
 
     if (rc < 0) {

@@ -40,7 +40,7 @@ static void sources_find(struct reading *r)
         if (jp != NULL) {
             s->crc = jp->crc;
             s->from = jp->buf != NULL ? FROM_MEMORY : FROM_RING;
-            s->off = d->j.off + jp->pos % d->j.pages * PAGE_BYTES;
+            s->off = ring_off(&d->j, jp->pos);
             if (jp->buf != NULL)
                 memcpy(r->dst + (size_t)i * PAGE_BYTES, jp->data, PAGE_BYTES);
         } else if (block_allocated(r->x, page / PAGES_PER_BLOCK)) {

@@ -266,7 +266,7 @@ static void apply_data(struct ext *x, const struct rec_write *r, uint64_t rsn, u
         }
         jp = jpage_new(r->first + i, NULL, NULL, rec_crcs(r)[i]);
         jp->rsn = rsn;
-        jp->pos = pos + i;
+        jp->pos = pos + (uint64_t)i * x->dev->j.page_units;
         jpage_insert(x, jp);
         jpage_put(jp);
     }

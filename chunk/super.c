@@ -58,7 +58,8 @@ static uint64_t geometry_place(const struct super_block *sb, uint64_t base, uint
     g->blocks = blocks;
     g->heads = heads;
     g->stage_pages = sb->stage_pages;
-    g->journal_pages = (uint32_t)(sb->journal_bytes / PAGE_BYTES);
+    g->journal_unit = sb->journal_unit;
+    g->journal_units = (uint32_t)(sb->journal_bytes / sb->journal_unit);
     g->bitmap_pages = DIV_UP(blocks + heads, BITS_PER_PAGE);
     g->anchors_off = off;
     off += 2 * PAGE_BYTES;
@@ -97,7 +98,9 @@ static int super_check(const struct super_block *sb, uint64_t size_bytes)
     if (sb->crc != page_crc(sb, offsetof(struct super_block, crc)))
         return err_set(ERR_FORMAT, "superblock: checksum mismatch");
     if (sb->version != FORMAT_VERSION)
-        return err_set(ERR_VERSION, "format version %" PRIu32 ", this program knows %u",
+        return err_set(ERR_VERSION,
+                       "format version %" PRIu32 "; this program knows version %u only, and "
+                       "does not convert: use the program that formatted it, or format it anew",
                        sb->version, FORMAT_VERSION);
     if ((sb->incompat & ~FEATURE_INCOMPAT_KNOWN) || (sb->ro_compat & ~FEATURE_RO_COMPAT_KNOWN))
         return err_set(
@@ -105,7 +108,9 @@ static int super_check(const struct super_block *sb, uint64_t size_bytes)
             sb->incompat & ~FEATURE_INCOMPAT_KNOWN, sb->ro_compat & ~FEATURE_RO_COMPAT_KNOWN);
     if (sb->workers < 1 || sb->workers > WORKERS_MAX || sb->size_bytes > (1ull << 60) ||
         sb->region_bytes > sb->size_bytes || sb->region_bytes % REGION_ALIGN != 0 ||
-        sb->journal_bytes % PAGE_BYTES != 0 || sb->journal_bytes > sb->region_bytes ||
+        (sb->journal_unit != JOURNAL_UNIT_MIN && sb->journal_unit != JOURNAL_UNIT_MAX) ||
+        sb->journal_bytes % PAGE_BYTES != 0 || sb->journal_bytes > JOURNAL_BYTES_MAX ||
+        sb->journal_bytes > sb->region_bytes ||
         sb->journal_bytes / PAGE_BYTES < JOURNAL_PAGES_MIN || sb->stage_pages < STAGE_PAGES_MIN ||
         sb->stage_pages > STAGE_PAGES_MAX || sb->blocks < 8 || sb->heads < 1 ||
         sb->blocks > (1u << 30) || sb->heads > (1u << 30) ||
@@ -136,6 +141,11 @@ static int super_read_at(struct disk *d, uint64_t off, uint32_t copy, struct sup
         return rc;
     if (page->copy != copy || super_off(page, copy) != off)
         return err_set(ERR_FORMAT, "superblock: a copy in a wrong place");
+    if (disk_info(d)->block_bytes > page->journal_unit)
+        return err_set(ERR_UNSUPPORTED,
+                       "the device has sectors of %" PRIu32
+                       " bytes, it was formatted on one with %" PRIu32,
+                       disk_info(d)->block_bytes, page->journal_unit);
     return geometry_compute(page, page->workers - 1, &g);
 }
 
@@ -215,7 +225,7 @@ int super_write(const char *path, struct super_block *sb)
 
 /* ---- formatting ---- */
 
-static int format_geometry(const char *path, uint64_t size_bytes,
+static int format_geometry(const char *path, uint64_t size_bytes, uint32_t physical_bytes,
                            const struct chunk_format_conf *conf, struct super_block *sb)
 {
     uint64_t region, ring;
@@ -236,7 +246,8 @@ static int format_geometry(const char *path, uint64_t size_bytes,
     if (ring == 0)
         ring = MIN((uint64_t)512 << 20, MAX(region / 16, (uint64_t)JOURNAL_PAGES_MIN * PAGE_BYTES));
     sb->journal_bytes = ROUND_UP(ring, (uint64_t)PAGE_BYTES);
-    if (sb->journal_bytes / PAGE_BYTES < JOURNAL_PAGES_MIN || sb->journal_bytes > (1ull << 40))
+    sb->journal_unit = physical_bytes <= JOURNAL_UNIT_MIN ? JOURNAL_UNIT_MIN : JOURNAL_UNIT_MAX;
+    if (sb->journal_bytes / PAGE_BYTES < JOURNAL_PAGES_MIN || sb->journal_bytes > JOURNAL_BYTES_MAX)
         return err_set(ERR_INVAL, "a journal of %" PRIu64 " bytes; at least %u", ring,
                        JOURNAL_PAGES_MIN * PAGE_BYTES);
     sb->stage_pages = region >= ((uint64_t)64 << 20) ? STAGE_PAGES_MAX : STAGE_PAGES_MIN;
@@ -296,7 +307,7 @@ static int format_disk(struct disk *d, const char *path, const struct chunk_form
         env_random_bytes(sb->server_uuid, 16);
     env_random_bytes(sb->disk_uuid, 16);
     env_random_bytes(sb->nonce, NONCE_BYTES);
-    rc = format_geometry(path, disk_info(d)->size_bytes, conf, sb);
+    rc = format_geometry(path, disk_info(d)->size_bytes, disk_info(d)->physical_bytes, conf, sb);
     if (rc < 0)
         goto out;
     /* A former superblock must not be found in one copy while the other is new. */

@@ -243,7 +243,7 @@ static int block_bind(struct writing *w, uint32_t index)
 {
     struct dev *d = w->x->dev;
     struct rec_alloc *r;
-    uint32_t block, cost = journal_cost(sizeof(*r), 0);
+    uint32_t block, cost = journal_cost(d, sizeof(*r), 0);
     int rc = journal_space(d, cost, false);
 
     if (rc < 0)

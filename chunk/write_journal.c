@@ -102,7 +102,7 @@ static int journal_pages(struct writing *w, uint32_t first, uint32_t count)
 {
     struct rec_write *r = write_rec(w, REC_DATA, first, count, count * sizeof(uint32_t));
     struct dev *d = w->x->dev;
-    uint32_t cost = journal_cost(r->h.bytes, count);
+    uint32_t cost = journal_cost(d, r->h.bytes, count);
     struct jpage **jp;
     struct buf *own;
     uint64_t rsn;
@@ -135,7 +135,7 @@ static int journal_map(struct writing *w, struct seg *s)
 {
     struct rec_write *r = write_rec(w, REC_MAP, s->first, s->count, s->count * sizeof(uint32_t));
     struct dev *d = w->x->dev;
-    uint32_t cost = journal_cost(r->h.bytes, 0);
+    uint32_t cost = journal_cost(d, r->h.bytes, 0);
     uint64_t rsn;
     int rc = space_for(w, cost);
 
@@ -172,7 +172,7 @@ static int journal_zero(struct writing *w, const struct seg *s)
     for (uint32_t b = b0; b < end; b++)
         n += block_allocated(w->x, b);
     r = write_rec(w, REC_ZERO, s->first, s->count, n * sizeof(*freed));
-    cost = journal_cost(r->h.bytes, 0);
+    cost = journal_cost(d, r->h.bytes, 0);
     rc = space_for(w, cost);
     if (rc < 0) {
         mem_free(r);
@@ -209,7 +209,7 @@ static int journal_note(struct writing *w)
     if (!news)
         return 0;
     r = write_rec(w, REC_NOTE, w->first, count, 0);
-    cost = journal_cost(r->h.bytes, 0);
+    cost = journal_cost(w->x->dev, r->h.bytes, 0);
     rc = space_for(w, cost);
     if (rc < 0) {
         mem_free(r);

@@ -64,7 +64,7 @@ static uint64_t place(uint32_t area, uint32_t page)
         return geo.stage_off + page % 4 * PAGE_BYTES;
     case 3:
     case 4:
-        return geo.journal_off + page % geo.journal_pages * PAGE_BYTES;
+        return geo.journal_off + (uint64_t)(page % geo.journal_units) * geo.journal_unit;
     case 5:
         return geo.bitmap_off;
     case 6:
@@ -122,22 +122,22 @@ static void journal_seal(uint8_t *disk)
     uint64_t pos = a->h.gen > b->h.gen ? a->pos : b->pos;
     uint32_t prev = a->h.gen > b->h.gen ? a->prev_crc : b->prev_crc;
 
-    for (uint32_t i = 0; i < 2 * geo.journal_pages; i++) {
-        uint32_t at = (uint32_t)(pos % geo.journal_pages);
+    for (uint32_t i = 0; i < 2 * geo.journal_units; i++) {
+        uint32_t at = (uint32_t)(pos % geo.journal_units);
         struct commit_head *h =
-            (struct commit_head *)(disk + geo.journal_off + at * (uint64_t)PAGE_BYTES);
+            (struct commit_head *)(disk + geo.journal_off + at * (uint64_t)geo.journal_unit);
 
         if (h->magic != COMMIT_MAGIC || h->head_bytes < sizeof(*h) ||
-            h->head_bytes > (geo.journal_pages - at) * PAGE_BYTES ||
-            h->head_bytes > COMMIT_HEAD_PAGES_MAX * PAGE_BYTES || h->pages == 0) {
-            pos = ROUND_UP(pos + 1, (uint64_t)geo.journal_pages);
+            h->head_bytes > (geo.journal_units - at) * geo.journal_unit ||
+            h->head_bytes > COMMIT_HEAD_MAX || h->units == 0) {
+            pos = ROUND_UP(pos + 1, (uint64_t)geo.journal_units);
             continue;
         }
         h->prev_crc = prev;
         h->crc = 0;
         h->crc = crc32c(0, h, h->head_bytes);
         prev = h->crc;
-        pos += h->pages;
+        pos += h->units;
     }
 }
 

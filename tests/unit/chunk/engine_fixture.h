@@ -70,6 +70,8 @@ static inline struct rig rig_new(uint64_t seed, uint64_t disk_bytes, uint64_t jo
 
     r.p = sim_proc_new(r.s, HOST_A, "chunk");
     sim_disk_create(r.p, DISK, disk_bytes);
+    if (seed % 2) /* the other units of the journal */
+        sim_disk_set_physical(r.p, DISK, PAGE_BYTES);
     return r;
 }
 

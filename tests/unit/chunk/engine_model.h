@@ -386,6 +386,8 @@ static inline struct model *model_new(uint64_t seed, uint64_t disk_bytes, uint64
     m->ops = ops;
     m->rng = seed * 0x9e3779b97f4a7c15ull + 88172645463325252ull;
     sim_disk_create(m->p, DISK, disk_bytes);
+    if (seed % 2) /* the other units of the journal */
+        sim_disk_set_physical(m->p, DISK, PAGE_BYTES);
     return m;
 }
 
