@@ -6,7 +6,9 @@
  *
  * Completions arrive by an eventfd that libev watches. The kernel defers their processing to a
  * call that we make (DEFER_TASKRUN), so each wake-up asks for it first. The ring's own descriptor
- * must never be polled in this mode. */
+ * must never be polled in this mode. The kernel signals twice, when there is work to be asked for
+ * and when it was done: so the signal is cleared last, and whether more work came until then is
+ * read from the ring. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -166,6 +168,14 @@ static void reap(struct real_ring *ring)
         real_prewait_queue(ring->loop, &ring->prewait);
 }
 
+/* Seen by whoever cleared the signal of it. */
+static bool ring_has_more(const struct real_ring *ring)
+{
+    return (atomic_load_explicit((_Atomic unsigned *)ring->uring.sq.kflags, memory_order_acquire) &
+            IORING_SQ_TASKRUN) != 0 ||
+           io_uring_cq_ready(&ring->uring) > 0;
+}
+
 static void event_cb(struct ev_loop *ev, ev_io *w, int revents)
 {
     struct real_ring *ring = w->data;
@@ -173,14 +183,16 @@ static void event_cb(struct ev_loop *ev, ev_io *w, int revents)
 
     (void)ev;
     (void)revents;
-    /* Cleared before the kernel is asked, so that no later signal is lost. */
+    /* Nothing in flight: the signal of completions that a submission already reaped. */
+    if (ring->in_flight > 0) {
+        if (ring->deferred)
+            (void)io_uring_get_events(&ring->uring);
+        reap(ring);
+    }
     if (read(ring->event_fd, &count, sizeof(count)) < 0)
         ASSERTF(errno == EAGAIN || errno == EINTR, "eventfd: errno %d", errno);
-    if (ring->in_flight == 0)
-        return; /* the signal of completions that a submission already reaped */
-    if (ring->deferred)
-        (void)io_uring_get_events(&ring->uring);
-    reap(ring);
+    if (ring_has_more(ring))
+        real_prewait_queue(ring->loop, &ring->prewait);
 }
 
 /* ---- submission ---- */
@@ -243,7 +255,8 @@ static int uring_init(struct real_ring *ring, uint32_t entries)
     int rc;
 
     rc = io_uring_queue_init(entries, &ring->uring,
-                             IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+                             IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                                 IORING_SETUP_TASKRUN_FLAG);
     ring->deferred = rc == 0;
     if (rc == -EINVAL) /* before Linux 6.1 */
         rc = io_uring_queue_init(entries, &ring->uring, 0);

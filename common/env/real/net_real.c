@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Streams of the real environment: non-blocking TCP and UNIX sockets. Every call tries the system
+ * Streams of the real environment: non-blocking TCP and UNIX sockets. A call tries the system
  * call first and waits in libev only if it would block. libev applies changes to its interest
- * when it next waits, so stopping a watcher and starting it again in one turn costs nothing. */
+ * when it next waits, so stopping a watcher and starting it again in one turn costs nothing.
+ *
+ * A read that got less than it asked for has emptied the socket: the next one waits first. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -34,6 +36,7 @@ struct net_dir {
 struct conn_real {
     struct net_conn base; /* must be first */
     int fd;
+    bool empty; /* nothing was left to read */
     struct net_dir in, out;
 };
 
@@ -177,19 +180,30 @@ static int stream_error(const struct conn_real *c, int errnum)
     return err_from_errno(errnum, "connection to %s", c->base.peer);
 }
 
+static size_t iov_bytes(const struct iovec *iov, int n)
+{
+    size_t sum = 0;
+
+    for (int i = 0; i < n; i++)
+        sum += iov[i].iov_len;
+    return sum;
+}
+
 ssize_t real_net_readv(struct net_conn *conn, const struct iovec *iov, int n)
 {
     struct conn_real *c = conn_of(conn);
     ssize_t got;
     int rc;
 
-    rc = dir_burst(&c->in);
+    rc = c->empty && !conn->shut ? dir_wait(&c->in) : dir_burst(&c->in);
     while (rc == 0) {
         if (conn->shut)
             return err_set(ERR_CLOSED, "connection to %s was shut down", conn->peer);
         got = readv(c->fd, iov, n);
-        if (got > 0)
+        if (got > 0) {
+            c->empty = (size_t)got < iov_bytes(iov, n);
             return got;
+        }
         if (got == 0)
             return err_set(ERR_CLOSED, "end of stream");
         if (errno == EAGAIN)
