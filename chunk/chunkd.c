@@ -22,6 +22,7 @@ static int worker_start(struct server *s, uint32_t i)
         .memory_bytes =
             (s->conf->memory_bytes != 0 ? s->conf->memory_bytes : (uint64_t)1 << 30) / s->n_workers,
         .flush_delay_ms = s->conf->flush_delay_ms,
+        .merge_us = s->conf->merge_us,
     };
     struct co_loop *home;
     char name[32];

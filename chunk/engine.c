@@ -14,6 +14,8 @@ struct engine *engine_new(const struct engine_conf *conf)
         e->conf.memory_bytes = GIB;
     if (e->conf.flush_delay_ms == 0)
         e->conf.flush_delay_ms = 1000;
+    if (e->conf.merge_us == 0)
+        e->conf.merge_us = 200;
     e->loop = co_loop();
     htab_init(&e->exts);
     list_init(&e->devs);

@@ -38,7 +38,9 @@ struct engine_conf {
     uint32_t worker, workers;
     uint64_t memory_bytes;   /* for journaled pages kept in memory and the like; 0: 1 GiB */
     uint32_t flush_delay_ms; /* 0: 1000 */
+    uint32_t merge_us;       /* how long sequential writes wait to be merged; 0: 200 */
 };
+#define MERGE_NEVER UINT32_MAX
 struct engine *engine_new(const struct engine_conf *conf);
 /* Opens this worker's region of a device and replays its journal. */
 co_fn int engine_dev_add(struct engine *e, const char *path,

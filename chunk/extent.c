@@ -67,6 +67,7 @@ void ext_put(struct ext *x)
     map_free_all(x);
     version_free(x);
     missing_free_all(x);
+    merge_free(x);
     mem_free(x->vblk);
     mem_free(x);
 }

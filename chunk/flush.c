@@ -73,7 +73,7 @@ static void home_take(struct home *h, struct ext *x, uint32_t block)
         if (jp->rsn > h->d->j.durable_rsn)
             continue; /* it may yet not have happened */
         jp->refs++;
-        v->flushing++;
+        v->flushing |= 1ull << bit;
         h->p[h->n++] = (struct home_page){.jp = jp,
                                           .x = ext_get(x),
                                           .v = v,
@@ -206,7 +206,7 @@ static void home_done(struct home *h, bool ok)
         }
         jpage_put(jp);
         buf_put(p->buf);
-        p->v->flushing--;
+        p->v->flushing &= ~(1ull << bit);
         vblk_tidy(p->x, block);
         ext_put(p->x);
     }

@@ -28,6 +28,7 @@
 
 struct dev;
 struct ext;
+struct merge;
 
 /* ---- metadata pages ---- */
 
@@ -61,7 +62,7 @@ struct jpage {
 struct vblk {
     uint64_t mask; /* pages with a jpage */
     struct jpage *jp[PAGES_PER_BLOCK];
-    uint32_t flushing; /* home writes in flight */
+    uint64_t flushing; /* pages with a home write in flight */
     uint32_t users;    /* direct writes in flight */
     uint64_t gathered; /* flush cycle that has it already */
 };
@@ -105,6 +106,7 @@ struct ext {
     struct mpage *map[MAP_PAGES]; /* NULL: not loaded */
     struct vblk **vblk;           /* BLOCKS_PER_EXTENT, or NULL */
     uint32_t n_vblk;
+    struct merge *merge; /* its write streams; NULL before the first write */
     struct co_mutex load_lock;
     struct co_range_lock lock; /* in pages */
     struct list ops;
@@ -402,6 +404,9 @@ co_fn int journal_replay(struct dev *d) MUST_CHECK;
 co_fn int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst, uint32_t *crc,
                      bool *ret_zero) MUST_CHECK;
 uint32_t zero_page_crc(void);
+
+/* merge.c */
+void merge_free(struct ext *x);
 
 /* flush.c, checkpoint.c */
 co_fn int flush_main(void *dev);

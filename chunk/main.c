@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "chunk/chunkd.h"
-#include "chunk/format.h"
+#include "chunk/engine.h"
 #include "common/base/log.h"
 #include "common/env/env_real.h"
 #include "common/env/service.h"
@@ -14,7 +14,7 @@
 struct settings {
     char *listen, *listen_unix, *data_dir, *meta, *host, *rack, *zone, *disks;
     uint64_t memory;
-    nsec_t flush_delay;
+    nsec_t flush_delay, merge_delay;
 };
 
 #define FIELD(f) .section = "chunk", .key = #f, .offset = offsetof(struct settings, f)
@@ -46,6 +46,9 @@ static const struct conf_key keys[] = {
     {FIELD(flush_delay), .type = CONF_SPAN, .otherwise = "1s", .min = NSEC_PER_MSEC,
      .max = 60 * NSEC_PER_SEC,
      .help = "How long small writes may stay in the journal only before they are written home"},
+    {FIELD(merge_delay), .type = CONF_SPAN, .otherwise = "200us", .max = 10 * NSEC_PER_MSEC,
+     .help = "How long small sequential writes that are in flight together may wait for one "
+             "another, to be written as one; 0: never"},
 };
 
 struct program {
@@ -93,6 +96,8 @@ static int prepare(void *arg, const char *file)
         .zone = s->zone,
         .memory_bytes = s->memory,
         .flush_delay_ms = (uint32_t)(s->flush_delay / NSEC_PER_MSEC),
+        .merge_us = s->merge_delay < NSEC_PER_USEC ? MERGE_NEVER
+                                                   : (uint32_t)(s->merge_delay / NSEC_PER_USEC),
         .ready = on_ready,
         .ready_arg = &p->service,
     };

@@ -9,8 +9,6 @@
 #include "chunk/internal.h"
 #include "chunk/write.h"
 
-#define DIRECT_PAGES_MIN 16u /* 64 KiB */
-
 /* ---- checking a request ---- */
 
 static int crc_check(const struct write_args *a)
@@ -154,19 +152,17 @@ static void seg_add(struct writing *w, enum seg_how how, uint32_t first, uint32_
         w->cap_segs = w->cap_segs != 0 ? w->cap_segs * 2 : 8;
         w->segs = mem_realloc(w->segs, w->cap_segs * sizeof(*w->segs));
     }
-    w->segs[w->n_segs++] = (struct seg){.how = how, .first = first, .count = count};
+    w->segs[w->n_segs++] = (struct seg){
+        .how = how, .first = first, .count = count, .whole = edge_of(w, first) == NULL};
 }
 
-/* May these pages of one block be written past the journal? */
-static bool direct_in_place(const struct ext *x, uint32_t first, uint32_t count)
+bool pages_fresh(const struct ext *x, uint32_t first, uint32_t count)
 {
     uint32_t block = first / PAGES_PER_BLOCK, bit = first % PAGES_PER_BLOCK;
     uint64_t mask = count < 64 ? ((1ull << count) - 1) << bit : UINT64_MAX;
     const struct vblk *v = vblk_get((struct ext *)x, block);
 
-    if (count < DIRECT_PAGES_MIN)
-        return false;
-    if (v != NULL && ((v->mask & mask) != 0 || v->flushing > 0))
+    if (v != NULL && ((v->mask | v->flushing) & mask) != 0)
         return false;
     return !block_allocated(x, block) || (map_get(x, block)->src[0].valid & mask) == 0;
 }
@@ -178,7 +174,7 @@ static void cut_pages(struct writing *w, uint32_t first, uint32_t count)
 
     if (count == PAGES_PER_BLOCK)
         how = SEG_BLOCK;
-    else if (direct_in_place(w->x, first, count))
+    else if (count >= DIRECT_PAGES_MIN && pages_fresh(w->x, first, count))
         how = SEG_IN_PLACE;
     seg_add(w, how, first, count);
 }
@@ -318,7 +314,7 @@ static void seg_submit(struct writing *w, struct seg *s)
 
     if (s->how == SEG_IN_PLACE) {
         /* State may have changed since the cut, while blocks were waited for. */
-        if (!direct_in_place(w->x, s->first, s->count)) {
+        if (!pages_fresh(w->x, s->first, s->count)) {
             s->how = SEG_JOURNAL;
             return;
         }
@@ -411,6 +407,10 @@ static int write_locked(struct writing *w)
     if (rc == 0)
         rc = direct_write(w);
     if (rc == 0)
+        rc = merge_write(w);
+    if (rc == 0)
+        rc = op_check(&w->op);
+    if (rc == 0)
         rc = write_journal(w);
     return rc;
 }
@@ -428,11 +428,13 @@ int engine_write(struct engine *e, const struct write_args *a, struct write_resu
     if (rc < 0)
         return rc;
     w.x = w.op.ext;
+    merge_note(&w);
     w.first = a->off / PAGE_BYTES;
     w.last = (a->off + a->len - 1) / PAGE_BYTES;
     rc = co_range_acquire(&w.x->lock, &range, w.first, w.last - w.first + 1, true);
     if (rc == 0) {
         rc = write_locked(&w);
+        merge_leave(&w);
         writing_free(&w);
         ret->new_blocks = w.new_blocks;
         ret->space_low = blocks_available(w.x->dev) < (int64_t)w.x->dev->g.blocks / 16;

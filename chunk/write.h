@@ -7,6 +7,10 @@
 
 #include "chunk/internal.h"
 
+struct writing;
+
+#define DIRECT_PAGES_MIN 16u /* 64 KiB: goes past the journal by itself */
+
 enum seg_how {
     SEG_JOURNAL,  /* the pages travel in their record */
     SEG_IN_PLACE, /* pages of the block that never held anything */
@@ -18,14 +22,25 @@ struct seg {
     uint32_t first, count; /* pages of one block (ZERO: of any) */
     uint32_t block;        /* IN_PLACE, BLOCK: where, number + 1 */
     bool is_new;           /* the extent's block had none before */
+    bool whole;            /* pages as they came, none completed */
     bool submitted, done;
     struct iovec iov;
     struct disk_req req;
+    struct list merge; /* with others of its stream (merge.c) */
+    struct writing *w;
 };
 struct edge { /* a page of which only a part is written */
     struct buf *buf;
     uint32_t page, crc;
     bool zero; /* it was zero, and is afterwards */
+};
+struct merging {      /* a request's part in merge.c */
+    struct gather *g; /* of its stream; NULL: random */
+    bool joined;      /* counts as one of the stream's requests */
+    uint32_t waiting; /* segments that wait for others to be written with */
+    uint32_t running; /* segments that are being written */
+    int rc;
+    struct co_cond moved;
 };
 struct writing {
     const struct write_args *a;
@@ -38,6 +53,7 @@ struct writing {
     uint32_t n_segs, cap_segs;
     uint32_t claimed, new_blocks;
     uint64_t last_rsn;
+    struct merging merging;
 };
 
 struct content {
@@ -46,6 +62,18 @@ struct content {
     uint32_t crc;
 };
 struct content page_content(const struct writing *w, uint32_t page);
+
+/* May these pages of one block be written to their places past the journal, as far as the device
+ * is concerned? */
+bool pages_fresh(const struct ext *x, uint32_t first, uint32_t count);
+
+/* merge.c */
+/* Notes a request as it arrives. */
+void merge_note(struct writing *w);
+/* Has the segments for the journal that continue a stream written together with their neighbours:
+ * they are SEG_IN_PLACE then, and written. Others stay as they are. */
+co_fn int merge_write(struct writing *w);
+void merge_leave(struct writing *w); /* the request is over */
 
 /* write_journal.c */
 int missing_room(const struct writing *w);

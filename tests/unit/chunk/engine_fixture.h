@@ -20,6 +20,7 @@ struct rig {
     struct sim *s;
     struct sim_proc *p;
     uint64_t disk_bytes, journal_bytes;
+    uint32_t merge_us; /* engine_conf's */
     bool formatted;
     struct engine *e;
     void (*body)(struct rig *r);
@@ -30,7 +31,7 @@ struct rig {
 
 static inline void rig_engine_start(struct rig *r)
 {
-    struct engine_conf conf = {.workers = 1};
+    struct engine_conf conf = {.workers = 1, .merge_us = r->merge_us};
     struct chunk_format_conf fc = {.journal_bytes = r->journal_bytes};
     struct super_block *sb = mem_alloc(sizeof(*sb));
 

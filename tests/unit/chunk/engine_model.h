@@ -41,15 +41,21 @@ struct model {
     uint64_t disk_bytes, journal_bytes;
     uint32_t flush_delay_ms;
     uint64_t memory_bytes;
-    bool deletes; /* an extent is deleted and made again in each life */
-    uint32_t ops; /* of each stream in one life */
-    uint64_t rng; /* of the workload */
+    bool deletes;    /* an extent is deleted and made again in each life */
+    bool sequential; /* all streams continue one another's writes */
+    uint32_t ops;    /* of each stream in one life */
+    uint64_t rng;    /* of the workload */
     bool formatted;
     uint64_t epoch;
     uint32_t writes; /* numbers given out */
     uint64_t ops_done, reads_done, lives;
     struct model_extent x[EXTENTS];
     struct engine *e; /* of the running life */
+    struct {
+        uint32_t ext, at; /* sector */
+        uint32_t sectors; /* of a request, at most */
+        enum write_kind kind;
+    } seq;
 };
 
 static inline uint64_t model_random(struct model *m)
@@ -191,6 +197,46 @@ static inline void model_write(struct model *m, uint32_t ext, uint32_t stream, u
 
 /* ---- one stream of requests ---- */
 
+#define SEQ_SECTORS ((STREAMS - 1) * STREAM_BLOCKS * PAGES_PER_BLOCK * SECTORS_PER_PAGE)
+
+static inline bool model_idle(const struct model *m, uint32_t ext)
+{
+    for (uint32_t i = 0; i < STREAMS; i++) {
+        if (m->x[ext].in_flight_gen[i] != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Each pass has its own extent, length of requests, and kind. */
+static inline bool model_seq_begin(struct model *m)
+{
+    static const uint32_t lengths[] = {8, 32, 32, 48, 64, 128, 256, 512, 31};
+    bool data = model_below(m, 4) != 0;
+
+    m->seq.ext = model_below(m, EXTENTS);
+    m->seq.kind = data ? W_DATA : model_below(m, 2) ? W_ZERO : W_DISCARD;
+    m->seq.sectors =
+        data ? lengths[model_below(m, ARRAY_SIZE(lengths))] : PAGES_PER_BLOCK * SECTORS_PER_PAGE;
+    m->seq.at = 0;
+    return model_idle(m, m->seq.ext);
+}
+
+/* The next piece of a sequential pass over the blocks that are neighbours. */
+static inline void model_seq_op(struct model *m, uint32_t stream)
+{
+    uint32_t at, n;
+
+    while ((m->seq.at == SEQ_SECTORS || m->seq.sectors == 0) && !model_seq_begin(m)) {
+        m->seq.sectors = 0; /* another's request of the pass before is under way */
+        (void)co_sleep(100 * NSEC_PER_USEC);
+    }
+    at = m->seq.at;
+    n = MIN(m->seq.sectors, SEQ_SECTORS - at);
+    m->seq.at = at + n;
+    model_write(m, m->seq.ext, stream, at, n, m->seq.kind, model_below(m, 4) != 0);
+}
+
 static inline void model_op(struct model *m, uint32_t stream)
 {
     uint32_t ext = model_below(m, EXTENTS), kind = model_below(m, 100);
@@ -199,6 +245,10 @@ static inline void model_op(struct model *m, uint32_t stream)
     uint32_t block = PAGES_PER_BLOCK * SECTORS_PER_PAGE, first, n;
     bool cp = model_below(m, 4) != 0;
 
+    if (m->sequential) {
+        model_seq_op(m, stream);
+        return;
+    }
     if (kind < 35) { /* a page or so, aligned */
         n = SECTORS_PER_PAGE * (1 + model_below(m, 3));
         first = model_below(m, (room - n) / 8) * 8;

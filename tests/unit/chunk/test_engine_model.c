@@ -43,6 +43,7 @@ static void crashes(uint64_t seed, uint64_t journal_bytes, bool power)
     m->flush_delay_ms = 1 + (uint32_t)(seed % 20);
     m->deletes = seed % 3 == 0;
     m->memory_bytes = seed % 2 ? 1 << 20 : 0;
+    m->sequential = seed % 5 == 0;
     for (uint32_t i = 0; i < 12; i++) {
         sim_proc_start(m->p, model_main, m);
         sim_run_for(m->s, (nsec_t)(sim_random(m->s) % 60) * NSEC_PER_MSEC);
