@@ -37,6 +37,19 @@ static struct iscsi_conn *conn_new(struct iscsi_target *t, struct net_conn *net)
     return c;
 }
 
+/* Connections that have just been closed may not have been noticed yet. */
+#define PLACE_PATIENCE NSEC_PER_SEC
+
+static co_fn bool place_there(struct iscsi_target *t)
+{
+    nsec_t former = co_deadline_push(co_now() + PLACE_PATIENCE);
+
+    while (t->conn_count >= t->conf.connections && co_cond_wait(&t->conn_gone) == 0)
+        ;
+    co_deadline_restore(former);
+    return t->conn_count < t->conf.connections;
+}
+
 static co_fn int accept_main(void *arg)
 {
     struct iscsi_target *t = arg;
@@ -54,7 +67,7 @@ static co_fn int accept_main(void *arg)
                 return 0;
             continue;
         }
-        if (t->conn_count >= t->conf.connections) {
+        if (!place_there(t)) {
             log_warn("iscsi.refused", "address=%s why=\"%u connections already\"", net_peer(net),
                      t->conn_count);
             net_close(net);

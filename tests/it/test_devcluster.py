@@ -182,7 +182,7 @@ def cannot_start():
         refused("Not a directory", "up", "--dir", os.path.join(full, "mine", "c"), *SIZE)
         with socket.socket() as s:  # as a daemon of the machine might
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind(("0.0.0.0", 7200))
+            wait_for("port 7200 is free on all addresses", lambda: bound(s, ("0.0.0.0", 7200)), 300)
             s.listen(1)
             refused("port 7200", "up", "--nodes", "1", "--dir", c, *SIZE)
         nothing_left(c)
@@ -195,6 +195,15 @@ def cannot_start():
         os.chmod(f.name, 0o755)
         refused("it is broken", "up", "--nodes", "1", "--dir", c, "--device-size", "3G", "--bin", broken)
         nothing_left(c)
+
+
+def bound(s, address):
+    """Another cluster of this machine may have the port for a while."""
+    try:
+        s.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 def interrupted():
