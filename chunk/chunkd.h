@@ -19,7 +19,7 @@ struct chunkd_conf {
     uint32_t n_disks;
     uint64_t memory_bytes;   /* 0: 1 GiB */
     uint32_t flush_delay_ms; /* longest time that dirty pages stay in the journal only; 0: 1000 */
-    uint32_t merge_us; /* engine_conf.merge_us */
+    uint32_t merge_us;       /* engine_conf.merge_us */
     void (*ready)(void *arg, const char *addr); /* serving at addr; may be NULL */
     void *ready_arg;
 };

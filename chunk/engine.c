@@ -9,6 +9,7 @@ struct engine *engine_new(const struct engine_conf *conf)
 {
     struct engine *e = MEM_NEW(struct engine);
 
+    ASSERT(crc32c(0, zero_page, PAGE_BYTES) == zero_page_crc());
     e->conf = *conf;
     if (e->conf.memory_bytes == 0)
         e->conf.memory_bytes = GIB;

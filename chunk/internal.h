@@ -403,6 +403,7 @@ co_fn int journal_replay(struct dev *d) MUST_CHECK;
  * *ret_zero: nothing but zeroes, dst untouched. crc may be NULL. */
 co_fn int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst, uint32_t *crc,
                      bool *ret_zero) MUST_CHECK;
+#define ZERO_PAGE_CRC 0x98f94189u /* asserted at start */
 uint32_t zero_page_crc(void);
 
 /* merge.c */

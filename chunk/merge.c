@@ -15,8 +15,9 @@
 #include "chunk/stream.h"
 #include "chunk/write.h"
 
-#define RUN_PAGES_MIN 4u /* less is better off in the journal: that is one device write, not two   \
-                          */
+#define RUN_PAGES_MIN                                                                              \
+    4u /* less is better off in the journal: that is one device write, not two                     \
+        */
 #define ANY_BLOCK UINT32_MAX
 
 struct gather {          /* of one stream */

@@ -9,6 +9,8 @@
 #include "chunk/internal.h"
 #include "chunk/write.h"
 
+#define ZERO_PAGES_MIN DIRECT_PAGES_MIN /* fewer zeroes between data are data */
+
 /* ---- checking a request ---- */
 
 static int crc_check(const struct write_args *a)
@@ -146,8 +148,14 @@ struct content page_content(const struct writing *w, uint32_t page)
 
 static void seg_add(struct writing *w, enum seg_how how, uint32_t first, uint32_t count)
 {
+    struct seg *last = w->n_segs > 0 ? &w->segs[w->n_segs - 1] : NULL;
+
     if (count == 0)
         return;
+    if (how == SEG_ZERO && last != NULL && last->how == how && last->first + last->count == first) {
+        last->count += count;
+        return;
+    }
     if (w->n_segs == w->cap_segs) {
         w->cap_segs = w->cap_segs != 0 ? w->cap_segs * 2 : 8;
         w->segs = mem_realloc(w->segs, w->cap_segs * sizeof(*w->segs));
@@ -167,8 +175,7 @@ bool pages_fresh(const struct ext *x, uint32_t first, uint32_t count)
     return !block_allocated(x, block) || (map_get(x, block)->src[0].valid & mask) == 0;
 }
 
-/* Whole pages of one block. */
-static void cut_pages(struct writing *w, uint32_t first, uint32_t count)
+static void cut_filled(struct writing *w, uint32_t first, uint32_t count)
 {
     enum seg_how how = SEG_JOURNAL;
 
@@ -177,6 +184,42 @@ static void cut_pages(struct writing *w, uint32_t first, uint32_t count)
     else if (count >= DIRECT_PAGES_MIN && pages_fresh(w->x, first, count))
         how = SEG_IN_PLACE;
     seg_add(w, how, first, count);
+}
+
+/* How many pages from `first` on are all zeroes. */
+static uint32_t zero_run(const struct writing *w, uint32_t first, uint32_t count)
+{
+    uint32_t n = 0;
+
+    while (n < count) {
+        struct content c = page_content(w, first + n);
+
+        if (c.crc != zero_page_crc() || !mem_is_zero(c.data, PAGE_BYTES))
+            break;
+        n++;
+    }
+    return n;
+}
+
+/* Whole pages of one block. Zeroes are recorded as such, not written, unless that would cut data
+ * which is written in one piece into small ones. */
+static void cut_pages(struct writing *w, uint32_t first, uint32_t count)
+{
+    bool replaces = count == PAGES_PER_BLOCK && block_allocated(w->x, first / PAGES_PER_BLOCK);
+    uint32_t least = replaces ? PAGES_PER_BLOCK : MIN(count, ZERO_PAGES_MIN);
+    uint32_t from = first, end = first + count;
+
+    for (uint32_t page = first; page < end;) {
+        uint32_t n = zero_run(w, page, end - page);
+
+        if (n >= least) {
+            cut_filled(w, from, page - from);
+            seg_add(w, SEG_ZERO, page, n);
+            from = page + n;
+        }
+        page += MAX(n, 1u);
+    }
+    cut_filled(w, from, end - from);
 }
 
 static void cut_data(struct writing *w, uint32_t first, uint32_t count)

@@ -156,8 +156,12 @@ static inline void model_write(struct model *m, uint32_t ext, uint32_t stream, u
 {
     struct model_extent *x = &m->x[ext];
     uint32_t number = kind == W_DATA ? ++m->writes : 0, off = model_off(first), crcs[1026];
-    struct write_args a = {
-        .id = EXTENT_ID(ext), .kind = kind, .off = off, .len = n * SECTOR_BYTES, .crc = crcs};
+    bool as_data = kind == W_DATA || (kind == W_ZERO && model_below(m, 2) != 0);
+    struct write_args a = {.id = EXTENT_ID(ext),
+                           .kind = as_data ? W_DATA : kind,
+                           .off = off,
+                           .len = n * SECTOR_BYTES,
+                           .crc = crcs};
     struct write_result res;
     uint32_t page_off = off % PAGE_BYTES, at = 0;
     int rc;
@@ -166,7 +170,7 @@ static inline void model_write(struct model *m, uint32_t ext, uint32_t stream, u
         a.commit_point = model_cp(m, ext);
     a.v = (struct version){m->epoch, ++x->gen};
     x->in_flight_gen[stream] = x->gen;
-    if (kind == W_DATA) {
+    if (as_data) {
         a.payload = buf_alloc(a.len);
         for (uint32_t i = 0; i < n; i++)
             sector_fill(a.payload->data + (size_t)i * SECTOR_BYTES, number, first + i);
