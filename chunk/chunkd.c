@@ -23,6 +23,8 @@ static int worker_start(struct server *s, uint32_t i)
             (s->conf->memory_bytes != 0 ? s->conf->memory_bytes : (uint64_t)1 << 30) / s->n_workers,
         .flush_delay_ms = s->conf->flush_delay_ms,
         .merge_us = s->conf->merge_us,
+        .dev_failed = health_dev_failed,
+        .dev_failed_arg = s,
     };
     struct co_loop *home;
     char name[32];
@@ -115,6 +117,7 @@ static int server_run(struct server *s)
     co_group_init(&group);
     if (s->conf->meta != NULL && s->conf->meta[0] != 0)
         co_spawn(&group, "heartbeat", heartbeat_main, s);
+    co_spawn(&group, "health", health_main, s);
     if (s->conf->ready != NULL)
         s->conf->ready(s->conf->ready_arg, rpc_server_addr(s->rpc));
     log_info("chunkd.serving", "listen=%s workers=%" PRIu32 " disks=%" PRIu32,
@@ -125,12 +128,27 @@ static int server_run(struct server *s)
     return 0;
 }
 
+static struct chunkd_health health_defaults(struct chunkd_health h)
+{
+    return (struct chunkd_health){
+        .errors = h.errors != 0 ? h.errors : 8,
+        .hung = h.hung != 0 ? h.hung : 10 * NSEC_PER_SEC,
+        .slow_factor = h.slow_factor != 0 ? h.slow_factor : 8,
+        .slow_floor = h.slow_floor != 0 ? h.slow_floor : 50 * NSEC_PER_MSEC,
+        .slow_windows = h.slow_windows != 0 ? h.slow_windows : 10,
+    };
+}
+
 int chunkd_main(const struct chunkd_conf *conf)
 {
     struct server *s = MEM_NEW(struct server);
+    struct chunkd_conf full = *conf;
     int rc = 0;
 
-    s->conf = conf;
+    full.health = health_defaults(conf->health);
+    s->conf = &full;
+    s->loop = co_loop();
+    co_cond_init(&s->health_work);
     co_cond_init(&s->disk_added);
     s->incarnation = env_random() | 1;
     if (conf->data_dir != NULL) {

@@ -9,6 +9,15 @@
 
 #define CHUNKD_DISKS_MAX 64
 
+/* When a disk is taken out of service (health.c); 0: the default. */
+struct chunkd_health {
+    uint32_t errors;       /* failed requests within a minute; 8 */
+    nsec_t hung;           /* a request without an answer; 10 s */
+    uint32_t slow_factor;  /* against the median of its peers; 8 */
+    nsec_t slow_floor;     /* never below this; 50 ms */
+    uint32_t slow_windows; /* of a second, one after the other; 10 */
+};
+
 struct chunkd_conf {
     const char *listen;      /* RPC address */
     const char *listen_unix; /* "unix:…" or NULL */
@@ -20,6 +29,7 @@ struct chunkd_conf {
     uint64_t memory_bytes;   /* 0: 1 GiB */
     uint32_t flush_delay_ms; /* longest time that dirty pages stay in the journal only; 0: 1000 */
     uint32_t merge_us;       /* engine_conf.merge_us */
+    struct chunkd_health health;
     void (*ready)(void *arg, const char *addr); /* serving at addr; may be NULL */
     void *ready_arg;
 };

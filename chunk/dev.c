@@ -15,18 +15,66 @@ int dev_check(const struct dev *d)
     return 0;
 }
 
-/* Memory is ahead of what the device holds, so nothing of this region may be served any more. */
-void dev_fail(struct dev *d, int rc, const char *what)
+static void wake_waiting(void *arg, struct ext *x)
+{
+    (void)arg;
+    co_range_lock_break(&x->lock, ERR_IO);
+    co_cond_broadcast(&x->ops_ended);
+}
+
+/* Nothing of this region may be served any more: memory is ahead of what the device holds, or
+ * nobody knows when the device would answer. Whoever waits for something else than the device
+ * itself is woken. */
+void dev_isolate(struct dev *d, const char *why)
 {
     if (d->failed)
         return;
-    snprintf(d->error, sizeof(d->error), "%s: %s", what, err_text(rc));
+    snprintf(d->error, sizeof(d->error), "%s", why);
     d->failed = true;
     log_error("disk.failed", "disk=%s worker=%" PRIu32 " why=\"%s\"", d->path, d->e->conf.worker,
               d->error);
     journal_wake_failed(d);
     co_cond_broadcast(&d->freed);
     co_cond_broadcast(&d->flush_work);
+    dev_ext_foreach(d, wake_waiting, d);
+    if (d->e->conf.dev_failed != NULL)
+        d->e->conf.dev_failed(d->e->conf.dev_failed_arg);
+}
+
+void dev_fail(struct dev *d, int rc, const char *what)
+{
+    char why[256];
+
+    snprintf(why, sizeof(why), "%s: %s", what, err_text(rc));
+    dev_isolate(d, why);
+}
+
+/* ---- choosing ---- */
+
+static bool may_take(const struct dev *d, uint32_t blocks)
+{
+    return !d->failed && !d->stopping && blocks_available(d) >= (int64_t)blocks;
+}
+
+/* By chance, with the odds of their free space: they fill evenly, and a device that is new or
+ * empty does not get every new extent at once. */
+struct dev *dev_choose(struct engine *e, uint32_t blocks)
+{
+    uint64_t total = 0, at;
+
+    LIST_FOREACH (d, &e->devs, struct dev, link)
+        total += may_take(d, blocks) ? (uint64_t)blocks_available(d) : 0;
+    if (total == 0)
+        return NULL;
+    at = env_random() % total;
+    LIST_FOREACH (d, &e->devs, struct dev, link) {
+        uint64_t n = may_take(d, blocks) ? (uint64_t)blocks_available(d) : 0;
+
+        if (at < n)
+            return d;
+        at -= n;
+    }
+    return NULL;
 }
 
 /* ---- pins ---- */
@@ -89,6 +137,9 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
     struct dev *d = MEM_NEW(struct dev);
 
     list_init(&d->link);
+    list_init(&d->doomed);
+    co_cond_init(&d->doomed_less);
+    htab_init(&d->opening);
     d->e = e;
     d->path = mem_strdup(path);
     d->sb = *sb;
@@ -129,7 +180,6 @@ static int bitmap_load(struct dev *d)
 }
 
 struct dropping {
-    struct dev *d;
     struct ext **list;
     uint32_t n;
 };
@@ -138,17 +188,16 @@ static void drop_one(void *arg, struct ext *x)
 {
     struct dropping *p = arg;
 
-    if (x->dev == p->d)
-        p->list[p->n++] = x;
+    p->list[p->n++] = x;
 }
 
 static void dev_drop_extents(struct dev *d)
 {
-    struct dropping p = {d, MEM_NEW_ARRAY(struct ext *, d->e->exts.count + 1), 0};
+    struct dropping p = {MEM_NEW_ARRAY(struct ext *, d->extents + 1), 0};
 
-    ext_foreach(d->e, drop_one, &p);
+    dev_ext_foreach(d, drop_one, &p);
     for (uint32_t i = 0; i < p.n; i++)
-        ext_remove(d->e, p.list[i]);
+        ext_remove(p.list[i]);
     mem_free(p.list);
 }
 
@@ -172,7 +221,8 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb, s
         rc = journal_replay(d);
     if (rc < 0)
         goto err_after_open;
-    d->replaying = false;
+    d->replaying = false; /* from here on its extents are looked for among all */
+    dev_settle(d);
     if (d->any_damaged) /* for good, before anybody asks */
         rc = checkpoint_to(d, d->j.durable_rsn);
     if (rc < 0)
@@ -197,6 +247,7 @@ void dev_close(struct dev *d)
     co_cond_broadcast(&d->flush_work);
     co_cond_broadcast(&d->freed);
     (void)co_group_join(&d->group);
+    dev_settle_end(d);
     dev_drop_extents(d);
     disk_close(d->disk);
     dev_free(d);

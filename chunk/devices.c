@@ -400,12 +400,15 @@ static void view_init(struct disk_view *v, const struct server_disk *sd)
 {
     memcpy(v->uuid, sd->sb.disk_uuid, 16);
     snprintf(v->path, sizeof(v->path), "%s", sd->path);
-    if (sd->bad) {
+    if (sd->bad || sd->isolated) {
         v->state = DISK_FAILED;
         snprintf(v->error, sizeof(v->error), "%s", sd->why);
-    } else {
-        snprintf(v->model, sizeof(v->model), "%s", disk_info(sd->guard)->model);
+    } else if (sd->slow[0] != 0) {
+        v->state = DISK_FAILING;
+        snprintf(v->error, sizeof(v->error), "%s", sd->slow);
     }
+    if (sd->guard != NULL)
+        snprintf(v->model, sizeof(v->model), "%s", disk_info(sd->guard)->model);
 }
 
 static void view_add(struct disk_view *v, const struct dev_stats *st)

@@ -52,6 +52,7 @@ void engine_stop(struct engine *e)
 {
     struct list *l;
 
+    e->conf.dev_failed = NULL; /* whoever stops it need not know any more */
     while ((l = list_pop_front(&e->devs)) != NULL)
         dev_close(LIST_ENTRY(l, struct dev, link));
     ASSERT(list_empty(&e->cached));
@@ -84,16 +85,33 @@ uint32_t engine_devs(const struct engine *e)
     return e->n_devs;
 }
 
+static struct dev *dev_at(const struct engine *e, uint32_t i)
+{
+    LIST_FOREACH (d, &e->devs, struct dev, link) {
+        if (i-- == 0)
+            return d;
+    }
+    ASSERTF(false, "no device of that number");
+    return NULL;
+}
+
+void engine_dev_fail(struct engine *e, const char *path, const char *why)
+{
+    LIST_FOREACH (d, &e->devs, struct dev, link) {
+        if (strcmp(d->path, path) == 0)
+            dev_isolate(d, why);
+    }
+}
+
+void engine_dev_window(struct engine *e, uint32_t dev, struct disk_window *ret)
+{
+    disk_window_take(dev_at(e, dev)->disk, ret);
+}
+
 void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *ret)
 {
-    const struct dev *d = NULL;
-    uint32_t i = 0;
+    const struct dev *d = dev_at(e, dev);
 
-    LIST_FOREACH (one, &e->devs, struct dev, link) {
-        if (i++ == dev)
-            d = one;
-    }
-    ASSERT(d != NULL);
     *ret = (struct dev_stats){
         .size_bytes = (uint64_t)d->g.blocks * BLOCK_BYTES,
         .used_bytes = (uint64_t)(d->g.blocks - d->free_blocks) * BLOCK_BYTES,
@@ -205,6 +223,7 @@ static int check_dev(struct engine *e, struct dev *d)
     uint32_t used = 0, heads = 0;
     int rc = 0;
 
+    dev_settled_wait(d);
     c.seen = MEM_NEW_ARRAY(uint64_t, d->g.bitmap_pages * (BITS_PER_PAGE / 64));
     c.exts = MEM_NEW_ARRAY(struct ext *, e->exts.count + 1);
     ext_foreach(e, check_collect, &c);

@@ -11,6 +11,7 @@
 #include "chunk/format.h"
 #include "common/base/buf.h"
 #include "common/co/co.h"
+#include "common/env/env.h"
 
 struct engine;
 
@@ -39,6 +40,9 @@ struct engine_conf {
     uint64_t memory_bytes;   /* for journaled pages kept in memory and the like; 0: 1 GiB */
     uint32_t flush_delay_ms; /* 0: 1000 */
     uint32_t merge_us;       /* how long sequential writes wait to be merged; 0: 200 */
+    /* Called on the engine's loop when a device has failed; may be NULL. Must not suspend. */
+    void (*dev_failed)(void *arg);
+    void *dev_failed_arg;
 };
 #define MERGE_NEVER UINT32_MAX
 struct engine *engine_new(const struct engine_conf *conf);
@@ -69,6 +73,10 @@ struct dev_stats {
     const uint8_t *disk_uuid;
 };
 uint32_t engine_devs(const struct engine *e);
+/* Takes a device out of service for good: its extents answer ERR_IO and count as lost. */
+void engine_dev_fail(struct engine *e, const char *path, const char *why);
+/* What the device did in this region since the last time. */
+void engine_dev_window(struct engine *e, uint32_t dev, struct disk_window *ret);
 void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *ret);
 /* Extents found damaged and not yet made whole, and those of failed devices; returns how many there
  * are (may be over max). */

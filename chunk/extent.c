@@ -13,17 +13,45 @@ struct ext *ext_find(struct engine *e, uint64_t id)
     return HTAB_ENTRY(htab_find(&e->exts, id), struct ext, node);
 }
 
-void ext_insert(struct engine *e, struct ext *x)
+/* While a device is being opened its extents are in a table of its own. */
+static struct htab *table_of(struct dev *d)
 {
-    htab_insert(&e->exts, &x->node, x->id);
-    x->dev->extents++;
+    return d->replaying ? &d->opening : &d->e->exts;
 }
 
-/* Out of the table, with everything that points to it; the table's reference is dropped. */
-void ext_remove(struct engine *e, struct ext *x)
+struct ext *dev_ext_find(struct dev *d, uint64_t id)
 {
-    htab_remove(&e->exts, &x->node);
-    x->dev->extents--;
+    struct ext *x = HTAB_ENTRY(htab_find(table_of(d), id), struct ext, node);
+
+    return x != NULL && x->dev == d ? x : NULL;
+}
+
+void dev_ext_foreach(struct dev *d, void (*fn)(void *arg, struct ext *x), void *arg)
+{
+    HTAB_FOREACH (x, table_of(d), struct ext, node) {
+        if (x->dev == d)
+            fn(arg, x);
+    }
+}
+
+void ext_insert(struct ext *x)
+{
+    htab_insert(table_of(x->dev), &x->node, x->id);
+}
+
+void ext_unlist(struct ext *x)
+{
+    htab_remove(table_of(x->dev), &x->node);
+}
+
+void ext_remove(struct ext *x)
+{
+    ext_unlist(x);
+    ext_forget(x);
+}
+
+void ext_forget(struct ext *x)
+{
     x->dead = true;
     x->open_epoch = 0;
     jpages_drop_all(x);
@@ -39,6 +67,7 @@ struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head)
 {
     struct ext *x = MEM_NEW(struct ext);
 
+    d->extents++;
     x->refs = 1;
     x->id = id;
     x->dev = d;
@@ -47,6 +76,7 @@ struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head)
     co_mutex_init(&x->load_lock);
     co_range_lock_init(&x->lock);
     list_init(&x->ops);
+    list_init(&x->doom);
     co_cond_init(&x->ops_ended);
     return x;
 }
@@ -64,6 +94,7 @@ void ext_put(struct ext *x)
         return;
     ASSERT(list_empty(&x->ops) && x->n_vblk == 0);
     x->dev->credits -= x->credits;
+    x->dev->extents--;
     map_free_all(x);
     version_free(x);
     missing_free_all(x);
@@ -198,7 +229,7 @@ static void ops_wait_below(struct ext *x, uint64_t epoch)
 
         LIST_FOREACH (op, &x->ops, struct op, link)
             any |= op->epoch < epoch;
-        if (!any)
+        if (!any || x->dev->failed) /* the device may never answer them */
             return;
         co_cond_wait_always(&x->ops_ended);
     }
@@ -217,17 +248,6 @@ int engine_check_epoch(struct engine *e, uint64_t id, uint64_t epoch)
 static uint32_t create_cost(const struct dev *d)
 {
     return journal_cost(d, sizeof(struct rec_create), 0);
-}
-
-static struct dev *dev_choose(struct engine *e)
-{
-    struct dev *best = NULL;
-
-    LIST_FOREACH (d, &e->devs, struct dev, link) {
-        if (!d->failed && (best == NULL || blocks_available(d) > blocks_available(best)))
-            best = d;
-    }
-    return best;
 }
 
 /* Journals a new extent whose blocks were taken. No suspension. */
@@ -250,26 +270,34 @@ static uint64_t create_add(struct ext *x, uint64_t epoch, uint64_t volume_id, ui
 
 static int create_exists(struct ext *x, uint64_t epoch)
 {
+    int rc;
+
     if (x->deleting)
         return err_set(ERR_AGAIN, "extent %" PRIu64 " is being deleted", x->id);
     if (x->epoch > epoch)
         return err_set(ERR_STALE, "extent %" PRIu64 " exists with epoch %" PRIu64, x->id, x->epoch);
-    return journal_sync(x->dev); /* its creation may be on its way */
+    rc = dev_check(x->dev);
+    return rc < 0 ? rc : journal_sync(x->dev); /* its creation may be on its way */
 }
 
 int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume_id, uint32_t slot)
 {
     struct ext *x = ext_find(e, id);
-    struct dev *d = dev_choose(e);
+    struct dev *d = dev_choose(e, META_BLOCKS);
     uint32_t meta[META_BLOCKS] = {0}, head, n = 0;
     int rc;
 
     if (id == 0)
         return err_set(ERR_INVAL, "extent 0");
+    if (x != NULL && x->dev->failed && !x->deleting && epoch > x->epoch) {
+        log_info("extent.given_up", "extent=%" PRIu64 " disk=%s", id, x->dev->path);
+        ext_remove(x); /* made anew on a disk that serves; at a start the higher epoch counts */
+        x = NULL;
+    }
     if (x != NULL)
         return create_exists(x, epoch);
     if (d == NULL)
-        return err_set(ERR_NOSPACE, "no healthy disk");
+        return err_set(ERR_NOSPACE, "no disk has room for extent %" PRIu64, id);
     rc = journal_space(d, create_cost(d), false);
     if (rc < 0)
         return rc;
@@ -295,7 +323,7 @@ int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume
         return rc < 0 ? rc : create_exists(x, epoch);
     }
     x = ext_new(d, id, head);
-    ext_insert(e, x);
+    ext_insert(x);
     x->durable_epoch = epoch;
     return journal_wait(d, create_add(x, epoch, volume_id, slot, meta));
 
@@ -546,7 +574,9 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
     x->deleting = true; /* admits nothing more */
     x->open_epoch = 0;
     ops_wait_below(x, UINT64_MAX);
-    rc = map_load(x, 0, BLOCKS_PER_EXTENT - 1);
+    rc = dev_check(d);
+    if (rc == 0)
+        rc = map_load(x, 0, BLOCKS_PER_EXTENT - 1);
     if (rc == ERR_CORRUPT)
         rc = 0; /* its blocks can't be named: they stay allocated until a check finds them */
     if (rc == 0)
@@ -554,11 +584,26 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
     x->deleting = false;
     if (rc == 0) {
         rsn = delete_add(x, term);
-        ext_remove(e, x);
+        ext_remove(x);
         rc = journal_wait(d, rsn);
     }
     ext_put(x);
     return rc;
+}
+
+int ext_discard(struct ext *x)
+{
+    struct dev *d = x->dev;
+    uint64_t rsn;
+    int rc = map_load(x, 0, BLOCKS_PER_EXTENT - 1);
+
+    if (rc == ERR_CORRUPT)
+        rc = 0; /* as above */
+    if (rc == 0)
+        rc = journal_space(d, delete_cost(d), true);
+    rsn = rc == 0 ? delete_add(x, d->j.term) : 0;
+    ext_forget(x);
+    return rc == 0 ? journal_wait(d, rsn) : rc;
 }
 
 /* ---- list ---- */

@@ -116,7 +116,8 @@ struct ext {
     uint64_t durable_epoch; /* the epoch as journaled */
     uint32_t credits;
     bool deleting, dead;
-    bool damaged; /* found at replay */
+    bool damaged;     /* found at replay */
+    struct list doom; /* dev->doomed */
 };
 
 struct op { /* an admitted request */
@@ -201,7 +202,11 @@ struct dev {
     bool stopping, failed, replaying;
     bool any_damaged; /* found at replay */
     uint32_t io_errors;
-    uint32_t extents; /* in the table */
+    uint32_t extents;    /* there are so many struct ext */
+    struct htab opening; /* its extents while `replaying` */
+    struct list doomed;  /* struct ext: copies that lost (settle.c) */
+    struct co_cond doomed_less;
+    bool discarding; /* the doomed ones */
     char error[256];
     uint64_t bytes_written;
     struct journal j;
@@ -258,6 +263,9 @@ int meta_check(const struct super_block *sb, const void *page, enum meta_kind ki
 co_fn int dev_open(struct engine *e, const char *path, const struct super_block *sb,
                    struct dev **ret);
 co_fn void dev_close(struct dev *d);
+/* A device for a new extent that needs so many blocks; NULL: none has room. */
+struct dev *dev_choose(struct engine *e, uint32_t blocks);
+void dev_isolate(struct dev *d, const char *why);
 void dev_fail(struct dev *d, int rc, const char *what);
 int dev_check(const struct dev *d); /* ERR_IO if failed */
 void pin_begin(struct dev *d, struct pin *p);
@@ -297,8 +305,17 @@ void head_untake(struct dev *d, uint32_t head);
 /* extent.c */
 struct ext *ext_find(struct engine *e, uint64_t id);
 struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head);
-void ext_insert(struct engine *e, struct ext *x);
-void ext_remove(struct engine *e, struct ext *x);
+/* The same for one device, also while it is being opened. */
+struct ext *dev_ext_find(struct dev *d, uint64_t id);
+void dev_ext_foreach(struct dev *d, void (*fn)(void *arg, struct ext *x), void *arg);
+void ext_insert(struct ext *x);
+void ext_unlist(struct ext *x); /* out of the table; its reference is the caller's */
+/* With everything that points to it; the table's reference is dropped. */
+void ext_remove(struct ext *x);
+void ext_forget(struct ext *x); /* the same of one that is in no table */
+/* Deletes an extent that is in no table, journaled; drops the reference. After an error it is still
+ * on the device, for the next start. */
+co_fn int ext_discard(struct ext *x) MUST_CHECK;
 struct ext *ext_get(struct ext *x);
 void ext_put(struct ext *x);
 void ext_foreach(struct engine *e, void (*fn)(void *arg, struct ext *x), void *arg);
@@ -309,6 +326,13 @@ int op_check(const struct op *op); /* still admitted? */
 void op_end(struct op *op);
 void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn);
 void ext_apply_void(struct ext *x, bool on, uint64_t rsn);
+
+/* settle.c */
+/* A device was opened: its extents join the others. Of two copies one is in force, the other is
+ * deleted in the background. */
+void dev_settle(struct dev *d);
+co_fn void dev_settled_wait(struct dev *d); /* nothing is left to delete, or the device failed */
+void dev_settle_end(struct dev *d);         /* no coroutine runs any more */
 
 /* head.c */
 /* Builds the images of a head and its overflow pages: returns how many, at most

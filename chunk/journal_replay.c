@@ -397,7 +397,7 @@ int journal_replay(struct dev *d)
         log_info("journal.replayed",
                  "disk=%s worker=%" PRIu32 " commits=%" PRIu32 " bytes=%" PRIu64
                  " extents=%" PRIu64,
-                 d->path, d->e->conf.worker, n, journal_used(d) * d->j.unit, d->e->exts.count);
+                 d->path, d->e->conf.worker, n, journal_used(d) * d->j.unit, (uint64_t)d->extents);
     replay_free(&rp);
     return rc;
 }

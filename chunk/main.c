@@ -13,8 +13,8 @@
 
 struct settings {
     char *listen, *listen_unix, *data_dir, *meta, *host, *rack, *zone, *disks;
-    uint64_t memory;
-    nsec_t flush_delay, merge_delay;
+    uint64_t memory, disk_errors, disk_slow_factor;
+    nsec_t flush_delay, merge_delay, disk_hung, disk_slow_floor, disk_slow_after;
 };
 
 #define FIELD(f) .section = "chunk", .key = #f, .offset = offsetof(struct settings, f)
@@ -49,6 +49,19 @@ static const struct conf_key keys[] = {
     {FIELD(merge_delay), .type = CONF_SPAN, .otherwise = "200us", .max = 10 * NSEC_PER_MSEC,
      .help = "How long small sequential writes that are in flight together may wait for one "
              "another, to be written as one; 0: never"},
+    {FIELD(disk_errors), .type = CONF_U64, .otherwise = "8", .min = 1, .max = 1000000,
+     .help = "A disk of which so many requests fail within a minute is taken out of service"},
+    {FIELD(disk_hung), .type = CONF_SPAN, .otherwise = "10s", .min = NSEC_PER_SEC,
+     .max = 3600 * NSEC_PER_SEC,
+     .help = "A disk that leaves a request unanswered for so long is taken out of service"},
+    {FIELD(disk_slow_factor), .type = CONF_U64, .otherwise = "8", .min = 2, .max = 1000000,
+     .help = "A disk whose slowest requests take so many times as long as those of the other disks "
+             "is taken out of service, if there are at least two to compare it with"},
+    {FIELD(disk_slow_floor), .type = CONF_SPAN, .otherwise = "50ms", .min = NSEC_PER_MSEC,
+     .max = 3600 * NSEC_PER_SEC,
+     .help = "A disk that answers sooner than this never counts as slow"},
+    {FIELD(disk_slow_after), .type = CONF_SPAN, .otherwise = "10s", .min = NSEC_PER_SEC,
+     .max = 3600 * NSEC_PER_SEC, .help = "How long a disk must have been slow without a break"},
 };
 
 struct program {
@@ -98,6 +111,11 @@ static int prepare(void *arg, const char *file)
         .flush_delay_ms = (uint32_t)(s->flush_delay / NSEC_PER_MSEC),
         .merge_us = s->merge_delay < NSEC_PER_USEC ? MERGE_NEVER
                                                    : (uint32_t)(s->merge_delay / NSEC_PER_USEC),
+        .health = {.errors = (uint32_t)s->disk_errors,
+                   .hung = s->disk_hung,
+                   .slow_factor = (uint32_t)s->disk_slow_factor,
+                   .slow_floor = s->disk_slow_floor,
+                   .slow_windows = (uint32_t)(s->disk_slow_after / NSEC_PER_SEC)},
         .ready = on_ready,
         .ready_arg = &p->service,
     };

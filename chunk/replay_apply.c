@@ -187,14 +187,14 @@ int replay_load_heads(struct replay *rp)
         }
         if (rc < 0)
             return rc;
-        other = ext_find(d->e, x->id);
+        other = dev_ext_find(d, x->id);
         if (other != NULL) {
             log_error("extent.twice", "extent=%" PRIu64 " disk=%s other=%s", x->id, d->path,
                       other->dev->path);
             ext_put(x);
             continue;
         }
-        ext_insert(d->e, x);
+        ext_insert(x);
     }
     return 0;
 }
@@ -227,7 +227,7 @@ static void unknown_forget(struct replay *rp, uint64_t id)
 
 static void apply_create(struct replay *rp, const struct rec_create *r, uint64_t rsn)
 {
-    struct ext *x = ext_find(rp->d->e, r->h.extent_id);
+    struct ext *x = dev_ext_find(rp->d, r->h.extent_id);
 
     if (x != NULL) {
         log_error("extent.twice", "extent=%" PRIu64 " disk=%s other=%s", x->id, rp->d->path,
@@ -236,7 +236,7 @@ static void apply_create(struct replay *rp, const struct rec_create *r, uint64_t
     }
     x = ext_new(rp->d, r->h.extent_id, r->head);
     x->durable_epoch = r->epoch;
-    ext_insert(rp->d->e, x);
+    ext_insert(x);
     ext_apply_create(x, r, rsn);
 }
 
@@ -250,7 +250,7 @@ static void apply_delete(struct replay *rp, struct ext *x, const struct rec_dele
     head_bit_clear(rp->d, r->head, rsn);
     rp->d->j.term = MAX(rp->d->j.term, r->term);
     if (x != NULL)
-        ext_remove(rp->d->e, x);
+        ext_remove(x);
 }
 
 static void apply_data(struct ext *x, const struct rec_write *r, uint64_t rsn, uint64_t pos,
@@ -342,13 +342,11 @@ static void apply_bits(struct dev *d, const struct rec_head *h, uint64_t rsn)
 int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_page_pos,
                   const bool *bad)
 {
-    struct ext *x = ext_find(rp->d->e, h->extent_id);
+    struct ext *x = dev_ext_find(rp->d, h->extent_id);
     const struct rec_commit_point *cp = (const struct rec_commit_point *)h;
     const struct rec_epoch *ep = (const struct rec_epoch *)h;
     uint64_t rsn = rp->d->j.next_rsn++;
 
-    if (x != NULL && x->dev != rp->d)
-        x = NULL; /* reported when it was found twice */
     if (h->type == REC_CREATE) {
         apply_create(rp, (const struct rec_create *)h, rsn);
         return 0;
@@ -437,17 +435,17 @@ static void own_maps(void *arg, struct ext *x)
 /* Checksums are right, and yet it can't be: what contradicts the allocation is given up. */
 static void replay_own(struct dev *d)
 {
-    struct owning o = {d, MEM_NEW_ARRAY(struct ext *, d->e->exts.count + 1), 0};
+    struct owning o = {d, MEM_NEW_ARRAY(struct ext *, d->extents + 1), 0};
 
-    ext_foreach(d->e, own_meta, &o);
+    dev_ext_foreach(d, own_meta, &o);
     for (uint32_t i = 0; i < o.n_bad; i++) {
         log_error("extent.head_lost",
                   "extent=%" PRIu64 " disk=%s why=\"its metadata blocks are "
                   "not its own\"",
                   o.bad[i]->id, d->path);
-        ext_remove(d->e, o.bad[i]);
+        ext_remove(o.bad[i]);
     }
-    ext_foreach(d->e, own_maps, d);
+    dev_ext_foreach(d, own_maps, d);
     mem_free(o.bad);
 }
 
@@ -459,8 +457,8 @@ int replay_finish(struct replay *rp)
         log_error("journal.unknown_extent", "disk=%s extent=%" PRIu64, d->path, u->node.key);
     replay_own(d);
     if (rp->hole)
-        ext_foreach(d->e, damage_all, d);
-    ext_foreach(d->e, damage_apply, d);
+        dev_ext_foreach(d, damage_all, d);
+    dev_ext_foreach(d, damage_apply, d);
     bits_finish_replay(d);
     return 0;
 }

@@ -28,10 +28,15 @@ struct server_disk {
     struct disk *guard; /* open exclusively, so that nobody else uses the device */
     bool taken;         /* it is one of this server's */
     bool bad;           /* found unusable at start: in no worker, no guard */
-    char why[256];      /* it is bad */
+    bool isolated;      /* while it was running */
+    char why[256];      /* it is bad or isolated */
+    /* health.c */
+    uint32_t errors, error_windows, slow_windows;
+    char slow[200]; /* it is slow, and serves nevertheless; "": it is not */
 };
 struct server {
     const struct chunkd_conf *conf;
+    struct co_loop *loop; /* the main one */
     uint64_t incarnation;
     uint8_t uuid[16];
     uint32_t chunk_id;   /* 0: not given yet */
@@ -42,6 +47,8 @@ struct server {
     uint32_t n_disks, n_bad;
     bool disk_adding; /* one at a time; only it changes the list */
     struct co_cond disk_added;
+    bool disk_failed; /* a worker says so */
+    struct co_cond health_work;
     struct rpc_server *rpc;
 };
 
@@ -66,6 +73,11 @@ co_fn void disks_close(struct server *s); /* the workers have ended */
 co_fn int server_disk_add(struct server *s, const char *path, bool force) MUST_CHECK;
 /* Writes chunk id and cluster id to all superblocks: an error if none could be written. */
 co_fn int server_identity_save(struct server *s) MUST_CHECK;
+
+/* health.c: a coroutine's body, until cancelled. */
+co_fn int health_main(void *server);
+void health_dev_failed(void *server); /* for engine_conf */
+co_fn void server_disk_isolate(struct server *s, struct server_disk *sd, const char *why);
 
 /* svc.c */
 extern const struct rpc_method chunk_methods[];

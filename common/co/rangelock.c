@@ -53,6 +53,7 @@ static int acquire(struct co_range_lock *l, struct co_range *r, uint64_t start, 
     r->start = start;
     r->end = start + len;
     r->exclusive = exclusive;
+    r->always = kind == CO_UNINTERRUPTIBLE;
     co_wait_init(&r->wait);
     list_push_back(&l->records, &r->link);
     r->held = may_hold(l, r);
@@ -74,6 +75,15 @@ void co_range_acquire_always(struct co_range_lock *l, struct co_range *r, uint64
                              uint64_t len, bool exclusive)
 {
     (void)acquire(l, r, start, len, exclusive, CO_UNINTERRUPTIBLE);
+}
+
+void co_range_lock_break(struct co_range_lock *l, int rc)
+{
+    ASSERT(rc < 0);
+    LIST_FOREACH (r, &l->records, struct co_range, link) {
+        if (!r->held && !r->always)
+            co_resume(&r->wait, rc);
+    }
 }
 
 void co_range_release(struct co_range_lock *l, struct co_range *r)

@@ -85,7 +85,7 @@ struct co_range_lock {
 struct co_range {
     struct list link;
     uint64_t start, end; /* [start, end) */
-    bool exclusive, held;
+    bool exclusive, held, always;
     struct co_wait wait;
 };
 void co_range_lock_init(struct co_range_lock *l);
@@ -93,6 +93,8 @@ co_fn int co_range_acquire(struct co_range_lock *l, struct co_range *r, uint64_t
                            uint64_t len, bool exclusive) MUST_CHECK;
 co_fn void co_range_acquire_always(struct co_range_lock *l, struct co_range *r, uint64_t start,
                                    uint64_t len, bool exclusive);
+/* Everybody who waits now gets rc, those of acquire_always excepted. */
+void co_range_lock_break(struct co_range_lock *l, int rc);
 void co_range_release(struct co_range_lock *l, struct co_range *r);
 
 #endif

@@ -140,6 +140,8 @@ int disk_open(const char *path, unsigned flags, struct disk **ret)
         return rc;
     ASSERT(d->env == env && d->loop == co_loop() && d->info.block_bytes > 0);
     ASSERT(d->info.physical_bytes >= d->info.block_bytes);
+    list_init(&d->waited);
+    d->window = (struct disk_window){0};
     *ret = d;
     return 0;
 }
@@ -188,6 +190,8 @@ void disk_submit(struct disk_req *r)
     r->submitted = co_now();
     r->latency_ns = 0;
     co_wait_init(&r->wait);
+    list_init(&r->waited);
+    list_push_back(&d->waited, &r->waited);
     d->env->ops->disk_submit(r);
 }
 
@@ -199,11 +203,27 @@ int disk_wait(struct disk_req *r)
     r->rc = rc;
     if (r->latency_ns == 0)
         r->latency_ns = co_now() - r->submitted;
+    list_del(&r->waited);
+    disk_window_count(&r->disk->window, r);
     if (rc < 0)
         return err_set(rc, "%s of %" PRIu64 " bytes at %" PRIu64 " failed", names[r->op], r->len,
                        r->off);
     ASSERT(rc == 0);
     return 0;
+}
+
+void disk_window_take(struct disk *d, struct disk_window *ret)
+{
+    ASSERT(d->loop == co_loop());
+    *ret = d->window;
+    ret->oldest = 0;
+    LIST_FOREACH (r, &d->waited, struct disk_req, waited) {
+        if (r->wait.done)
+            continue; /* answered, and nobody looked yet */
+        ret->oldest = co_now() - r->submitted;
+        break;
+    }
+    d->window = (struct disk_window){0};
 }
 
 static int disk_do(struct disk *d, enum disk_op op, const struct iovec *iov, int n, uint64_t off,

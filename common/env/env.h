@@ -86,6 +86,7 @@ struct disk_req {
     struct co_wait wait;
     int rc; /* 0, ERR_IO (short transfers are retried inside) */
     nsec_t submitted, latency_ns;
+    struct list waited; /* of the handle: until disk_wait has returned */
     void *priv[4];
 };
 
@@ -104,6 +105,23 @@ co_fn int disk_writev(struct disk *d, const struct iovec *iov, int n, uint64_t o
 co_fn int disk_flush(struct disk *d) MUST_CHECK;
 /* The range reads as anything until written again. May be slow: runs in the pool. */
 co_fn int disk_discard(struct disk *d, uint64_t off, uint64_t len) MUST_CHECK;
+
+/* ---- what a device did lately, for whoever judges it (disk_window.c) ---- */
+
+enum disk_window_class { DISK_WINDOW_READS, DISK_WINDOW_DURABLE, DISK_WINDOW_CLASSES };
+#define DISK_WINDOW_BUCKETS 104u
+struct disk_window {
+    uint32_t errors;                     /* requests of any kind that failed */
+    uint32_t count[DISK_WINDOW_CLASSES]; /* that succeeded: reads; durable writes and flushes */
+    uint32_t hist[DISK_WINDOW_CLASSES][DISK_WINDOW_BUCKETS]; /* of their latencies */
+    nsec_t oldest; /* age of the oldest request that the device has not answered; 0: none */
+};
+/* Of one handle, since the last time. */
+void disk_window_take(struct disk *d, struct disk_window *ret);
+void disk_window_add(struct disk_window *to, const struct disk_window *from);
+/* At most a fifth too high; 0 if there was none. */
+nsec_t disk_window_p99(const struct disk_window *w, enum disk_window_class c);
+void disk_window_count(struct disk_window *w, const struct disk_req *r); /* for env.c */
 
 /* What a device carries, for a refusal to format it: 0 if blank (no known signature, first and
  * last MiB zero, not in use), ERR_EXISTS with a text that names what was found. */

@@ -18,6 +18,9 @@ struct disk {
     struct env *env;
     struct co_loop *loop;
     struct disk_info info;
+    /* kept by env.c */
+    struct list waited; /* struct disk_req, oldest first */
+    struct disk_window window;
 };
 struct net_listener {
     struct env *env;

@@ -99,6 +99,8 @@ void sim_disk_poke(struct sim_proc *p, const char *path, const void *src, size_t
 void sim_disk_wipe(struct sim_proc *p, const char *path);
 /* Every request fails with ERR_IO while set. */
 void sim_disk_fail(struct sim_proc *p, const char *path, bool failing);
+/* While set, requests are taken and not answered. */
+void sim_disk_hang(struct sim_proc *p, const char *path, bool hanging);
 /* Called before each device write is applied; for crash-point enumeration. n counts from 1 since
  * the disk's creation; return true to power-fail the process at this point. */
 typedef bool (*sim_disk_hook)(void *arg, struct sim_proc *p, uint64_t n);

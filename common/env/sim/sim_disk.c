@@ -17,7 +17,7 @@ struct sim_disk {
     struct sim_media media;
     struct sim_disk_speed speed;
     nsec_t busy_until; /* with a speed: the end of the last request in line */
-    bool failing;
+    bool failing, hanging;
     uint32_t exclusive; /* handles that hold it */
     sim_disk_hook hook;
     void *hook_arg;
@@ -144,6 +144,21 @@ void sim_disk_set_speed(struct sim_proc *p, const char *path, const struct sim_d
 void sim_disk_fail(struct sim_proc *p, const char *path, bool failing)
 {
     disk_must(p, path)->failing = failing;
+}
+
+void sim_disk_hang(struct sim_proc *p, const char *path, bool hanging)
+{
+    struct sim_disk *d = disk_must(p, path);
+
+    d->hanging = hanging;
+    LIST_FOREACH (io, &p->ios, struct sim_io, link) {
+        if (io->handle->disk != d)
+            continue;
+        if (hanging)
+            sim_event_disarm(p->sim, &io->ev);
+        else
+            sim_event_arm(p->sim, &io->ev, p->sim->now + sim_disk_delay(p->sim));
+    }
 }
 
 void sim_disk_set_hook(struct sim_proc *p, const char *path, sim_disk_hook hook, void *arg)
@@ -393,7 +408,8 @@ void sim_disk_submit(struct disk_req *r)
     h->in_flight++;
     list_push_back(&p->ios, &io->link);
     sim_event_init(&io->ev, SIM_DISK, p, sim_id(p->sim), io_done);
-    sim_event_arm(p->sim, &io->ev, io_end(h->disk, r));
+    if (!h->disk->hanging)
+        sim_event_arm(p->sim, &io->ev, io_end(h->disk, r));
 }
 
 void sim_disks_proc_ended(struct sim_proc *p, enum sim_end_how how)

@@ -18,6 +18,7 @@
 #define ADDR       "127.1.0.1:7200"
 #define DISK_BYTES ((uint64_t)128 << 20)
 #define DISKS_IN   4u
+#define EXTENTS    24u
 
 enum method {
     INFO,
@@ -293,6 +294,50 @@ static inline bool sw_disk(struct server_world *w, const char *path, struct sw_d
     }
     rpc_reply_free(&r);
     return found;
+}
+
+static inline bool sw_state_becomes(struct server_world *w, const char *path, uint32_t state,
+                                    nsec_t within)
+{
+    nsec_t end = co_now() + within;
+    struct sw_disk d;
+
+    do {
+        CHECK(sw_disk(w, path, &d));
+        if (d.state == state)
+            return true;
+        (void)co_sleep(100 * NSEC_PER_MSEC);
+    } while (co_now() < end);
+    return false;
+}
+
+/* ---- EXTENTS extents, each full of its number ---- */
+
+static inline void sw_fill(struct server_world *w)
+{
+    for (uint64_t id = 1; id <= EXTENTS; id++) {
+        CHECK(sw_create(w, id, 1) == 0 && sw_open(w, id, 2) == 0);
+        CHECK(sw_write(w, id, 2, 1, 0, 65536, (uint8_t)id) == 0);
+    }
+}
+
+/* Every extent is either whole or missing, never empty; returns how many are whole. */
+static inline uint32_t sw_whole(struct server_world *w, uint64_t epoch)
+{
+    uint32_t n = 0;
+
+    for (uint64_t id = 1; id <= EXTENTS; id++) {
+        int rc = sw_open(w, id, epoch);
+
+        CHECK(rc == 0 || rc == ERR_NO_REPLICA);
+        if (rc < 0) {
+            CHECK(sw_delete(w, id, epoch) == ERR_IO); /* nobody knows: not confirmed */
+            continue;
+        }
+        CHECK(sw_read(w, id, epoch, 0, 65536) == (int)id);
+        n++;
+    }
+    return n;
 }
 
 #endif

@@ -3,35 +3,6 @@
  * A chunk server whose disks are bad at start. */
 #include "tests/unit/chunk/server_world.h"
 
-#define EXTENTS 24u
-
-static void fill(struct server_world *w)
-{
-    for (uint64_t id = 1; id <= EXTENTS; id++) {
-        CHECK(sw_create(w, id, 1) == 0 && sw_open(w, id, 2) == 0);
-        CHECK(sw_write(w, id, 2, 1, 0, 65536, (uint8_t)id) == 0);
-    }
-}
-
-/* Every extent is either whole or missing, never empty; returns how many are whole. */
-static uint32_t whole(struct server_world *w, uint64_t epoch)
-{
-    uint32_t n = 0;
-
-    for (uint64_t id = 1; id <= EXTENTS; id++) {
-        int rc = sw_open(w, id, epoch);
-
-        CHECK(rc == 0 || rc == ERR_NO_REPLICA);
-        if (rc < 0) {
-            CHECK(sw_delete(w, id, epoch) == ERR_IO); /* nobody knows: not confirmed */
-            continue;
-        }
-        CHECK(sw_read(w, id, epoch, 0, 65536) == (int)id);
-        n++;
-    }
-    return n;
-}
-
 static void bad_is_told(struct server_world *w, const char *path, const char *why)
 {
     struct sw_disk d;
@@ -49,18 +20,18 @@ static int unreadable_story(void *arg)
     uint32_t n;
 
     CHECK(sw_start(w));
-    fill(w);
+    sw_fill(w);
     CHECK(sw_disk(w, "/dev/b", &d) && d.state == DISK_HEALTHY && d.extents > 0);
     sim_disk_fail(w->p, "/dev/b", true);
     CHECK(sw_start(w));
     bad_is_told(w, "/dev/b", "failed");
-    n = whole(w, 3);
+    n = sw_whole(w, 3);
     CHECK(n == EXTENTS - d.extents);
     /* What it has can be made anew meanwhile; the new one is in force later. */
     CHECK(sw_create(w, EXTENTS + 1, 3) == 0);
     sim_disk_fail(w->p, "/dev/b", false);
     CHECK(sw_start(w));
-    CHECK(whole(w, 4) == EXTENTS);
+    CHECK(sw_whole(w, 4) == EXTENTS);
     CHECK(sw_disk(w, "/dev/b", &d) && d.state == DISK_HEALTHY);
     sw_close_clients(w);
     return 0;
@@ -83,7 +54,7 @@ static int kinds_story(void *arg)
     struct sw_disk good;
 
     CHECK(sw_start(w));
-    fill(w);
+    sw_fill(w);
     CHECK(sw_disk(w, "/dev/c", &good));
     sim_proc_crash(w->p);
     memset(page, 0x5a, sizeof(page));
@@ -98,7 +69,7 @@ static int kinds_story(void *arg)
     bad_is_told(w, "/dev/b", "anchor");
     bad_is_told(w, "/dev/absent", "no disk");
     bad_is_told(w, "/dev/d", "format");
-    CHECK(whole(w, 3) == good.extents);
+    CHECK(sw_whole(w, 3) == good.extents);
     sw_close_clients(w);
     return 0;
 }
@@ -125,14 +96,14 @@ static int foreign_story(void *arg)
     struct server_world *w = arg;
 
     CHECK(sw_start(w));
-    fill(w);
+    sw_fill(w);
     sim_proc_crash(w->p);
     sim_proc_start(w->p, format_foreign, (void *)disk_paths[0]);
     while (sim_proc_running(w->p))
         (void)co_sleep(NSEC_PER_MSEC);
     CHECK(sw_start(w));
     bad_is_told(w, "/dev/a", "another chunk server");
-    CHECK(whole(w, 3) > 0);
+    CHECK(sw_whole(w, 3) > 0);
     sw_close_clients(w);
     return 0;
 }

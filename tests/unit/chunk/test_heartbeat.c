@@ -30,6 +30,9 @@ struct world {
     bool forget;  /* answer the next heartbeat with "register" */
     bool garbage; /* name GARBAGE in every heartbeat until it is confirmed */
     bool confirmed;
+    bool failed;         /* the disk */
+    bool lost;           /* GARBAGE, in the last heartbeat */
+    uint32_t disk_state; /* there */
     uint64_t size_bytes;
 };
 
@@ -69,7 +72,12 @@ static int meta_heartbeat(struct rpc_request *q)
     Zbs__Meta__ChunkHeartbeatReply *r = (Zbs__Meta__ChunkHeartbeatReply *)q->reply;
     struct world *w = q->ctx;
 
-    CHECK(m->chunk_id == 7 && m->n_disks == 1 && m->n_lost_extents == 0);
+    CHECK(m->chunk_id == 7 && m->n_disks == 1);
+    CHECK(w->failed || m->n_lost_extents == 0);
+    w->lost = false;
+    for (size_t i = 0; i < m->n_lost_extents; i++)
+        w->lost = w->lost || m->lost_extents[i] == GARBAGE;
+    w->disk_state = m->disks[0]->state;
     w->heartbeats++;
     for (size_t i = 0; i < m->n_deleted_extents; i++)
         w->confirmed = w->confirmed || m->deleted_extents[i] == GARBAGE;
@@ -138,19 +146,19 @@ static int identity_main(void *arg)
     return 0;
 }
 
-static int create_garbage(void)
+static int create_one(uint64_t id)
 {
     struct rpc_client_conf cc = {.addr = CHUNK_ADDR,
                                  .self = "tester",
                                  .cluster_id = "",
-                                 .instance = extent_worker(GARBAGE, WORKERS)};
+                                 .instance = extent_worker(id, WORKERS)};
     Zbs__Chunk__CreateItem item = ZBS__CHUNK__CREATE_ITEM__INIT, *items[] = {&item};
     Zbs__Chunk__CreateRequest req = ZBS__CHUNK__CREATE_REQUEST__INIT;
     struct rpc_client *c = rpc_client_new(&cc);
     struct rpc_reply r;
     int rc;
 
-    item.extent_id = GARBAGE;
+    item.extent_id = id;
     item.epoch = 9;
     req.items = items;
     req.n_items = 1;
@@ -161,6 +169,11 @@ static int create_garbage(void)
     rpc_reply_free(&r);
     rpc_client_close(c);
     return rc;
+}
+
+static int create_garbage(void)
+{
+    return create_one(GARBAGE);
 }
 
 static void until(bool *flag)
@@ -204,6 +217,15 @@ static int story_main(void *arg)
     n = w->heartbeats;
     while (w->heartbeats < n + 3)
         (void)co_sleep(NSEC_PER_MSEC);
+    /* Replicas on a disk that fails are told as lost. */
+    CHECK(create_garbage() == 0);
+    w->failed = true;
+    sim_disk_fail(w->chunk, DISK, true);
+    CHECK(create_one(GARBAGE + WORKERS) == ERR_IO);
+    while (!w->lost || w->disk_state != DISK_FAILED)
+        (void)co_sleep(NSEC_PER_MSEC);
+    CHECK(create_garbage() == ERR_IO);
+    sim_disk_fail(w->chunk, DISK, false);
     return 0;
 }
 
