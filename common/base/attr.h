@@ -13,6 +13,7 @@
 #define UNUSED           __attribute__((unused))
 #define PRINTF_FMT(a, b) __attribute__((format(printf, a, b)))
 #define PACKED           __attribute__((packed))
+#define NO_ASAN          __attribute__((no_sanitize("address"))) /* reads what it guards */
 #define LIKELY(x)        __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)      __builtin_expect(!!(x), 0)
 

@@ -76,6 +76,7 @@ struct co_loop {
     struct heap timers;
     nsec_t now; /* at the last look */
     nsec_t longest_stall;
+    _Atomic nsec_t held_since; /* now while running, else 0: for other threads */
 
     struct list stacks; /* every coroutine here, live or idle, through co->all */
     struct co *idle;

@@ -57,6 +57,11 @@ nsec_t co_loop_longest_stall(struct co_loop *loop)
     return stall;
 }
 
+nsec_t co_loop_held_since(const struct co_loop *loop)
+{
+    return atomic_load_explicit(&loop->held_since, memory_order_relaxed);
+}
+
 size_t co_loop_stack_high_water(struct co_loop *loop)
 {
     return loop->stack_high_water;
@@ -278,13 +283,19 @@ static void co_run_one(struct co_loop *loop, struct co *co)
         co_depart(loop, co);
 }
 
+static void now_set(struct co_loop *loop, nsec_t now)
+{
+    loop->now = now;
+    atomic_store_explicit(&loop->held_since, now, memory_order_relaxed);
+}
+
 static void look_at_clock(struct co_loop *loop)
 {
     nsec_t now = loop->ops->now(loop);
 
     if (now - loop->now > loop->longest_stall)
         loop->longest_stall = now - loop->now;
-    loop->now = now;
+    now_set(loop, now);
 }
 
 bool co_loop_run(struct co_loop *loop, uint32_t budget)
@@ -297,7 +308,7 @@ bool co_loop_run(struct co_loop *loop, uint32_t budget)
     thread_ctx_set(&loop->ctx);
     co_fault_stack_install();
     co_san_thread(&loop->san);
-    loop->now = loop->ops->now(loop);
+    now_set(loop, loop->ops->now(loop));
     for (;;) {
         mail_deliver(loop);
         timers_fire(loop);
@@ -312,6 +323,7 @@ bool co_loop_run(struct co_loop *loop, uint32_t budget)
     }
     idle_trim(loop);
     loop->running = false;
+    atomic_store_explicit(&loop->held_since, 0, memory_order_relaxed);
     thread_ctx_set(former);
     return co_loop_ready(loop);
 }

@@ -59,6 +59,13 @@ void co_loop_start(struct co_loop *loop, const char *name, int (*fn)(void *arg),
 uint32_t co_loop_count(struct co_loop *loop);
 nsec_t co_loop_longest_stall(struct co_loop *loop);
 
+/* For a watchdog, from any thread or signal handler: the look at the clock with which the present
+ * batch of resumptions began, 0 while co_loop_run is not running. */
+nsec_t co_loop_held_since(const struct co_loop *loop);
+
+/* Where a coroutine's stack ends: its frames lie below, within CO_STACK_BYTES_DEFAULT. */
+const void *co_stack_end(const struct co *co);
+
 /* Stack use census of this loop's pool: deepest use seen in bytes (debug builds paint stacks; 0
  * where they do not). */
 size_t co_loop_stack_high_water(struct co_loop *loop);

@@ -78,6 +78,11 @@ static struct co *stack_map(uint32_t colour)
     return co;
 }
 
+const void *co_stack_end(const struct co *co)
+{
+    return co;
+}
+
 struct co *co_stack_new(co_ctx_entry entry)
 {
     uint32_t colour = 0;

@@ -306,6 +306,7 @@ static void env_free(struct real_env *env)
 
     ASSERTF(atomic_load(&env->threads) == 0, "%u threads were not stopped",
             atomic_load(&env->threads));
+    real_watch_stop(env);
     while ((link = list_pop_front(&env->ended)) != NULL)
         real_loop_free(CONTAINER_OF(link, struct real_loop, ended_link));
     if (env->main != NULL)
@@ -336,6 +337,8 @@ static int env_new(const struct env_real_conf *conf, struct real_env **ret)
     env->spin_us = MIN(conf->spin_us, REAL_SPIN_US_MAX);
     pthread_mutex_init(&env->lock, NULL);
     list_init(&env->ended);
+    rc = real_watch_start(env);
+    ASSERTF(rc == 0, "cannot start the watchdog: %s", err_text(rc));
     rc = real_loop_new(env, "main", false, &env->main);
     if (rc < 0) {
         env_free(env);

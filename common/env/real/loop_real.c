@@ -10,7 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 #include "common/base/assert.h"
-#include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/env/real/real.h"
 
@@ -146,7 +145,7 @@ static void stall_check(struct real_loop *l)
     nsec_t stall = co_loop_longest_stall(l->co);
 
     if (stall > REAL_STALL_LOG_NS && !l->is_pool)
-        log_warn("loop.stall", "loop=%s held_ms=%d", l->name, (int)(stall / NSEC_PER_MSEC));
+        real_watch_report(l, stall);
 }
 
 void real_loop_run(struct real_loop *l)
@@ -154,7 +153,11 @@ void real_loop_run(struct real_loop *l)
     struct co_loop *former = co_loop_bind(l->co);
     bool more;
 
+    if (!l->is_pool)
+        real_watch_add(l);
     while (true) {
+        if (!l->is_pool)
+            real_watch_turn(l);
         more = co_loop_run(l->co, REAL_RUN_BUDGET);
         stall_check(l);
         prewaits_run(l);
@@ -167,6 +170,8 @@ void real_loop_run(struct real_loop *l)
         timer_update(l);
         wait_for_events(l);
     }
+    if (!l->is_pool)
+        real_watch_remove(l);
     real_ring_free(l);
     co_loop_bind(former);
 }
@@ -186,6 +191,7 @@ int real_loop_new(struct real_env *env, const char *name, bool is_pool, struct r
     l->is_pool = is_pool;
     l->timer_at = NSEC_NEVER;
     list_init(&l->prewaits);
+    list_init(&l->watched);
     l->timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
     if (l->timer_fd < 0) {
         rc = err_from_errno(errno, "timer of loop %s", name);

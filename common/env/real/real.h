@@ -24,6 +24,7 @@
 #define REAL_FILE_BYTES_MAX       (1024u * 1024) /* env_file_read, env_file_write */
 
 struct real_ring;
+struct real_watch;
 struct real_loop;
 
 struct real_env {
@@ -40,6 +41,7 @@ struct real_env {
     int *lock_fds;
     uint32_t lock_count;
     struct list ended; /* loops of threads that have ended */
+    struct real_watch *watch;
 };
 
 /* Work to be done on the loop's thread after the coroutines ran and before it waits: everything
@@ -47,6 +49,14 @@ struct real_env {
 struct real_prewait {
     struct list link;
     void (*fn)(struct real_prewait *p);
+};
+
+/* A loop's stack in the middle of a stall. Written and read on the loop's thread. */
+#define REAL_STALL_FRAMES 24u
+struct real_stall {
+    volatile unsigned count; /* of frames; 0: none taken */
+    void *frames[REAL_STALL_FRAMES];
+    const char *co_name; /* NULL: no coroutine was running */
 };
 
 struct real_loop {
@@ -69,6 +79,14 @@ struct real_loop {
     nsec_t wait_ewma_ns;
     uint32_t io_in_flight; /* requests whose completion is expected soon */
     uint32_t io_events;    /* socket events delivered in the last turn */
+    /* what the watchdog knows of it, and what it had the thread note down */
+    struct list watched; /* real_watch.loops */
+    pthread_t self;
+    atomic_uint turns;
+    unsigned turns_seen;
+    nsec_t stall_signalled; /* the co_loop_held_since that a signal was sent for */
+    const void *stack_end;  /* of the thread, as far as frames are of interest */
+    struct real_stall stall;
     /* random numbers, fetched in bulk */
     uint64_t random[REAL_RANDOM_WORDS];
     uint32_t random_left;
@@ -90,6 +108,16 @@ nsec_t real_now(void);                    /* the loops' clock, any thread */
 struct real_loop *real_loop_self(void);   /* of the running coroutine */
 void real_prewait_init(struct real_prewait *p, void (*fn)(struct real_prewait *p));
 void real_prewait_queue(struct real_loop *l, struct real_prewait *p); /* idempotent */
+
+/* ---- watchdog (watch.c) ---- */
+
+int real_watch_start(struct real_env *env) MUST_CHECK;
+void real_watch_stop(struct real_env *env);
+void real_watch_add(struct real_loop *l); /* on its thread, which real_watch_remove leaves */
+void real_watch_remove(struct real_loop *l);
+void real_watch_turn(struct real_loop *l); /* a turn begins */
+/* Logs the stall that is over, with the stack if the watchdog saw it. */
+void real_watch_report(struct real_loop *l, nsec_t stall);
 
 /* ---- environment and threads (env_real.c) ---- */
 
