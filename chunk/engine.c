@@ -21,6 +21,7 @@ struct engine *engine_new(const struct engine_conf *conf)
     htab_init(&e->exts);
     list_init(&e->devs);
     list_init(&e->cached);
+    e->scrub = scrub_new();
     e->cached_pages_max = e->conf.memory_bytes / 4 / PAGE_BYTES;
     return e;
 }
@@ -53,9 +54,11 @@ void engine_stop(struct engine *e)
     struct list *l;
 
     e->conf.dev_failed = NULL; /* whoever stops it need not know any more */
+    scrub_end(e);
     while ((l = list_pop_front(&e->devs)) != NULL)
         dev_close(LIST_ENTRY(l, struct dev, link));
     ASSERT(list_empty(&e->cached));
+    scrub_free(e);
     htab_fini(&e->exts);
     mem_free(e);
 }

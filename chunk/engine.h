@@ -176,6 +176,30 @@ int engine_missing_get(struct engine *e, uint64_t id, uint64_t epoch, uint32_t r
 
 co_fn int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch) MUST_CHECK;
 
+/* ---- scrubbing (scrub.c) ---- */
+
+struct scrub_status {
+    bool running;
+    uint64_t rounds; /* completed */
+    uint32_t extents, extents_total;
+    uint64_t bytes;   /* read in this round */
+    uint64_t corrupt; /* pages known to be bad */
+    uint64_t errors;  /* blocks that could not be read well */
+};
+/* Reads and checks everything that is stored, once, at most so many bytes a second; of a round
+ * that is running it changes the rate. What is bad is in engine_corrupt. */
+void engine_scrub_start(struct engine *e, uint64_t bytes_per_s);
+void engine_scrub_stop(struct engine *e);
+void engine_scrub_status(const struct engine *e, struct scrub_status *ret);
+
+#define CORRUPT_MAX 1024u
+struct corrupt_page {
+    uint64_t id;
+    uint32_t page;
+};
+/* Pages found bad, by the scrubber or a reader, and not written since. */
+uint32_t engine_corrupt(const struct engine *e, struct corrupt_page *ret, uint32_t max);
+
 #define DIGEST_MAX 4096u
 co_fn int engine_digest(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first,
                         uint32_t count, bool verify, uint32_t *crc) MUST_CHECK;

@@ -54,6 +54,7 @@ void ext_forget(struct ext *x)
 {
     x->dead = true;
     x->open_epoch = 0;
+    corrupt_forget(x, 0, PAGES_PER_EXTENT);
     jpages_drop_all(x);
     mpage_forget(&x->head_page);
     for (uint32_t i = 0; i < MAP_PAGES; i++) {
@@ -199,6 +200,24 @@ int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
     rc = epoch_check(x, epoch);
     if (rc == 0)
         rc = dev_check(x->dev);
+    if (rc < 0)
+        return rc;
+    op->ext = ext_get(x);
+    op->epoch = epoch;
+    list_push_back(&x->ops, &op->link);
+    return 0;
+}
+
+int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
+{
+    struct ext *x = ext_find(e, id);
+    int rc;
+
+    if (x == NULL || x->deleting)
+        return no_replica(id);
+    if (epoch < x->epoch)
+        return err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64, id, x->epoch);
+    rc = dev_check(x->dev);
     if (rc < 0)
         return rc;
     op->ext = ext_get(x);

@@ -246,6 +246,7 @@ struct engine {
     struct htab exts;
     struct list cached; /* struct jpage with a buffer */
     uint64_t cached_pages, cached_pages_max;
+    struct scrub *scrub;
     bool any_void;        /* some extent may be */
     uint32_t devs_absent; /* of the server, not in devs */
 };
@@ -322,6 +323,9 @@ void ext_foreach(struct engine *e, void (*fn)(void *arg, struct ext *x), void *a
 void ext_dirty(struct ext *x, uint64_t rsn);
 co_fn void ext_damaged(struct ext *x, const char *why); /* void from now on, and closed */
 int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
+/* A reader of whatever is there, open or not. */
+#define OP_EPOCH_NONE (UINT64_MAX - 1) /* no opener waits for it; a deletion does */
+int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
 int op_check(const struct op *op); /* still admitted? */
 void op_end(struct op *op);
 void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn);
@@ -429,6 +433,13 @@ co_fn int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst
                      bool *ret_zero) MUST_CHECK;
 #define ZERO_PAGE_CRC 0x98f94189u /* asserted at start */
 uint32_t zero_page_crc(void);
+
+/* scrub.c */
+struct scrub *scrub_new(void);
+co_fn void scrub_end(struct engine *e); /* it is not running any more */
+void scrub_free(struct engine *e);
+void corrupt_note(const struct ext *x, uint32_t page);
+void corrupt_forget(const struct ext *x, uint32_t first, uint32_t count); /* written anew */
 
 /* merge.c */
 void merge_free(struct ext *x);

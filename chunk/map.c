@@ -324,6 +324,7 @@ void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *c
     en->src[0].block = r->block;
     allocated_put(x, index, true);
     en->src[0].valid |= mask;
+    corrupt_forget(x, r->first, r->count);
     memcpy(&en->crc[bit], crc, r->count * sizeof(*crc));
     jpage_drop(x, r->first, r->count);
     ext_dirty(x, rsn);
@@ -347,6 +348,7 @@ void map_apply_zero(struct ext *x, const struct rec_write *r, const struct rec_f
             map_change(x, index, rsn)->src[0].valid &= ~page_mask(bit, n);
         page += n;
     }
+    corrupt_forget(x, r->first, r->count);
     jpage_drop(x, r->first, r->count);
     ext_dirty(x, rsn);
 }
@@ -438,6 +440,7 @@ void jpage_insert(struct ext *x, struct jpage *jp)
     uint32_t bit = jp->page % PAGES_PER_BLOCK;
     struct journal *j = &x->dev->j;
 
+    corrupt_forget(x, jp->page, 1);
     if (v->jp[bit] != NULL)
         jpage_retire(x, v, bit);
     jp->ext = x;

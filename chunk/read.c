@@ -105,20 +105,34 @@ static int sources_fetch(struct reading *r)
     return rc;
 }
 
+static bool source_good(const struct reading *r, uint32_t i)
+{
+    const struct page_source *s = &r->src[i];
+
+    return (s->from != FROM_RING && s->from != FROM_HOME) ||
+           crc32c(0, r->dst + (size_t)i * PAGE_BYTES, PAGE_BYTES) == s->crc;
+}
+
 /* ERR_CORRUPT names the place. */
 static int sources_verify(const struct reading *r)
 {
     for (uint32_t i = 0; i < r->count; i++) {
-        const struct page_source *s = &r->src[i];
-        const uint8_t *p = r->dst + (size_t)i * PAGE_BYTES;
-
-        if ((s->from == FROM_RING || s->from == FROM_HOME) && crc32c(0, p, PAGE_BYTES) != s->crc)
+        if (!source_good(r, i))
             return err_set(ERR_CORRUPT,
                            "extent %" PRIu64 " page %" PRIu32 ": checksum mismatch (disk %s, byte "
                            "%" PRIu64 ")",
-                           r->x->id, r->first + i, r->x->dev->path, s->off);
+                           r->x->id, r->first + i, r->x->dev->path, r->src[i].off);
     }
     return 0;
+}
+
+/* Remembered, so that the owner is asked to write them anew. */
+static void corrupt_note_all(const struct reading *r)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        if (!source_good(r, i))
+            corrupt_note(r->x, r->first + i);
+    }
 }
 
 int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst, uint32_t *crc,
@@ -142,8 +156,10 @@ int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst, uint
             rc = sources_fetch(&r);
             if (rc == 0)
                 rc = sources_verify(&r);
-            if (rc == ERR_CORRUPT)
+            if (rc == ERR_CORRUPT) {
                 log_error("page.corrupt", "%s", err_text(rc));
+                corrupt_note_all(&r);
+            }
         }
         pin_end(x->dev, &pin);
     }
@@ -251,25 +267,6 @@ int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uin
 
 #define DIGEST_STEP PAGES_PER_BLOCK
 
-/* Unlike a read this needs no open extent: tools compare replicas that nobody serves. */
-static int digest_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
-{
-    struct ext *x = ext_find(e, id);
-    int rc;
-
-    if (x == NULL || x->deleting)
-        return err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is not here", id);
-    if (epoch < x->epoch)
-        return err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64, id, x->epoch);
-    rc = dev_check(x->dev);
-    if (rc < 0)
-        return rc;
-    op->ext = ext_get(x);
-    op->epoch = epoch;
-    list_push_back(&x->ops, &op->link);
-    return 0;
-}
-
 static int digest_step(struct ext *x, uint32_t first, uint32_t count, bool verify, uint32_t *crc)
 {
     struct reading r = {.x = x, .first = first, .count = count};
@@ -300,7 +297,7 @@ int engine_digest(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first,
     if (first >= PAGES_PER_EXTENT || count == 0 || count > DIGEST_MAX ||
         count > PAGES_PER_EXTENT - first)
         return err_set(ERR_INVAL, "digest of pages %" PRIu32 "+%" PRIu32, first, count);
-    rc = digest_begin(e, id, epoch, &op);
+    rc = op_begin_closed(e, id, epoch, &op); /* tools compare replicas that nobody serves */
     if (rc < 0)
         return rc;
     while (count > 0 && rc == 0) {
