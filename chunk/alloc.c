@@ -26,6 +26,12 @@ uint64_t block_off(const struct dev *d, uint32_t block)
     return d->g.data_off + (uint64_t)(block - 1) * BLOCK_BYTES;
 }
 
+static int64_t bits_bytes(const struct dev *d)
+{
+    return (int64_t)d->g.bitmap_pages * (2 * META_BODY_BYTES + sizeof(*d->bitmap)) +
+           DIV_UP(d->g.blocks, 64) * 8;
+}
+
 void bits_init(struct dev *d)
 {
     uint32_t words;
@@ -33,12 +39,13 @@ void bits_init(struct dev *d)
     d->bits_total = d->g.blocks + d->g.heads;
     /* Whole bitmap pages, so that they can be copied. */
     words = d->g.bitmap_pages * (BITS_PER_PAGE / 64);
+    budget_fixed(&d->e->memory, bits_bytes(d));
     d->bits = MEM_NEW_ARRAY(uint64_t, words);
     d->busy = MEM_NEW_ARRAY(uint64_t, words);
-    d->owned = MEM_NEW_ARRAY(uint64_t, words);
+    d->owned = MEM_NEW_ARRAY(uint64_t, DIV_UP(d->g.blocks, 64));
     d->bitmap = MEM_NEW_ARRAY(struct mpage, d->g.bitmap_pages);
     for (uint32_t i = 0; i < d->g.bitmap_pages; i++)
-        mpage_init(&d->bitmap[i], MP_BITMAP, i, NULL);
+        mpage_init(&d->bitmap[i], d, MP_BITMAP, i, NULL);
     list_init(&d->pending);
     co_cond_init(&d->freed);
     d->reserve_blocks = MIN(MAX(d->g.blocks / 64, 2u), 64u);
@@ -47,9 +54,11 @@ void bits_init(struct dev *d)
 void bits_finish_replay(struct dev *d)
 {
     memcpy(d->busy, d->bits, (size_t)d->g.bitmap_pages * META_BODY_BYTES);
-    d->free_blocks = 0;
-    for (uint32_t i = 0; i < d->g.blocks; i++)
-        d->free_blocks += !bit_get(d->bits, i);
+    d->free_blocks = d->g.blocks;
+    for (uint32_t i = 0; i < d->g.blocks / 64; i++)
+        d->free_blocks -= (uint32_t)__builtin_popcountll(d->bits[i]);
+    for (uint32_t i = ROUND_DOWN(d->g.blocks, 64u); i < d->g.blocks; i++)
+        d->free_blocks -= bit_get(d->bits, i);
 }
 
 void bits_free(struct dev *d)
@@ -58,6 +67,7 @@ void bits_free(struct dev *d)
 
     while ((l = list_pop_front(&d->pending)) != NULL)
         mem_free(LIST_ENTRY(l, struct pending_free, link));
+    budget_fixed(&d->e->memory, -bits_bytes(d));
     mem_free(d->bits);
     mem_free(d->busy);
     mem_free(d->owned);
@@ -118,12 +128,31 @@ bool head_bit_get(const struct dev *d, uint32_t head)
     return bit_get(d->bits, d->g.blocks + head);
 }
 
+uint32_t head_bit_next(const struct dev *d, uint32_t from)
+{
+    uint32_t i = d->g.blocks + from;
+
+    while (i < d->bits_total) {
+        uint64_t w = d->bits[i / 64] & ~((1ull << (i % 64)) - 1);
+
+        if (w != 0)
+            return MIN(i / 64 * 64 + (uint32_t)__builtin_ctzll(w), d->bits_total) - d->g.blocks;
+        i = (i / 64 + 1) * 64;
+    }
+    return d->g.heads;
+}
+
 bool block_own(struct dev *d, uint32_t block)
 {
     if (!bit_get(d->bits, block - 1) || bit_get(d->owned, block - 1))
         return false;
     bit_put(d->owned, block - 1, true);
     return true;
+}
+
+bool block_owned(const struct dev *d, uint32_t block)
+{
+    return bit_get(d->bits, block - 1) && bit_get(d->owned, block - 1);
 }
 
 void block_disown(struct dev *d, uint32_t block)

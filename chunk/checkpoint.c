@@ -16,8 +16,8 @@
 #define MAP_BATCH 256u
 
 struct map_image {
+    struct mpage *m;
     struct ext *x;
-    uint32_t index;
     uint64_t dirty_rsn, gen, off;
     struct map_page *page;
 };
@@ -32,16 +32,13 @@ static void map_image(struct map_batch *b, struct mpage *m)
 {
     struct map_image *i = &b->m[b->n];
 
-    *i = (struct map_image){.x = ext_get(m->ext),
-                            .index = m->index,
-                            .dirty_rsn = m->dirty_rsn,
-                            .page = &b->pages[b->n]};
+    *i = (struct map_image){
+        .m = m, .x = ext_get(m->ext), .dirty_rsn = m->dirty_rsn, .page = &b->pages[b->n]};
     if (m->map != NULL)
         memcpy(i->page, m->map, PAGE_BYTES);
     else
         memset(i->page, 0, PAGE_BYTES);
-    list_del(&m->dirty);
-    m->dirty_rsn = RSN_NONE;
+    mpage_image_begin(m);
     b->n++;
 }
 
@@ -57,11 +54,11 @@ static void map_batch_seal(struct map_batch *b)
 {
     for (uint32_t k = 0; k < b->n; k++) {
         struct map_image *i = &b->m[k];
-        uint32_t slot = map_slot(i->x->map_gen[i->index] + 1);
+        uint32_t index = i->m->index, slot = map_slot(i->x->map->gen[index] + 1);
 
         i->gen = map_gen_next(b->d, slot);
-        i->off = map_off(i->x, i->index, slot);
-        meta_seal(&b->d->sb, i->page, META_MAP, i->off, i->x->id, i->index, i->gen);
+        i->off = map_off(i->x, index, slot);
+        meta_seal(&b->d->sb, i->page, META_MAP, i->off, i->x->id, index, i->gen);
     }
     qsort(b->m, b->n, sizeof(b->m[0]), map_image_cmp);
 }
@@ -100,15 +97,16 @@ static void map_batch_done(struct map_batch *b, bool ok)
         struct map_image *i = &b->m[k];
 
         if (ok) {
-            i->x->map_gen[i->index] = i->gen;
+            i->x->map->gen[i->m->index] = i->gen;
             if (!i->x->dead)
                 ext_dirty(i->x, i->dirty_rsn);
         }
+        mpage_image_end(i->m);
         ext_put(i->x);
     }
 }
 
-static int maps_to(struct dev *d, uint64_t rsn)
+int maps_to(struct dev *d, uint64_t rsn)
 {
     struct map_batch *b = MEM_NEW(struct map_batch);
     struct pin pin;
@@ -144,11 +142,33 @@ static int maps_to(struct dev *d, uint64_t rsn)
 
 struct batch {
     struct dev *d;
-    uint8_t *pages;    /* stage header, then images */
-    uint64_t *offs;    /* of the images */
-    struct ext **exts; /* held while their pages are on the way */
-    uint32_t n, n_exts;
+    uint8_t *pages;   /* stage header, then images */
+    uint64_t *offs;   /* of the images */
+    struct mpage **m; /* of which these are images; their extents are held */
+    uint32_t n, n_m;
 };
+
+/* A head names the generations of its extent's map pages, which may have left memory. */
+static int heads_complete(struct dev *d, uint64_t rsn)
+{
+    uint32_t n = 0, max = d->g.stage_pages;
+    struct ext **x = MEM_NEW_ARRAY(struct ext *, max);
+    int rc = 0;
+
+    LIST_FOREACH (m, &d->dirty, struct mpage, dirty) {
+        if (m->kind == MP_HEAD && m->dirty_rsn <= rsn && m->ext->map == NULL && n < max)
+            x[n++] = ext_get(m->ext);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (rc == 0)
+            rc = map_gens(x[i]);
+        if (rc == ERR_CORRUPT)
+            rc = 0; /* the extent is void */
+        ext_put(x[i]);
+    }
+    mem_free(x);
+    return rc;
+}
 
 static uint32_t image_one(struct batch *b, struct mpage *m)
 {
@@ -164,9 +184,7 @@ static uint32_t image_one(struct batch *b, struct mpage *m)
                META_BODY_BYTES);
         meta_seal(&d->sb, dst, META_BITMAP, *off, 0, m->index, 0);
         return 1;
-    case MP_HEAD:
-    case MP_MAP:
-    default:
+    default: /* a head */
         return head_pack(m->ext, dst, off);
     }
 }
@@ -179,15 +197,15 @@ static void batch_fill(struct batch *b, uint64_t rsn)
     LIST_FOREACH_SAFE (m, &d->dirty, struct mpage, dirty) {
         uint32_t most = m->kind == MP_HEAD ? 1 + OVERFLOW_PAGES : 1;
 
-        if (m->kind == MP_MAP || m->dirty_rsn > rsn)
+        if (m->kind == MP_MAP || m->dirty_rsn > rsn || (m->kind == MP_HEAD && m->ext->map == NULL))
             continue;
         if (b->n + most > d->g.stage_pages)
             break;
         b->n += image_one(b, m);
-        list_del(&m->dirty);
-        m->dirty_rsn = RSN_NONE;
+        mpage_image_begin(m);
         if (m->ext != NULL)
-            b->exts[b->n_exts++] = ext_get(m->ext);
+            ext_get(m->ext);
+        b->m[b->n_m++] = m;
     }
 }
 
@@ -247,6 +265,17 @@ static int batch_home(struct batch *b)
     return rc < 0 ? rc : dev_flush(d);
 }
 
+static void batch_done(struct batch *b)
+{
+    while (b->n_m > 0) {
+        struct mpage *m = b->m[--b->n_m];
+
+        mpage_image_end(m);
+        if (m->ext != NULL)
+            ext_put(m->ext);
+    }
+}
+
 static int staged_to(struct dev *d, uint64_t rsn)
 {
     struct batch b = {.d = d};
@@ -255,9 +284,12 @@ static int staged_to(struct dev *d, uint64_t rsn)
 
     b.pages = mem_alloc_aligned(PAGE_BYTES, (size_t)(1 + d->g.stage_pages) * PAGE_BYTES);
     b.offs = MEM_NEW_ARRAY(uint64_t, d->g.stage_pages);
-    b.exts = MEM_NEW_ARRAY(struct ext *, d->g.stage_pages);
+    b.m = MEM_NEW_ARRAY(struct mpage *, d->g.stage_pages);
     do {
-        b.n = b.n_exts = 0;
+        b.n = 0;
+        rc = heads_complete(d, rsn);
+        if (rc < 0)
+            break;
         batch_fill(&b, rsn);
         if (b.n == 0)
             break;
@@ -269,10 +301,9 @@ static int staged_to(struct dev *d, uint64_t rsn)
         if (rc == 0)
             rc = batch_home(&b);
         pin_end(d, &pin);
-        while (b.n_exts > 0)
-            ext_put(b.exts[--b.n_exts]);
+        batch_done(&b);
     } while (rc == 0);
-    mem_free(b.exts);
+    mem_free(b.m);
     mem_free(b.offs);
     mem_free(b.pages);
     return rc;

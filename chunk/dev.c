@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include "chunk/internal.h"
+#include "chunk/replay.h"
 
 int dev_check(const struct dev *d)
 {
@@ -158,25 +158,6 @@ static void dev_free(struct dev *d)
     bits_free(d);
     mem_free(d->path);
     mem_free(d);
-}
-
-static int bitmap_load(struct dev *d)
-{
-    uint8_t *page = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
-    int rc = 0;
-
-    for (uint32_t i = 0; i < d->g.bitmap_pages && rc == 0; i++) {
-        uint64_t off = d->g.bitmap_off + (uint64_t)i * PAGE_BYTES;
-
-        rc = disk_read(d->disk, page, PAGE_BYTES, off);
-        if (rc == 0)
-            rc = meta_check(&d->sb, page, META_BITMAP, off, 0, i);
-        if (rc == 0)
-            memcpy(d->bits + (size_t)i * (BITS_PER_PAGE / 64), page + sizeof(struct meta_head),
-                   META_BODY_BYTES);
-    }
-    mem_free(page);
-    return rc < 0 ? err_prefix(rc, "allocation bitmap") : 0;
 }
 
 struct dropping {

@@ -20,9 +20,10 @@ struct engine *engine_new(const struct engine_conf *conf)
     e->loop = co_loop();
     htab_init(&e->exts);
     list_init(&e->devs);
-    list_init(&e->cached);
     e->scrub = scrub_new();
-    e->cached_pages_max = e->conf.memory_bytes / 4 / PAGE_BYTES;
+    budget_init(&e->memory, e->conf.memory_bytes);
+    jpages_init(e);
+    mpages_init(e);
     return e;
 }
 
@@ -57,8 +58,8 @@ void engine_stop(struct engine *e)
     scrub_end(e);
     while ((l = list_pop_front(&e->devs)) != NULL)
         dev_close(LIST_ENTRY(l, struct dev, link));
-    ASSERT(list_empty(&e->cached));
     scrub_free(e);
+    ASSERT(e->memory.used == 0 && e->memory.fixed == 0 && e->dirty_pages == 0);
     htab_fini(&e->exts);
     mem_free(e);
 }
@@ -194,26 +195,40 @@ static int check_block(struct checking *c, const struct ext *x, uint32_t block)
     return 0;
 }
 
-static int check_extent(struct checking *c, struct ext *x)
+/* The blocks first..last of an extent. */
+static int check_map(struct checking *c, struct ext *x, uint32_t first, uint32_t last, uint32_t *n)
 {
-    uint32_t n = 0;
-    int rc = map_load(x, 0, BLOCKS_PER_EXTENT - 1);
+    struct map_hold hold;
+    int rc = map_hold(x, first, last, &hold);
 
-    for (uint32_t k = 0; k < META_BLOCKS && rc == 0; k++)
-        rc = check_block(c, x, x->meta_block[k]);
-    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && rc == 0; b++) {
+    for (uint32_t b = first; b <= last && rc == 0; b++) {
         const struct map_entry *en = map_get(x, b);
         const struct vblk *v = vblk_get(x, b);
 
         if (block_allocated(x, b) != (en->src[0].block != BLOCK_NONE) ||
             (v != NULL && v->mask != 0 && en->src[0].block == BLOCK_NONE))
-            return err_set(ERR_CORRUPT,
-                           "extent %" PRIu64 " block %" PRIu32 ": map and allocation differ", x->id,
-                           b);
-        n += block_allocated(x, b);
-        if (en->src[0].block != BLOCK_NONE)
+            rc = err_set(ERR_CORRUPT,
+                         "extent %" PRIu64 " block %" PRIu32 ": map and allocation differ", x->id,
+                         b);
+        *n += block_allocated(x, b);
+        if (rc == 0 && en->src[0].block != BLOCK_NONE)
             rc = check_block(c, x, en->src[0].block);
     }
+    map_release(&hold);
+    return rc;
+}
+
+#define CHECK_BLOCKS (16 * MAP_ENTRIES) /* at a time */
+
+static int check_extent(struct checking *c, struct ext *x)
+{
+    uint32_t n = 0;
+    int rc = 0;
+
+    for (uint32_t k = 0; k < META_BLOCKS && rc == 0; k++)
+        rc = check_block(c, x, x->meta_block[k]);
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && rc == 0; b += CHECK_BLOCKS)
+        rc = check_map(c, x, b, MIN(b + CHECK_BLOCKS, BLOCKS_PER_EXTENT) - 1, &n);
     if (rc == 0 && n != x->blocks)
         rc = err_set(ERR_CORRUPT, "extent %" PRIu64 ": %" PRIu32 " blocks, counted %" PRIu32, x->id,
                      x->blocks, n);

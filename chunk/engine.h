@@ -37,7 +37,7 @@ co_fn int super_write(const char *path, struct super_block *sb) MUST_CHECK;
 
 struct engine_conf {
     uint32_t worker, workers;
-    uint64_t memory_bytes;   /* for journaled pages kept in memory and the like; 0: 1 GiB */
+    uint64_t memory_bytes;   /* all that it keeps in memory, see README; 0: 1 GiB */
     uint32_t flush_delay_ms; /* 0: 1000 */
     uint32_t merge_us;       /* how long sequential writes wait to be merged; 0: 200 */
     /* Called on the engine's loop when a device has failed; may be NULL. Must not suspend. */

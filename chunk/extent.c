@@ -57,9 +57,9 @@ void ext_forget(struct ext *x)
     corrupt_forget(x, 0, PAGES_PER_EXTENT);
     jpages_drop_all(x);
     mpage_forget(&x->head_page);
-    for (uint32_t i = 0; i < MAP_PAGES; i++) {
-        if (x->map[i] != NULL)
-            mpage_forget(x->map[i]);
+    for (uint32_t i = 0; i < MAP_PAGES && x->map != NULL; i++) {
+        if (x->map->page[i] != NULL)
+            mpage_forget(x->map->page[i]);
     }
     ext_put(x);
 }
@@ -73,7 +73,8 @@ struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head)
     x->id = id;
     x->dev = d;
     x->head = head;
-    mpage_init(&x->head_page, MP_HEAD, head, x);
+    mpage_init(&x->head_page, d, MP_HEAD, head, x);
+    budget_fixed(&d->e->memory, sizeof(*x));
     co_mutex_init(&x->load_lock);
     co_range_lock_init(&x->lock);
     list_init(&x->ops);
@@ -101,6 +102,7 @@ void ext_put(struct ext *x)
     missing_free_all(x);
     merge_free(x);
     mem_free(x->vblk);
+    budget_fixed(&x->dev->e->memory, -(int64_t)sizeof(*x));
     mem_free(x);
 }
 
@@ -118,11 +120,13 @@ void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn)
     x->slot = r->slot;
     head_bit_set(x->dev, r->head, rsn);
     /* The map is empty (no generations): no former content of these blocks is ever read. */
+    map_new(x);
     for (uint32_t k = 0; k < META_BLOCKS; k++) {
         x->meta_block[k] = r->meta_block[k];
         bit_set(x->dev, r->meta_block[k], rsn);
     }
     ext_dirty(x, rsn);
+    mpage_release(&x->map->gens);
 }
 
 void ext_apply_void(struct ext *x, bool on, uint64_t rsn)
@@ -379,7 +383,7 @@ static void open_fill(struct ext *x, struct open_info *ret)
         memcpy(ret->uncommitted, x->unc, x->n_unc * sizeof(*x->unc));
     }
     memcpy(ret->allocated, x->allocated, sizeof(ret->allocated));
-    for (uint32_t i = 0; i < MISSING_MAX; i++) {
+    for (uint32_t i = 0; i < MISSING_MAX && x->missing != NULL; i++) {
         const struct missing_set *m = &x->missing[i];
         struct missing_info *o = &ret->missing[ret->n_missing];
 
@@ -565,6 +569,7 @@ static uint64_t delete_add(struct ext *x, uint64_t term)
 int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
 {
     struct ext *x = ext_find(e, id);
+    struct map_hold hold = {0};
     struct dev *d;
     uint64_t rsn;
     int rc;
@@ -595,7 +600,7 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
     ops_wait_below(x, UINT64_MAX);
     rc = dev_check(d);
     if (rc == 0)
-        rc = map_load(x, 0, BLOCKS_PER_EXTENT - 1);
+        rc = map_hold(x, 0, BLOCKS_PER_EXTENT - 1, &hold);
     if (rc == ERR_CORRUPT)
         rc = 0; /* its blocks can't be named: they stay allocated until a check finds them */
     if (rc == 0)
@@ -606,6 +611,7 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
         ext_remove(x);
         rc = journal_wait(d, rsn);
     }
+    map_release(&hold);
     ext_put(x);
     return rc;
 }
@@ -613,8 +619,9 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
 int ext_discard(struct ext *x)
 {
     struct dev *d = x->dev;
+    struct map_hold hold;
     uint64_t rsn;
-    int rc = map_load(x, 0, BLOCKS_PER_EXTENT - 1);
+    int rc = map_hold(x, 0, BLOCKS_PER_EXTENT - 1, &hold);
 
     if (rc == ERR_CORRUPT)
         rc = 0; /* as above */
@@ -622,6 +629,7 @@ int ext_discard(struct ext *x)
         rc = journal_space(d, delete_cost(d), true);
     rsn = rc == 0 ? delete_add(x, d->j.term) : 0;
     ext_forget(x);
+    map_release(&hold);
     return rc == 0 ? journal_wait(d, rsn) : rc;
 }
 

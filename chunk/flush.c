@@ -25,6 +25,7 @@ struct home {
     struct {
         struct ext *x;
         uint32_t block;
+        struct map_hold hold;
     } blocks[HOME_BLOCKS_MAX];
     uint32_t n_blocks;
     struct home_page *p;
@@ -51,7 +52,7 @@ static void home_gather(struct home *h, uint64_t rsn)
     }
 }
 
-/* The pages of one block; the map is loaded. No suspension from here to the submission. */
+/* The pages of one block; its map is held. No suspension from here to the submission. */
 static void home_take(struct home *h, struct ext *x, uint32_t block)
 {
     struct vblk *v = vblk_get(x, block);
@@ -225,7 +226,7 @@ static int home_step(struct dev *d, uint64_t rsn, bool *ret_more)
     home_gather(h, rsn);
     *ret_more = h->n_blocks == HOME_BLOCKS_MAX;
     for (uint32_t i = 0; i < h->n_blocks && rc == 0; i++) {
-        rc = map_load(h->blocks[i].x, h->blocks[i].block, h->blocks[i].block);
+        rc = map_hold(h->blocks[i].x, h->blocks[i].block, h->blocks[i].block, &h->blocks[i].hold);
         if (rc == ERR_CORRUPT)
             rc = 0; /* the extent is void */
     }
@@ -238,7 +239,6 @@ static int home_step(struct dev *d, uint64_t rsn, bool *ret_more)
     for (uint32_t i = 0; i < h->n_blocks; i++) {
         if (rc == 0)
             home_take(h, h->blocks[i].x, h->blocks[i].block);
-        ext_put(h->blocks[i].x);
     }
     qsort(h->p, h->n, sizeof(*h->p), home_cmp);
     if (rc == 0)
@@ -250,6 +250,10 @@ static int home_step(struct dev *d, uint64_t rsn, bool *ret_more)
     if (rc == 0 && h->n > 0)
         rc = dev_flush(d);
     home_done(h, rc == 0);
+    for (uint32_t i = 0; i < h->n_blocks; i++) {
+        map_release(&h->blocks[i].hold);
+        ext_put(h->blocks[i].x);
+    }
     pin_end(d, &pin);
     mem_free(h->p);
     mem_free(h);
@@ -303,14 +307,36 @@ int flush_to(struct dev *d, uint64_t rsn)
     co_mutex_lock_always(&d->flush_turn);
     rc = dev_check(d);
     rsn = MIN(rsn, d->j.durable_rsn);
-    while (rc == 0 && more)
+    while (rc == 0 && more) {
         rc = home_step(d, rsn, &more);
+        if (rc == 0 && memory_dirty(d->e))
+            rc = maps_to(d, d->j.next_rsn - 1);
+    }
     if (rc == 0)
         rc = checkpoint_to(d, rsn);
     if (rc == 0)
         rc = trim(d);
     if (rc < 0 && rc != ERR_HALTED)
         dev_fail(d, rc, "flush");
+    co_mutex_unlock(&d->flush_turn);
+    return rc;
+}
+
+/* The writer lends a hand itself: whatever the flusher is doing, this ends. */
+int dirty_throttle(struct dev *d)
+{
+    int rc = 0;
+
+    if (!memory_full_of_dirt(d->e))
+        return 0;
+    co_mutex_lock_always(&d->flush_turn);
+    if (memory_full_of_dirt(d->e))
+        rc = dev_check(d);
+    if (rc == 0 && memory_full_of_dirt(d->e)) {
+        rc = maps_to(d, d->j.next_rsn - 1);
+        if (rc < 0 && rc != ERR_HALTED)
+            dev_fail(d, rc, "flush");
+    }
     co_mutex_unlock(&d->flush_turn);
     return rc;
 }

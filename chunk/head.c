@@ -11,7 +11,7 @@ static uint32_t tail_bytes(const struct ext *x)
 {
     uint32_t n = x->n_unc * (uint32_t)sizeof(struct disk_uncommitted);
 
-    for (uint32_t i = 0; i < MISSING_MAX; i++) {
+    for (uint32_t i = 0; i < MISSING_MAX && x->missing != NULL; i++) {
         if (x->missing[i].replica != 0)
             n += (uint32_t)sizeof(struct disk_missing) +
                  x->missing[i].pages.n * (uint32_t)sizeof(struct disk_mask);
@@ -29,7 +29,7 @@ static uint16_t tail_fill(const struct ext *x, uint8_t *at)
         *(struct disk_uncommitted *)at =
             (struct disk_uncommitted){u->first, u->last, u->v.epoch, u->v.gen};
     }
-    for (uint32_t i = 0; i < MISSING_MAX; i++) {
+    for (uint32_t i = 0; i < MISSING_MAX && x->missing != NULL; i++) {
         const struct missing_set *m = &x->missing[i];
 
         if (m->replica == 0)
@@ -78,7 +78,7 @@ uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs)
     h->last_epoch = x->last.epoch;
     h->last_gen = x->last.gen;
     memcpy(h->meta_block, x->meta_block, sizeof(x->meta_block));
-    memcpy(h->map_gen, x->map_gen, sizeof(x->map_gen));
+    memcpy(h->map_gen, x->map->gen, sizeof(h->map_gen));
     memcpy(h->allocated, x->allocated, sizeof(h->allocated));
     h->tail_bytes = len;
     h->uncommitted = (uint16_t)x->n_unc;
@@ -127,7 +127,7 @@ static int tail_parse_missing(struct ext *x, const uint8_t *at, const uint8_t *e
 {
     for (uint32_t i = 0; i < n; i++) {
         const struct disk_missing *m = (const struct disk_missing *)at;
-        struct missing_set *s = &x->missing[i];
+        struct missing_set *s;
 
         if ((size_t)(end - at) < sizeof(*m))
             return bad_head(x, "missing sets are cut off");
@@ -136,7 +136,7 @@ static int tail_parse_missing(struct ext *x, const uint8_t *at, const uint8_t *e
             m->count > BLOCKS_PER_EXTENT ||
             (size_t)(end - at) < m->count * sizeof(struct disk_mask))
             return bad_head(x, "a missing set is out of range");
-        s->replica = m->replica;
+        s = missing_make(x, m->replica);
         s->everything = (m->flags & MISSING_F_EVERYTHING) != 0;
         s->last_version = (struct version){m->last_epoch, m->last_gen};
         for (uint32_t k = 0; k < m->count; k++, at += sizeof(struct disk_mask)) {
@@ -200,21 +200,18 @@ static int head_parse(struct ext *x, const struct extent_head *h)
     x->last = (struct version){h->last_epoch, h->last_gen};
     x->head_gen = h->h.gen;
     memcpy(x->meta_block, h->meta_block, sizeof(x->meta_block));
-    memcpy(x->map_gen, h->map_gen, sizeof(x->map_gen));
     memcpy(x->allocated, h->allocated, sizeof(x->allocated));
     for (uint32_t i = 0; i < BLOCKS_PER_EXTENT / 64; i++)
         x->blocks += (uint32_t)__builtin_popcountll(x->allocated[i]);
     return tail_load(x, h);
 }
 
-int head_load(struct dev *d, uint32_t head, struct ext **ret)
+int head_open(struct dev *d, uint32_t head, const struct extent_head *h, bool keep_gens,
+              struct ext **ret)
 {
-    struct extent_head *h = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
     struct ext *x = NULL;
-    int rc = disk_read(d->disk, h, PAGE_BYTES, head_off(d, head));
+    int rc = meta_check(&d->sb, h, META_HEAD, head_off(d, head), 0, head);
 
-    if (rc == 0)
-        rc = meta_check(&d->sb, h, META_HEAD, head_off(d, head), 0, head);
     if (rc == 0) {
         x = ext_new(d, h->h.owner, head);
         rc = head_parse(x, h);
@@ -223,7 +220,26 @@ int head_load(struct dev *d, uint32_t head, struct ext **ret)
         ext_put(x);
         x = NULL;
     }
-    mem_free(h);
+    if (rc == 0 && keep_gens) {
+        memcpy(map_new(x)->gen, h->map_gen, sizeof(h->map_gen));
+        mpage_release(&x->map->gens);
+    }
     *ret = x;
+    return rc;
+}
+
+int head_read_gens(struct ext *x, uint64_t gen[MAP_PAGES])
+{
+    struct extent_head *h = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
+    uint64_t off = head_off(x->dev, x->head);
+    int rc = disk_read(x->dev->disk, h, PAGE_BYTES, off);
+
+    if (rc == 0)
+        rc = meta_check(&x->dev->sb, h, META_HEAD, off, x->id, x->head);
+    if (rc == 0 && h->h.gen != x->head_gen)
+        rc = bad_head(x, "its last write was lost");
+    if (rc == 0)
+        memcpy(gen, h->map_gen, sizeof(h->map_gen));
+    mem_free(h);
     return rc;
 }

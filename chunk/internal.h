@@ -13,6 +13,7 @@
 #define ZBS_CHUNK_INTERNAL_H
 
 #include "chunk/engine.h"
+#include "chunk/memory.h"
 #include "common/base/assert.h"
 #include "common/base/crc32c.h"
 #include "common/base/htab.h"
@@ -32,14 +33,40 @@ struct merge;
 
 /* ---- metadata pages ---- */
 
-enum mpage_kind { MP_BITMAP, MP_HEAD, MP_MAP };
+/* Pages of the kinds BITMAP and HEAD are images of what is always in memory. The others are in
+ * memory while somebody holds them, while they are dirty or on their way home, and otherwise for
+ * as long as the budget has room. */
+enum mpage_kind {
+    MP_BITMAP,
+    MP_HEAD,
+    MP_MAP,
+    MP_GENS, /* struct ext_map: comes from the head page, and goes home as part of it */
+};
 struct mpage {
+    struct dev *dev;
     struct list dirty;  /* dev->dirty */
+    struct list idle;   /* engine->idle: it may leave */
     uint64_t dirty_rsn; /* oldest record not in the page's last image; RSN_NONE: clean */
     enum mpage_kind kind;
-    uint32_t index;       /* BITMAP, MAP: number */
-    struct ext *ext;      /* HEAD, MAP */
+    uint32_t index; /* BITMAP, MAP: number */
+    uint32_t holds;
+    uint32_t images;      /* on their way home */
+    uint32_t bytes;       /* charged to the budget */
+    struct ext *ext;      /* HEAD, MAP, GENS */
     struct map_page *map; /* MAP: NULL means known to be empty */
+};
+
+/* The map pages of an extent that are in memory. */
+struct ext_map {
+    struct mpage gens;             /* this structure; held while it has pages */
+    uint64_t gen[MAP_PAGES];       /* as on the device; 0: the page was never written */
+    struct mpage *page[MAP_PAGES]; /* NULL: not in memory */
+};
+
+/* What somebody needs of an extent's map. */
+struct map_hold {
+    struct ext *x;        /* NULL: nothing */
+    uint32_t first, last; /* map pages */
 };
 
 /* ---- journaled pages that are not home ---- */
@@ -97,14 +124,14 @@ struct ext {
     struct version cp, last;
     struct uncommitted *unc; /* by page, not overlapping */
     uint32_t n_unc, cap_unc;
-    struct missing_set missing[MISSING_MAX];
+    struct missing_set *missing; /* MISSING_MAX of them, or NULL */
     uint32_t meta_block[META_BLOCKS];
-    uint64_t map_gen[MAP_PAGES]; /* as on the device; 0: the page was never written */
     uint64_t allocated[BLOCKS_PER_EXTENT / 64];
     uint32_t blocks; /* bits set in allocated */
     /* volatile state */
-    struct mpage *map[MAP_PAGES]; /* NULL: not loaded */
-    struct vblk **vblk;           /* BLOCKS_PER_EXTENT, or NULL */
+    struct ext_map *map; /* NULL: not in memory; never so while map pages are */
+    uint64_t map_seen[DIV_UP(MAP_PAGES, 64)]; /* pages whose blocks are in dev->owned */
+    struct vblk **vblk;                       /* BLOCKS_PER_EXTENT, or NULL */
     uint32_t n_vblk;
     struct merge *merge; /* its write streams; NULL before the first write */
     struct co_mutex load_lock;
@@ -244,9 +271,12 @@ struct engine {
     struct list devs;
     uint32_t n_devs;
     struct htab exts;
-    struct list cached; /* struct jpage with a buffer */
-    uint64_t cached_pages, cached_pages_max;
     struct scrub *scrub;
+    struct budget memory;
+    struct budget_user mem_journal, mem_meta;
+    struct list cached;   /* struct jpage with a buffer */
+    struct list idle;     /* struct mpage that may leave, last used last */
+    uint64_t dirty_pages; /* of those kinds that leave */
     bool any_void;        /* some extent may be */
     uint32_t devs_absent; /* of the server, not in devs */
 };
@@ -287,8 +317,10 @@ void bit_clear(struct dev *d, uint32_t block, uint64_t rsn, bool meta);
 void head_bit_set(struct dev *d, uint32_t head, uint64_t rsn);
 void head_bit_clear(struct dev *d, uint32_t head, uint64_t rsn);
 bool head_bit_get(const struct dev *d, uint32_t head);
+uint32_t head_bit_next(const struct dev *d, uint32_t from); /* in use, or g.heads */
 /* Something read from the device names this block: false if it is free or somebody else's. */
 bool block_own(struct dev *d, uint32_t block);
+bool block_owned(const struct dev *d, uint32_t block);
 void block_disown(struct dev *d, uint32_t block);
 int64_t blocks_available(const struct dev *d); /* for credits and new blocks */
 /* Promises n blocks to a write of x: its credits first. ERR_NOSPACE. */
@@ -342,23 +374,49 @@ void dev_settle_end(struct dev *d);         /* no coroutine runs any more */
 /* Builds the images of a head and its overflow pages: returns how many, at most
  * 1 + OVERFLOW_PAGES; offs gets their places. */
 uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs);
-co_fn int head_load(struct dev *d, uint32_t head, struct ext **ret);
+/* A new extent from its head page as read; keep_gens: it gets its ext_map at once. */
+co_fn int head_open(struct dev *d, uint32_t head, const struct extent_head *h, bool keep_gens,
+                    struct ext **ret);
+/* Reads the generations of an extent's map pages again. */
+co_fn int head_read_gens(struct ext *x, uint64_t gen[MAP_PAGES]) MUST_CHECK;
+
+/* mpage.c */
+void mpages_init(struct engine *e);
+void mpage_init(struct mpage *m, struct dev *d, enum mpage_kind kind, uint32_t index,
+                struct ext *x);
+void mpage_fini(struct mpage *m);
+void mpage_charge(struct mpage *m, uint32_t bytes); /* more memory of it; may evict others */
+void mpage_hold(struct mpage *m);
+void mpage_release(struct mpage *m);
+void mpage_dirty(struct dev *d, struct mpage *m, uint64_t rsn);
+void mpage_forget(struct mpage *m); /* clean, though it was not written */
+/* Around the writing of an image: clean from the first on, in memory until the second. */
+void mpage_image_begin(struct mpage *m);
+void mpage_image_end(struct mpage *m);
+/* So much that can leave is dirty that the flusher has to write it; that writers have to wait. */
+bool memory_dirty(const struct engine *e);
+bool memory_full_of_dirt(const struct engine *e);
 
 /* map.c */
-void mpage_init(struct mpage *m, enum mpage_kind kind, uint32_t index, struct ext *x);
-void mpage_dirty(struct dev *d, struct mpage *m, uint64_t rsn);
-void mpage_forget(struct mpage *m);
 /* A map page's gen says in which of its two slots it lies, and later ones are higher. */
 uint32_t map_slot(uint64_t gen);
 uint64_t map_gen_next(struct dev *d, uint32_t slot);
 uint64_t meta_off(const struct ext *x, uint32_t page); /* of the pages of its metadata blocks */
 uint64_t map_off(const struct ext *x, uint32_t index, uint32_t slot);
-co_fn int map_load(struct ext *x, uint32_t first_block, uint32_t last_block);
-/* The map must be loaded. A copy; zero if the block is not allocated. */
+/* The map pages of these blocks are in memory from here on until they are released. ERR_CORRUPT:
+ * some were damaged; the extent is void, they count as empty, and are held all the same. Any
+ * other error: nothing is held. Release whatever the result was. */
+co_fn int map_hold(struct ext *x, uint32_t first_block, uint32_t last_block, struct map_hold *ret);
+void map_release(struct map_hold *h); /* of nothing, or twice: does nothing */
+/* Of a block that is held (asserted). The entry is good until it is released, its content until
+ * the next suspension. All zero if the block is not allocated. */
 const struct map_entry *map_get(const struct ext *x, uint32_t block);
 struct map_entry *map_change(struct ext *x, uint32_t block, uint64_t rsn);
 /* After replay: what heads and map pages say against the allocation. */
 void map_check_loaded(struct ext *x);
+struct ext_map *map_new(struct ext *x);       /* nothing was ever written; held for the caller */
+co_fn int map_gens(struct ext *x) MUST_CHECK; /* sees to it that x->map is there now */
+void map_evict(struct mpage *m);
 void map_free_all(struct ext *x);
 bool block_allocated(const struct ext *x, uint32_t block);
 /* Applying journaled changes, also at replay. */
@@ -376,7 +434,7 @@ void jpage_insert(struct ext *x, struct jpage *jp); /* replaces what was there *
 void jpage_drop(struct ext *x, uint32_t first, uint32_t count);
 void jpage_put(struct jpage *jp);
 void jpages_drop_all(struct ext *x);
-void cache_trim(struct engine *e);
+void jpages_init(struct engine *e);
 
 /* version.c */
 void version_apply(struct ext *x, uint32_t first, uint32_t count, struct version v);
@@ -399,6 +457,7 @@ void mask_set_add(struct mask_set *s, uint32_t block, uint64_t mask);
 void mask_set_clear(struct mask_set *s, uint32_t block, uint64_t mask);
 void mask_set_free(struct mask_set *s);
 void missing_free_all(struct ext *x);
+uint32_t missing_free_sets(const struct ext *x); /* how many more replicas can have sets */
 
 /* journal_append.c */
 void journal_init(struct dev *d);
@@ -449,6 +508,9 @@ co_fn int flush_main(void *dev);
 void flush_kick(struct dev *d);
 co_fn int flush_to(struct dev *d, uint64_t rsn) MUST_CHECK;
 co_fn int checkpoint_to(struct dev *d, uint64_t rsn) MUST_CHECK;
+co_fn int maps_to(struct dev *d, uint64_t rsn) MUST_CHECK; /* map pages only */
+/* For writers: waits while too much metadata is dirty. */
+co_fn int dirty_throttle(struct dev *d) MUST_CHECK;
 co_fn int stage_recover(struct dev *d) MUST_CHECK;
 
 #endif

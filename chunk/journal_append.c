@@ -325,7 +325,7 @@ static void commit_done(struct dev *d, struct forming *f, uint32_t crc, uint64_t
     while ((l = list_pop_front(&f->recs)) != NULL)
         jrec_free(LIST_ENTRY(l, struct jrec, link));
     pending_release(d);
-    cache_trim(d->e);
+    budget_trim(&d->e->memory);
     co_cond_broadcast(&j->space); /* what was reserved and not needed */
     if (d->flush_idle || journal_used(d) * 3 > j->units)
         co_cond_signal(&d->flush_work);

@@ -367,7 +367,8 @@ int journal_replay(struct dev *d)
 
     list_init(&rp.commits);
     htab_init(&rp.unknown);
-    rp.slots = MEM_NEW_ARRAY(bool, d->g.heads);
+    htab_init(&rp.heads);
+    htab_init(&rp.touched);
     rc = journal_scan(&rp);
     prev_crc = 0;
     if (rc == 0) {
@@ -375,8 +376,8 @@ int journal_replay(struct dev *d)
 
         prev_crc = first != NULL ? first->head->prev_crc : d->j.prev_crc;
         LIST_FOREACH (c, &rp.commits, struct rcommit, link)
-            replay_mark_slots(&rp, c->head);
-        rc = replay_load_heads(&rp);
+            replay_mark(&rp, c->head);
+        rc = heads_load(&rp);
     }
     LIST_FOREACH_SAFE (c, &rp.commits, struct rcommit, link) {
         if (rc == 0)

@@ -1,35 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Where the pages of an extent are: the block map, in pages that are read on first use, and the
- * journaled pages that are not home yet. Map pages are kept in memory in their on-disk form;
- * everything goes through map_load, map_get and map_change, so that pages can be put aside one
- * day without the callers knowing. */
+ * journaled pages that are not home yet. Map pages are in memory in their on-disk form while
+ * somebody holds them, and longer if there is room (mpage.c). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include "chunk/internal.h"
 
-/* ---- metadata pages ---- */
-
-void mpage_init(struct mpage *m, enum mpage_kind kind, uint32_t index, struct ext *x)
-{
-    *m = (struct mpage){.kind = kind, .index = index, .ext = x};
-    m->dirty_rsn = RSN_NONE;
-    list_init(&m->dirty);
-}
-
-void mpage_dirty(struct dev *d, struct mpage *m, uint64_t rsn)
-{
-    if (!list_linked(&m->dirty))
-        list_push_back(&d->dirty, &m->dirty);
-    m->dirty_rsn = MIN(m->dirty_rsn, rsn);
-}
-
-void mpage_forget(struct mpage *m)
-{
-    list_del(&m->dirty);
-    m->dirty_rsn = RSN_NONE;
-}
+/* ---- places ---- */
 
 uint64_t meta_off(const struct ext *x, uint32_t page)
 {
@@ -105,7 +84,7 @@ static const struct map_page *map_pick(const struct ext *x, const struct map_pag
             (best == NULL || slots[s].h.gen > best->h.gen))
             best = &slots[s];
     }
-    if (best != NULL && best->h.gen < x->map_gen[index]) {
+    if (best != NULL && best->h.gen < x->map->gen[index]) {
         err_set(ERR_CORRUPT, "map page %" PRIu32 " of extent %" PRIu64 ": its last write was lost",
                 index, x->id);
         return NULL;
@@ -128,17 +107,31 @@ bool block_allocated(const struct ext *x, uint32_t block)
     return x->allocated[block / 64] >> (block % 64) & 1;
 }
 
-/* Every block in a loaded page is allocated, and its alone. During replay this is not yet so. */
+static bool seen(const struct ext *x, uint32_t index)
+{
+    return x->map_seen[index / 64] >> (index % 64) & 1;
+}
+
+/* Every block in a page is allocated, and its alone: claimed when the page is read for the first
+ * time, and known to be its own later. During replay this is not yet so. */
+static bool entry_own(struct ext *x, const struct map_page *p, uint32_t index, uint32_t i)
+{
+    uint32_t b = index * MAP_ENTRIES + i, block = p->e[i].src[0].block;
+
+    if (b >= BLOCKS_PER_EXTENT)
+        return block == BLOCK_NONE;
+    if ((block != BLOCK_NONE) != block_allocated(x, b))
+        return false;
+    return block == BLOCK_NONE ||
+           (seen(x, index) ? block_owned(x->dev, block) : block_own(x->dev, block));
+}
+
 static int map_page_own(struct ext *x, const struct map_page *p, uint32_t index)
 {
     for (uint32_t i = 0; i < MAP_ENTRIES; i++) {
-        uint32_t b = index * MAP_ENTRIES + i, block = p->e[i].src[0].block;
-
-        if (b < BLOCKS_PER_EXTENT ? (block != BLOCK_NONE) == block_allocated(x, b) &&
-                                        (block == BLOCK_NONE || block_own(x->dev, block))
-                                  : block == BLOCK_NONE)
+        if (entry_own(x, p, index, i))
             continue;
-        while (i-- > 0) {
+        while (!seen(x, index) && i-- > 0) {
             if (p->e[i].src[0].block != BLOCK_NONE)
                 block_disown(x->dev, p->e[i].src[0].block);
         }
@@ -146,145 +139,312 @@ static int map_page_own(struct ext *x, const struct map_page *p, uint32_t index)
                        "map page %" PRIu32 " of extent %" PRIu64 " contradicts the allocation",
                        index, x->id);
     }
+    x->map_seen[index / 64] |= 1ull << (index % 64);
     return 0;
 }
 
-/* The page is lost: it counts as empty, and the extent as missing. */
-static void map_page_lost(struct ext *x, uint32_t index)
+/* The pages are lost: they count as empty, and the extent as missing. */
+static void map_lost(struct ext *x, uint32_t first, uint32_t last)
 {
     char why[160];
 
     snprintf(why, sizeof(why), "%s", err_text(ERR_CORRUPT));
-    for (uint32_t b = index * MAP_ENTRIES; b < MIN((index + 1) * MAP_ENTRIES, BLOCKS_PER_EXTENT);
+    for (uint32_t b = first * MAP_ENTRIES; b < MIN((last + 1) * MAP_ENTRIES, BLOCKS_PER_EXTENT);
          b++)
         allocated_put(x, b, false);
     ext_damaged(x, why);
-    mpage_dirty(x->dev, x->map[index], x->dev->replaying ? RSN_START : x->dev->j.durable_rsn);
 }
 
-static struct mpage *map_add(struct ext *x, uint32_t index)
+/* ---- pages in memory ---- */
+
+struct ext_map *map_new(struct ext *x)
 {
-    x->map[index] = MEM_NEW(struct mpage);
-    mpage_init(x->map[index], MP_MAP, index, x);
-    return x->map[index];
+    ASSERT(x->map == NULL);
+    x->map = MEM_NEW(struct ext_map);
+    mpage_init(&x->map->gens, x->dev, MP_GENS, 0, x);
+    mpage_hold(&x->map->gens);
+    mpage_charge(&x->map->gens, sizeof(*x->map));
+    return x->map;
 }
 
-/* Reads the map pages first..last, whose slots lie in one metadata block. */
-static int map_read(struct ext *x, uint32_t first, uint32_t last)
+/* A page without content, held once. */
+static struct mpage *page_add(struct ext *x, uint32_t index)
 {
-    size_t len = (size_t)(last - first + 1) * MAP_SLOTS * PAGE_BYTES;
-    struct map_page *pages = mem_alloc_aligned(PAGE_BYTES, len);
-    int rc = disk_read(x->dev->disk, pages, len, map_off(x, first, 0));
-    bool lost = false;
+    struct mpage *m = MEM_NEW(struct mpage);
 
-    for (uint32_t i = first; rc == 0 && i <= last; i++) {
-        const struct map_page *p;
-        struct mpage *m;
-
-        if (x->map[i] != NULL)
-            continue;
-        m = map_add(x, i);
-        if (x->map_gen[i] == 0)
-            continue; /* never written: empty, whatever lies there */
-        p = map_pick(x, &pages[(i - first) * MAP_SLOTS], i);
-        if (p != NULL && (x->dev->replaying || map_page_own(x, p, i) == 0)) {
-            x->map_gen[i] = p->h.gen;
-            m->map = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
-            memcpy(m->map, p, PAGE_BYTES);
-        } else {
-            lost = true;
-            map_page_lost(x, i);
-        }
-    }
-    mem_free(pages);
-    if (rc < 0)
-        return err_prefix(rc, "map of extent %" PRIu64, x->id);
-    return lost ? err_set(ERR_CORRUPT, "extent %" PRIu64 ": damaged block map", x->id) : 0;
+    mpage_init(m, x->dev, MP_MAP, index, x);
+    mpage_hold(m);
+    x->map->page[index] = m;
+    mpage_hold(&x->map->gens);
+    mpage_charge(m, sizeof(*m));
+    return m;
 }
 
-void map_check_loaded(struct ext *x)
+static void page_content_new(struct mpage *m, const struct map_page *from)
 {
-    for (uint32_t i = 0; i < MAP_PAGES; i++) {
-        struct mpage *m = x->map[i];
-        static const struct map_page empty;
-
-        if (m == NULL || map_page_own(x, m->map != NULL ? m->map : &empty, i) == 0)
-            continue;
-        mem_free(m->map);
-        m->map = NULL;
-        map_page_lost(x, i);
-    }
+    m->map = mem_alloc(PAGE_BYTES);
+    if (from != NULL)
+        memcpy(m->map, from, PAGE_BYTES);
+    mpage_charge(m, PAGE_BYTES);
 }
 
-static bool map_loaded(const struct ext *x, uint32_t first, uint32_t last)
+static void page_free(struct mpage *m)
 {
-    for (uint32_t i = first; i <= last; i++) {
-        if (x->map[i] == NULL && x->map_gen[i] != 0)
-            return false;
-    }
-    return true;
+    struct ext_map *map = m->ext->map;
+
+    map->page[m->index] = NULL;
+    mpage_fini(m);
+    mem_free(m->map);
+    mem_free(m);
+    mpage_release(&map->gens);
 }
 
-#define MAP_PAGES_A_BLOCK (PAGES_PER_BLOCK / MAP_SLOTS)
-
-int map_load(struct ext *x, uint32_t first_block, uint32_t last_block)
+static void gens_free(struct ext *x)
 {
-    uint32_t first = first_block / MAP_ENTRIES, last = last_block / MAP_ENTRIES;
-    int rc = 0;
+    mpage_fini(&x->map->gens);
+    mem_free(x->map);
+    x->map = NULL;
+}
 
-    if (map_loaded(x, first, last))
-        return 0;
-    co_mutex_lock_always(&x->load_lock);
-    while (first <= last && rc == 0) {
-        uint32_t to = MIN(last, ROUND_DOWN(first, MAP_PAGES_A_BLOCK) + MAP_PAGES_A_BLOCK - 1);
-
-        if (!map_loaded(x, first, to))
-            rc = map_read(x, first, to);
-        first = to + 1;
-    }
-    co_mutex_unlock(&x->load_lock);
-    return rc;
+void map_evict(struct mpage *m)
+{
+    if (m->kind == MP_MAP)
+        page_free(m);
+    else
+        gens_free(m->ext);
 }
 
 void map_free_all(struct ext *x)
 {
+    if (x->map == NULL)
+        return;
     for (uint32_t i = 0; i < MAP_PAGES; i++) {
-        if (x->map[i] == NULL)
+        if (x->map->page[i] != NULL)
+            page_free(x->map->page[i]);
+    }
+    gens_free(x);
+}
+
+/* ---- loading ---- */
+
+/* The pages first..last that are not in memory, from what was read of their slots. */
+static int map_take(struct ext *x, const struct map_page *slots, uint32_t first, uint32_t last)
+{
+    int rc = 0;
+
+    for (uint32_t i = first; i <= last; i++) {
+        const struct map_page *p;
+        struct mpage *m;
+
+        if (x->map->page[i] != NULL)
             continue;
-        mem_free(x->map[i]->map);
-        mem_free(x->map[i]);
-        x->map[i] = NULL;
+        m = page_add(x, i);
+        if (x->map->gen[i] == 0) { /* never written: empty, whatever lies there */
+            static const struct map_page empty;
+
+            if (x->dev->replaying || map_page_own(x, &empty, i) == 0)
+                continue;
+        }
+        p = x->map->gen[i] != 0 ? map_pick(x, &slots[(i - first) * MAP_SLOTS], i) : NULL;
+        if (p != NULL && (x->dev->replaying || map_page_own(x, p, i) == 0)) {
+            x->map->gen[i] = p->h.gen;
+            page_content_new(m, p);
+        } else {
+            map_lost(x, i, i);
+            mpage_dirty(x->dev, m, x->dev->replaying ? RSN_START : x->dev->j.durable_rsn);
+            rc = err_set(ERR_CORRUPT, "extent %" PRIu64 ": damaged block map", x->id);
+        }
+    }
+    return rc;
+}
+
+static bool map_needs_read(const struct ext *x, uint32_t first, uint32_t last)
+{
+    for (uint32_t i = first; i <= last; i++) {
+        if (x->map->page[i] == NULL && x->map->gen[i] != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Holds the pages first..last, whose slots lie in one metadata block. */
+static int hold_run(struct ext *x, uint32_t first, uint32_t last)
+{
+    size_t len = (size_t)(last - first + 1) * MAP_SLOTS * PAGE_BYTES;
+    struct map_page *slots = NULL;
+    int rc = 0;
+
+    for (uint32_t i = first; i <= last; i++) {
+        if (x->map->page[i] != NULL)
+            mpage_hold(x->map->page[i]);
+    }
+    if (map_needs_read(x, first, last)) {
+        slots = mem_alloc_aligned(PAGE_BYTES, len);
+        rc = disk_read(x->dev->disk, slots, len, map_off(x, first, 0));
+    }
+    if (rc == 0) {
+        rc = map_take(x, slots, first, last);
+    } else {
+        err_prefix(rc, "map of extent %" PRIu64, x->id);
+        for (uint32_t i = first; i <= last; i++) {
+            if (x->map->page[i] != NULL)
+                mpage_release(x->map->page[i]);
+        }
+    }
+    mem_free(slots);
+    return rc;
+}
+
+/* x->map is there afterwards, held once more, unless an error but ERR_CORRUPT comes back. */
+static int gens_hold(struct ext *x)
+{
+    uint64_t gen[MAP_PAGES];
+    int rc;
+
+    if (x->map != NULL) {
+        mpage_hold(&x->map->gens);
+        return 0;
+    }
+    rc = head_read_gens(x, gen);
+    if (rc < 0 && rc != ERR_CORRUPT)
+        return err_prefix(rc, "head of extent %" PRIu64, x->id);
+    map_new(x);
+    if (rc == 0)
+        memcpy(x->map->gen, gen, sizeof(gen));
+    else
+        map_lost(x, 0, MAP_PAGES - 1);
+    return rc;
+}
+
+int map_gens(struct ext *x)
+{
+    int rc;
+
+    co_mutex_lock_always(&x->load_lock);
+    rc = gens_hold(x);
+    if (x->map != NULL)
+        mpage_release(&x->map->gens);
+    co_mutex_unlock(&x->load_lock);
+    return rc;
+}
+
+static void release_pages(struct ext *x, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i++) {
+        struct mpage *m = x->map->page[i];
+
+        mpage_release(m);
+        if (m->map == NULL && list_linked(&m->idle))
+            page_free(m); /* the generations say the same */
+    }
+}
+
+#define MAP_PAGES_A_BLOCK (PAGES_PER_BLOCK / MAP_SLOTS)
+
+static int hold_all(struct ext *x, uint32_t first, uint32_t last)
+{
+    uint32_t at = first;
+    int corrupt, rc = gens_hold(x);
+
+    if (x->map == NULL)
+        return rc;
+    for (corrupt = rc, rc = 0; at <= last && rc == 0;) {
+        uint32_t to = MIN(last, ROUND_DOWN(at, MAP_PAGES_A_BLOCK) + MAP_PAGES_A_BLOCK - 1);
+
+        rc = hold_run(x, at, to);
+        if (rc == ERR_CORRUPT) {
+            corrupt = rc;
+            rc = 0;
+        }
+        at = rc == 0 ? to + 1 : at;
+    }
+    if (rc < 0)
+        release_pages(x, first, at);
+    mpage_release(&x->map->gens);
+    return rc < 0 ? rc : corrupt;
+}
+
+static bool all_there(const struct ext *x, uint32_t first, uint32_t last)
+{
+    for (uint32_t i = first; i <= last && x->map != NULL; i++) {
+        if (x->map->page[i] == NULL)
+            return false;
+    }
+    return x->map != NULL;
+}
+
+int map_hold(struct ext *x, uint32_t first_block, uint32_t last_block, struct map_hold *ret)
+{
+    struct map_hold h = {.first = first_block / MAP_ENTRIES, .last = last_block / MAP_ENTRIES};
+    int rc = 0;
+
+    *ret = (struct map_hold){0};
+    if (all_there(x, h.first, h.last)) {
+        for (uint32_t i = h.first; i <= h.last; i++)
+            mpage_hold(x->map->page[i]);
+    } else {
+        co_mutex_lock_always(&x->load_lock);
+        rc = hold_all(x, h.first, h.last);
+        co_mutex_unlock(&x->load_lock);
+    }
+    if (rc < 0 && rc != ERR_CORRUPT)
+        return rc;
+    h.x = ext_get(x);
+    *ret = h;
+    return rc;
+}
+
+void map_release(struct map_hold *h)
+{
+    struct ext *x = h->x;
+
+    if (x == NULL)
+        return;
+    h->x = NULL;
+    release_pages(x, h->first, h->last + 1);
+    ext_put(x);
+}
+
+void map_check_loaded(struct ext *x)
+{
+    for (uint32_t i = 0; i < MAP_PAGES && x->map != NULL; i++) {
+        struct mpage *m = x->map->page[i];
+        static const struct map_page empty;
+
+        if (m == NULL || map_page_own(x, m->map != NULL ? m->map : &empty, i) == 0)
+            continue;
+        if (m->map != NULL)
+            memset(m->map, 0, PAGE_BYTES);
+        map_lost(x, i, i);
+        mpage_dirty(x->dev, m, RSN_START);
     }
 }
 
 /* ---- entries ---- */
 
+static struct mpage *held_page(const struct ext *x, uint32_t block)
+{
+    struct mpage *m = x->map != NULL ? x->map->page[block / MAP_ENTRIES] : NULL;
+
+    ASSERTF(m != NULL && m->holds > 0,
+            "extent %" PRIu64 " block %" PRIu32 ": nobody holds its map page", x->id, block);
+    return m;
+}
+
 const struct map_entry *map_get(const struct ext *x, uint32_t block)
 {
     static const struct map_entry empty;
-    const struct mpage *m = x->map[block / MAP_ENTRIES];
+    const struct mpage *m = held_page(x, block);
 
-    if (m == NULL) {
-        ASSERT(x->map_gen[block / MAP_ENTRIES] == 0);
-        return &empty;
-    }
     return m->map != NULL ? &m->map->e[block % MAP_ENTRIES] : &empty;
 }
 
 struct map_entry *map_change(struct ext *x, uint32_t block, uint64_t rsn)
 {
-    uint32_t index = block / MAP_ENTRIES;
-    struct mpage *m = x->map[index];
+    struct mpage *m = held_page(x, block);
 
-    if (m == NULL) {
-        ASSERTF(x->map_gen[index] == 0, "extent %" PRIu64 " block %" PRIu32 ": map not loaded",
-                x->id, block);
-        m = map_add(x, index);
-    }
-    if (m->map == NULL) {
-        m->map = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
-        memset(m->map, 0, PAGE_BYTES);
-    }
+    if (m->map == NULL)
+        page_content_new(m, NULL);
     mpage_dirty(x->dev, m, rsn);
     return &m->map->e[block % MAP_ENTRIES];
 }
@@ -394,7 +554,7 @@ static void jpage_uncache(struct engine *e, struct jpage *jp)
     if (!list_linked(&jp->cached))
         return;
     list_del(&jp->cached);
-    e->cached_pages--;
+    budget_sub(&e->memory, &e->mem_journal, PAGE_BYTES);
 }
 
 void jpage_put(struct jpage *jp)
@@ -451,7 +611,7 @@ void jpage_insert(struct ext *x, struct jpage *jp)
     list_push_back(&j->live, &jp->live);
     if (jp->buf != NULL) {
         list_push_back(&x->dev->e->cached, &jp->cached);
-        x->dev->e->cached_pages++;
+        budget_add(&x->dev->e->memory, &x->dev->e->mem_journal, PAGE_BYTES);
     }
 }
 
@@ -479,20 +639,28 @@ void jpages_drop_all(struct ext *x)
     jpage_drop(x, 0, PAGES_PER_EXTENT);
 }
 
-/* Over the memory limit, the oldest pages are only in the ring from now on. */
-void cache_trim(struct engine *e)
+/* For the budget: the oldest pages are only in the ring from now on. */
+static void jpages_reclaim(void *arg, uint64_t bytes)
 {
-    while (e->cached_pages > e->cached_pages_max) {
+    struct engine *e = arg;
+    uint64_t until = e->mem_journal.bytes > bytes ? e->mem_journal.bytes - bytes : 0;
+
+    while (e->mem_journal.bytes > until) {
         struct jpage *jp = LIST_FIRST(&e->cached, struct jpage, cached);
 
         if (jp->rsn > jp->ext->dev->j.durable_rsn)
             break;
-        list_del(&jp->cached);
-        e->cached_pages--;
+        jpage_uncache(e, jp);
         if (jp->refs == 1) { /* nobody is using the memory */
             buf_put(jp->buf);
             jp->buf = NULL;
             jp->data = NULL;
         }
     }
+}
+
+void jpages_init(struct engine *e)
+{
+    list_init(&e->cached);
+    budget_join(&e->memory, &e->mem_journal, 25, jpages_reclaim, e);
 }

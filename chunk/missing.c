@@ -83,11 +83,20 @@ static void masks_of_range(struct mask_set *s, uint32_t first, uint32_t count,
 
 struct missing_set *missing_find(struct ext *x, uint32_t replica)
 {
-    for (uint32_t i = 0; i < MISSING_MAX; i++) {
+    for (uint32_t i = 0; i < MISSING_MAX && x->missing != NULL; i++) {
         if (x->missing[i].replica == replica)
             return &x->missing[i];
     }
     return NULL;
+}
+
+uint32_t missing_free_sets(const struct ext *x)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < MISSING_MAX; i++)
+        n += x->missing == NULL || x->missing[i].replica == 0;
+    return n;
 }
 
 struct missing_set *missing_make(struct ext *x, uint32_t replica)
@@ -96,6 +105,8 @@ struct missing_set *missing_make(struct ext *x, uint32_t replica)
 
     if (m != NULL)
         return m;
+    if (x->missing == NULL)
+        x->missing = MEM_NEW_ARRAY(struct missing_set, MISSING_MAX);
     m = missing_find(x, 0);
     if (m != NULL)
         m->replica = replica;
@@ -110,8 +121,10 @@ void missing_drop(struct missing_set *m)
 
 void missing_free_all(struct ext *x)
 {
-    for (uint32_t i = 0; i < MISSING_MAX; i++)
+    for (uint32_t i = 0; i < MISSING_MAX && x->missing != NULL; i++)
         missing_drop(&x->missing[i]);
+    mem_free(x->missing);
+    x->missing = NULL;
 }
 
 void missing_add(struct missing_set *m, uint32_t first, uint32_t count)
@@ -144,6 +157,8 @@ void missing_apply(struct ext *x, const struct rec_missing *r, const struct disk
         m = missing_find(x, r->replica);
         if (m != NULL)
             missing_drop(m);
+        if (missing_free_sets(x) == MISSING_MAX)
+            missing_free_all(x);
         return;
     }
     m = missing_make(x, r->replica);
@@ -209,7 +224,7 @@ static int missing_rec_add(struct op *op, struct rec_missing *r, uint64_t *rsn)
     }
     rc = op_check(op);
     if (rc == 0 && !(r->h.flags & REC_F_DROP) && missing_find(x, r->replica) == NULL &&
-        missing_find(x, 0) == NULL)
+        missing_free_sets(x) == 0)
         rc = err_set(ERR_TOO_LARGE, "extent %" PRIu64 ": more than %u absent replicas", x->id,
                      MISSING_MAX);
     if (rc < 0) {

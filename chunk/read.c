@@ -183,9 +183,9 @@ static bool any_allocated(const struct ext *x, uint32_t first, uint32_t last)
     return false;
 }
 
-/* Admits a reader of some pages and loads their map. */
+/* Admits a reader of some pages and holds their map. */
 static int read_begin(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first, uint32_t count,
-                      struct op *op, struct co_range *range)
+                      struct op *op, struct co_range *range, struct map_hold *hold)
 {
     uint32_t b0 = first / PAGES_PER_BLOCK, b1 = (first + count - 1) / PAGES_PER_BLOCK;
     int rc = op_begin(e, id, epoch, op);
@@ -197,20 +197,22 @@ static int read_begin(struct engine *e, uint64_t id, uint64_t epoch, uint32_t fi
         goto err_after_op;
     rc = op_check(op);
     if (rc == 0 && any_allocated(op->ext, b0, b1)) {
-        rc = map_load(op->ext, b0, b1);
+        rc = map_hold(op->ext, b0, b1, hold);
         if (rc == 0)
             rc = op_check(op);
     }
     if (rc == 0)
         return 0;
+    map_release(hold);
     co_range_release(&op->ext->lock, range);
 err_after_op:
     op_end(op);
     return rc;
 }
 
-static void read_end(struct op *op, struct co_range *range)
+static void read_end(struct op *op, struct co_range *range, struct map_hold *hold)
 {
+    map_release(hold);
     co_range_release(&op->ext->lock, range);
     op_end(op);
 }
@@ -235,6 +237,7 @@ int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uin
                 struct read_result *ret)
 {
     uint32_t first = off / PAGE_BYTES, count;
+    struct map_hold hold = {0};
     struct co_range range;
     struct op op;
     int rc;
@@ -246,14 +249,14 @@ int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uin
         off >= EXTENT_BYTES || len > EXTENT_BYTES - off)
         return err_set(ERR_INVAL, "read of %" PRIu32 " bytes at %" PRIu32, len, off);
     count = (off + len - 1) / PAGE_BYTES - first + 1;
-    rc = read_begin(e, id, epoch, first, count, &op, &range);
+    rc = read_begin(e, id, epoch, first, count, &op, &range, &hold);
     if (rc < 0)
         return rc;
     ret->buf = buf_alloc((size_t)count * PAGE_BYTES);
     ret->buf_off = off % PAGE_BYTES;
     ret->n_crc = count;
     rc = pages_read(op.ext, first, count, ret->buf->data, ret->crc, &ret->zero);
-    read_end(&op, &range);
+    read_end(&op, &range, &hold);
     if (rc == 0)
         piece_crcs(ret, off, len);
     if (rc < 0 || ret->zero) {
@@ -302,15 +305,17 @@ int engine_digest(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first,
         return rc;
     while (count > 0 && rc == 0) {
         uint32_t n = MIN(count, DIGEST_STEP - first % DIGEST_STEP);
+        struct map_hold hold = {0};
         struct co_range range;
 
         rc = co_range_acquire(&op.ext->lock, &range, first, n, false);
         if (rc < 0)
             break;
         if (block_allocated(op.ext, first / PAGES_PER_BLOCK))
-            rc = map_load(op.ext, first / PAGES_PER_BLOCK, first / PAGES_PER_BLOCK);
+            rc = map_hold(op.ext, first / PAGES_PER_BLOCK, first / PAGES_PER_BLOCK, &hold);
         if (rc == 0)
             rc = digest_step(op.ext, first, n, verify, crc);
+        map_release(&hold);
         co_range_release(&op.ext->lock, &range);
         first += n;
         crc += n;

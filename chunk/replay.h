@@ -15,7 +15,8 @@ struct rcommit { /* a commit of the ring that counts */
 struct replay {
     struct dev *d;
     struct list commits;
-    bool *slots; /* heads that are created or deleted in the journal: their pages don't count */
+    struct htab heads;   /* created or deleted in the journal: their pages don't count */
+    struct htab touched; /* extents that records name */
     struct htab unknown; /* extents that records name before their deletion */
     bool hole;           /* the journal is damaged in the middle */
 };
@@ -25,8 +26,15 @@ const uint32_t *rec_crcs(const struct rec_write *r);
 const uint32_t *rec_missing_list(const struct rec_write *r);
 const struct rec_freed *rec_freed_list(const struct rec_write *r);
 
-void replay_mark_slots(struct replay *rp, const struct commit_head *h);
-co_fn int replay_load_heads(struct replay *rp);
+/* Sets of numbers: of struct idset_item, memory for what is in them only. */
+bool idset_has(const struct htab *set, uint64_t id);
+void idset_add(struct htab *set, uint64_t id);
+void idset_remove(struct htab *set, uint64_t id);
+
+void replay_mark(struct replay *rp, const struct commit_head *h); /* heads, touched */
+/* start.c */
+co_fn int bitmap_load(struct dev *d) MUST_CHECK;
+co_fn int heads_load(struct replay *rp) MUST_CHECK;
 co_fn int replay_finish(struct replay *rp);
 void replay_free(struct replay *rp);
 /* bad: one for each of the record's pages. */

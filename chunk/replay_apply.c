@@ -152,78 +152,61 @@ int rec_check(const struct rec_head *h, size_t room, const struct geometry *g)
               : err_set(ERR_CORRUPT, "journal: record type %u: a field is out of range", h->type);
 }
 
+/* ---- sets of numbers ---- */
+
+struct idset_item {
+    struct htab_node node;
+};
+
+bool idset_has(const struct htab *set, uint64_t id)
+{
+    return htab_find(set, id) != NULL;
+}
+
+void idset_add(struct htab *set, uint64_t id)
+{
+    if (!idset_has(set, id))
+        htab_insert(set, &MEM_NEW(struct idset_item)->node, id);
+}
+
+void idset_remove(struct htab *set, uint64_t id)
+{
+    struct idset_item *i = HTAB_FIND(set, id, struct idset_item, node);
+
+    if (i == NULL)
+        return;
+    htab_remove(set, &i->node);
+    mem_free(i);
+}
+
+static void idset_free(struct htab *set)
+{
+    HTAB_FOREACH (i, set, struct idset_item, node) {
+        htab_remove(set, &i->node);
+        mem_free(i);
+    }
+    htab_fini(set);
+}
+
 /* ---- which heads count ---- */
 
-void replay_mark_slots(struct replay *rp, const struct commit_head *h)
+void replay_mark(struct replay *rp, const struct commit_head *h)
 {
     const uint8_t *at = (const uint8_t *)(h + 1);
 
     for (uint32_t i = 0; i < h->records; i++) {
         const struct rec_head *r = (const struct rec_head *)at;
 
+        idset_add(&rp->touched, r->extent_id);
         if (r->type == REC_CREATE)
-            rp->slots[((const struct rec_create *)r)->head] = true;
+            idset_add(&rp->heads, ((const struct rec_create *)r)->head);
         if (r->type == REC_DELETE)
-            rp->slots[((const struct rec_delete *)r)->head] = true;
+            idset_add(&rp->heads, ((const struct rec_delete *)r)->head);
         at += r->bytes;
     }
 }
 
-int replay_load_heads(struct replay *rp)
-{
-    struct dev *d = rp->d;
-
-    for (uint32_t i = 0; i < d->g.heads; i++) {
-        struct ext *x, *other;
-        int rc;
-
-        if (rp->slots[i] || !head_bit_get(d, i))
-            continue;
-        rc = head_load(d, i, &x);
-        if (rc == ERR_CORRUPT) { /* which extent it was is not known: it is simply missing */
-            log_error("extent.head_lost", "disk=%s head=%" PRIu32 " why=\"%s\"", d->path, i,
-                      err_text(rc));
-            continue;
-        }
-        if (rc < 0)
-            return rc;
-        other = dev_ext_find(d, x->id);
-        if (other != NULL) {
-            log_error("extent.twice", "extent=%" PRIu64 " disk=%s other=%s", x->id, d->path,
-                      other->dev->path);
-            ext_put(x);
-            continue;
-        }
-        ext_insert(x);
-    }
-    return 0;
-}
-
 /* ---- applying ---- */
-
-struct unknown {
-    struct htab_node node;
-};
-
-static void unknown_note(struct replay *rp, uint64_t id)
-{
-    struct unknown *u;
-
-    if (htab_find(&rp->unknown, id) != NULL)
-        return;
-    u = MEM_NEW(struct unknown);
-    htab_insert(&rp->unknown, &u->node, id);
-}
-
-static void unknown_forget(struct replay *rp, uint64_t id)
-{
-    struct unknown *u = HTAB_FIND(&rp->unknown, id, struct unknown, node);
-
-    if (u == NULL)
-        return;
-    htab_remove(&rp->unknown, &u->node);
-    mem_free(u);
-}
 
 static void apply_create(struct replay *rp, const struct rec_create *r, uint64_t rsn)
 {
@@ -244,7 +227,7 @@ static void apply_delete(struct replay *rp, struct ext *x, const struct rec_dele
 {
     const uint32_t *blocks = (const uint32_t *)(r + 1);
 
-    unknown_forget(rp, r->h.extent_id);
+    idset_remove(&rp->unknown, r->h.extent_id);
     for (uint32_t i = 0; i < r->count; i++)
         bit_clear(rp->d, blocks[i], rsn, i < META_BLOCKS);
     head_bit_clear(rp->d, r->head, rsn);
@@ -296,10 +279,11 @@ static int apply_write(struct ext *x, const struct rec_write *r, uint64_t rsn, u
 {
     uint32_t first = r->first / PAGES_PER_BLOCK;
     uint32_t last = (r->first + r->count - 1) / PAGES_PER_BLOCK;
+    struct map_hold hold = {0};
     int rc = 0;
 
     if (r->h.type == REC_MAP || r->h.type == REC_ZERO)
-        rc = map_load(x, first, last);
+        rc = map_hold(x, first, last, &hold);
     if (rc < 0 && rc != ERR_CORRUPT) /* the latter: it is void now */
         return rc;
     if (r->h.type == REC_MAP)
@@ -308,17 +292,20 @@ static int apply_write(struct ext *x, const struct rec_write *r, uint64_t rsn, u
         map_apply_zero(x, r, rec_freed_list(r), rsn);
     if (r->h.type == REC_DATA)
         apply_data(x, r, rsn, pos, bad);
+    map_release(&hold);
     apply_note(x, r, rsn);
     return 0;
 }
 
 static int apply_alloc(struct ext *x, const struct rec_alloc *r, uint64_t rsn)
 {
-    int rc = map_load(x, r->index, r->index);
+    struct map_hold hold;
+    int rc = map_hold(x, r->index, r->index, &hold);
 
     if (rc < 0 && rc != ERR_CORRUPT)
         return rc;
     map_apply_alloc(x, r->index, r->block, rsn);
+    map_release(&hold);
     return 0;
 }
 
@@ -356,7 +343,7 @@ int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_pa
         return 0;
     }
     if (x == NULL) {
-        unknown_note(rp, h->extent_id);
+        idset_add(&rp->unknown, h->extent_id);
         apply_bits(rp->d, h, rsn);
         return 0;
     }
@@ -453,7 +440,7 @@ int replay_finish(struct replay *rp)
 {
     struct dev *d = rp->d;
 
-    HTAB_FOREACH (u, &rp->unknown, struct unknown, node)
+    HTAB_FOREACH (u, &rp->unknown, struct idset_item, node)
         log_error("journal.unknown_extent", "disk=%s extent=%" PRIu64, d->path, u->node.key);
     replay_own(d);
     if (rp->hole)
@@ -465,10 +452,7 @@ int replay_finish(struct replay *rp)
 
 void replay_free(struct replay *rp)
 {
-    HTAB_FOREACH (u, &rp->unknown, struct unknown, node) {
-        htab_remove(&rp->unknown, &u->node);
-        mem_free(u);
-    }
-    htab_fini(&rp->unknown);
-    mem_free(rp->slots);
+    idset_free(&rp->unknown);
+    idset_free(&rp->heads);
+    idset_free(&rp->touched);
 }

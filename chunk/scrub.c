@@ -103,10 +103,14 @@ static bool paced(struct scrub *s, uint64_t bytes)
 
 static int scrub_block(struct ext *x, uint32_t block, uint8_t *buf)
 {
+    struct map_hold hold;
     bool zero;
-    int rc = map_load(x, block, block);
+    int rc = map_hold(x, block, block, &hold);
 
-    return rc < 0 ? rc : pages_read(x, block * PAGES_PER_BLOCK, PAGES_PER_BLOCK, buf, NULL, &zero);
+    if (rc == 0)
+        rc = pages_read(x, block * PAGES_PER_BLOCK, PAGES_PER_BLOCK, buf, NULL, &zero);
+    map_release(&hold);
+    return rc;
 }
 
 /* One block at a time, so that a deletion never waits for the rate. */

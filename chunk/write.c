@@ -418,6 +418,7 @@ static void writing_free(struct writing *w)
     }
     if (w->claimed > 0)
         blocks_unclaim(w->x, w->claimed);
+    map_release(&w->hold);
     buf_put(w->copy);
     buf_put(w->edge[0].buf);
     buf_put(w->edge[1].buf);
@@ -434,7 +435,7 @@ static int write_locked(struct writing *w)
     if (rc == 0)
         rc = missing_room(w);
     if (rc == 0)
-        rc = map_load(w->x, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK);
+        rc = map_hold(w->x, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK, &w->hold);
     if (rc == 0)
         rc = op_check(&w->op);
     if (rc == 0)
@@ -474,7 +475,9 @@ int engine_write(struct engine *e, const struct write_args *a, struct write_resu
     merge_note(&w);
     w.first = a->off / PAGE_BYTES;
     w.last = (a->off + a->len - 1) / PAGE_BYTES;
-    rc = co_range_acquire(&w.x->lock, &range, w.first, w.last - w.first + 1, true);
+    rc = dirty_throttle(w.x->dev);
+    if (rc == 0)
+        rc = co_range_acquire(&w.x->lock, &range, w.first, w.last - w.first + 1, true);
     if (rc == 0) {
         rc = write_locked(&w);
         merge_leave(&w);

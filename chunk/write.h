@@ -47,6 +47,7 @@ struct writing {
     struct op op;
     struct ext *x;
     uint32_t first, last; /* pages, both included */
+    struct map_hold hold; /* of their map */
     struct buf *copy;     /* the payload, shifted to page boundaries */
     struct edge edge[2];
     struct seg *segs;

@@ -9,13 +9,11 @@
 /* Are there places for the missing sets that the request names? */
 int missing_room(const struct writing *w)
 {
-    uint32_t free_sets = 0, wanted = 0;
+    uint32_t wanted = 0;
 
-    for (uint32_t i = 0; i < MISSING_MAX; i++)
-        free_sets += w->x->missing[i].replica == 0;
     for (uint32_t i = 0; i < w->a->n_missing; i++)
         wanted += missing_find(w->x, w->a->missing[i]) == NULL;
-    if (wanted > free_sets)
+    if (wanted > missing_free_sets(w->x))
         return err_set(ERR_TOO_LARGE, "extent %" PRIu64 ": more than %u absent replicas", w->x->id,
                        MISSING_MAX);
     return 0;

@@ -56,6 +56,7 @@ static uint32_t enumerate(uint64_t seed, uint32_t ops, uint32_t flush_delay_ms, 
         m->flush_delay_ms = flush_delay_ms;
         m->deletes = true;
         m->sequential = seed % 3 == 0;
+        m->memory_bytes = seed % 2 == 0 ? 8192 : 0; /* nothing stays in memory that can leave */
         was_cut = life(m, at);
         m->ops = 4;
         points += was_cut;

@@ -35,14 +35,16 @@ static void test_small_ring(void **state)
     }
 }
 
-static void crashes(uint64_t seed, uint64_t journal_bytes, bool power)
+#define NO_MEMORY 8192u /* whatever may leave memory leaves it at once */
+
+static void crashes_in(uint64_t seed, uint64_t journal_bytes, bool power, uint64_t memory_bytes)
 {
     struct model *m = model_new(seed, seed % 4 == 0 ? DISK_TIGHT : DISK_BYTES, journal_bytes, 200);
     uint32_t cut = 0;
 
     m->flush_delay_ms = 1 + (uint32_t)(seed % 20);
     m->deletes = seed % 3 == 0;
-    m->memory_bytes = seed % 2 ? 1 << 20 : 0;
+    m->memory_bytes = memory_bytes;
     m->sequential = seed % 5 == 0;
     for (uint32_t i = 0; i < 12; i++) {
         sim_proc_start(m->p, model_main, m);
@@ -60,6 +62,19 @@ static void crashes(uint64_t seed, uint64_t journal_bytes, bool power)
     m->ops = 20;
     model_live(m);
     model_free(m);
+}
+
+static void crashes(uint64_t seed, uint64_t journal_bytes, bool power)
+{
+    crashes_in(seed, journal_bytes, power, seed % 2 ? 1 << 20 : 0);
+}
+
+/* Map pages and generations are read again all the time. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 400; seed < 420; seed++)
+        crashes_in(seed, seed % 2 ? RING_SMALL : 0, seed % 3 != 0, NO_MEMORY);
 }
 
 static void test_crashes(void **state)
@@ -83,16 +98,16 @@ static void test_soak(void **state)
     (void)state;
     for (uint64_t seed = first; seed < end; seed++) {
         print_message("seed %" PRIu64 "\n", seed);
-        crashes(seed, seed % 5 < 2 ? 0 : (1 + seed % 3) * RING_SMALL, seed % 2 != 0);
+        crashes_in(seed, seed % 5 < 2 ? 0 : (1 + seed % 3) * RING_SMALL, seed % 2 != 0,
+                   seed % 7 < 3 ? NO_MEMORY : (seed % 7 < 5 ? 1 << 20 : 0));
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_crash),
-        cmocka_unit_test(test_small_ring),
-        cmocka_unit_test(test_crashes),
+        cmocka_unit_test(test_no_crash), cmocka_unit_test(test_small_ring),
+        cmocka_unit_test(test_crashes),  cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_soak),
     };
 
