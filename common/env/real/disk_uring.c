@@ -246,7 +246,9 @@ static void ring_flush(struct real_prewait *pre)
                         : io_uring_submit(&ring->uring);
     ASSERTF(rc >= 0 || rc == -EAGAIN || rc == -EBUSY || rc == -EINTR, "io_uring_submit: %d", rc);
     reap(ring);
-    if (io_uring_sq_ready(&ring->uring) > 0)
+    /* The kernel does some of its deferred work a call. If all of that was sending requests that
+     * the device had no room for anew, nothing completed and nothing signals the rest. */
+    if (io_uring_sq_ready(&ring->uring) > 0 || ring_has_more(ring))
         real_prewait_queue(ring->loop, &ring->prewait);
 }
 

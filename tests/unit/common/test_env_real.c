@@ -543,6 +543,44 @@ static void disk_requests(void **state)
     assert_int_equal(run_conf(&small, body_disk, NULL), 0);
 }
 
+static int body_crowd(void *path)
+{
+    struct disk *d;
+
+    ASSERT(disk_open(path, 0, &d) == 0);
+    for (int round = 0; round < 40; round++)
+        disk_many(d);
+    disk_close(d);
+    return 0;
+}
+
+/* A loop device takes 128 requests; the kernel comes back with the others before it tells of any
+ * completion. Without root the file stands in. */
+static void more_requests_than_the_device_takes(void **state)
+{
+    struct env_real_conf conf = {.name = "test"};
+    char command[200], device[128] = "";
+    FILE *losetup;
+
+    (void)state;
+    file_create("disk", DISK_LEN);
+    snprintf(command, sizeof(command), "losetup --find --show --direct-io=on %s 2>/dev/null",
+             path_in_dir("disk"));
+    losetup = popen(command, "r");
+    assert_non_null(losetup);
+    if (fgets(device, sizeof(device), losetup) != NULL)
+        device[strcspn(device, "\n")] = 0;
+    pclose(losetup);
+    alarm(60);
+    if (device[0] == 0)
+        strcpy(device, path_in_dir("disk"));
+    snprintf(command, sizeof(command), "losetup -d %s", device);
+    assert_int_equal(run_conf(&conf, body_crowd, device), 0);
+    alarm(0);
+    if (strncmp(device, "/dev/", 5) == 0)
+        assert_int_equal(system(command), 0);
+}
+
 static int body_fail(void *arg)
 {
     char path[128];
@@ -615,6 +653,7 @@ int main(void)
         cmocka_unit_test(stale_unix_socket_is_replaced),
         cmocka_unit_test(connections_move_between_loops),
         cmocka_unit_test(disk_requests),
+        cmocka_unit_test(more_requests_than_the_device_takes),
         cmocka_unit_test(failing_requests_are_reported),
         cmocka_unit_test(probe_names_what_it_finds),
     };
