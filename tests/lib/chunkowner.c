@@ -162,17 +162,40 @@ static struct rpc_client *client_new(const struct owner *o, uint32_t worker)
     });
 }
 
-static int workers_ask(struct owner *o)
+/* To be freed. */
+static int info_ask(struct owner *o, struct rpc_reply *r)
 {
     Zbs__Chunk__InfoRequest req = ZBS__CHUNK__INFO_REQUEST__INIT;
+
+    rpc_reply_init(r);
+    return call(o->clients[0], INFO, &req.base, NULL, r);
+}
+
+int owner_used_bytes(struct owner *o, uint64_t *ret)
+{
+    struct rpc_reply r;
+    int rc = info_ask(o, &r);
+
+    *ret = 0;
+    if (rc == 0) {
+        const Zbs__Chunk__InfoReply *info = (Zbs__Chunk__InfoReply *)r.msg;
+
+        for (size_t i = 0; i < info->n_disks; i++)
+            *ret += info->disks[i]->used_bytes;
+    }
+    rpc_reply_free(&r);
+    return rc;
+}
+
+static int workers_start(struct owner *o)
+{
     struct rpc_reply r;
     uint32_t n = 0;
     int rc;
 
-    rpc_reply_init(&r);
     o->clients[0] = client_new(o, 0);
     o->n_workers = 1;
-    rc = call(o->clients[0], INFO, &req.base, NULL, &r);
+    rc = info_ask(o, &r);
     if (rc == 0)
         n = ((Zbs__Chunk__InfoReply *)r.msg)->workers;
     rpc_reply_free(&r);
@@ -195,7 +218,7 @@ int owner_open(const struct owner_conf *conf, struct owner **ret)
     o->conf = *conf;
     o->epoch = (uint64_t)env_wall_ns() / NSEC_PER_MSEC; /* above all that ended before */
     o->extents = MEM_NEW_ARRAY(struct owner_extent, conf->n_extents);
-    rc = workers_ask(o);
+    rc = workers_start(o);
     for (uint32_t i = 0; i < conf->n_extents && rc == 0; i++)
         rc = extent_start(o, i);
     if (rc < 0) {

@@ -42,6 +42,9 @@ co_fn int owner_open(const struct owner_conf *conf, struct owner **ret) MUST_CHE
 /* Tells the last commit points; frees. */
 co_fn void owner_close(struct owner *o);
 
+/* Of all disks, data blocks in use: metadata blocks count, journals don't. */
+co_fn int owner_used_bytes(struct owner *o, uint64_t *ret) MUST_CHECK;
+
 /* Whole pages at `off` of the extent, from and into `data` (its beginning). Pages that are written
  * get a stamp, so that no two are equal. ERR_CORRUPT: not what was written. */
 co_fn int owner_write(struct owner *o, struct owner_extent *x, struct buf *data, uint32_t off,

@@ -116,7 +116,7 @@ void loadstat_print(const struct loadstat *s, FILE *to)
     struct hist all = s->lat[LOADSTAT_READ];
 
     hist_merge(&all, &s->lat[LOADSTAT_WRITE]);
-    fprintf(to, "{\"seconds\": %.3f, \"bytes\": %" PRIu64 ", \"mib_s\": %.2f, ", seconds, s->bytes,
+    fprintf(to, "\"seconds\": %.3f, \"bytes\": %" PRIu64 ", \"mib_s\": %.2f, ", seconds, s->bytes,
             seconds > 0 ? (double)s->bytes / 1048576 / seconds : 0);
     latencies_print(&all, seconds, to);
     for (int d = 0; d < 2; d++) {
@@ -129,5 +129,4 @@ void loadstat_print(const struct loadstat *s, FILE *to)
     if (s->conf.server != 0)
         fprintf(to, ", \"server_cpu_s\": %.4f, \"server_cpu_us_per_io\": %.3f", cpu,
                 all.count > 0 ? cpu * 1e6 / (double)all.count : 0);
-    fprintf(to, "}\n");
 }

@@ -37,8 +37,9 @@ int loadstat_start(struct loadstat *s, const struct loadstat_conf *conf, int64_t
 /* One operation has ended. */
 void loadstat_add(struct loadstat *s, enum loadstat_dir dir, int64_t now, int64_t took,
                   uint32_t bytes);
-/* The load has ended: closes the file. Then print, without and with a line's end. */
+/* The load has ended: closes the file. */
 void loadstat_stop(struct loadstat *s, int64_t now);
+/* The members of a JSON object, without its braces. */
 void loadstat_print(const struct loadstat *s, FILE *to);
 
 #endif

@@ -7,7 +7,7 @@
  * stall shows in every operation that it delayed. Sequential streams cross from one extent to the
  * next; stream k of n uses extents k, k + n, … and starts again when it has written them all.
  *
- * Children of extents (snapshots) have no RPC yet; their place is load_main, between two runs. */
+ * Children of extents (snapshots) have no RPC yet; their place is load_all, between two runs. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -206,25 +206,34 @@ static int verify_all(struct load *l)
     return rc;
 }
 
+static int load_all(struct load *l)
+{
+    uint64_t used = 0;
+    int rc = load_run(l);
+
+    if (rc == 0 && l->conf.owner.verify)
+        rc = verify_all(l);
+    if (rc == 0)
+        rc = owner_used_bytes(l->owner, &used);
+    if (rc < 0)
+        return rc;
+    printf("{");
+    loadstat_print(&l->stat, stdout);
+    printf(", \"used_bytes\": %" PRIu64 "}\n", used);
+    return 0;
+}
+
 static int load_main(void *arg)
 {
     struct load *l = arg;
     int rc = owner_open(&l->conf.owner, &l->owner);
 
-    if (rc == 0) {
-        rc = load_run(l);
-        if (rc == 0 && l->conf.owner.verify)
-            rc = verify_all(l);
-        if (rc < 0)
-            snprintf(l->why, sizeof(l->why), "%s", err_text(rc));
-        owner_close(l->owner);
-    } else {
-        snprintf(l->why, sizeof(l->why), "%s", err_text(rc));
-    }
+    if (rc == 0)
+        rc = load_all(l);
     if (rc < 0)
-        fprintf(stderr, "chunk_load: %s\n", l->why);
-    else
-        loadstat_print(&l->stat, stdout);
+        fprintf(stderr, "chunk_load: %s\n", err_text(rc));
+    if (l->owner != NULL)
+        owner_close(l->owner);
     return rc;
 }
 
