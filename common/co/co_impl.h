@@ -62,6 +62,7 @@ struct co {
 };
 
 struct co_loop {
+    struct list registered; /* for debuggers: see loop.c */
     struct thread_ctx ctx;
     struct co_ctx sw;
     struct co_san san; /* of the thread that runs the loop */

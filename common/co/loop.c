@@ -6,9 +6,16 @@
 #include <string.h>
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "common/base/spin.h"
 #include "common/co/co_impl.h"
 
 #define IDLE_STACKS_MAX 256u /* kept by one loop; more go to the process's cache */
+
+/* Every loop of the process: the root from which tools/gdb/zbs.py finds all coroutines. */
+static struct {
+    struct spin lock;
+    struct list loops;
+} loop_registry = {SPIN_INIT, {&loop_registry.loops, &loop_registry.loops}};
 
 struct co_loop *co_loop_new(const char *name, const struct co_loop_ops *ops, void *driver,
                             struct env *env)
@@ -26,6 +33,9 @@ struct co_loop *co_loop_new(const char *name, const struct co_loop_ops *ops, voi
     loop->env = env;
     heap_init(&loop->timers, mem_raw_realloc);
     list_init(&loop->stacks);
+    spin_lock(&loop_registry.lock);
+    list_push_back(&loop_registry.loops, &loop->registered);
+    spin_unlock(&loop_registry.lock);
     return loop;
 }
 
@@ -346,6 +356,9 @@ void co_loop_free(struct co_loop *loop, bool discard)
     ASSERTF(discard || loop->live_count == 0, "loop %s is freed with %u coroutines", loop->name,
             loop->live_count);
     ASSERT(co_loop() != loop);
+    spin_lock(&loop_registry.lock);
+    list_del(&loop->registered);
+    spin_unlock(&loop_registry.lock);
     for (uintptr_t letter = mail_take(loop), next; letter != 0; letter = next) {
         struct list *node = (struct list *)(letter & ~(uintptr_t)CO_MAIL_MASK);
 
