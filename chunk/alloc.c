@@ -20,6 +20,12 @@ static void bit_put(uint64_t *bits, uint32_t i, bool on)
         bits[i / 64] &= ~(1ull << (i % 64));
 }
 
+static void busy_put(struct dev *d, uint32_t i, bool on)
+{
+    bit_put(d->busy, i, on);
+    place_changed(d, i);
+}
+
 uint64_t block_off(const struct dev *d, uint32_t block)
 {
     ASSERT(block != BLOCK_NONE && block <= d->g.blocks);
@@ -46,6 +52,7 @@ void bits_init(struct dev *d)
     d->bitmap = MEM_NEW_ARRAY(struct mpage, d->g.bitmap_pages);
     for (uint32_t i = 0; i < d->g.bitmap_pages; i++)
         mpage_init(&d->bitmap[i], d, MP_BITMAP, i, NULL);
+    place_init(d);
     list_init(&d->pending);
     co_cond_init(&d->freed);
     d->reserve_blocks = MIN(MAX(d->g.blocks / 64, 2u), 64u);
@@ -59,6 +66,7 @@ void bits_finish_replay(struct dev *d)
         d->free_blocks -= (uint32_t)__builtin_popcountll(d->bits[i]);
     for (uint32_t i = ROUND_DOWN(d->g.blocks, 64u); i < d->g.blocks; i++)
         d->free_blocks -= bit_get(d->bits, i);
+    place_build(d);
 }
 
 void bits_free(struct dev *d)
@@ -68,6 +76,7 @@ void bits_free(struct dev *d)
     while ((l = list_pop_front(&d->pending)) != NULL)
         mem_free(LIST_ENTRY(l, struct pending_free, link));
     budget_fixed(&d->e->memory, -bits_bytes(d));
+    place_fini(d);
     mem_free(d->bits);
     mem_free(d->busy);
     mem_free(d->owned);
@@ -173,7 +182,7 @@ void pending_release(struct dev *d)
             (oldest != NULL && oldest->id < p->pin_id))
             break;
         list_del(&p->link);
-        bit_put(d->busy, p->block - 1, false);
+        busy_put(d, p->block - 1, false);
         mem_free(p);
         any = true;
     }
@@ -196,20 +205,6 @@ static uint32_t busy_find(const struct dev *d, uint32_t from, uint32_t to)
         i = (i / 64 + 1) * 64;
     }
     return to;
-}
-
-static bool bit_take(struct dev *d, uint32_t first, uint32_t end, uint32_t *cursor, uint32_t *ret)
-{
-    uint32_t i = busy_find(d, MAX(*cursor, first), end);
-
-    if (i == end)
-        i = busy_find(d, first, end);
-    if (i == end)
-        return false;
-    bit_put(d->busy, i, true);
-    *cursor = i + 1;
-    *ret = i;
-    return true;
 }
 
 /* Free and promised to nobody, the reserve left alone. */
@@ -245,12 +240,13 @@ void blocks_unclaim(struct ext *x, uint32_t n)
     }
 }
 
-int block_take(struct dev *d, uint32_t *ret)
+/* Waits until there is a place; x NULL: for metadata. */
+static int claimed_take(struct dev *d, struct ext *x, uint32_t index, uint32_t *ret)
 {
     uint32_t i;
 
     ASSERT(d->claimed > 0);
-    while (!bit_take(d, 0, d->g.blocks, &d->cursor, &i)) {
+    while (x != NULL ? !place_data(x, index, &i) : !place_meta(d, &i)) {
         int rc = dev_check(d);
 
         if (rc < 0)
@@ -261,19 +257,31 @@ int block_take(struct dev *d, uint32_t *ret)
         flush_kick(d);
         co_cond_wait_always(&d->freed);
     }
+    busy_put(d, i, true);
     d->claimed--;
     d->free_blocks--;
     *ret = i + 1;
     return 0;
 }
 
-bool block_take_spare(struct dev *d, uint32_t *ret)
+int block_take(struct ext *x, uint32_t index, uint32_t *ret)
 {
+    return claimed_take(x->dev, x, index, ret);
+}
+
+int block_take_meta(struct dev *d, uint32_t *ret)
+{
+    return claimed_take(d, NULL, 0, ret);
+}
+
+bool block_take_spare(struct ext *x, uint32_t index, uint32_t *ret)
+{
+    struct dev *d = x->dev;
     uint32_t i;
 
-    if ((d->spares >= d->reserve_blocks && blocks_available(d) <= 0) ||
-        !bit_take(d, 0, d->g.blocks, &d->cursor, &i))
+    if ((d->spares >= d->reserve_blocks && blocks_available(d) <= 0) || !place_data(x, index, &i))
         return false;
+    busy_put(d, i, true);
     d->free_blocks--;
     d->spares++;
     *ret = i + 1;
@@ -283,17 +291,21 @@ bool block_take_spare(struct dev *d, uint32_t *ret)
 void block_untake(struct dev *d, uint32_t block)
 {
     ASSERT(bit_get(d->busy, block - 1) && !bit_get(d->bits, block - 1));
-    bit_put(d->busy, block - 1, false);
+    busy_put(d, block - 1, false);
     d->free_blocks++;
     co_cond_broadcast(&d->freed);
 }
 
 int head_take(struct dev *d, uint32_t *ret)
 {
-    uint32_t i;
+    uint32_t end = d->bits_total, i = busy_find(d, MAX(d->head_cursor, d->g.blocks), end);
 
-    if (!bit_take(d, d->g.blocks, d->bits_total, &d->head_cursor, &i))
+    if (i == end)
+        i = busy_find(d, d->g.blocks, end);
+    if (i == end)
         return err_set(ERR_NOSPACE, "disk %s: no room for another extent", d->path);
+    bit_put(d->busy, i, true);
+    d->head_cursor = i + 1;
     *ret = i - d->g.blocks;
     return 0;
 }

@@ -260,6 +260,8 @@ static int check_dev(struct engine *e, struct dev *d)
     if (rc == 0 && heads != c.n_exts)
         rc = err_set(ERR_CORRUPT, "%" PRIu32 " heads are in use, there are %" PRIu32 " extents",
                      heads, c.n_exts);
+    if (rc == 0 && !place_check(d))
+        rc = err_set(ERR_CORRUPT, "free stretches are not what the busy blocks say");
     if (rc == 0 && d->spares != 0)
         rc = err_set(ERR_CORRUPT, "%" PRIu32 " blocks count as spares at rest", d->spares);
     if (rc == 0 && d->free_blocks != d->g.blocks - used)

@@ -333,7 +333,7 @@ int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume
         goto err_after_space;
     d->claimed += META_BLOCKS;
     while (rc == 0 && n < META_BLOCKS) {
-        rc = block_take(d, &meta[n]);
+        rc = block_take_meta(d, &meta[n]);
         n += rc == 0;
     }
     x = rc == 0 ? ext_find(e, id) : NULL;

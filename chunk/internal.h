@@ -133,6 +133,7 @@ struct ext {
     uint64_t map_seen[DIV_UP(MAP_PAGES, 64)]; /* pages whose blocks are in dev->owned */
     struct vblk **vblk;                       /* BLOCKS_PER_EXTENT, or NULL */
     uint32_t n_vblk;
+    uint32_t stretch;    /* of its latest new block, plus one; 0: none */
     struct merge *merge; /* its write streams; NULL before the first write */
     struct co_mutex load_lock;
     struct co_range_lock lock; /* in pages */
@@ -208,6 +209,17 @@ struct pin { /* keeps freed blocks and ring pages from being reused */
     struct list link;
     uint64_t id;
 };
+#define BIT_TREE_LEVELS 6u
+struct bit_tree { /* a set of numbers below n */
+    uint32_t n, levels;
+    uint32_t words[BIT_TREE_LEVELS];
+    uint64_t *level[BIT_TREE_LEVELS]; /* [k]: which words of [k - 1] are not 0 */
+};
+struct place {                   /* where blocks are given out (place.c) */
+    struct bit_tree some, whole; /* stretches with free blocks; those free as a whole */
+    uint32_t cursor;             /* stretch of the last block of data */
+    uint32_t meta;               /* behind the last block of metadata */
+};
 struct pending_free {
     struct list link;
     uint32_t block;
@@ -243,7 +255,8 @@ struct dev {
     uint64_t *busy;  /* of blocks and heads: may not be given out */
     uint64_t *owned; /* of blocks: named by a head or a map page that was loaded */
     uint32_t bits_total;
-    uint32_t cursor, head_cursor;
+    uint32_t head_cursor;
+    struct place place;
     uint32_t free_blocks;    /* not allocated, those pending included */
     uint32_t claimed;        /* promised to running writes */
     uint32_t credits;        /* promised to extents */
@@ -326,14 +339,25 @@ int64_t blocks_available(const struct dev *d); /* for credits and new blocks */
 /* Promises n blocks to a write of x: its credits first. ERR_NOSPACE. */
 int blocks_claim(struct ext *x, uint32_t n);
 void blocks_unclaim(struct ext *x, uint32_t n); /* back to the extent's credits */
-/* Gives out one claimed block; waits for pending ones. */
-co_fn int block_take(struct dev *d, uint32_t *ret);
+/* Gives out one claimed block, for block `index` of the extent or for metadata; waits for pending
+ * ones. */
+co_fn int block_take(struct ext *x, uint32_t index, uint32_t *ret);
+co_fn int block_take_meta(struct dev *d, uint32_t *ret);
 /* One for a copy, from the reserve: false if there is none at once. The caller counts dev->spares
  * down when the former block is freed, or this one is given back. */
-bool block_take_spare(struct dev *d, uint32_t *ret);
+bool block_take_spare(struct ext *x, uint32_t index, uint32_t *ret);
 void block_untake(struct dev *d, uint32_t block); /* never written to the journal; not claimed */
 int head_take(struct dev *d, uint32_t *ret);
 void head_untake(struct dev *d, uint32_t head);
+
+/* place.c: a place among those that are not busy (as a bit's number); false if all are */
+bool place_data(struct ext *x, uint32_t index, uint32_t *ret);
+bool place_meta(struct dev *d, uint32_t *ret);
+void place_init(struct dev *d);
+void place_build(struct dev *d);
+void place_fini(struct dev *d);
+void place_changed(struct dev *d, uint32_t i); /* the block's busy bit has another value */
+bool place_check(const struct dev *d);
 
 /* extent.c */
 struct ext *ext_find(struct engine *e, uint64_t id);
@@ -411,6 +435,7 @@ void map_release(struct map_hold *h); /* of nothing, or twice: does nothing */
 /* Of a block that is held (asserted). The entry is good until it is released, its content until
  * the next suspension. All zero if the block is not allocated. */
 const struct map_entry *map_get(const struct ext *x, uint32_t block);
+const struct map_entry *map_peek(const struct ext *x, uint32_t block); /* NULL: not in memory */
 struct map_entry *map_change(struct ext *x, uint32_t block, uint64_t rsn);
 /* After replay: what heads and map pages say against the allocation. */
 void map_check_loaded(struct ext *x);

@@ -439,6 +439,13 @@ const struct map_entry *map_get(const struct ext *x, uint32_t block)
     return m->map != NULL ? &m->map->e[block % MAP_ENTRIES] : &empty;
 }
 
+const struct map_entry *map_peek(const struct ext *x, uint32_t block)
+{
+    const struct mpage *m = x->map != NULL ? x->map->page[block / MAP_ENTRIES] : NULL;
+
+    return m != NULL && m->map != NULL ? &m->map->e[block % MAP_ENTRIES] : NULL;
+}
+
 struct map_entry *map_change(struct ext *x, uint32_t block, uint64_t rsn)
 {
     struct mpage *m = held_page(x, block);

@@ -288,7 +288,7 @@ static int block_bind(struct writing *w, uint32_t index)
     if (rc < 0)
         return rc;
     ASSERT(w->claimed > 0);
-    rc = block_take(d, &block);
+    rc = block_take(w->x, index, &block);
     if (rc < 0)
         goto err_after_space;
     w->claimed--;
@@ -333,11 +333,11 @@ static int space_prepare(struct writing *w)
 
         rc = 0;
         if (s->how == SEG_BLOCK && seg_needs_block(w, s)) {
-            rc = block_take(w->x->dev, &s->block);
+            rc = block_take(w->x, s->first / PAGES_PER_BLOCK, &s->block);
             w->claimed -= rc == 0;
             s->is_new = true;
         } else if (s->how == SEG_BLOCK) {
-            if (!block_take_spare(w->x->dev, &s->block))
+            if (!block_take_spare(w->x, s->first / PAGES_PER_BLOCK, &s->block))
                 s->how = SEG_JOURNAL;
         } else if (seg_needs_block(w, s)) {
             rc = block_bind(w, s->first / PAGES_PER_BLOCK);
