@@ -215,6 +215,9 @@ static int batch_stage(struct batch *b)
     struct stage_head *h = (struct stage_head *)b->pages;
     int rc;
 
+    for (uint32_t i = 0; i < b->n; i++)
+        head_seal(d, b->pages + (size_t)(1 + i) * PAGE_BYTES);
+
     memset(h, 0, PAGE_BYTES);
     h->count = b->n;
     for (uint32_t i = 0; i < b->n; i++) {

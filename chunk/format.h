@@ -125,8 +125,9 @@ struct extent_head {
     uint16_t missing;
     uint32_t reserved;
     uint64_t map_gen[MAP_PAGES]; /* of the map pages when they were last written; 0: never, empty */
+    uint64_t commit; /* the last durable one when this was written: all it says was in the journal */
 } PACKED;
-static_assert(sizeof(struct extent_head) == 904, "on disk");
+static_assert(sizeof(struct extent_head) == 912, "on disk");
 #define EXTENT_TAIL_INLINE (PAGE_BYTES - (uint32_t)sizeof(struct extent_head))
 #define EXTENT_TAIL_MAX    (EXTENT_TAIL_INLINE + OVERFLOW_PAGES * (uint32_t)META_BODY_BYTES)
 

@@ -102,6 +102,16 @@ uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs)
     return n + 1;
 }
 
+void head_seal(const struct dev *d, uint8_t *page)
+{
+    struct extent_head *h = (struct extent_head *)page;
+
+    if (h->h.kind != META_HEAD)
+        return;
+    h->commit = d->j.durable_seq;
+    h->h.crc = page_crc(page, offsetof(struct meta_head, crc));
+}
+
 /* ---- reading ---- */
 
 static int bad_head(const struct ext *x, const char *what)

@@ -189,6 +189,7 @@ struct journal {
     uint32_t prev_crc;
     uint64_t tail_pos; /* from here on the ring is in use */
     uint64_t next_rsn, durable_rsn;
+    uint64_t durable_seq; /* the last commit that is durable */
     struct list queue;   /* struct jrec */
     bool eager;          /* the queue wants to leave now */
     struct list waiters; /* struct jwait by rsn */
@@ -398,6 +399,8 @@ void dev_settle_end(struct dev *d);         /* no coroutine runs any more */
 /* Builds the images of a head and its overflow pages: returns how many, at most
  * 1 + OVERFLOW_PAGES; offs gets their places. */
 uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs);
+/* To be called for each page when what they reflect is durable. */
+void head_seal(const struct dev *d, uint8_t *page);
 /* A new extent from its head page as read; keep_gens: it gets its ext_map at once. */
 co_fn int head_open(struct dev *d, uint32_t head, const struct extent_head *h, bool keep_gens,
                     struct ext **ret);

@@ -317,7 +317,7 @@ static void commit_done(struct dev *d, struct forming *f, uint32_t crc, uint64_t
     c->last_rsn = last_rsn;
     c->prev_crc = j->prev_crc;
     list_push_back(&j->commits, &c->link);
-    j->seq++;
+    j->durable_seq = j->seq++;
     j->start = j->pos;
     j->prev_crc = crc;
     j->durable_rsn = last_rsn;

@@ -387,6 +387,7 @@ int journal_replay(struct dev *d)
         list_del(&c->link);
         rcommit_free(c);
     }
+    d->j.durable_seq = d->j.seq - 1;
     /* Every start has numbers of its own (map_gen_next). */
     d->j.seq += rp.hole ? SEQ_JUMP : 1;
     /* What was read may still be in the device's cache only. */

@@ -145,6 +145,8 @@ static int heads_page(struct sweep *s, uint32_t index, const uint8_t *page)
         return 0;
     }
     ext_insert(x);
+    if (h->commit >= d->j.seq)
+        ext_damaged(x, "the journal's end, which its head has seen, is lost");
     return 0;
 }
 
