@@ -93,6 +93,9 @@ struct sim_disk_speed {
     uint64_t bytes_per_sec;
 };
 void sim_disk_set_speed(struct sim_proc *p, const char *path, const struct sim_disk_speed *speed);
+/* From now on (nothing was written yet) contents are kept packed: slower, but a disk that repeats
+ * itself takes little memory. No discards. */
+void sim_disk_pack(struct sim_proc *p, const char *path);
 /* Direct access for checkers and damage: no time passes. What is on media plus unsynced writes. */
 void sim_disk_peek(struct sim_proc *p, const char *path, void *dst, size_t len, uint64_t off);
 void sim_disk_poke(struct sim_proc *p, const char *path, const void *src, size_t len, uint64_t off);

@@ -120,6 +120,14 @@ void sim_disk_poke(struct sim_proc *p, const char *path, const void *src, size_t
     }
 }
 
+void sim_disk_pack(struct sim_proc *p, const char *path)
+{
+    struct sim_disk *d = disk_must(p, path);
+
+    ASSERT(d->writes == 0);
+    d->media.packed = true;
+}
+
 void sim_disk_wipe(struct sim_proc *p, const char *path)
 {
     struct sim_disk *d = disk_must(p, path);
@@ -288,6 +296,13 @@ static void write_apply(struct sim_disk *d, const struct disk_req *r, bool durab
         for (size_t off = 0; off < r->iov[i].iov_len;) {
             uint32_t n = page_part(pos, r->iov[i].iov_len - off);
 
+            if (durable && !torn && d->media.packed && pos % SIM_PAGE == 0 &&
+                r->iov[i].iov_len - off >= SIM_RUN_BYTES &&
+                sim_media_write_run(&d->media, pos / SIM_PAGE, src + off)) {
+                pos += SIM_RUN_BYTES;
+                off += SIM_RUN_BYTES;
+                continue;
+            }
             sim_media_write(&d->media, w, pos / SIM_PAGE, (uint32_t)(pos % SIM_PAGE), src + off, n,
                             durable, torn);
             pos += n;

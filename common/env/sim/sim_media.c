@@ -25,7 +25,8 @@ struct version {
 struct sim_page {
     struct sim_page *next; /* of the bucket */
     uint64_t no;
-    uint8_t *media;       /* NULL: zeroes */
+    uint8_t *media; /* NULL: zeroes, or packed */
+    struct sim_packed *packed;
     struct list versions; /* oldest first */
     struct list dirty;
 };
@@ -64,6 +65,7 @@ static void page_free(struct sim_page *page)
 {
     versions_drop(page);
     sim_mem_free(page->media);
+    sim_mem_free(page->packed);
     sim_mem_free(page);
 }
 
@@ -76,6 +78,7 @@ void sim_media_fini(struct sim_media *m)
         }
     }
     sim_mem_free(m->buckets);
+    sim_runs_fini(&m->runs);
     memset(m, 0, sizeof(*m));
 }
 
@@ -107,9 +110,43 @@ static void media_grow(struct sim_media *m)
     sim_mem_free(old);
 }
 
+static void media_set(struct sim_media *m, struct sim_page *page, const void *src)
+{
+    sim_mem_free(page->packed);
+    page->packed = NULL;
+    if (m->packed || mem_is_zero(src, SIM_PAGE)) {
+        sim_mem_free(page->media);
+        page->media = NULL;
+        if (m->packed)
+            page->packed = sim_pack(src);
+        return;
+    }
+    if (!page->media)
+        page->media = sim_alloc(SIM_PAGE);
+    memcpy(page->media, src, SIM_PAGE);
+}
+
+static void media_get(const struct sim_page *page, void *dst)
+{
+    if (page->packed)
+        sim_unpack(page->packed, dst);
+    else if (page->media)
+        memcpy(dst, page->media, SIM_PAGE);
+    else
+        memset(dst, 0, SIM_PAGE);
+}
+
+static void word_fill(void *dst, uint32_t word)
+{
+    for (uint32_t i = 0; i < SIM_PAGE; i += 4)
+        memcpy((uint8_t *)dst + i, &word, 4);
+}
+
 static struct sim_page *page_get(struct sim_media *m, uint64_t no)
 {
     struct sim_page **slot = slot_of(m, no), *page = *slot;
+    uint8_t data[SIM_PAGE];
+    uint32_t word;
 
     if (page)
         return page;
@@ -123,42 +160,33 @@ static struct sim_page *page_get(struct sim_media *m, uint64_t no)
     list_init(&page->dirty);
     *slot = page;
     m->page_count++;
+    if (sim_runs_get(&m->runs, no / SIM_RUN_PAGES, &word)) {
+        word_fill(data, word);
+        media_set(m, page, data);
+    }
     return page;
 }
 
-static void media_set(struct sim_page *page, const void *src)
-{
-    if (mem_is_zero(src, SIM_PAGE)) {
-        sim_mem_free(page->media);
-        page->media = NULL;
-        return;
-    }
-    if (!page->media)
-        page->media = sim_alloc(SIM_PAGE);
-    memcpy(page->media, src, SIM_PAGE);
-}
-
-/* NULL: zeroes. */
-static const uint8_t *page_view(const struct sim_page *page)
+/* As read. */
+static void page_get_view(const struct sim_page *page, void *dst)
 {
     if (!list_empty(&page->versions))
-        return LIST_ENTRY(page->versions.prev, struct version, link)->data;
-    return page->media;
-}
-
-static void copy_or_zero(void *dst, const void *src)
-{
-    if (src)
-        memcpy(dst, src, SIM_PAGE);
+        memcpy(dst, LIST_ENTRY(page->versions.prev, struct version, link)->data, SIM_PAGE);
     else
-        memset(dst, 0, SIM_PAGE);
+        media_get(page, dst);
 }
 
 void sim_media_read(struct sim_media *m, uint64_t page_no, void *dst)
 {
     struct sim_page *page = *slot_of(m, page_no);
+    uint32_t word;
 
-    copy_or_zero(dst, page ? page_view(page) : NULL);
+    if (page)
+        page_get_view(page, dst);
+    else if (sim_runs_get(&m->runs, page_no / SIM_RUN_PAGES, &word))
+        word_fill(dst, word);
+    else
+        memset(dst, 0, SIM_PAGE);
 }
 
 struct sim_write *sim_media_begin(struct sim_media *m)
@@ -185,18 +213,19 @@ static void tear(struct sim *s, uint8_t *dst, const uint8_t *src, uint32_t len)
 }
 
 /* Sectors that are newer than everything the cache has of them. */
-static void media_put(struct sim_page *page, uint32_t off, const void *src, uint32_t len)
+static void media_put(struct sim_media *m, struct sim_page *page, uint32_t off, const void *src,
+                      uint32_t len)
 {
     uint8_t data[SIM_PAGE];
 
     if (len == SIM_PAGE) {
-        media_set(page, src);
+        media_set(m, page, src);
         versions_drop(page);
         return;
     }
-    copy_or_zero(data, page->media);
+    media_get(page, data);
     memcpy(data + off, src, len);
-    media_set(page, data);
+    media_set(m, page, data);
     LIST_FOREACH (v, &page->versions, struct version, link)
         memcpy(v->data + off, src, len);
 }
@@ -210,13 +239,13 @@ void sim_media_write(struct sim_media *m, struct sim_write *w, uint64_t page_no,
 
     ASSERT(off % SIM_SECTOR == 0 && len % SIM_SECTOR == 0 && off < SIM_PAGE &&
            len <= SIM_PAGE - off);
-    copy_or_zero(data, page_view(page));
+    page_get_view(page, data);
     if (torn)
         tear(m->sim, data + off, src, len);
     else
         memcpy(data + off, src, len);
     if (durable) {
-        media_put(page, off, data + off, len);
+        media_put(m, page, off, data + off, len);
         return;
     }
     v = SIM_NEW(struct version);
@@ -237,9 +266,9 @@ void sim_media_poke(struct sim_media *m, uint64_t page_no, uint32_t off, const v
     uint8_t data[SIM_PAGE];
 
     ASSERT(off <= SIM_PAGE && len <= SIM_PAGE - off);
-    copy_or_zero(data, page->media);
+    media_get(page, data);
     memcpy(data + off, src, len);
-    media_set(page, data);
+    media_set(m, page, data);
     LIST_FOREACH (v, &page->versions, struct version, link)
         memcpy(v->data + off, src, len);
 }
@@ -253,10 +282,28 @@ static void page_zero(struct sim_media *m, struct sim_page **slot)
     page_free(page);
 }
 
+bool sim_media_write_run(struct sim_media *m, uint64_t page_no, const void *src)
+{
+    uint32_t word;
+
+    if (!m->packed || page_no % SIM_RUN_PAGES != 0 || !sim_run_is(src))
+        return false;
+    for (uint32_t i = 0; i < SIM_RUN_PAGES; i++) {
+        struct sim_page **slot = slot_of(m, page_no + i);
+
+        if (*slot)
+            page_zero(m, slot);
+    }
+    memcpy(&word, src, 4);
+    sim_runs_put(&m->runs, page_no / SIM_RUN_PAGES, word);
+    return true;
+}
+
 void sim_media_discard(struct sim_media *m, uint64_t page_no, uint64_t count)
 {
     uint64_t draw = sim_rand(m->sim);
 
+    ASSERT(m->runs.count == 0); /* pages of theirs would come back */
     if (count < m->bucket_count) {
         for (uint64_t no = page_no; no < page_no + count; no++) {
             struct sim_page **slot = slot_of(m, no);
@@ -286,7 +333,7 @@ void sim_media_flush(struct sim_media *m, uint64_t up_to_seq)
         LIST_FOREACH_SAFE (v, &page->versions, struct version, link) {
             if (v->write->seq > up_to_seq)
                 break; /* versions are in order of their writes */
-            media_set(page, v->data);
+            media_set(m, page, v->data);
             version_free(v);
         }
         if (list_empty(&page->versions))
@@ -309,7 +356,7 @@ void sim_media_power_loss(struct sim_media *m)
         struct sim_page *page = LIST_ENTRY(elem, struct sim_page, dirty);
         uint8_t data[SIM_PAGE];
 
-        copy_or_zero(data, page->media);
+        media_get(page, data);
         LIST_FOREACH (v, &page->versions, struct version, link) {
             if (v->write->fate == FATE_OPEN)
                 v->write->fate = fate_draw(m->sim);
@@ -318,7 +365,7 @@ void sim_media_power_loss(struct sim_media *m)
             else if (v->write->fate == FATE_TORN)
                 tear(m->sim, data + v->off, v->data + v->off, v->len);
         }
-        media_set(page, data);
+        media_set(m, page, data);
         versions_drop(page);
     }
 }

@@ -6,7 +6,7 @@
 #ifndef ZBS_ENV_SIM_MEDIA_H
 #define ZBS_ENV_SIM_MEDIA_H
 
-#include "common/env/sim/sim_internal.h"
+#include "common/env/sim/sim_pack.h"
 
 struct sim_media {
     struct sim *sim;
@@ -14,6 +14,8 @@ struct sim_media {
     size_t bucket_count, page_count;
     struct list dirty; /* pages with cached versions, first dirtied first */
     uint64_t last_seq; /* of the writes in the cache so far */
+    bool packed;       /* pages are packed, and large runs of one word kept as such */
+    struct sim_runs runs;
 };
 
 void sim_media_init(struct sim_media *m, struct sim *s);
@@ -31,6 +33,9 @@ struct sim_write *sim_media_begin(struct sim_media *m);
 void sim_media_write(struct sim_media *m, struct sim_write *w, uint64_t page_no, uint32_t off,
                      const void *src, uint32_t len, bool durable, bool torn);
 void sim_media_end(struct sim_write *w);
+/* A durable write of SIM_RUN_BYTES, aligned to them, to packed media: false if it has to be
+ * written page by page. */
+bool sim_media_write_run(struct sim_media *m, uint64_t page_no, const void *src);
 
 /* Changes bytes of the media and of all versions (damage by a test). */
 void sim_media_poke(struct sim_media *m, uint64_t page_no, uint32_t off, const void *src,

@@ -467,9 +467,46 @@ static void probe_sees_what_is_there(void **state)
     }
 }
 
+/* ---- packed contents ---- */
+
+/* Repeated words, words that repeat a little, anything, zeroes. */
+static void packed_fill(uint32_t *w, uint32_t kind)
+{
+    for (uint32_t i = 0; i < 1024; i++)
+        w[i] = kind == 0   ? 0
+               : kind == 1 ? 4711
+               : kind == 2 ? i / (1 + i % 5)
+               : kind == 3 ? i * 2654435761u
+                           : (i < 100 ? i : 0xabcdef01u);
+}
+
+static void test_packed(void **state)
+{
+    struct sim *s = world_new(1);
+    struct sim_proc *p = sim_proc_new(s, HOST_A, "p");
+    uint32_t want[1024], got[1024];
+
+    (void)state;
+    sim_disk_create(p, "/dev/packed", 1ull << 50);
+    sim_disk_pack(p, "/dev/packed");
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 0; i < 40; i++) {
+            packed_fill(want, (i + round) % 5);
+            sim_disk_poke(p, "/dev/packed", want, sizeof(want), (uint64_t)i << 40);
+        }
+        for (uint32_t i = 0; i < 40; i++) {
+            packed_fill(want, (i + round) % 5);
+            sim_disk_peek(p, "/dev/packed", got, sizeof(got), (uint64_t)i << 40);
+            assert_memory_equal(got, want, sizeof(got));
+        }
+    }
+    sim_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_packed),
         cmocka_unit_test(vectors_read_back),
         cmocka_unit_test(requests_overlap),
         cmocka_unit_test(sectors_read_back),
