@@ -101,7 +101,6 @@ void ext_put(struct ext *x)
     version_free(x);
     missing_free_all(x);
     merge_free(x);
-    mem_free(x->vblk);
     budget_fixed(&x->dev->e->memory, -(int64_t)sizeof(*x));
     mem_free(x);
 }

@@ -69,7 +69,7 @@ static void home_take(struct home *h, struct ext *x, uint32_t block)
     base = block_off(h->d, map_get(x, block)->src[0].block);
     for (; mask != 0; mask &= mask - 1) {
         uint32_t bit = (uint32_t)__builtin_ctzll(mask);
-        struct jpage *jp = v->jp[bit];
+        struct jpage *jp = vblk_page(v, bit);
 
         if (jp->rsn > h->d->j.durable_rsn)
             continue; /* it may yet not have happened */

@@ -87,8 +87,11 @@ struct jpage {
 
 /* Volatile state of one block of an extent. */
 struct vblk {
-    uint64_t mask; /* pages with a jpage */
-    struct jpage *jp[PAGES_PER_BLOCK];
+    struct htab_node node; /* ext->vblks, by block */
+    uint64_t mask;         /* pages with a jpage */
+    struct jpage **jp;     /* these, in order (vblk_page); &one as long as that is enough */
+    struct jpage *one;
+    uint32_t cap;
     uint64_t flushing; /* pages with a home write in flight */
     uint32_t users;    /* direct writes in flight */
     uint64_t gathered; /* flush cycle that has it already */
@@ -131,7 +134,7 @@ struct ext {
     /* volatile state */
     struct ext_map *map; /* NULL: not in memory; never so while map pages are */
     uint64_t map_seen[DIV_UP(MAP_PAGES, 64)]; /* pages whose blocks are in dev->owned */
-    struct vblk **vblk;                       /* BLOCKS_PER_EXTENT, or NULL */
+    struct htab vblks; /* of blocks with journaled pages or writes in flight */
     uint32_t n_vblk;
     uint32_t stretch;    /* of its latest new block, plus one; 0: none */
     struct merge *merge; /* its write streams; NULL before the first write */
@@ -452,9 +455,11 @@ void map_apply_alloc(struct ext *x, uint32_t index, uint32_t block, uint64_t rsn
 void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *crc, uint64_t rsn);
 void map_apply_zero(struct ext *x, const struct rec_write *r, const struct rec_freed *freed,
                     uint64_t rsn);
-struct vblk *vblk_get(struct ext *x, uint32_t block); /* NULL if there is none */
+/* jpage.c */
+struct vblk *vblk_get(const struct ext *x, uint32_t block); /* NULL if there is none */
 struct vblk *vblk_make(struct ext *x, uint32_t block);
-void vblk_tidy(struct ext *x, uint32_t block); /* frees it if it holds nothing */
+void vblk_tidy(struct ext *x, uint32_t block);               /* frees it if it holds nothing */
+struct jpage *vblk_page(const struct vblk *v, uint32_t bit); /* NULL if it has none */
 struct jpage *jpage_find(const struct ext *x, uint32_t page);
 /* Takes a reference of the buffer; one reference for the caller. */
 struct jpage *jpage_new(uint32_t page, struct buf *buf, const uint8_t *data, uint32_t crc);

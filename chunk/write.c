@@ -168,7 +168,7 @@ bool pages_fresh(const struct ext *x, uint32_t first, uint32_t count)
 {
     uint32_t block = first / PAGES_PER_BLOCK, bit = first % PAGES_PER_BLOCK;
     uint64_t mask = count < 64 ? ((1ull << count) - 1) << bit : UINT64_MAX;
-    const struct vblk *v = vblk_get((struct ext *)x, block);
+    const struct vblk *v = vblk_get(x, block);
 
     if (v != NULL && ((v->mask | v->flushing) & mask) != 0)
         return false;
