@@ -118,6 +118,7 @@ static int server_run(struct server *s)
     if (s->conf->meta != NULL && s->conf->meta[0] != 0)
         co_spawn(&group, "heartbeat", heartbeat_main, s);
     co_spawn(&group, "health", health_main, s);
+    co_spawn(&group, "scrub-rounds", scrub_server_main, s);
     if (s->conf->ready != NULL)
         s->conf->ready(s->conf->ready_arg, rpc_server_addr(s->rpc));
     log_info("chunkd.serving", "listen=%s workers=%" PRIu32 " disks=%" PRIu32,

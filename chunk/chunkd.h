@@ -29,6 +29,8 @@ struct chunkd_conf {
     uint64_t memory_bytes;   /* 0: 1 GiB */
     uint32_t flush_delay_ms; /* longest time that dirty pages stay in the journal only; 0: 1000 */
     uint32_t merge_us;       /* engine_conf.merge_us */
+    uint64_t scrub_bytes_per_s; /* all workers together; 0: only when asked */
+    nsec_t scrub_interval;      /* from the start of a round to that of the next */
     struct chunkd_health health;
     void (*ready)(void *arg, const char *addr); /* serving at addr; may be NULL */
     void *ready_arg;

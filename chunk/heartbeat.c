@@ -143,15 +143,40 @@ static co_fn uint32_t lost_gather(struct server *s, uint64_t *ids)
     return n;
 }
 
+#define CORRUPT_TOLD 64u /* in one heartbeat */
+
+struct corrupt_messages {
+    Zbs__Chunk__CorruptPage pages[CORRUPT_TOLD], *ptrs[CORRUPT_TOLD];
+};
+
+static co_fn void corrupt_messages_make(struct server *s, struct corrupt_messages *m,
+                                        Zbs__Meta__ChunkHeartbeatRequest *req)
+{
+    struct corrupt_page bad[CORRUPT_TOLD];
+    struct scrub_status st;
+    uint32_t n = server_scrub_view(s, &st, bad, CORRUPT_TOLD);
+
+    for (uint32_t i = 0; i < n; i++) {
+        zbs__chunk__corrupt_page__init(&m->pages[i]);
+        m->pages[i].extent_id = bad[i].id;
+        m->pages[i].page = bad[i].page;
+        m->ptrs[i] = &m->pages[i];
+    }
+    req->corrupt_pages = m->ptrs;
+    req->n_corrupt_pages = n;
+}
+
 static co_fn int heartbeat_once(struct session *ss)
 {
     Zbs__Meta__ChunkHeartbeatRequest req = ZBS__META__CHUNK_HEARTBEAT_REQUEST__INIT;
     uint64_t *lost = MEM_NEW_ARRAY(uint64_t, LOST_MAX);
     uint32_t n_told = ss->n_deleted;
+    struct corrupt_messages corrupt;
     struct disk_messages disks;
     struct rpc_reply reply;
     int rc;
 
+    corrupt_messages_make(ss->s, &corrupt, &req);
     disk_messages_make(ss->s, &disks);
     req.chunk_id = ss->s->chunk_id;
     req.incarnation = ss->s->incarnation;

@@ -14,6 +14,8 @@
 struct settings {
     char *listen, *listen_unix, *data_dir, *meta, *host, *rack, *zone, *disks;
     uint64_t memory, disk_errors, disk_slow_factor;
+    uint64_t scrub_rate;
+    nsec_t scrub_interval;
     nsec_t flush_delay, merge_delay, disk_hung, disk_slow_floor, disk_slow_after;
 };
 
@@ -49,6 +51,12 @@ static const struct conf_key keys[] = {
     {FIELD(merge_delay), .type = CONF_SPAN, .otherwise = "200us", .max = 10 * NSEC_PER_MSEC,
      .help = "How long small sequential writes that are in flight together may wait for one "
              "another, to be written as one; 0: never"},
+    {FIELD(scrub_rate), .type = CONF_SIZE, .otherwise = "20M", .max = (uint64_t)1 << 40,
+     .help = "Bytes a second that are read in the background to find pages that went bad; 0: only "
+             "when 'zbs-cli chunk scrub' asks for it"},
+    {FIELD(scrub_interval), .type = CONF_SPAN, .otherwise = "604800s", .min = 60 * NSEC_PER_SEC,
+     .max = (nsec_t)10 * 365 * 86400 * NSEC_PER_SEC,
+     .help = "From the start of one such round to that of the next"},
     {FIELD(disk_errors), .type = CONF_U64, .otherwise = "8", .min = 1, .max = 1000000,
      .help = "A disk of which so many requests fail within a minute is taken out of service"},
     {FIELD(disk_hung), .type = CONF_SPAN, .otherwise = "10s", .min = NSEC_PER_SEC,
@@ -116,6 +124,8 @@ static int prepare(void *arg, const char *file)
                    .slow_factor = (uint32_t)s->disk_slow_factor,
                    .slow_floor = s->disk_slow_floor,
                    .slow_windows = (uint32_t)(s->disk_slow_after / NSEC_PER_SEC)},
+        .scrub_bytes_per_s = s->scrub_rate,
+        .scrub_interval = s->scrub_interval,
         .ready = on_ready,
         .ready_arg = &p->service,
     };

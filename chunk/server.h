@@ -79,6 +79,14 @@ co_fn int health_main(void *server);
 void health_dev_failed(void *server); /* for engine_conf */
 co_fn void server_disk_isolate(struct server *s, struct server_disk *sd, const char *why);
 
+/* scrub_server.c. A running round takes the new rate. */
+co_fn void server_scrub_start(struct server *s, uint64_t bytes_per_s);
+co_fn void server_scrub_stop(struct server *s);
+/* Sums over the workers; returns how many bad pages were stored. */
+co_fn uint32_t server_scrub_view(struct server *s, struct scrub_status *ret,
+                                 struct corrupt_page *bad, uint32_t max);
+co_fn int scrub_server_main(void *server); /* a coroutine's body, until cancelled */
+
 /* svc.c */
 extern const struct rpc_method chunk_methods[];
 

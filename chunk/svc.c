@@ -510,6 +510,48 @@ static co_fn int svc_list_replicas(struct rpc_request *q)
 }
 
 /* By position in the service of proto/chunk.proto. */
+#define SCRUB_BAD_MAX      256u
+#define SCRUB_RATE_DEFAULT (20 * MIB)
+
+static co_fn int svc_scrub(struct rpc_request *q)
+{
+    const Zbs__Chunk__ScrubRequest *m = (const Zbs__Chunk__ScrubRequest *)q->msg;
+    Zbs__Chunk__ScrubReply *reply = (Zbs__Chunk__ScrubReply *)q->reply;
+    struct corrupt_page *bad = rpc_alloc(q, SCRUB_BAD_MAX * sizeof(*bad));
+    struct worker *w = q->ctx;
+    uint64_t rate = w->server->conf->scrub_bytes_per_s;
+    struct scrub_status st;
+    uint32_t n;
+
+    if (w->index != 0)
+        return err_set(ERR_INVAL, "scrubbing is asked for at instance 0");
+    if (m->action > 2)
+        return err_set(ERR_INVAL, "scrub action %" PRIu32, m->action);
+    if (m->bytes_per_s != 0)
+        rate = m->bytes_per_s;
+    if (m->action == 1)
+        server_scrub_start(w->server, rate != 0 ? rate : SCRUB_RATE_DEFAULT);
+    if (m->action == 2)
+        server_scrub_stop(w->server);
+    n = server_scrub_view(w->server, &st, bad, SCRUB_BAD_MAX);
+    reply->running = st.running;
+    reply->rounds = st.rounds;
+    reply->extents = st.extents;
+    reply->extents_total = st.extents_total;
+    reply->bytes = st.bytes;
+    reply->errors = st.errors;
+    reply->corrupt_count = st.corrupt;
+    reply->corrupt = rpc_alloc(q, n * sizeof(*reply->corrupt));
+    reply->n_corrupt = n;
+    for (uint32_t i = 0; i < n; i++) {
+        reply->corrupt[i] = rpc_alloc(q, sizeof(Zbs__Chunk__CorruptPage));
+        zbs__chunk__corrupt_page__init(reply->corrupt[i]);
+        reply->corrupt[i]->extent_id = bad[i].id;
+        reply->corrupt[i]->page = bad[i].page;
+    }
+    return 0;
+}
+
 const struct rpc_method chunk_methods[] = {
     {.handler = svc_info},          {.handler = svc_create},
     {.handler = svc_open},          {.handler = svc_write, .payload_max = RPC_PAYLOAD_MAX},
@@ -518,5 +560,5 @@ const struct rpc_method chunk_methods[] = {
     {.handler = svc_missing_start}, {.handler = svc_missing_update},
     {.handler = svc_missing_get},   {.handler = svc_delete},
     {.handler = svc_digest},        {.handler = svc_list_replicas},
-    {.handler = svc_disk_add},
+    {.handler = svc_disk_add},      {.handler = svc_scrub},
 };

@@ -156,6 +156,13 @@ void live_chunk_lost(struct live *l, struct chunk_live *c, const uint64_t *exten
     }
 }
 
+void live_chunk_corrupt(struct chunk_live *c, Zbs__Chunk__CorruptPage *const *pages, size_t n)
+{
+    c->n_corrupt = (uint32_t)MIN(n, (size_t)CORRUPT_MAX);
+    for (uint32_t i = 0; i < c->n_corrupt; i++)
+        c->corrupt[i] = (struct corrupt_live){pages[i]->extent_id, pages[i]->page};
+}
+
 void live_chunks_check(struct live *l, nsec_t now)
 {
     nsec_t ttl = l->m->conf.chunk_dead_ms * NSEC_PER_MSEC;

@@ -21,6 +21,8 @@ struct disk_live {
     uint32_t state;
 };
 
+#define CORRUPT_MAX 64u
+
 struct chunk_live {
     uint32_t id;
     nsec_t seen;
@@ -32,6 +34,12 @@ struct chunk_live {
     uint64_t size_bytes, free_bytes; /* of healthy disks */
     uint64_t promised_bytes;         /* to extents placed since it last told */
     struct idmap lost;               /* extents whose replica there is gone */
+    struct corrupt_live {            /* pages that it can't read, as last told */
+        uint64_t extent_id;
+        uint32_t page;
+    } corrupt[CORRUPT_MAX];
+    uint32_t n_corrupt;
+    nsec_t repair_ns; /* when they were last given out as tasks */
 };
 
 struct session_live {
@@ -72,6 +80,7 @@ void live_session_drop(struct live *l, uint64_t id);
 void live_chunk_heard(struct live *l, struct chunk_live *c, uint64_t incarnation,
                       Zbs__Chunk__Disk *const *disks, size_t n_disks);
 void live_chunk_lost(struct live *l, struct chunk_live *c, const uint64_t *extents, size_t n);
+void live_chunk_corrupt(struct chunk_live *c, Zbs__Chunk__CorruptPage *const *pages, size_t n);
 /* Brings `alive` of all up to date; what has changed shows in the views. */
 void live_chunks_check(struct live *l, nsec_t now);
 void live_volume_changed(struct live *l, uint64_t volume_id);

@@ -135,6 +135,7 @@ int status_chunk_heartbeat(struct lead *l, const struct decide *d, ProtobufCMess
         return 0;
     live_chunk_heard(&l->live, c, rq->incarnation, rq->disks, rq->n_disks);
     live_chunk_lost(&l->live, c, rq->lost_extents, rq->n_lost_extents);
+    live_chunk_corrupt(c, rq->corrupt_pages, rq->n_corrupt_pages);
     fill_deletes(state_chunk(d->st, c->id), d->pad, m);
     return 0;
 }

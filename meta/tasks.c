@@ -4,6 +4,7 @@
  *   RETURN  bring an absent replica back, whose chunk server is alive
  *   OPEN    open an extent that a dead owner left unclean, or one whose replica was reported lost
  *           (the opener finds out which member fails, and removes it)
+ *   REPAIR  write a page anew that a member found to be bad
  * An extent's owner is asked, else one of the live sessions: on a host that holds a member if
  * there is one, else any, chosen by the extent's id; so when that session ends, another is chosen.
  * The lists are rotated while they are looked through, so that a long one is covered in turns. */
@@ -16,7 +17,7 @@
 #define OPEN_AFTER    (2 * NSEC_PER_SEC) /* clients of a dead owner come by themselves first */
 #define ADOPTIONS_MAX 16u
 
-enum { TASK_RETURN = 0, TASK_OPEN = 2 };
+enum { TASK_RETURN = 0, TASK_OPEN = 2, TASK_REPAIR = 3 };
 
 struct tasks {
     struct live *l;
@@ -58,7 +59,7 @@ static bool is_for(const struct tasks *t, const struct slot *s)
     return best == t->session;
 }
 
-static void give(struct tasks *t, const struct slot *s, uint32_t kind, uint32_t replica)
+static Zbs__Meta__Task *give(struct tasks *t, const struct slot *s, uint32_t kind, uint32_t replica)
 {
     Zbs__Meta__Task *task = PAD_NEW(t->pad, Zbs__Meta__Task);
 
@@ -69,6 +70,7 @@ static void give(struct tasks *t, const struct slot *s, uint32_t kind, uint32_t 
     task->replica = replica;
     task->kind = kind;
     t->m->tasks[t->m->n_tasks++] = task;
+    return task;
 }
 
 /* An absent replica that could come back; 0: none. */
@@ -161,6 +163,28 @@ static void give_lost(struct tasks *t)
     }
 }
 
+/* Until the chunk server has them written anew and no longer tells them. */
+static void give_repairs(struct tasks *t)
+{
+    for (uint32_t i = 0; i < t->l->chunks.count; i++) {
+        struct chunk_live *c = t->l->chunks.items[i];
+        bool mine = false;
+
+        if (c->n_corrupt == 0 || t->now - c->repair_ns < TASK_AGAIN)
+            continue;
+        for (uint32_t k = 0; k < c->n_corrupt && t->m->n_tasks < TASKS_MAX; k++) {
+            struct slot *s = state_extent(&t->l->m->st, c->corrupt[k].extent_id);
+
+            if (s == NULL || !slot_has_member(s, c->id) || s->volume->removed || !is_for(t, s))
+                continue;
+            give(t, s, TASK_REPAIR, c->id)->page = c->corrupt[k].page;
+            mine = true;
+        }
+        if (mine)
+            c->repair_ns = t->now;
+    }
+}
+
 void tasks_fill(struct live *l, const struct session *s, struct pad *pad,
                 Zbs__Meta__SessionRenewReply *m)
 {
@@ -172,4 +196,5 @@ void tasks_fill(struct live *l, const struct session *s, struct pad *pad,
     give_returns(&t);
     give_opens(&t);
     give_lost(&t);
+    give_repairs(&t);
 }

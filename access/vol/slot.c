@@ -305,9 +305,17 @@ static void slot_want_join(struct slot *s, uint32_t replica)
         s->join[s->n_join++] = replica;
 }
 
+static void slot_repair(struct slot *s, uint32_t replica, uint32_t page)
+{
+    int i = tenure_member(s->tenure, replica);
+
+    if (i >= 0 && page < PAGES_PER_EXTENT && s->tenure->set >> i & 1)
+        repair_start(s->tenure, (uint32_t)i, page * PAGE_BYTES, PAGE_BYTES);
+}
+
 void slot_task(struct slot *s, const Zbs__Meta__Task *task)
 {
-    enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN };
+    enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN, TASK_REPAIR };
 
     if (s->state == SLOT_FOREIGN && task->kind != TASK_RELEASE)
         s->state = SLOT_NONE; /* meta says otherwise */
@@ -326,6 +334,12 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task)
             tenure_probe(s->tenure, UINT32_MAX);
         else
             s->want_open = true;
+        break;
+    case TASK_REPAIR:
+        if (s->tenure)
+            slot_repair(s, task->replica, task->page);
+        else
+            s->want_open = true; /* and it is asked for again */
         break;
     default:
         log_warn("task.unknown", "kind=%u", task->kind);

@@ -56,6 +56,7 @@ struct cli {
 
 /* NULL-noun terminated tables, one per file. */
 extern const struct cli_command cli_cluster_commands[];
+extern const struct cli_command cli_scrub_commands[];
 extern const struct cli_command cli_pool_commands[];
 extern const struct cli_command cli_volume_commands[];
 extern const struct cli_command cli_iscsi_commands[];
@@ -83,6 +84,11 @@ enum cli_exit cli_parse(struct cli *c, int argc, char **argv);
  * CLI_OK r->msg is the reply. */
 enum cli_exit cli_meta_call(struct cli *c, enum meta_method method, const ProtobufCMessage *request,
                             struct rpc_reply *r);
+/* Calls a chunk server by itself: named by id or host, the method by its name in
+ * proto/chunk.proto. Else as cli_meta_call. *ret_id (may be NULL): its id. */
+enum cli_exit cli_chunk_call(struct cli *c, const char *chunk, const char *method,
+                             const ProtobufCMessage *request, uint32_t seconds, uint32_t *ret_id,
+                             struct rpc_reply *r);
 /* Prints "zbs-cli: text" for a failed call to `where`. */
 enum cli_exit cli_report(int rc, const char *where);
 /* Says on standard error if fewer failure domains are up than replicas are wanted, or if a host is

@@ -4,6 +4,10 @@
 #include "tools/cli/cli.h"
 
 #include <stdio.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "proto/chunk.pb-c.h"
 
 #define CALL_SECONDS 15
 
@@ -46,5 +50,68 @@ enum cli_exit cli_meta_call(struct cli *c, enum meta_method method, const Protob
         rc = cli_report(err, where);
         rpc_reply_free(r);
     }
+    return rc;
+}
+
+/* The chunk server named by id or host; NULL with a message if there is none. */
+static const Zbs__Meta__ChunkView *chunk_find(const Zbs__Meta__ClusterStatusReply *s,
+                                              const char *name)
+{
+    for (size_t i = 0; i < s->n_chunks; i++) {
+        const Zbs__Meta__ChunkView *v = s->chunks[i]->view;
+        char id[16];
+
+        snprintf(id, sizeof(id), "%u", v->chunk_id);
+        if (!strcmp(id, name) || !strcmp(v->host, name))
+            return v;
+    }
+    fprintf(stderr, "zbs-cli: there is no chunk server '%s': 'zbs-cli chunk list' shows them\n",
+            name);
+    return NULL;
+}
+
+static int chunk_call(const char *addr, const char *method, const ProtobufCMessage *request,
+                      uint32_t seconds, struct rpc_reply *r)
+{
+    const ProtobufCServiceDescriptor *service = &zbs__chunk__chunk__descriptor;
+    const ProtobufCMethodDescriptor *m =
+        protobuf_c_service_descriptor_get_method_by_name(service, method);
+    nsec_t former = co_deadline_push(co_now() + seconds * NSEC_PER_SEC);
+    struct rpc_client *client = rpc_client_new(
+        &(struct rpc_client_conf){.addr = addr, .self = "zbs-cli", .cluster_id = ""});
+    int rc;
+
+    ASSERTF(m != NULL, "%s", method);
+    rpc_reply_init(r);
+    rc = rpc_call(client, service, (uint32_t)(m - service->methods), request, NULL, r);
+    co_deadline_restore(former);
+    rpc_client_close(client);
+    return rc;
+}
+
+enum cli_exit cli_chunk_call(struct cli *c, const char *chunk, const char *method,
+                             const ProtobufCMessage *request, uint32_t seconds, uint32_t *ret_id,
+                             struct rpc_reply *r)
+{
+    Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
+    const Zbs__Meta__ChunkView *v;
+    struct rpc_reply status;
+    enum cli_exit rc = cli_meta_call(c, META_CLUSTER_STATUS, &q.base, &status);
+    int err;
+
+    if (rc)
+        return rc;
+    v = chunk_find((const Zbs__Meta__ClusterStatusReply *)status.msg, chunk);
+    rc = v ? CLI_OK : CLI_NOT_FOUND;
+    if (v) {
+        if (ret_id)
+            *ret_id = v->chunk_id;
+        err = chunk_call(v->addr, method, request, seconds, r);
+        if (err < 0) {
+            rc = cli_report(err, v->addr);
+            rpc_reply_free(r);
+        }
+    }
+    rpc_reply_free(&status);
     return rc;
 }
