@@ -133,6 +133,17 @@ void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *re
     };
 }
 
+void engine_memory(const struct engine *e, struct memory_stats *ret)
+{
+    *ret = (struct memory_stats){
+        .fixed = e->memory.fixed,
+        .journal = e->mem_journal.bytes,
+        .meta = e->mem_meta.bytes,
+        .meta_reads = e->map_reads,
+        .evicted = e->map_evictions,
+    };
+}
+
 struct losing {
     uint64_t *ids;
     uint32_t n, max;

@@ -78,6 +78,12 @@ void engine_dev_fail(struct engine *e, const char *path, const char *why);
 /* What the device did in this region since the last time. */
 void engine_dev_window(struct engine *e, uint32_t dev, struct disk_window *ret);
 void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *ret);
+struct memory_stats {
+    uint64_t fixed;               /* bitmaps, extents */
+    uint64_t journal, meta;       /* journaled pages; map pages and generations */
+    uint64_t meta_reads, evicted; /* map pages since the start */
+};
+void engine_memory(const struct engine *e, struct memory_stats *ret);
 /* Extents found damaged and not yet made whole, and those of failed devices; returns how many there
  * are (may be over max). */
 uint32_t engine_lost(struct engine *e, uint64_t *ids, uint32_t max);

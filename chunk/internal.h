@@ -294,6 +294,7 @@ struct engine {
     struct list cached;   /* struct jpage with a buffer */
     struct list idle;     /* struct mpage that may leave, last used last */
     uint64_t dirty_pages; /* of those kinds that leave */
+    uint64_t map_reads, map_evictions;
     bool any_void;        /* some extent may be */
     uint32_t devs_absent; /* of the server, not in devs */
 };

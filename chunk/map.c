@@ -207,6 +207,7 @@ static void gens_free(struct ext *x)
 
 void map_evict(struct mpage *m)
 {
+    m->dev->e->map_evictions += m->kind == MP_MAP;
     if (m->kind == MP_MAP)
         page_free(m);
     else
@@ -248,6 +249,7 @@ static int map_take(struct ext *x, const struct map_page *slots, uint32_t first,
         if (p != NULL && (x->dev->replaying || map_page_own(x, p, i) == 0)) {
             x->map->gen[i] = p->h.gen;
             page_content_new(m, p);
+            x->dev->e->map_reads++;
         } else {
             map_lost(x, i, i);
             mpage_dirty(x->dev, m, x->dev->replaying ? RSN_START : x->dev->j.durable_rsn);
