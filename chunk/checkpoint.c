@@ -67,7 +67,7 @@ static int map_batch_write(struct map_batch *b)
 {
     struct disk_req *reqs = MEM_NEW_ARRAY(struct disk_req, b->n);
     struct iovec *iov = MEM_NEW_ARRAY(struct iovec, b->n);
-    int rc = 0;
+    int rc;
 
     for (uint32_t k = 0; k < b->n; k++) {
         iov[k] = (struct iovec){b->m[k].page, PAGE_BYTES};
@@ -76,14 +76,8 @@ static int map_batch_write(struct map_batch *b)
                                     .off = b->m[k].off,
                                     .iov = &iov[k],
                                     .iov_count = 1};
-        disk_submit(&reqs[k]);
     }
-    for (uint32_t k = 0; k < b->n; k++) {
-        int one = disk_wait(&reqs[k]);
-
-        if (one < 0)
-            rc = one;
-    }
+    rc = pace_writes(b->d, reqs, b->n);
     b->d->bytes_written += (uint64_t)b->n * PAGE_BYTES;
     mem_free(iov);
     mem_free(reqs);
@@ -240,7 +234,7 @@ static int batch_home(struct batch *b)
     struct disk_req *reqs = MEM_NEW_ARRAY(struct disk_req, b->n);
     struct iovec *iov = MEM_NEW_ARRAY(struct iovec, b->n);
     uint32_t n = 0;
-    int rc = 0;
+    int rc;
 
     for (uint32_t i = 0; i < b->n; i++) {
         uint8_t *page = b->pages + (size_t)(1 + i) * PAGE_BYTES;
@@ -254,14 +248,7 @@ static int batch_home(struct batch *b)
             .op = DISK_WRITE, .disk = d->disk, .off = b->offs[i], .iov = &iov[n], .iov_count = 1};
         n++;
     }
-    for (uint32_t i = 0; i < n; i++)
-        disk_submit(&reqs[i]);
-    for (uint32_t i = 0; i < n; i++) {
-        int one = disk_wait(&reqs[i]);
-
-        if (one < 0)
-            rc = one;
-    }
+    rc = pace_writes(d, reqs, n);
     d->bytes_written += (uint64_t)b->n * PAGE_BYTES;
     mem_free(iov);
     mem_free(reqs);

@@ -116,6 +116,7 @@ int dev_write(struct dev *d, const void *src, size_t len, uint64_t off, bool dur
         return err_prefix(rc, "disk %s", d->path);
     }
     d->bytes_written += len;
+    pace_waited(d);
     return 0;
 }
 
@@ -127,6 +128,7 @@ int dev_flush(struct dev *d)
         d->io_errors++;
         return err_prefix(rc, "disk %s", d->path);
     }
+    pace_waited(d);
     return 0;
 }
 
@@ -147,6 +149,8 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
     list_init(&d->pins);
     co_cond_init(&d->unpinned);
     list_init(&d->dirty);
+    list_init(&d->journaled);
+    list_init(&d->cycle);
     co_mutex_init(&d->flush_turn);
     co_cond_init(&d->flush_work);
     return d;

@@ -79,6 +79,7 @@ struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head)
     co_range_lock_init(&x->lock);
     list_init(&x->ops);
     list_init(&x->doom);
+    list_init(&x->journaled);
     co_cond_init(&x->ops_ended);
     return x;
 }

@@ -88,9 +88,11 @@ struct anchor {
     uint64_t pos;      /* its place: units since formatting; modulo the ring's size */
     uint32_t prev_crc; /* of the commit before it */
     uint32_t reserved;
-    uint64_t term; /* highest meta term that deleted anything */
+    uint64_t term;     /* highest meta term that deleted anything */
+    uint64_t last_seq; /* of the last commit that was durable: what is behind pos may be free only
+                        * because of it, so it must be there */
 } PACKED;
-static_assert(sizeof(struct anchor) == 96, "on disk");
+static_assert(sizeof(struct anchor) == 104, "on disk");
 
 /* ---- bitmap ---- */
 
@@ -125,7 +127,8 @@ struct extent_head {
     uint16_t missing;
     uint32_t reserved;
     uint64_t map_gen[MAP_PAGES]; /* of the map pages when they were last written; 0: never, empty */
-    uint64_t commit; /* the last durable one when this was written: all it says was in the journal */
+    uint64_t
+        commit; /* the last durable one when this was written: all it says was in the journal */
 } PACKED;
 static_assert(sizeof(struct extent_head) == 912, "on disk");
 #define EXTENT_TAIL_INLINE (PAGE_BYTES - (uint32_t)sizeof(struct extent_head))

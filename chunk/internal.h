@@ -83,6 +83,7 @@ struct jpage {
     uint32_t refs;
     uint16_t page; /* of the extent */
     bool current;  /* in its vblk */
+    bool counted;  /* the flusher has finished it, for its pace */
 };
 
 /* Volatile state of one block of an extent. */
@@ -94,7 +95,6 @@ struct vblk {
     uint32_t cap;
     uint64_t flushing; /* pages with a home write in flight */
     uint32_t users;    /* direct writes in flight */
-    uint64_t gathered; /* flush cycle that has it already */
 };
 
 /* ---- extents ---- */
@@ -136,8 +136,9 @@ struct ext {
     uint64_t map_seen[DIV_UP(MAP_PAGES, 64)]; /* pages whose blocks are in dev->owned */
     struct htab vblks; /* of blocks with journaled pages or writes in flight */
     uint32_t n_vblk;
-    uint32_t stretch;    /* of its latest new block, plus one; 0: none */
-    struct merge *merge; /* its write streams; NULL before the first write */
+    uint32_t stretch;      /* of its latest new block, plus one; 0: none */
+    struct merge *merge;   /* its write streams; NULL before the first write */
+    struct list journaled; /* dev->journaled or dev->cycle, while n_vblk > 0 */
     struct co_mutex load_lock;
     struct co_range_lock lock; /* in pages */
     struct list ops;
@@ -166,11 +167,11 @@ struct jrec { /* queued; freed when durable */
     uint64_t rsn;
     uint32_t space; /* units reserved for it */
 };
-struct commit {
-    struct list link; /* journal->commits */
-    uint64_t seq, pos, next_pos;
-    uint64_t last_rsn;
-    uint32_t prev_crc;
+struct commit {        /* some that follow one another */
+    struct list link;  /* journal->commits */
+    uint64_t seq, pos; /* of the first */
+    uint64_t next_pos, last_rsn;
+    uint32_t prev_crc; /* of the first */
 };
 struct jwait {
     struct list link;
@@ -193,18 +194,39 @@ struct journal {
     uint64_t tail_pos; /* from here on the ring is in use */
     uint64_t next_rsn, durable_rsn;
     uint64_t durable_seq; /* the last commit that is durable */
-    struct list queue;   /* struct jrec */
-    bool eager;          /* the queue wants to leave now */
-    struct list waiters; /* struct jwait by rsn */
-    struct list commits; /* in the ring */
-    struct list live;    /* struct jpage */
-    uint32_t reserved;   /* units promised to records not yet in a commit */
+    struct list queue;    /* struct jrec */
+    bool eager;           /* the queue wants to leave now */
+    struct list waiters;  /* struct jwait by rsn */
+    struct list commits;  /* in the ring */
+    struct list live;     /* struct jpage */
+    uint32_t live_pages;
+    nsec_t commit_time; /* of the last one's end */
+    bool commit_running;
+    bool commit_alone; /* the next one is trimmed apart from those before */
+    uint32_t reserved; /* units promised to records not yet in a commit */
     struct co_mutex space_turn;
     struct co_cond space;
     struct co_cond work;
     uint64_t anchor_gen;
     uint64_t anchor_pos; /* last written */
     uint64_t term;
+};
+
+/* ---- pace (pace.c explains it); bytes of the ring ---- */
+
+#define FLUSH_WINDOW 64u /* device writes of the flusher in flight, at most */
+
+struct pace {
+    uint64_t start, pay, limit, burst; /* fixed after open */
+    int64_t credit;
+    bool running; /* a cycle */
+    uint64_t frees, earned;
+    uint64_t left_pages, left_metas, done_pages, done_metas;
+    uint32_t left_waits, done_waits; /* for a device request alone */
+    uint32_t meta_ratio;             /* metadata pages for 1024 pages of data */
+    /* how long requests waited for space */
+    uint64_t waits;
+    nsec_t wait_max;
 };
 
 /* ---- a region of a device ---- */
@@ -276,8 +298,13 @@ struct dev {
     struct co_mutex flush_turn;
     struct co_cond flush_work;
     bool flush_now, flush_idle;
-    uint64_t flush_cycle;
-    uint64_t flush_mark;                   /* last record at the last tick */
+    struct list journaled; /* struct ext with journaled pages; */
+    struct list cycle;     /* those that the running cycle has not yet done */
+    struct ext *cycle_ext; /* the first of them, done up to cycle_block */
+    uint32_t cycle_block;
+    uint64_t cycle_rsn; /* the last record that the running, or last, cycle brings home */
+    nsec_t cycle_time;  /* of its end */
+    struct pace pace;
     uint64_t stage_started, stage_durable; /* batches */
     uint64_t map_gen_last;
 };
@@ -511,6 +538,8 @@ uint64_t journal_add(struct dev *d, struct rec_head *rec, struct jpage **jp, uin
 co_fn int journal_wait(struct dev *d, uint64_t rsn) MUST_CHECK; /* until it is durable */
 co_fn int journal_sync(struct dev *d) MUST_CHECK;               /* everything queued so far */
 void *rec_new(struct dev *d, enum rec_type type, uint64_t extent_id, size_t bytes);
+/* Notes that a commit, or some, are in the ring (mem_ memory, taken). */
+void commit_add(struct journal *j, struct commit *c);
 uint64_t journal_used(const struct dev *d);               /* units */
 uint64_t ring_off(const struct journal *j, uint64_t pos); /* on the device */
 co_fn int anchor_write(struct dev *d) MUST_CHECK;
@@ -536,6 +565,28 @@ void corrupt_forget(const struct ext *x, uint32_t first, uint32_t count); /* wri
 
 /* merge.c */
 void merge_free(struct ext *x);
+/* pace.c */
+void pace_init(struct dev *d);
+uint64_t pace_level(const struct dev *d);
+bool pace_pressed(const struct dev *d); /* the flusher must work */
+/* May a record of so many bytes enter the ring? Takes what it costs. */
+bool pace_admit(struct dev *d, uint64_t bytes);
+uint32_t pace_window(const struct dev *d); /* device writes to have in flight */
+/* A cycle: begin, work, end. metas: metadata pages that are dirty now. */
+void pace_begin(struct dev *d, uint64_t frees, uint32_t metas);
+void pace_pages(struct dev *d, uint32_t n); /* finished */
+void pace_metas(struct dev *d, uint32_t n);
+void pace_waited(struct dev *d); /* for a single device request */
+/* Writes metadata pages, a window of requests in flight. */
+co_fn int pace_writes(struct dev *d, struct disk_req *reqs, uint32_t n) MUST_CHECK;
+void pace_estimate(struct dev *d, uint32_t metas); /* anew, in the middle of a cycle */
+void pace_pages_end(struct dev *d);                /* all pages of data are finished */
+void pace_end(struct dev *d);                      /* together with the ring's new tail */
+
+/* home.c */
+void home_begin(struct dev *d); /* everything that is journaled now */
+/* Brings the next pages home; *ret_more: there are others. */
+co_fn int home_step(struct dev *d, bool *ret_more) MUST_CHECK;
 
 /* flush.c, checkpoint.c */
 co_fn int flush_main(void *dev);

@@ -9,6 +9,7 @@
 
 #define WRITE_TRIES      3
 #define URGENT_BYTES_MAX (1u << 20)
+#define COMMIT_GROUPS    256u /* that the ring's commits are remembered in, about */
 
 void journal_init(struct dev *d)
 {
@@ -32,6 +33,7 @@ void journal_init(struct dev *d)
     co_mutex_init(&j->space_turn);
     co_cond_init(&j->space);
     co_cond_init(&j->work);
+    pace_init(d);
 }
 
 static void jrec_free(struct jrec *r)
@@ -78,37 +80,66 @@ uint32_t journal_cost(const struct dev *d, uint32_t rec_bytes, uint32_t pages)
            pages * d->j.page_units;
 }
 
-static bool space_there(const struct dev *d, uint32_t units, bool urgent)
+static bool space_there(struct dev *d, uint32_t units, bool urgent)
 {
     const struct journal *j = &d->j;
     /* At the ring's end a commit may have to jump over as many units as it has. */
-    uint64_t held = journal_used(d) + j->reserved + j->commit_units_max;
+    uint64_t held = journal_used(d) + j->reserved + j->commit_units_max + units;
 
-    return held + units + (urgent ? 0 : j->urgent_units) <= j->units;
+    if (urgent)
+        return held <= j->units;
+    return held + j->urgent_units <= j->units && pace_admit(d, (uint64_t)units * j->unit);
 }
 
-int journal_space(struct dev *d, uint32_t units, bool urgent)
+/* Without waiting, nor overtaking those who do. */
+static bool space_now(struct dev *d, uint32_t units, bool urgent)
+{
+    bool there;
+
+    if (urgent)
+        return space_there(d, units, true);
+    if (!co_mutex_trylock(&d->j.space_turn))
+        return false;
+    there = space_there(d, units, false);
+    co_mutex_unlock(&d->j.space_turn);
+    return there;
+}
+
+static int space_wait(struct dev *d, uint32_t units, bool urgent)
 {
     struct journal *j = &d->j;
-    int rc = 0;
+    int rc = urgent ? 0 : co_mutex_lock(&j->space_turn);
 
-    ASSERT(units <= j->commit_units_max);
-    if (!urgent) {
-        rc = co_mutex_lock(&j->space_turn);
-        if (rc < 0)
-            return rc;
-    }
+    if (rc < 0)
+        return rc;
     while ((rc = dev_check(d)) == 0 && !space_there(d, units, urgent)) {
         journal_kick(d);
-        flush_kick(d);
+        co_cond_signal(&d->flush_work);
         rc = co_cond_wait(&j->space);
         if (rc < 0)
             break;
     }
     if (!urgent)
         co_mutex_unlock(&j->space_turn);
+    return rc;
+}
+
+int journal_space(struct dev *d, uint32_t units, bool urgent)
+{
+    int rc = dev_check(d);
+    nsec_t since;
+
+    ASSERT(units <= d->j.commit_units_max);
+    if (rc < 0)
+        return rc;
+    if (!space_now(d, units, urgent)) {
+        since = co_now();
+        rc = space_wait(d, units, urgent);
+        d->pace.waits++;
+        d->pace.wait_max = MAX(d->pace.wait_max, co_now() - since);
+    }
     if (rc == 0)
-        j->reserved += units;
+        d->j.reserved += units;
     return rc;
 }
 
@@ -305,6 +336,21 @@ static int commit_write(struct dev *d, const struct forming *f, const struct iov
     return rc;
 }
 
+void commit_add(struct journal *j, struct commit *c)
+{
+    struct commit *last = LIST_ENTRY(j->commits.prev, struct commit, link);
+
+    if (!list_empty(&j->commits) && !j->commit_alone &&
+        c->next_pos - last->pos <= j->units / COMMIT_GROUPS) {
+        last->next_pos = c->next_pos;
+        last->last_rsn = c->last_rsn;
+        mem_free(c);
+        return;
+    }
+    j->commit_alone = false;
+    list_push_back(&j->commits, &c->link);
+}
+
 static void commit_done(struct dev *d, struct forming *f, uint32_t crc, uint64_t last_rsn)
 {
     struct journal *j = &d->j;
@@ -316,7 +362,8 @@ static void commit_done(struct dev *d, struct forming *f, uint32_t crc, uint64_t
     c->next_pos = f->pos + f->units;
     c->last_rsn = last_rsn;
     c->prev_crc = j->prev_crc;
-    list_push_back(&j->commits, &c->link);
+    commit_add(j, c);
+    j->commit_time = co_now();
     j->durable_seq = j->seq++;
     j->start = j->pos;
     j->prev_crc = crc;
@@ -327,7 +374,7 @@ static void commit_done(struct dev *d, struct forming *f, uint32_t crc, uint64_t
     pending_release(d);
     budget_trim(&d->e->memory);
     co_cond_broadcast(&j->space); /* what was reserved and not needed */
-    if (d->flush_idle || journal_used(d) * 3 > j->units)
+    if (d->flush_idle || pace_pressed(d))
         co_cond_signal(&d->flush_work);
 }
 
@@ -350,7 +397,9 @@ static int commit_one(struct dev *d)
     crc = ((struct commit_head *)head->data)->crc;
     j->start = f.pos;
     j->pos = f.pos + f.units; /* used from now on */
+    j->commit_running = true;
     rc = commit_write(d, &f, iov, n);
+    j->commit_running = false;
     if (rc == 0)
         commit_done(d, &f, crc, last_rsn);
     else
@@ -394,6 +443,7 @@ int anchor_write(struct dev *d)
     a->pos = first != NULL ? first->pos : j->start;
     a->prev_crc = first != NULL ? first->prev_crc : j->prev_crc;
     a->term = j->term;
+    a->last_seq = j->durable_seq;
     meta_seal(&d->sb, a, META_ANCHOR, off, 0, slot, j->anchor_gen + 1);
     rc = dev_write(d, a, PAGE_BYTES, off, true);
     if (rc == 0) {

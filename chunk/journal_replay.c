@@ -286,7 +286,7 @@ static int anchor_read(struct dev *d, bool *ret_both)
 
         rc = disk_read(d->disk, a, PAGE_BYTES, off);
         if (rc < 0 || meta_check(&d->sb, a, META_ANCHOR, off, 0, slot) < 0 || a->seq > SEQ_MAX ||
-            a->pos > COUNT_MAX || a->h.gen > COUNT_MAX) {
+            a->last_seq > SEQ_MAX || a->pos > COUNT_MAX || a->h.gen > COUNT_MAX) {
             *ret_both = false;
             continue;
         }
@@ -298,6 +298,7 @@ static int anchor_read(struct dev *d, bool *ret_both)
         j->start = j->pos = j->tail_pos = j->anchor_pos = a->pos;
         j->prev_crc = a->prev_crc;
         j->term = a->term;
+        j->durable_seq = a->last_seq;
     }
     mem_free(a);
     if (rc == 0 && !found)
@@ -320,6 +321,9 @@ static int journal_scan(struct replay *rp)
             rc = err_set(ERR_CORRUPT, "journal: it runs into itself");
     }
     mem_free(r.buf);
+    /* The end is damaged, and it looked like the end of what was written. */
+    if (rc == 0 && rp->d->j.durable_seq >= rp->d->j.seq)
+        rp->hole = true;
     /* An anchor that was torn while it was written leaves the former one with its commits. If these
      * are gone, it was the newer one that was lost later. */
     if (!both && list_empty(&rp->commits))
@@ -351,8 +355,8 @@ static int commit_apply(struct replay *rp, const struct rcommit *rc_, uint32_t p
     c->next_pos = h->pos + h->units;
     c->last_rsn = j->next_rsn - 1;
     c->prev_crc = prev_crc;
-    list_push_back(&j->commits, &c->link);
     j->durable_rsn = c->last_rsn;
+    commit_add(j, c);
     return rc;
 }
 
@@ -387,6 +391,7 @@ int journal_replay(struct dev *d)
         list_del(&c->link);
         rcommit_free(c);
     }
+    d->j.seq = MAX(d->j.seq, d->j.durable_seq + 1);
     d->j.durable_seq = d->j.seq - 1;
     /* Every start has numbers of its own (map_gen_next). */
     d->j.seq += rp.hole ? SEQ_JUMP : 1;

@@ -27,7 +27,8 @@ struct vblk *vblk_make(struct ext *x, uint32_t block)
     v->jp = &v->one;
     v->cap = 1;
     htab_insert(&x->vblks, &v->node, block);
-    x->n_vblk++;
+    if (x->n_vblk++ == 0)
+        list_push_back(&x->dev->journaled, &x->journaled);
     return v;
 }
 
@@ -41,8 +42,10 @@ void vblk_tidy(struct ext *x, uint32_t block)
     if (v->jp != &v->one)
         mem_free(v->jp);
     mem_free(v);
-    if (--x->n_vblk == 0)
-        htab_fini(&x->vblks);
+    if (--x->n_vblk > 0)
+        return;
+    htab_fini(&x->vblks);
+    list_del(&x->journaled);
 }
 
 /* Where the page's pointer is, or belongs. */
@@ -132,6 +135,9 @@ static void jpage_retire(struct ext *x, struct vblk *v, uint32_t bit)
 
     jp->current = false;
     list_del(&jp->live);
+    x->dev->j.live_pages--;
+    if (!jp->counted && jp->rsn <= x->dev->cycle_rsn)
+        pace_pages(x->dev, 1); /* nothing of it is left to do */
     jpage_uncache(x->dev->e, jp);
     jpage_put(jp);
 }
@@ -150,6 +156,7 @@ void jpage_insert(struct ext *x, struct jpage *jp)
     jp->refs++;
     vblk_put(v, bit, jp);
     list_push_back(&j->live, &jp->live);
+    j->live_pages++;
     if (jp->buf != NULL) {
         list_push_back(&x->dev->e->cached, &jp->cached);
         budget_add(&x->dev->e->memory, &x->dev->e->mem_journal, PAGE_BYTES);

@@ -47,7 +47,8 @@ static const struct conf_key keys[] = {
      .help = "Memory for all workers together"},
     {FIELD(flush_delay), .type = CONF_SPAN, .otherwise = "1s", .min = NSEC_PER_MSEC,
      .max = 60 * NSEC_PER_SEC,
-     .help = "How long small writes may stay in the journal only before they are written home"},
+     .help = "How long nobody must have written before small writes go home from the journal; "
+             "a ring that fills up has them go home earlier"},
     {FIELD(merge_delay), .type = CONF_SPAN, .otherwise = "200us", .max = 10 * NSEC_PER_MSEC,
      .help = "How long small sequential writes that are in flight together may wait for one "
              "another, to be written as one; 0: never"},

@@ -82,7 +82,7 @@ static void open_extent(struct world *w, uint64_t id, bool create)
 
 static uint8_t content(uint64_t id, uint32_t i)
 {
-    return (uint8_t)(1 + id * 31 + i);
+    return (uint8_t)(1 + (id * 31 + i) % 255); /* zeroes would read as such */
 }
 
 /* Small and large ones in turn; each has a place of its own. */

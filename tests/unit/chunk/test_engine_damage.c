@@ -36,6 +36,23 @@ static struct version newest(const struct model_extent *x)
     return v;
 }
 
+/* A flip in the last commit looks like a write that power loss tore. The extent's owner sees it by
+ * what the others have (PROTOCOL 2.5): the last version, or a version of a page that is missing
+ * above the commit point. */
+static bool tail_lost(const struct model_extent *x, const struct open_info *oi)
+{
+    if (version_cmp(oi->last_version, newest(x)) < 0)
+        return true;
+    for (uint32_t p = 0; p < MODEL_PAGES; p++) {
+        uint32_t page = model_off(p * SECTORS_PER_PAGE) / PAGE_BYTES;
+
+        if (version_cmp(x->page_acked[p], oi->commit_point) > 0 &&
+            !open_has(oi, page, x->page_acked[p]))
+            return true;
+    }
+    return false;
+}
+
 /* Reads everything, page by page. */
 static void judge_extent(struct verdict *v, uint32_t ext)
 {
@@ -85,8 +102,8 @@ static int judge_main(void *arg)
         if (rc == 0 && oi.is_void) {
             v->voided++;
             CHECK(engine_lost(m->e, NULL, 0) > 0);
-        } else if (rc == 0 && version_cmp(oi.last_version, newest(&m->x[i])) < 0) {
-            v->tail_lost++; /* its owner sees that (PROTOCOL 2.5) */
+        } else if (rc == 0 && tail_lost(&m->x[i], &oi)) {
+            v->tail_lost++;
         } else if (rc == 0) {
             judge_extent(v, i);
         }

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Journaled pages on their way home. A cycle goes through the extents that have any, and through
+ * their blocks in order, so that it comes to each map page once. It takes what was journaled when
+ * it began, in steps: neighbours are one device write, writes leave in the device's order, a
+ * window of them is in flight, and one flush ends the step. A page that is overwritten before its
+ * write has left is not written. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "chunk/internal.h"
+
+#define STEP_BLOCKS 512u
+#define STEP_PAGES  2048u
+#define HOLDERS     8u /* map pages read at the same time */
+
+struct home_page {
+    struct jpage *jp;
+    struct ext *x;
+    struct vblk *v;
+    uint64_t off;    /* of its home */
+    struct buf *buf; /* of a page that was only in the ring */
+    const uint8_t *data;
+};
+struct home {
+    struct dev *d;
+    struct {
+        struct ext *x;
+        uint32_t block;
+        struct map_hold hold;
+    } blocks[STEP_BLOCKS];
+    uint32_t n_blocks, room;
+    struct home_page *p;
+    uint32_t n;
+};
+
+/* ---- which pages ---- */
+
+void home_begin(struct dev *d)
+{
+    list_splice_back(&d->cycle, &d->journaled);
+    d->cycle_ext = NULL;
+}
+
+static uint32_t block_due(const struct dev *d, const struct vblk *v)
+{
+    uint32_t n = 0;
+
+    for (uint64_t mask = v->mask; mask != 0; mask &= mask - 1)
+        n += vblk_page(v, (uint32_t)__builtin_ctzll(mask))->rsn <= d->cycle_rsn;
+    return n;
+}
+
+/* Adds the blocks of the first extent from the cursor on. False: no room for more. */
+static bool gather_ext(struct home *h, struct ext *x)
+{
+    struct dev *d = h->d;
+
+    if (d->cycle_ext != x)
+        d->cycle_block = 0;
+    d->cycle_ext = x;
+    for (; d->cycle_block < BLOCKS_PER_EXTENT; d->cycle_block++) {
+        const struct vblk *v = vblk_get(x, d->cycle_block);
+        uint32_t due = v != NULL ? block_due(d, v) : 0;
+
+        if (due == 0)
+            continue;
+        if (h->n_blocks == STEP_BLOCKS || h->room + due > STEP_PAGES)
+            return false;
+        h->blocks[h->n_blocks].x = ext_get(x);
+        h->blocks[h->n_blocks++].block = d->cycle_block;
+        h->room += due;
+    }
+    return true;
+}
+
+/* The blocks of one step. False: there are more. */
+static bool gather(struct home *h)
+{
+    struct dev *d = h->d;
+    struct ext *x;
+
+    while ((x = LIST_FIRST(&d->cycle, struct ext, journaled)) != NULL) {
+        if (!gather_ext(h, x))
+            return false;
+        d->cycle_ext = NULL;
+        list_del(&x->journaled);
+        list_push_back(&d->journaled, &x->journaled); /* as it may have newer ones */
+    }
+    return true;
+}
+
+struct holding {
+    struct home *h;
+    uint32_t next;
+};
+
+static int hold_main(void *arg)
+{
+    struct holding *l = arg;
+    int rc = 0;
+
+    while (l->next < l->h->n_blocks && rc == 0) {
+        uint32_t i = l->next++, block = l->h->blocks[i].block;
+
+        rc = map_hold(l->h->blocks[i].x, block, block, &l->h->blocks[i].hold);
+        if (rc == ERR_CORRUPT)
+            rc = 0; /* the extent is void */
+    }
+    return rc;
+}
+
+static int maps_hold(struct home *h)
+{
+    struct holding l = {.h = h};
+    struct co_group g;
+
+    co_group_init(&g);
+    for (uint32_t i = 0; i < MIN(h->n_blocks, HOLDERS); i++)
+        co_spawn(&g, "map holder", hold_main, &l);
+    return co_group_join(&g);
+}
+
+/* The pages of one block; its map is held. No suspension from here to the first submission. */
+static void take(struct home *h, struct ext *x, uint32_t block)
+{
+    struct vblk *v = vblk_get(x, block);
+    uint64_t mask = v != NULL ? v->mask : 0, base;
+
+    if (mask == 0)
+        return;
+    if (!block_allocated(x, block)) { /* its map page was lost: the extent is void */
+        log_error("flush.no_home", "extent=%" PRIu64 " block=%" PRIu32, x->id, block);
+        ASSERT(x->is_void);
+        jpage_drop(x, block * PAGES_PER_BLOCK, PAGES_PER_BLOCK);
+        return;
+    }
+    base = block_off(h->d, map_get(x, block)->src[0].block);
+    for (; mask != 0; mask &= mask - 1) {
+        uint32_t bit = (uint32_t)__builtin_ctzll(mask);
+        struct jpage *jp = vblk_page(v, bit);
+
+        if (jp->rsn > h->d->cycle_rsn)
+            continue;
+        ASSERT(h->n < h->room);
+        jp->refs++;
+        v->flushing |= 1ull << bit;
+        h->p[h->n++] = (struct home_page){.jp = jp,
+                                          .x = ext_get(x),
+                                          .v = v,
+                                          .off = base + (uint64_t)bit * PAGE_BYTES,
+                                          .data = jp->data};
+    }
+}
+
+static int home_cmp(const void *a, const void *b)
+{
+    const struct home_page *x = a, *y = b;
+
+    return x->off < y->off ? -1 : x->off > y->off;
+}
+
+/* ---- pages that are in the ring only ---- */
+
+/* Reads them, a window of them at a time. */
+static int fetch(struct home *h)
+{
+    struct dev *d = h->d;
+    struct disk_req req[FLUSH_WINDOW];
+    struct iovec iov[FLUSH_WINDOW];
+    int rc = 0;
+
+    for (uint32_t i = 0, next; i < h->n && rc == 0; i = next) {
+        uint32_t n = 0;
+
+        for (next = i; next < h->n && n < FLUSH_WINDOW; next++) {
+            struct home_page *p = &h->p[next];
+
+            if (p->data != NULL || !p->jp->current)
+                continue;
+            p->buf = buf_alloc(PAGE_BYTES);
+            iov[n] = (struct iovec){p->buf->data, PAGE_BYTES};
+            req[n] = (struct disk_req){.op = DISK_READ,
+                                       .disk = d->disk,
+                                       .off = ring_off(&d->j, p->jp->pos),
+                                       .iov = &iov[n],
+                                       .iov_count = 1};
+            disk_submit(&req[n++]);
+        }
+        for (uint32_t k = 0; k < n; k++) {
+            int one = disk_wait(&req[k]);
+
+            if (one < 0)
+                rc = one;
+        }
+    }
+    return rc;
+}
+
+/* A page that is damaged in the ring is left out, and its extent is void. */
+static void verify(struct home *h)
+{
+    for (uint32_t i = 0; i < h->n; i++) {
+        struct home_page *p = &h->p[i];
+
+        if (p->buf == NULL)
+            continue;
+        if (crc32c(0, p->buf->data, PAGE_BYTES) == p->jp->crc)
+            p->data = p->buf->data;
+        else if (p->jp->current)
+            ext_damaged(p->x, "a page in the journal has another checksum");
+    }
+}
+
+/* ---- writing ---- */
+
+struct run { /* of neighbours: one device write */
+    struct disk_req req;
+    struct iovec iov[PAGES_PER_BLOCK];
+    struct home_page *first;
+    uint32_t n;
+};
+struct window {
+    struct run runs[FLUSH_WINDOW];
+    uint32_t submitted, waited;
+};
+
+static struct run *run_of(struct window *w, uint32_t i)
+{
+    return &w->runs[i % FLUSH_WINDOW];
+}
+
+static int run_wait(struct dev *d, struct window *w)
+{
+    struct run *r = run_of(w, w->waited++);
+    int rc = disk_wait(&r->req);
+
+    for (uint32_t i = 0; i < r->n; i++)
+        r->first[i].jp->counted = true;
+    pace_pages(d, r->n);
+    return rc;
+}
+
+static bool wanted(const struct home_page *p)
+{
+    return p->data != NULL && p->jp->current;
+}
+
+/* Submits the run that begins with page i; returns its length. */
+static uint32_t run_submit(struct home *h, struct window *w, uint32_t i)
+{
+    struct run *r = run_of(w, w->submitted++);
+    uint32_t n = 0;
+
+    do {
+        r->iov[n] = (struct iovec){(void *)h->p[i + n].data, PAGE_BYTES};
+        n++;
+    } while (n < PAGES_PER_BLOCK && i + n < h->n && wanted(&h->p[i + n]) &&
+             h->p[i + n].off == h->p[i + n - 1].off + PAGE_BYTES);
+    r->first = &h->p[i];
+    r->n = n;
+    r->req = (struct disk_req){.op = DISK_WRITE,
+                               .disk = h->d->disk,
+                               .off = h->p[i].off,
+                               .iov = r->iov,
+                               .iov_count = (int)n};
+    h->d->bytes_written += (uint64_t)n * PAGE_BYTES;
+    disk_submit(&r->req);
+    return n;
+}
+
+static int write_all(struct home *h)
+{
+    struct window *w = mem_alloc(sizeof(*w));
+    int rc = 0;
+
+    for (uint32_t i = 0; i < h->n && rc == 0;) {
+        if (!wanted(&h->p[i]))
+            i++;
+        else if (w->submitted - w->waited >= pace_window(h->d))
+            rc = run_wait(h->d, w);
+        else
+            i += run_submit(h, w, i);
+    }
+    while (w->waited < w->submitted) {
+        int one = run_wait(h->d, w);
+
+        if (one < 0)
+            rc = one;
+    }
+    mem_free(w);
+    return rc < 0 ? rc : dev_flush(h->d);
+}
+
+/* They are home: from now on the map answers for them, and holds their records. */
+static void done(struct home *h, bool ok)
+{
+    for (uint32_t i = 0; i < h->n; i++) {
+        struct home_page *p = &h->p[i];
+        struct jpage *jp = p->jp;
+        uint32_t block = jp->page / PAGES_PER_BLOCK, bit = jp->page % PAGES_PER_BLOCK;
+
+        if (ok && jp->current && p->data != NULL && block_allocated(p->x, block)) {
+            struct map_entry *en = map_change(p->x, block, jp->rsn);
+
+            ASSERT(block_off(h->d, en->src[0].block) + (uint64_t)bit * PAGE_BYTES == p->off);
+            en->src[0].valid |= 1ull << bit;
+            en->crc[bit] = jp->crc;
+            jpage_drop(p->x, jp->page, 1);
+        } else if (ok && jp->current) {
+            jpage_drop(p->x, jp->page, 1); /* damaged */
+        }
+        jpage_put(jp);
+        buf_put(p->buf);
+        p->v->flushing &= ~(1ull << bit);
+        vblk_tidy(p->x, block);
+        ext_put(p->x);
+    }
+}
+
+int home_step(struct dev *d, bool *ret_more)
+{
+    struct home *h = MEM_NEW(struct home);
+    struct pin pin;
+    int rc;
+
+    h->d = d;
+    pin_begin(d, &pin);
+    *ret_more = !gather(h);
+    rc = maps_hold(h);
+    h->p = MEM_NEW_ARRAY(struct home_page, h->room + 1);
+    for (uint32_t i = 0; i < h->n_blocks; i++) {
+        if (rc == 0)
+            take(h, h->blocks[i].x, h->blocks[i].block);
+    }
+    qsort(h->p, h->n, sizeof(*h->p), home_cmp);
+    if (rc == 0)
+        rc = fetch(h);
+    if (rc == 0) {
+        verify(h);
+        rc = h->n > 0 ? write_all(h) : 0;
+    }
+    done(h, rc == 0);
+    for (uint32_t i = 0; i < h->n_blocks; i++) {
+        map_release(&h->blocks[i].hold);
+        ext_put(h->blocks[i].x);
+    }
+    pin_end(d, &pin);
+    mem_free(h->p);
+    mem_free(h);
+    return rc;
+}
