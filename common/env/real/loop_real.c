@@ -114,7 +114,7 @@ static bool spin(struct real_loop *l, nsec_t start)
 
     do {
         ev_run(l->ev, EVRUN_NOWAIT);
-        if (co_loop_ready(l->co))
+        if (co_loop_ready(l->co) || !list_empty(&l->prewaits))
             return true;
         if (co_loop_next_timer(l->co) <= real_now())
             return true;
