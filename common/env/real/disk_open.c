@@ -204,6 +204,7 @@ int real_disk_open(struct env *env, const char *path, unsigned flags, struct dis
     d->base.info = job.info;
     d->fd = job.fd;
     d->path = mem_strdup(path);
+    d->delay = real_disk_delay();
     *ret = &d->base;
     return 0;
 }

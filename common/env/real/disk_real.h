@@ -13,9 +13,28 @@ struct disk_real {
     char *path;
     uint32_t in_flight;     /* requests submitted and not completed */
     struct co_wait *closer; /* waits for them */
+    nsec_t delay;           /* artificial; 0 */
 };
 
 /* Makes the loop's ring if it has none. On its thread. */
 int real_ring_get(struct real_loop *l) MUST_CHECK;
+/* Hands a request to its loop's ring. */
+void real_disk_queue(struct disk_req *r);
+
+/* ---- artificial latency (disk_delay.c), in builds with test hooks only ---- */
+
+#ifdef ZBS_MUTATE
+nsec_t real_disk_delay(void);                          /* as the environment wants it; or 0 */
+void real_disk_hold(struct disk_req *r, nsec_t until); /* then real_disk_queue */
+#else
+static inline nsec_t real_disk_delay(void)
+{
+    return 0;
+}
+static inline void real_disk_hold(struct disk_req *r, nsec_t until UNUSED)
+{
+    real_disk_queue(r);
+}
+#endif
 
 #endif

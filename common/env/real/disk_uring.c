@@ -355,10 +355,17 @@ static void discard_run(void *arg)
     co_post(d->base.loop, discard_done, r);
 }
 
+void real_disk_queue(struct disk_req *r)
+{
+    struct real_loop *l = co_loop_driver(disk_of(r)->base.loop);
+
+    list_push_back(&l->ring->queue, &priv_of(r)->link);
+    real_prewait_queue(l, &l->ring->prewait);
+}
+
 void real_disk_submit(struct disk_req *r)
 {
     struct disk_real *d = disk_of(r);
-    struct real_loop *l = co_loop_driver(d->base.loop);
     struct req_priv *p = priv_of(r);
 
     ASSERT(co_loop() == d->base.loop);
@@ -375,6 +382,8 @@ void real_disk_submit(struct disk_req *r)
         co_post(real_pool(d->base.env), discard_run, r);
         return;
     }
-    list_push_back(&l->ring->queue, &p->link);
-    real_prewait_queue(l, &l->ring->prewait);
+    if (d->delay > 0)
+        real_disk_hold(r, r->submitted + d->delay);
+    else
+        real_disk_queue(r);
 }

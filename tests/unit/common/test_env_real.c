@@ -581,6 +581,36 @@ static void more_requests_than_the_device_takes(void **state)
         assert_int_equal(system(command), 0);
 }
 
+#ifdef ZBS_MUTATE
+static int body_late(void *arg)
+{
+    uint8_t *page = mem_alloc_aligned(PAGE, PAGE);
+    char path[128];
+    struct disk *d;
+    nsec_t begin;
+
+    (void)arg;
+    strcpy(path, path_in_dir("disk"));
+    ASSERT(disk_open(path, 0, &d) == 0);
+    begin = co_now();
+    ASSERT(disk_read(d, page, PAGE, 0) == 0);
+    ASSERT(co_now() - begin >= 30 * NSEC_PER_MSEC);
+    disk_many(d); /* all of them at once, not one after the other */
+    disk_close(d);
+    mem_free(page);
+    return 0;
+}
+
+static void artificial_latency(void **state)
+{
+    (void)state;
+    file_create("disk", DISK_LEN);
+    setenv("ZBS_DISK_DELAY_US", "30000", 1);
+    assert_int_equal(run(body_late), 0);
+    unsetenv("ZBS_DISK_DELAY_US");
+}
+#endif
+
 static int body_fail(void *arg)
 {
     char path[128];
@@ -654,6 +684,9 @@ int main(void)
         cmocka_unit_test(connections_move_between_loops),
         cmocka_unit_test(disk_requests),
         cmocka_unit_test(more_requests_than_the_device_takes),
+#ifdef ZBS_MUTATE
+        cmocka_unit_test(artificial_latency),
+#endif
         cmocka_unit_test(failing_requests_are_reported),
         cmocka_unit_test(probe_names_what_it_finds),
     };
