@@ -154,7 +154,7 @@ sim-bin: $(SIM_BIN)
 # ---- what people run ----
 SEEDS ?= 200
 FROM ?= 1
-.PHONY: demo test bench sim install-deps install format lint clean help
+.PHONY: demo test bench bench-engine sim install-deps install format lint clean help
 install-deps:
 	$(Q)deploy/install-deps
 demo: install-deps
@@ -163,8 +163,12 @@ demo: install-deps
 test: install-deps
 	$(Q)tests/run
 bench: install-deps
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(MAKE) --no-print-directory all tool-bins
 	$(Q)tests/bench/run
+bench-engine: install-deps
+	$(Q)$(MAKE) --no-print-directory all tool-bins
+	$(Q)$(MAKE) --no-print-directory MODE=debug all
+	$(Q)tests/bench/engine
 sim: install-deps
 	$(Q)$(MAKE) --no-print-directory MODE=debug sim-bin
 	$(Q)tests/sim/run --seeds $(SEEDS) --from $(FROM)
@@ -195,6 +199,7 @@ help:
 	@echo "make [MODE=release|debug|asan|tsan|fuzz] [V=1]   build into build/MODE"
 	@echo "     [PORTABLE=1]                                 coroutines without assembly (own BUILD=…)"
 	@echo "make demo | test | bench                         see README.md"
+	@echo "make bench-engine                                measure the storage engine alone"
 	@echo "make sim SEEDS=N FROM=S                          run the cluster simulator"
 	@echo "make install DESTDIR=… PREFIX=…                  install programs, units, configuration"
 	@echo "make format | lint | clean"

@@ -27,15 +27,14 @@ def server_format(device, workers=1, journal=None):
 class Chunkd:
     """A running chunk server; start() again after stop() opens the same devices."""
 
-    def __init__(self, devices, memory="64M", flush_delay=None, env=None):
+    def __init__(self, devices, memory="64M", programs=BIN, env=None):
+        self.program = os.path.join(programs, "zbs-chunkd")
         self.dir = tempfile.mkdtemp(prefix="zbs-chunkd-", dir="/var/tmp")
         self.addr = f"unix:{self.dir}/socket"
         self.env = dict(os.environ, **(env or {}))
         self.process = None
         self.settings = {"listen": f"127.0.0.1:{free_port()}", "listen_unix": self.addr, "data_dir": f"{self.dir}/data",
                          "meta": NOBODY, "host": "bench", "disks": ",".join(devices), "memory": memory}
-        if flush_delay:
-            self.settings["flush_delay"] = flush_delay
 
     def __enter__(self):
         try:
@@ -65,7 +64,7 @@ class Chunkd:
             s.bind(notify)
             s.settimeout(timeout)
             begin = time.monotonic()
-            self.process = subprocess.Popen([os.path.join(BIN, "zbs-chunkd"), "--config", config], stderr=log,
+            self.process = subprocess.Popen([self.program, "--config", config], stderr=log,
                                             env=dict(self.env, NOTIFY_SOCKET=notify))
             while True:
                 text = s.recv(4096).decode()
@@ -84,6 +83,11 @@ class Chunkd:
                 self.process.kill()
                 self.process.wait()
                 raise RuntimeError("zbs-chunkd did not end within 60 s")
+        self.process = None
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
         self.process = None
 
     def load_argv(self, rw, **options):
