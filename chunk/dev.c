@@ -53,7 +53,7 @@ void dev_fail(struct dev *d, int rc, const char *what)
 
 static bool may_take(const struct dev *d, uint32_t blocks)
 {
-    return !d->failed && !d->stopping && blocks_available(d) >= (int64_t)blocks;
+    return !d->failed && !d->stopping && d->drain == DRAIN_NONE && blocks_available(d) >= (int64_t)blocks;
 }
 
 /* By chance, with the odds of their free space: they fill evenly, and a device that is new or
@@ -141,6 +141,7 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
     list_init(&d->link);
     list_init(&d->doomed);
     co_cond_init(&d->doomed_less);
+    co_cond_init(&d->drain_ended);
     htab_init(&d->opening);
     d->e = e;
     d->path = mem_strdup(path);
@@ -234,6 +235,8 @@ void dev_close(struct dev *d)
     (void)co_group_join(&d->group);
     dev_settle_end(d);
     dev_drop_extents(d);
+    while (d->extents > 0) /* requests of a failed device that are about to end */
+        co_cond_wait_always(&d->doomed_less);
     disk_close(d->disk);
     dev_free(d);
 }

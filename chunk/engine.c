@@ -20,6 +20,7 @@ struct engine *engine_new(const struct engine_conf *conf)
     e->loop = co_loop();
     htab_init(&e->exts);
     list_init(&e->devs);
+    co_group_init(&e->drains);
     e->scrub = scrub_new();
     budget_init(&e->memory, e->conf.memory_bytes);
     jpages_init(e);
@@ -55,6 +56,7 @@ void engine_stop(struct engine *e)
     struct list *l;
 
     e->conf.dev_failed = NULL; /* whoever stops it need not know any more */
+    drains_end(e);
     scrub_end(e);
     while ((l = list_pop_front(&e->devs)) != NULL)
         dev_close(LIST_ENTRY(l, struct dev, link));
@@ -123,6 +125,8 @@ void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *re
         .journal_used_bytes = journal_used(d) * d->j.unit,
         .bytes_written = d->bytes_written,
         .extents = d->extents,
+        .drain = d->drain,
+        .drain_why = d->drain_why,
         .state = d->failed          ? DISK_FAILED
                  : d->io_errors > 0 ? DISK_FAILING
                                     : DISK_HEALTHY,

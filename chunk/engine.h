@@ -60,6 +60,22 @@ co_fn int engine_flush(struct engine *e) MUST_CHECK;
 /* Says how many devices of the server are out of service: what is not known here may be there. */
 void engine_devs_absent(struct engine *e, uint32_t n);
 
+/* ---- emptying and removing a device (drain.c) ---- */
+
+/* Begins to move every extent of a device to the engine's other devices, in the background, while
+ * they are read and written; the device gets no new extents. Once more after it stopped: tries
+ * again. dev_stats tells how far it is. Not remembered over a restart: the server does that. */
+int engine_drain(struct engine *e, const char *path) MUST_CHECK;
+/* Waits for its end. 0: nothing is left there; ERR_NOSPACE with the reason why it stopped (none of
+ * the others has room, or a device failed); ERR_CANCELED: it was ended. */
+co_fn int engine_drain_wait(struct engine *e, const char *path) MUST_CHECK;
+/* Ends it, and the device takes new extents again. What was moved stays where it is. */
+co_fn void engine_drain_stop(struct engine *e, const char *path);
+/* Closes a device that holds nothing; force: or one that has failed, whose replicas are given up.
+ * ERR_BUSY otherwise. */
+co_fn int engine_dev_remove(struct engine *e, const char *path, bool force) MUST_CHECK;
+enum drain { DRAIN_NONE, DRAIN_RUNNING, DRAIN_DONE, DRAIN_STOPPED };
+
 enum disk_state { DISK_HEALTHY, DISK_FAILING, DISK_FAILED };
 struct dev_stats {
     uint64_t size_bytes, used_bytes; /* of data blocks in this region */
@@ -67,6 +83,8 @@ struct dev_stats {
     uint64_t journal_bytes, journal_used_bytes;
     uint64_t bytes_written;
     enum disk_state state;
+    enum drain drain;
+    const char *drain_why; /* it stopped */
     const char *path;
     const char *error; /* "" if none */
     const char *model;

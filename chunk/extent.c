@@ -98,6 +98,7 @@ void ext_put(struct ext *x)
     ASSERT(list_empty(&x->ops) && x->n_vblk == 0);
     x->dev->credits -= x->credits;
     x->dev->extents--;
+    co_cond_broadcast(&x->dev->doomed_less);
     map_free_all(x);
     version_free(x);
     missing_free_all(x);
@@ -118,6 +119,7 @@ void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn)
     x->epoch = r->epoch;
     x->volume_id = r->volume_id;
     x->slot = r->slot;
+    x->arriving = (r->h.flags & REC_F_ARRIVING) != 0;
     head_bit_set(x->dev, r->head, rsn);
     /* The map is empty (no generations): no former content of these blocks is ever read. */
     map_new(x);
@@ -127,6 +129,30 @@ void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn)
     }
     ext_dirty(x, rsn);
     mpage_release(&x->map->gens);
+}
+
+void ext_apply_versions(struct ext *x, const struct rec_versions *r)
+{
+    const struct disk_uncommitted *u = (const struct disk_uncommitted *)(r + 1);
+
+    for (uint32_t i = 0; i < r->count; i++)
+        version_apply(x, u[i].first, u[i].last - u[i].first + 1u,
+                      (struct version){u[i].epoch, u[i].gen});
+}
+
+void ext_apply_arrive(struct ext *x, const struct rec_arrive *r, uint64_t rsn)
+{
+    struct version last = {r->last_epoch, r->last_gen};
+
+    x->arriving = false;
+    x->epoch = MAX(x->epoch, r->epoch);
+    x->durable_epoch = MAX(x->durable_epoch, r->epoch);
+    version_commit(x, (struct version){r->cp_epoch, r->cp_gen});
+    if (version_cmp(last, x->last) > 0)
+        x->last = last;
+    x->is_void = r->is_void != 0;
+    x->dev->e->any_void |= x->is_void;
+    ext_dirty(x, rsn);
 }
 
 void ext_apply_void(struct ext *x, bool on, uint64_t rsn)
@@ -194,11 +220,28 @@ static int epoch_check(const struct ext *x, uint64_t epoch)
     return 0;
 }
 
-int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
+int ext_admit(struct engine *e, uint64_t id, struct ext **ret)
 {
     struct ext *x = ext_find(e, id);
-    int rc;
+    int rc = 0;
 
+    while (UNLIKELY(x != NULL && x->switching) && rc == 0) {
+        ext_get(x);
+        rc = co_cond_wait(&x->ops_ended);
+        ext_put(x);
+        x = ext_find(e, id);
+    }
+    *ret = x;
+    return rc;
+}
+
+int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
+{
+    struct ext *x;
+    int rc = ext_admit(e, id, &x);
+
+    if (rc < 0)
+        return rc;
     if (x == NULL)
         return no_replica(id);
     rc = epoch_check(x, epoch);
@@ -214,9 +257,11 @@ int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
 
 int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
 {
-    struct ext *x = ext_find(e, id);
-    int rc;
+    struct ext *x;
+    int rc = ext_admit(e, id, &x);
 
+    if (rc < 0)
+        return rc;
     if (x == NULL || x->deleting)
         return no_replica(id);
     if (epoch < x->epoch)
@@ -273,22 +318,60 @@ static uint32_t create_cost(const struct dev *d)
     return journal_cost(d, sizeof(struct rec_create), 0);
 }
 
-/* Journals a new extent whose blocks were taken. No suspension. */
-static uint64_t create_add(struct ext *x, uint64_t epoch, uint64_t volume_id, uint32_t slot,
-                           const uint32_t *meta)
+uint64_t ext_create_add(struct ext *x, uint64_t epoch, uint64_t volume_id, uint32_t slot,
+                        const struct ext_place *p, bool arriving)
 {
     struct dev *d = x->dev;
     struct rec_create *r = rec_new(d, REC_CREATE, x->id, sizeof(*r));
     uint64_t rsn;
 
+    r->h.flags = arriving ? REC_F_ARRIVING : 0;
     r->epoch = epoch;
     r->volume_id = volume_id;
     r->slot = slot;
     r->head = x->head;
-    memcpy(r->meta_block, meta, sizeof(r->meta_block));
+    memcpy(r->meta_block, p->meta, sizeof(r->meta_block));
     rsn = journal_add(d, &r->h, NULL, create_cost(d), false);
     ext_apply_create(x, r, rsn);
     return rsn;
+}
+
+int ext_place_take(struct dev *d, struct ext_place *ret)
+{
+    uint32_t n = 0;
+    int rc = journal_space(d, create_cost(d), false);
+
+    if (rc < 0)
+        return rc;
+    if (blocks_available(d) < META_BLOCKS) {
+        rc = err_set(ERR_NOSPACE, "disk %s is full", d->path);
+        goto err_after_space;
+    }
+    rc = head_take(d, &ret->head);
+    if (rc < 0)
+        goto err_after_space;
+    d->claimed += META_BLOCKS;
+    while (rc == 0 && n < META_BLOCKS) {
+        rc = block_take_meta(d, &ret->meta[n]);
+        n += rc == 0;
+    }
+    if (rc == 0)
+        return 0;
+    d->claimed -= META_BLOCKS - n;
+    while (n > 0)
+        block_untake(d, ret->meta[--n]);
+    head_untake(d, ret->head);
+err_after_space:
+    journal_space_return(d, create_cost(d));
+    return rc;
+}
+
+void ext_place_return(struct dev *d, const struct ext_place *p)
+{
+    for (uint32_t k = 0; k < META_BLOCKS; k++)
+        block_untake(d, p->meta[k]);
+    head_untake(d, p->head);
+    journal_space_return(d, create_cost(d));
 }
 
 static int create_exists(struct ext *x, uint64_t epoch)
@@ -305,11 +388,13 @@ static int create_exists(struct ext *x, uint64_t epoch)
 
 int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume_id, uint32_t slot)
 {
-    struct ext *x = ext_find(e, id);
-    struct dev *d = dev_choose(e, META_BLOCKS);
-    uint32_t meta[META_BLOCKS] = {0}, head, n = 0;
-    int rc;
+    struct ext_place place;
+    struct ext *x;
+    struct dev *d;
+    int rc = ext_admit(e, id, &x);
 
+    if (rc < 0)
+        return rc;
     if (id == 0)
         return err_set(ERR_INVAL, "extent 0");
     if (x != NULL && x->dev->failed && !x->deleting && epoch > x->epoch) {
@@ -319,40 +404,21 @@ int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume
     }
     if (x != NULL)
         return create_exists(x, epoch);
+    d = dev_choose(e, META_BLOCKS);
     if (d == NULL)
         return err_set(ERR_NOSPACE, "no disk has room for extent %" PRIu64, id);
-    rc = journal_space(d, create_cost(d), false);
+    rc = ext_place_take(d, &place);
     if (rc < 0)
         return rc;
-    if (blocks_available(d) < META_BLOCKS) {
-        rc = err_set(ERR_NOSPACE, "disk %s is full", d->path);
-        goto err_after_space;
+    x = ext_find(e, id);
+    if (x != NULL) { /* meanwhile */
+        ext_place_return(d, &place);
+        return create_exists(x, epoch);
     }
-    rc = head_take(d, &head);
-    if (rc < 0)
-        goto err_after_space;
-    d->claimed += META_BLOCKS;
-    while (rc == 0 && n < META_BLOCKS) {
-        rc = block_take_meta(d, &meta[n]);
-        n += rc == 0;
-    }
-    x = rc == 0 ? ext_find(e, id) : NULL;
-    if (rc < 0 || x != NULL) {
-        d->claimed -= META_BLOCKS - n;
-        while (n > 0)
-            block_untake(d, meta[--n]);
-        head_untake(d, head);
-        journal_space_return(d, create_cost(d));
-        return rc < 0 ? rc : create_exists(x, epoch);
-    }
-    x = ext_new(d, id, head);
+    x = ext_new(d, id, place.head);
     ext_insert(x);
     x->durable_epoch = epoch;
-    return journal_wait(d, create_add(x, epoch, volume_id, slot, meta));
-
-err_after_space:
-    journal_space_return(d, create_cost(d));
-    return rc;
+    return journal_wait(d, ext_create_add(x, epoch, volume_id, slot, &place, false));
 }
 
 /* ---- open ---- */
@@ -440,10 +506,12 @@ static int open_fence(struct ext *x, uint64_t epoch)
 int engine_open(struct engine *e, uint64_t id, uint64_t epoch, uint32_t credit_blocks,
                 struct open_info *ret)
 {
-    struct ext *x = ext_find(e, id);
-    int rc;
+    struct ext *x;
+    int rc = ext_admit(e, id, &x);
 
     *ret = (struct open_info){0};
+    if (rc < 0)
+        return rc;
     if (x == NULL)
         return no_replica(id);
     ret->epoch = x->epoch;
@@ -458,7 +526,10 @@ int engine_open(struct engine *e, uint64_t id, uint64_t epoch, uint32_t credit_b
         x->epoch = epoch; /* refuses the lower ones from here on */
         x->open_epoch = 0;
     }
+    x->opening++;
     rc = open_fence(x, epoch);
+    x->opening--;
+    co_cond_broadcast(&x->ops_ended);
     ret->epoch = x->epoch;
     if (rc == 0 && (x->dead || x->deleting))
         rc = no_replica(id);
@@ -568,12 +639,14 @@ static uint64_t delete_add(struct ext *x, uint64_t term)
 
 int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
 {
-    struct ext *x = ext_find(e, id);
     struct map_hold hold = {0};
+    struct ext *x;
     struct dev *d;
     uint64_t rsn;
-    int rc;
+    int rc = ext_admit(e, id, &x);
 
+    if (rc < 0)
+        return rc;
     LIST_FOREACH (any, &e->devs, struct dev, link) {
         if (term < any->j.term)
             return err_set(ERR_STALE, "term %" PRIu64 " is over, %" PRIu64 " was seen", term,

@@ -109,6 +109,7 @@ static_assert(sizeof(struct anchor) == 104, "on disk");
 #define MAP_SLOTS      2u
 #define OVERFLOW_FIRST (MAP_PAGES * MAP_SLOTS)       /* 158 */
 #define OVERFLOW_PAGES (META_PAGES - OVERFLOW_FIRST) /* 34 */
+#define EXTENT_F_ARRIVING 4u /* the twin of an extent that moves here: not in force */
 #define EXTENT_F_VOID  1u
 
 struct extent_head {
@@ -234,6 +235,8 @@ enum rec_type {
     REC_MISSING = 9,
     REC_DELETE = 10,
     REC_VOID = 11,
+    REC_VERSIONS = 14, /* of an arriving extent */
+    REC_ARRIVE = 15,   /* an arriving extent is in force */
     REC_TYPES
 };
 struct rec_head {
@@ -298,6 +301,17 @@ struct rec_delete { /* then uint32_t block[count], numbers + 1 */
     uint64_t term;
     uint32_t head;
     uint32_t count;
+} PACKED;
+#define REC_F_ARRIVING 1u /* CREATE: a twin, until REC_ARRIVE */
+struct rec_versions { /* then struct disk_uncommitted[count] */
+    struct rec_head h;
+    uint32_t count, reserved;
+} PACKED;
+struct rec_arrive {
+    struct rec_head h;
+    uint64_t epoch;
+    uint64_t cp_epoch, cp_gen, last_epoch, last_gen;
+    uint64_t is_void;
 } PACKED;
 struct rec_void {
     struct rec_head h;

@@ -150,6 +150,11 @@ struct ext {
     bool deleting, dead;
     bool damaged;     /* found at replay */
     struct list doom; /* dev->doomed */
+    /* on its way to another device (move.h) */
+    struct move *move; /* notes what is written */
+    uint32_t opening;  /* engine_open calls that run */
+    bool arriving;     /* a twin: it counts for nothing yet */
+    bool switching;    /* requests wait */
 };
 
 struct op { /* an admitted request */
@@ -272,6 +277,10 @@ struct dev {
     struct list doomed;  /* struct ext: copies that lost (settle.c) */
     struct co_cond doomed_less;
     bool discarding; /* the doomed ones */
+    enum drain drain;
+    bool drain_running, drain_stop;
+    char drain_why[256];
+    struct co_cond drain_ended;
     char error[256];
     uint64_t bytes_written;
     struct journal j;
@@ -324,6 +333,7 @@ struct engine {
     uint64_t map_reads, map_evictions;
     bool any_void;        /* some extent may be */
     uint32_t devs_absent; /* of the server, not in devs */
+    struct co_group drains;
 };
 
 /* super.c */
@@ -418,6 +428,25 @@ int op_check(const struct op *op); /* still admitted? */
 void op_end(struct op *op);
 void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn);
 void ext_apply_void(struct ext *x, bool on, uint64_t rsn);
+void ext_apply_versions(struct ext *x, const struct rec_versions *r);
+void ext_apply_arrive(struct ext *x, const struct rec_arrive *r, uint64_t rsn);
+/* Room for a new extent's metadata, space in the journal included. */
+struct ext_place {
+    uint32_t head, meta[META_BLOCKS];
+};
+co_fn int ext_place_take(struct dev *d, struct ext_place *ret) MUST_CHECK;
+void ext_place_return(struct dev *d, const struct ext_place *p);
+/* Journals a new extent that has a place. No suspension. */
+uint64_t ext_create_add(struct ext *x, uint64_t epoch, uint64_t volume_id, uint32_t slot,
+                        const struct ext_place *p, bool arriving);
+/* The extent in force; NULL: none. Waits while it changes its device. */
+co_fn int ext_admit(struct engine *e, uint64_t id, struct ext **ret) MUST_CHECK;
+
+/* move_copy.c */
+void move_note(struct ext *x, uint32_t first, uint32_t count); /* these pages have changed */
+
+/* drain.c */
+co_fn void drains_end(struct engine *e);
 
 /* settle.c */
 /* A device was opened: its extents join the others. Of two copies one is in force, the other is

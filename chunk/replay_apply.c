@@ -71,6 +71,16 @@ static bool masks_ok(const struct rec_missing *r)
     return ok;
 }
 
+static bool versions_ok(const struct rec_versions *r)
+{
+    const struct disk_uncommitted *u = (const struct disk_uncommitted *)(r + 1);
+    bool ok = true;
+
+    for (uint32_t i = 0; i < r->count; i++)
+        ok = ok && u[i].first <= u[i].last;
+    return ok;
+}
+
 static bool delete_ok(const struct rec_delete *r, const struct geometry *g)
 {
     const uint32_t *blocks = (const uint32_t *)(r + 1);
@@ -96,6 +106,8 @@ static uint64_t rec_bytes(const struct rec_head *h)
         [REC_MISSING] = sizeof(struct rec_missing),
         [REC_DELETE] = sizeof(struct rec_delete),
         [REC_VOID] = sizeof(struct rec_void),
+        [REC_VERSIONS] = sizeof(struct rec_versions),
+        [REC_ARRIVE] = sizeof(struct rec_arrive),
     };
     uint64_t n = h->type < REC_TYPES ? fixed[h->type] : 0;
 
@@ -107,6 +119,8 @@ static uint64_t rec_bytes(const struct rec_head *h)
         n += (uint64_t)((const struct rec_missing *)h)->count * sizeof(struct disk_mask);
     if (h->type == REC_DELETE)
         n += (uint64_t)((const struct rec_delete *)h)->count * 4;
+    if (h->type == REC_VERSIONS)
+        n += (uint64_t)((const struct rec_versions *)h)->count * sizeof(struct disk_uncommitted);
     return n;
 }
 
@@ -139,6 +153,9 @@ int rec_check(const struct rec_head *h, size_t room, const struct geometry *g)
         break;
     case REC_MISSING:
         ok = masks_ok((const struct rec_missing *)h);
+        break;
+    case REC_VERSIONS:
+        ok = versions_ok((const struct rec_versions *)h);
         break;
     case REC_DELETE:
         ok = delete_ok((const struct rec_delete *)h, g);
@@ -361,6 +378,13 @@ int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_pa
         missing_apply(x, (const struct rec_missing *)h,
                       (const struct disk_mask *)((const struct rec_missing *)h + 1));
         ext_dirty(x, rsn);
+        return 0;
+    case REC_VERSIONS:
+        ext_apply_versions(x, (const struct rec_versions *)h);
+        ext_dirty(x, rsn);
+        return 0;
+    case REC_ARRIVE:
+        ext_apply_arrive(x, (const struct rec_arrive *)h, rsn);
         return 0;
     case REC_VOID:
         ext_apply_void(x, ((const struct rec_void *)h)->on != 0, rsn);

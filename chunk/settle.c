@@ -3,6 +3,7 @@
  * The extents of a device that was opened join those of the others. Two devices may hold copies of
  * one extent: the move from one to the other was interrupted, or the replica was made anew on a
  * healthy disk while this one was out of service. One copy is in force, the other is deleted:
+ *   - a twin that had not arrived loses;
  *   - a copy that is in use (the device was added while running) stays;
  *   - else the higher epoch wins: a replica is made anew only under a higher one (PROTOCOL 5.4);
  *   - else the higher last version, then the higher commit point: the other missed writes;
@@ -63,6 +64,10 @@ void dev_settle(struct dev *d)
         struct ext *other = ext_find(d->e, x->id);
 
         htab_remove(&d->opening, &x->node);
+        if (x->arriving) { /* a move that did not end */
+            doom(x);
+            continue;
+        }
         if (other == NULL) {
             ext_insert(x);
             continue;

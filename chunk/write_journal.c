@@ -57,6 +57,8 @@ static void note_apply(struct writing *w, const struct rec_write *r, uint64_t rs
     }
     if (r->h.type != REC_NOTE)
         version_apply(x, r->first, r->count, w->a->v);
+    if (r->h.type != REC_NOTE && x->move != NULL)
+        move_note(x, r->first, r->count);
     for (uint32_t i = 0; i < w->a->n_missing; i++) {
         struct missing_set *m = missing_make(x, w->a->missing[i]);
 

@@ -13,7 +13,8 @@
 #include "common/co/sync.h"
 #include "tests/unit/common/sim_fixture.h"
 
-#define DISK "/dev/chunk"
+#define DISK  "/dev/chunk"
+#define DISK2 "/dev/second"
 #ifndef EXTENTS /* a test may ask for less */
 #define EXTENTS       3u
 #define STREAMS       4u
@@ -41,6 +42,7 @@ struct model {
     uint64_t disk_bytes, journal_bytes;
     uint32_t flush_delay_ms;
     uint64_t memory_bytes;
+    uint32_t disks;  /* 0: one; extents move between them all the time */
     bool deletes;    /* an extent is deleted and made again in each life */
     bool sequential; /* all streams continue one another's writes */
     uint32_t ops;    /* of each stream in one life */
@@ -48,7 +50,7 @@ struct model {
     bool formatted;
     uint64_t epoch;
     uint32_t writes; /* numbers given out */
-    uint64_t ops_done, reads_done, lives;
+    uint64_t ops_done, reads_done, lives, drains;
     struct model_extent x[EXTENTS];
     struct engine *e; /* of the running life */
     struct {
@@ -382,35 +384,67 @@ static inline void model_start(struct model *m)
 {
     struct engine_conf conf = {
         .workers = 1, .flush_delay_ms = m->flush_delay_ms, .memory_bytes = m->memory_bytes};
+    static const char *const paths[] = {DISK, DISK2};
     struct chunk_format_conf fc = {.workers = 1, .journal_bytes = m->journal_bytes, .force = true};
     struct super_block *sb = mem_alloc(sizeof(*sb));
+    uint32_t disks = MAX(m->disks, 1u);
     int rc;
 
     m->lives++;
-    if (!m->formatted) {
-        rc = chunk_format(DISK, &fc);
+    for (uint32_t i = 0; i < disks && !m->formatted; i++) {
+        rc = chunk_format(paths[i], &fc);
         ASSERTF(rc == 0, "format: %s", err_text(rc));
-        m->formatted = true;
     }
-    rc = super_read(DISK, sb);
-    ASSERTF(rc == 0, "superblock: %s", err_text(rc));
+    m->formatted = true;
     m->e = engine_new(&conf);
-    rc = engine_dev_add(m->e, DISK, sb);
-    ASSERTF(rc == 0, "open: %s", err_text(rc));
+    for (uint32_t i = 0; i < disks; i++) {
+        const char *path = paths[(i + m->lives) % disks]; /* opened in this order and that */
+
+        rc = super_read(path, sb);
+        ASSERTF(rc == 0, "superblock: %s", err_text(rc));
+        rc = engine_dev_add(m->e, path, sb);
+        ASSERTF(rc == 0, "open: %s", err_text(rc));
+    }
     mem_free(sb);
+}
+
+/* ---- extents move between the disks, all the time ---- */
+
+static inline int model_mover_main(void *arg)
+{
+    struct model *m = arg;
+
+    for (uint32_t i = 0; !co_canceled(); i++) {
+        const char *from = i % 2 ? DISK2 : DISK;
+        int rc = engine_drain(m->e, from);
+
+        ASSERTF(rc == 0, "drain: %s", err_text(rc));
+        if (m->rng % 3 != 0)
+            rc = engine_drain_wait(m->e, from);
+        else
+            (void)co_sleep((nsec_t)(m->rng % 30) * NSEC_PER_MSEC);
+        ASSERTF(rc == 0 || rc == ERR_NOSPACE, "drain: %s", err_text(rc));
+        m->drains += rc == 0;
+        engine_drain_stop(m->e, from);
+        (void)co_sleep(NSEC_PER_MSEC);
+    }
+    return 0;
 }
 
 static inline int model_main(void *arg)
 {
     struct model *m = arg;
     struct model_stream ms[STREAMS];
-    struct co_group g;
+    struct co_group g, movers;
 
+    co_group_init(&movers);
     model_start(m);
     model_open_all(m);
     model_verify(m);
     for (uint32_t round = 0; round < 2; round++) {
         co_group_init(&g);
+        if (m->disks > 1)
+            co_spawn(&movers, "mover", model_mover_main, m);
         for (uint32_t i = 0; i < STREAMS; i++) {
             ms[i] = (struct model_stream){m, i};
             co_spawn(&g, "stream", model_stream_main, &ms[i]);
@@ -420,6 +454,7 @@ static inline int model_main(void *arg)
             model_delete(m, model_below(m, EXTENTS));
             model_open_all(m);
         }
+        (void)co_group_close(&movers); /* the check is of an engine at rest */
     }
     model_verify(m);
     CHECK(engine_flush(m->e) == 0);
@@ -440,6 +475,7 @@ static inline struct model *model_new(uint64_t seed, uint64_t disk_bytes, uint64
     m->ops = ops;
     m->rng = seed * 0x9e3779b97f4a7c15ull + 88172645463325252ull;
     sim_disk_create(m->p, DISK, disk_bytes);
+    sim_disk_create(m->p, DISK2, disk_bytes);
     if (seed % 2) /* the other units of the journal */
         sim_disk_set_physical(m->p, DISK, PAGE_BYTES);
     return m;

@@ -88,6 +88,38 @@ static void test_crashes(void **state)
         crashes(seed, 2 * RING_SMALL, true);
 }
 
+/* Extents change their disk under load, and at each crash some are on their way. */
+static void moves_in(uint64_t seed, uint64_t journal_bytes, bool power)
+{
+    struct model *m = model_new(seed, DISK_BYTES, journal_bytes, 200);
+
+    m->disks = 2;
+    m->flush_delay_ms = 1 + (uint32_t)(seed % 20);
+    m->deletes = seed % 3 == 0;
+    m->memory_bytes = seed % 2 ? 1 << 20 : 0;
+    for (uint32_t i = 0; i < 12; i++) {
+        sim_proc_start(m->p, model_main, m);
+        sim_run_for(m->s, (nsec_t)(sim_random(m->s) % 100) * NSEC_PER_MSEC);
+        assert_null(sim_proc_halted(m->p));
+        if (!sim_proc_running(m->p))
+            continue;
+        if (power || sim_random(m->s) % 2)
+            sim_proc_power_loss(m->p);
+        else
+            sim_proc_crash(m->p);
+    }
+    model_live(m);
+    assert_true(m->drains > 0);
+    model_free(m);
+}
+
+static void test_moves(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 500; seed < 508; seed++)
+        moves_in(seed, seed % 3 * RING_SMALL, seed % 2);
+}
+
 /* ZBS_SOAK=N: N more seeds, on demand. ZBS_SOAK_FROM=S: the first of them. */
 static void test_soak(void **state)
 {
@@ -108,7 +140,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_crash), cmocka_unit_test(test_small_ring),
         cmocka_unit_test(test_crashes),  cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_soak),
+        cmocka_unit_test(test_moves),    cmocka_unit_test(test_soak),
     };
 
     log_threshold = LOG_LV_ERROR;

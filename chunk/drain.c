@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Emptying a device: its extents move to the engine's other devices, one after the other, while
+ * they serve; the device gets no new ones. Taking an empty device out. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "chunk/move.h"
+
+static struct dev *dev_named(struct engine *e, const char *path)
+{
+    LIST_FOREACH (d, &e->devs, struct dev, link) {
+        if (strcmp(d->path, path) == 0)
+            return d;
+    }
+    return NULL;
+}
+
+static int no_device(const char *path)
+{
+    return err_set(ERR_NOTFOUND, "no disk %s in use here", path);
+}
+
+/* ---- moving one after the other ---- */
+
+struct choosing {
+    struct ext *best;
+};
+
+static void choose_one(void *arg, struct ext *x)
+{
+    struct choosing *c = arg;
+
+    if (!x->dead && !x->deleting && (c->best == NULL || x->id < c->best->id))
+        c->best = x;
+}
+
+/* It needs its blocks, and room for what its owner was promised. */
+static struct dev *target_for(const struct ext *x)
+{
+    return dev_choose(x->dev->e, x->blocks + META_BLOCKS + x->credits + 1);
+}
+
+static int drain_one(struct ext *x)
+{
+    struct dev *to = target_for(x);
+    int rc;
+
+    if (to == NULL)
+        return err_set(ERR_NOSPACE,
+                       "no other disk has room for extent %" PRIu64 " of %" PRIu32 " MiB", x->id,
+                       x->blocks / 4);
+    rc = ext_move(ext_get(x), to);
+    ext_put(x);
+    /* Whatever the target says is another one's problem: the next attempt chooses again. */
+    return rc == ERR_NO_REPLICA || (rc < 0 && to->failed) ? 0 : rc;
+}
+
+static int drain_run(struct dev *d)
+{
+    int rc = 0;
+
+    while (rc == 0 && d->extents > 0 && !d->drain_stop) {
+        struct choosing c = {NULL};
+
+        rc = dev_check(d);
+        if (rc < 0)
+            break;
+        dev_ext_foreach(d, choose_one, &c);
+        if (c.best != NULL)
+            rc = drain_one(c.best);
+        else /* what is left is being deleted */
+            rc = co_sleep(10 * NSEC_PER_MSEC);
+    }
+    return rc;
+}
+
+static int drain_main(void *arg)
+{
+    struct dev *d = arg;
+    int rc = drain_run(d);
+
+    if (d->drain_stop) {
+        d->drain = DRAIN_NONE;
+    } else if (rc == 0) {
+        d->drain = DRAIN_DONE;
+        log_info("drain.done", "disk=%s worker=%" PRIu32, d->path, d->e->conf.worker);
+    } else {
+        d->drain = DRAIN_STOPPED;
+        snprintf(d->drain_why, sizeof(d->drain_why), "%s", err_text(rc));
+        log_warn("drain.stopped", "disk=%s worker=%" PRIu32 " extents=%" PRIu32 " why=\"%s\"",
+                 d->path, d->e->conf.worker, d->extents, d->drain_why);
+    }
+    d->drain_running = false;
+    co_cond_broadcast(&d->drain_ended);
+    return 0;
+}
+
+/* ---- the engine's interface ---- */
+
+int engine_drain(struct engine *e, const char *path)
+{
+    struct dev *d = dev_named(e, path);
+    int rc = d != NULL ? dev_check(d) : no_device(path);
+
+    if (rc < 0 || d->drain_running)
+        return rc;
+    d->drain = DRAIN_RUNNING;
+    d->drain_why[0] = 0;
+    d->drain_stop = false;
+    d->drain_running = true;
+    co_spawn_detached_deadline(&e->drains, "drain", drain_main, d);
+    return 0;
+}
+
+int engine_drain_wait(struct engine *e, const char *path)
+{
+    struct dev *d = dev_named(e, path);
+
+    if (d == NULL)
+        return no_device(path);
+    while (d->drain_running)
+        co_cond_wait_always(&d->drain_ended);
+    if (d->drain == DRAIN_STOPPED)
+        return err_set(ERR_NOSPACE, "%s", d->drain_why);
+    return d->drain == DRAIN_DONE ? 0 : err_set(ERR_CANCELED, "the drain of %s was ended", path);
+}
+
+void engine_drain_stop(struct engine *e, const char *path)
+{
+    struct dev *d = dev_named(e, path);
+
+    if (d == NULL)
+        return;
+    d->drain_stop = true;
+    while (d->drain_running)
+        co_cond_wait_always(&d->drain_ended);
+    d->drain = DRAIN_NONE;
+}
+
+void drains_end(struct engine *e)
+{
+    LIST_FOREACH (d, &e->devs, struct dev, link)
+        d->drain_stop = true;
+    (void)co_group_join(&e->drains);
+}
+
+/* ---- taking out ---- */
+
+/* The highest term that deleted something outlives the device that knew it. */
+static int terms_carry(struct engine *e, const struct dev *gone)
+{
+    int rc = 0;
+
+    LIST_FOREACH (d, &e->devs, struct dev, link) {
+        if (d == gone || d->failed || d->j.term >= gone->j.term)
+            continue;
+        co_mutex_lock_always(&d->flush_turn);
+        d->j.term = MAX(d->j.term, gone->j.term);
+        rc = anchor_write(d);
+        co_mutex_unlock(&d->flush_turn);
+        if (rc < 0)
+            return err_prefix(rc, "disk %s", d->path);
+    }
+    return 0;
+}
+
+int engine_dev_remove(struct engine *e, const char *path, bool force)
+{
+    struct dev *d = dev_named(e, path);
+    struct disk_window w;
+    int rc;
+
+    if (d == NULL)
+        return 0;
+    if (d->drain_running)
+        return err_set(ERR_BUSY, "disk %s is being drained", path);
+    if (d->extents > 0 && !(force && d->failed))
+        return err_set(ERR_BUSY, "disk %s holds %" PRIu32 " replicas%s", path, d->extents,
+                       d->failed ? "" : "; drain it first");
+    disk_window_take(d->disk, &w);
+    if (d->failed && w.oldest > 0)
+        return err_set(ERR_BUSY, "disk %s has not answered all requests yet", path);
+    rc = terms_carry(e, d);
+    if (rc < 0)
+        return rc;
+    if (d->extents > 0 && !d->failed) /* meanwhile */
+        return err_set(ERR_BUSY, "disk %s holds %" PRIu32 " replicas", path, d->extents);
+    engine_dev_drop(e, path);
+    return 0;
+}

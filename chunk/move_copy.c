@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Copying the pages of an extent to its twin. Block by block: the block is locked against writers,
+ * its dirty pages are read and verified, and written in place to the twin's block. Nobody reads the
+ * twin, and after a crash it is deleted, so the order of data and records does not matter; the
+ * device is flushed before the twin counts. */
+#include <inttypes.h>
+#include <string.h>
+#include "chunk/move.h"
+
+#define PARALLEL 4u /* blocks on their way at a time */
+
+static uint64_t mask_of(uint32_t bit, uint32_t n)
+{
+    return (n == PAGES_PER_BLOCK ? UINT64_MAX : (1ull << n) - 1) << bit;
+}
+
+void move_note(struct ext *x, uint32_t first, uint32_t count)
+{
+    uint32_t page = first, end = first + count;
+
+    while (page < end) {
+        uint32_t bit = page % PAGES_PER_BLOCK, n = MIN(end - page, PAGES_PER_BLOCK - bit);
+
+        x->move->dirty[page / PAGES_PER_BLOCK] |= mask_of(bit, n);
+        page += n;
+    }
+}
+
+uint32_t move_dirty_blocks(const struct move *m)
+{
+    uint32_t n = 0;
+
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
+        n += m->dirty[b] != 0;
+    return n;
+}
+
+/* ---- reading ---- */
+
+struct fetched { /* pages of one block */
+    struct buf *buf;
+    uint32_t crc[PAGES_PER_BLOCK];
+    uint64_t data; /* those that are not zero */
+};
+
+/* A page that fails its checksum stays one: the twin gets a checksum that it does not match. */
+static int fetch_page(struct ext *x, uint32_t page, struct fetched *f)
+{
+    uint32_t bit = page % PAGES_PER_BLOCK;
+    uint8_t *dst = f->buf->data + (size_t)bit * PAGE_BYTES;
+    bool zero = false;
+    int rc = pages_read(x, page, 1, dst, &f->crc[bit], &zero);
+
+    if (rc == ERR_CORRUPT) {
+        memset(dst, 0, PAGE_BYTES);
+        f->crc[bit] = ~zero_page_crc();
+        rc = 0;
+    }
+    if (rc == 0 && !zero && !(f->crc[bit] == zero_page_crc() && mem_is_zero(dst, PAGE_BYTES)))
+        f->data |= 1ull << bit;
+    return rc;
+}
+
+static int fetch_run(struct ext *x, uint32_t first, uint32_t count, struct fetched *f)
+{
+    uint32_t bit = first % PAGES_PER_BLOCK, zero_crc = zero_page_crc();
+    uint8_t *dst = f->buf->data + (size_t)bit * PAGE_BYTES;
+    bool zero = false;
+    int rc = pages_read(x, first, count, dst, &f->crc[bit], &zero);
+
+    if (rc == ERR_CORRUPT) {
+        rc = 0;
+        for (uint32_t i = 0; i < count && rc == 0; i++)
+            rc = fetch_page(x, first + i, f);
+        return rc;
+    }
+    for (uint32_t i = 0; i < count && rc == 0 && !zero; i++) {
+        if (f->crc[bit + i] != zero_crc || !mem_is_zero(dst + (size_t)i * PAGE_BYTES, PAGE_BYTES))
+            f->data |= 1ull << (bit + i);
+    }
+    return rc;
+}
+
+/* ---- writing ---- */
+
+/* The record of a copied run: version 0.0 changes no version. */
+static struct rec_write *copy_rec(struct ext *y, enum rec_type type, uint32_t first, uint32_t count,
+                                  size_t more)
+{
+    struct rec_write *r = rec_new(y->dev, type, y->id, sizeof(*r) + more);
+
+    r->first = first;
+    r->count = count;
+    return r;
+}
+
+static int rec_space(struct dev *d, struct rec_head *h)
+{
+    int rc = journal_space(d, journal_cost(d, h->bytes, 0), false);
+
+    if (rc < 0)
+        mem_free(h);
+    return rc;
+}
+
+static uint64_t rec_add(struct dev *d, struct rec_head *h)
+{
+    return journal_add(d, h, NULL, journal_cost(d, h->bytes, 0), true);
+}
+
+/* Gives the twin's block a place. */
+static int twin_bind(struct ext *y, uint32_t b)
+{
+    struct dev *d = y->dev;
+    struct rec_alloc *r;
+    uint32_t block;
+    int rc;
+
+    if (block_allocated(y, b))
+        return 0;
+    r = rec_new(d, REC_ALLOC, y->id, sizeof(*r));
+    rc = rec_space(d, &r->h);
+    if (rc < 0)
+        return rc;
+    rc = blocks_available(d) < 1 ? err_set(ERR_NOSPACE, "disk %s is full", d->path) : 0;
+    if (rc == 0) {
+        d->claimed++;
+        rc = block_take(y, b, &block);
+        d->claimed -= rc < 0;
+    }
+    if (rc < 0) {
+        journal_space_return(d, journal_cost(d, r->h.bytes, 0));
+        mem_free(r);
+        return rc;
+    }
+    r->index = b;
+    r->block = block;
+    map_apply_alloc(y, b, block, rec_add(d, &r->h));
+    return 0;
+}
+
+static int twin_write(struct ext *y, uint32_t first, uint32_t count, const struct fetched *f)
+{
+    uint32_t bit = first % PAGES_PER_BLOCK,
+             block = map_get(y, first / PAGES_PER_BLOCK)->src[0].block;
+    struct dev *d = y->dev;
+    struct rec_write *r;
+    int rc = dev_write(d, f->buf->data + (size_t)bit * PAGE_BYTES, (size_t)count * PAGE_BYTES,
+                       block_off(d, block) + (uint64_t)bit * PAGE_BYTES, false);
+
+    if (rc < 0)
+        return rc;
+    r = copy_rec(y, REC_MAP, first, count, count * sizeof(uint32_t));
+    rc = rec_space(d, &r->h);
+    if (rc < 0)
+        return rc;
+    r->block = block;
+    memcpy(r + 1, &f->crc[bit], count * sizeof(uint32_t));
+    map_apply_write(y, r, (const uint32_t *)(r + 1), rec_add(d, &r->h));
+    return 0;
+}
+
+/* Zeroes, and the block is free if they are all of it. */
+static int twin_zero(struct ext *y, uint32_t first, uint32_t count)
+{
+    uint32_t b = first / PAGES_PER_BLOCK, free = count == PAGES_PER_BLOCK;
+    struct rec_freed freed;
+    struct rec_write *r;
+    int rc;
+
+    if (!block_allocated(y, b))
+        return 0;
+    freed = (struct rec_freed){b, map_get(y, b)->src[0].block};
+    r = copy_rec(y, REC_ZERO, first, count, free * sizeof(freed));
+    rc = rec_space(y->dev, &r->h);
+    if (rc < 0)
+        return rc;
+    r->n_freed = (uint16_t)free;
+    memcpy(r + 1, &freed, free * sizeof(freed));
+    map_apply_zero(y, r, (const struct rec_freed *)(r + 1), rec_add(y->dev, &r->h));
+    return 0;
+}
+
+/* ---- one block ---- */
+
+/* Length of the run of bits from `from` on that are equal in the masks. */
+static uint32_t run_length(uint64_t dirty, uint64_t data, uint32_t from)
+{
+    uint32_t n = 1;
+
+    while (from + n < PAGES_PER_BLOCK && (dirty >> (from + n) & 1) == (dirty >> from & 1) &&
+           (data >> (from + n) & 1) == (data >> from & 1))
+        n++;
+    return n;
+}
+
+static int block_write(struct move *m, uint32_t b, uint64_t dirty, const struct fetched *f)
+{
+    int rc = f->data != 0 ? twin_bind(m->to, b) : 0;
+
+    for (uint32_t bit = 0, n; bit < PAGES_PER_BLOCK && rc == 0; bit += n) {
+        n = run_length(dirty, f->data, bit);
+        if (f->data >> bit & 1)
+            rc = twin_write(m->to, b * PAGES_PER_BLOCK + bit, n, f);
+        else if (dirty >> bit & 1)
+            rc = twin_zero(m->to, b * PAGES_PER_BLOCK + bit, n);
+    }
+    return rc;
+}
+
+static int block_copy(struct move *m, uint32_t b, uint64_t dirty)
+{
+    struct fetched f = {.data = 0};
+    int rc = 0;
+
+    if (!block_allocated(m->from, b))
+        return twin_zero(m->to, b * PAGES_PER_BLOCK, PAGES_PER_BLOCK);
+    f.buf = buf_alloc(BLOCK_BYTES);
+    for (uint32_t bit = 0, n; bit < PAGES_PER_BLOCK && rc == 0; bit += n) {
+        n = run_length(dirty, 0, bit);
+        if (dirty >> bit & 1)
+            rc = fetch_run(m->from, b * PAGES_PER_BLOCK + bit, n, &f);
+    }
+    if (rc == 0)
+        rc = block_write(m, b, dirty, &f);
+    buf_put(f.buf);
+    return rc;
+}
+
+static int block_hold(struct move *m, uint32_t b, uint64_t dirty)
+{
+    struct map_hold from, to = {0};
+    int rc = map_hold(m->from, b, b, &from);
+
+    if (rc == ERR_CORRUPT)
+        rc = 0; /* it is void: what is left of it moves */
+    if (rc == 0)
+        rc = map_hold(m->to, b, b, &to);
+    if (rc == 0)
+        rc = block_copy(m, b, dirty);
+    map_release(&to);
+    map_release(&from);
+    return rc;
+}
+
+static int block_pass(struct move *m, uint32_t b)
+{
+    struct ext *x = m->from;
+    struct co_range range;
+    uint64_t dirty;
+    int rc = 0;
+
+    if (!m->alone)
+        rc = co_range_acquire(&x->lock, &range, (uint64_t)b * PAGES_PER_BLOCK, PAGES_PER_BLOCK,
+                              false);
+    if (rc < 0)
+        return rc;
+    dirty = m->dirty[b];
+    m->dirty[b] = 0;
+    if (x->dead || x->deleting)
+        rc = err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is being deleted", x->id);
+    else if (dirty != 0)
+        rc = block_hold(m, b, dirty);
+    if (!m->alone)
+        co_range_release(&x->lock, &range);
+    return rc;
+}
+
+/* ---- a pass ---- */
+
+static int pass_main(void *arg)
+{
+    struct move *m = arg;
+
+    while (m->rc == 0 && m->next < BLOCKS_PER_EXTENT) {
+        uint32_t b = m->next++;
+        int rc = m->dirty[b] == 0 ? 0 : block_pass(m, b);
+
+        if (rc == 0)
+            rc = dev_check(m->to->dev);
+        if (rc == 0 && m->from->dev->drain_stop && !m->alone)
+            rc = err_set(ERR_CANCELED, "the drain was stopped");
+        if (rc < 0 && m->rc == 0)
+            m->rc = rc;
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int move_pass(struct move *m)
+{
+    struct co_group g;
+
+    m->next = 0;
+    m->rc = 0;
+    co_group_init(&g);
+    for (uint32_t i = 0; i < PARALLEL; i++)
+        co_spawn(&g, "move", pass_main, m);
+    return co_group_join(&g);
+}
