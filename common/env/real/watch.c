@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The watchdog: finds out where a loop is while it is stalled. One thread looks every few
- * milliseconds at when each loop last looked at its clock; a loop that was held for too long gets
- * a signal, whose handler notes the stack it interrupted. The loop logs it once it is back.
+ * The watchdog: finds out where a loop is while it is stalled. One thread looks fifty times a
+ * second at when each loop last looked at its clock; a loop that was held for too long gets a
+ * signal, whose handler notes the stack it interrupted. The loop logs it once it is back.
  *
  * It costs a loop one counter a turn, and nothing at all while no loop does anything: then the
- * watchdog sleeps until a loop begins a turn. A stall that begins in the very moment in which it
- * falls asleep is logged without a stack. */
+ * watchdog sleeps until a loop begins a turn. A stall that falls between two looks, or begins in
+ * the very moment in which the watchdog falls asleep, is logged without a stack. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,8 +20,9 @@
 #include "common/base/symbol.h"
 #include "common/env/real/real.h"
 
-#define WATCH_PERIOD_NS (5 * NSEC_PER_MSEC)
-#define WATCH_SIGNAL    SIGURG /* ignored by default, passed on by debuggers, and no one else's */
+#define WATCH_PERIOD_NS  (20 * NSEC_PER_MSEC)
+#define WATCH_SUSPECT_NS NSEC_PER_MSEC /* held for so long: is looked at again in time */
+#define WATCH_SIGNAL     SIGURG /* ignored by default, passed on by debuggers, and no one else's */
 
 struct real_watch {
     pthread_t thread;
@@ -141,34 +142,33 @@ void real_watch_report(struct real_loop *l, nsec_t stall)
 
 /* ---- the watchdog's thread ---- */
 
-/* Has the loop done anything since the last look, or is it still at it? */
-static bool loop_look(struct real_loop *l, nsec_t now)
+/* Returns when to look again: never, if the loop has done nothing since the last look. */
+static nsec_t loop_look(struct real_loop *l, nsec_t now)
 {
     nsec_t since = co_loop_held_since(l->co);
     unsigned turns = atomic_load_explicit(&l->turns, memory_order_relaxed);
     bool active = since != 0 || turns != l->turns_seen;
 
     l->turns_seen = turns;
-    if (since != 0 && now - since > REAL_STALL_LOG_NS && l->stall_signalled != since) {
+    if (since != 0 && l->stall_signalled != since && now - since > WATCH_SUSPECT_NS) {
+        if (now - since <= REAL_STALL_LOG_NS)
+            return since + REAL_STALL_LOG_NS + 1;
         l->stall_signalled = since;
         (void)pthread_kill(l->self, WATCH_SIGNAL);
     }
-    return active;
+    return active ? now + WATCH_PERIOD_NS : NSEC_NEVER;
 }
 
-static void pause_until(struct real_watch *w, nsec_t at)
-{
-    struct timespec ts = {.tv_sec = at / NSEC_PER_SEC, .tv_nsec = at % NSEC_PER_SEC};
-
-    (void)pthread_cond_timedwait(&w->wake, &w->lock, &ts);
-}
-
-static nsec_t monotonic_now(void)
+static void pause_for(struct real_watch *w, nsec_t span)
 {
     struct timespec ts;
+    nsec_t until;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+    until = ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec + span;
+    ts.tv_sec = until / NSEC_PER_SEC;
+    ts.tv_nsec = until % NSEC_PER_SEC;
+    (void)pthread_cond_timedwait(&w->wake, &w->lock, &ts);
 }
 
 static void *watch_main(void *arg)
@@ -177,13 +177,15 @@ static void *watch_main(void *arg)
 
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
-        nsec_t now = real_now();
-        bool active = false;
+        nsec_t now = real_now(), next = NSEC_NEVER;
 
-        LIST_FOREACH (l, &w->loops, struct real_loop, watched)
-            active |= loop_look(l, now);
-        if (active) {
-            pause_until(w, monotonic_now() + WATCH_PERIOD_NS);
+        LIST_FOREACH (l, &w->loops, struct real_loop, watched) {
+            nsec_t again = loop_look(l, now);
+
+            next = MIN(next, again);
+        }
+        if (next != NSEC_NEVER) {
+            pause_for(w, next - now);
             continue;
         }
         atomic_store(&w->asleep, true);
