@@ -363,6 +363,28 @@ static int commit_apply(struct replay *rp, const struct rcommit *rc_, uint32_t p
 /* After a hole in the journal: what is behind it must never be taken for a continuation. */
 #define SEQ_JUMP 1000000u
 
+/* Applies the commits, and takes them off the list. */
+static int commits_apply(struct replay *rp, uint32_t prev_crc)
+{
+    struct replay_ahead *ahead = NULL;
+    struct rcommit *until = LIST_FIRST(&rp->commits, struct rcommit, link);
+    int rc = 0;
+
+    LIST_FOREACH_SAFE (c, &rp->commits, struct rcommit, link) {
+        if (rc == 0 && c == until) {
+            replay_ahead_free(ahead);
+            ahead = replay_ahead_new(rp->d, &rp->commits, c, &until);
+        }
+        if (rc == 0)
+            rc = commit_apply(rp, c, prev_crc);
+        prev_crc = c->head->crc;
+        list_del(&c->link);
+        rcommit_free(c);
+    }
+    replay_ahead_free(ahead);
+    return rc;
+}
+
 int journal_replay(struct dev *d)
 {
     struct replay rp = {.d = d};
@@ -379,17 +401,13 @@ int journal_replay(struct dev *d)
         struct rcommit *first = LIST_FIRST(&rp.commits, struct rcommit, link);
 
         prev_crc = first != NULL ? first->head->prev_crc : d->j.prev_crc;
-        LIST_FOREACH (c, &rp.commits, struct rcommit, link)
+        LIST_FOREACH (c, &rp.commits, struct rcommit, link) {
             replay_mark(&rp, c->head);
+            n++;
+        }
         rc = heads_load(&rp);
-    }
-    LIST_FOREACH_SAFE (c, &rp.commits, struct rcommit, link) {
         if (rc == 0)
-            rc = commit_apply(&rp, c, prev_crc);
-        prev_crc = c->head->crc;
-        n++;
-        list_del(&c->link);
-        rcommit_free(c);
+            rc = commits_apply(&rp, prev_crc);
     }
     d->j.seq = MAX(d->j.seq, d->j.durable_seq + 1);
     d->j.durable_seq = d->j.seq - 1;
@@ -405,6 +423,8 @@ int journal_replay(struct dev *d)
                  "disk=%s worker=%" PRIu32 " commits=%" PRIu32 " bytes=%" PRIu64
                  " extents=%" PRIu64,
                  d->path, d->e->conf.worker, n, journal_used(d) * d->j.unit, (uint64_t)d->extents);
+    LIST_FOREACH_SAFE (c, &rp.commits, struct rcommit, link) /* after an error */
+        rcommit_free(c);
     replay_free(&rp);
     return rc;
 }

@@ -32,6 +32,12 @@ void idset_add(struct htab *set, uint64_t id);
 void idset_remove(struct htab *set, uint64_t id);
 
 void replay_mark(struct replay *rp, const struct commit_head *h); /* heads, touched */
+/* replay_ahead.c: holds what the commits from `from` on need of the maps, as many of them as make
+ * a good number of reads; *ret_until: the first that is left (NULL: none). */
+struct replay_ahead;
+co_fn struct replay_ahead *replay_ahead_new(struct dev *d, struct list *commits,
+                                            struct rcommit *from, struct rcommit **ret_until);
+void replay_ahead_free(struct replay_ahead *a); /* NULL is allowed */
 /* start.c */
 co_fn int bitmap_load(struct dev *d) MUST_CHECK;
 co_fn int heads_load(struct replay *rp) MUST_CHECK;

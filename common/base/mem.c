@@ -22,7 +22,7 @@ struct mem_block {
 
 struct mem_heap {
     struct list blocks;
-    uint64_t bytes;
+    uint64_t bytes, peak;
 };
 
 /* Used only while a simulation runs, on its one thread; all zero otherwise. */
@@ -82,6 +82,8 @@ static void tracker_insert(struct mem_heap *heap, void *ptr, size_t bytes)
     *slot = b;
     list_push_back(&heap->blocks, &b->link);
     heap->bytes += bytes;
+    if (heap->bytes > heap->peak)
+        heap->peak = heap->bytes;
     tracker.block_count++;
 }
 
@@ -257,4 +259,9 @@ struct mem_heap *mem_heap_current(void)
 uint64_t mem_heap_bytes(const struct mem_heap *heap)
 {
     return heap->bytes;
+}
+
+uint64_t mem_heap_peak(const struct mem_heap *heap)
+{
+    return heap->peak;
 }

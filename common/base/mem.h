@@ -29,6 +29,7 @@ void mem_heap_destroy(struct mem_heap *heap);         /* frees everything still 
 struct mem_heap *mem_heap_set(struct mem_heap *heap); /* returns the former one */
 struct mem_heap *mem_heap_current(void);              /* NULL: none is set */
 uint64_t mem_heap_bytes(const struct mem_heap *heap); /* allocated from it now */
+uint64_t mem_heap_peak(const struct mem_heap *heap);  /* the most that ever was */
 
 /* Memory that no tracked heap owns, for what outlives a simulated process: the runtime's own
  * structures. Zeroed. raw_realloc as mem_realloc; it can serve as a struct heap's allocator. */

@@ -66,11 +66,6 @@ static uint64_t rss(void)
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static void peak_note(struct world *w)
-{
-    w->peak = MAX(w->peak, mem_heap_bytes(mem_heap_current()));
-}
-
 /* ---- the model ---- */
 
 static uint64_t ext_id(uint32_t ext)
@@ -147,7 +142,6 @@ static void write_word(struct world *w, uint32_t ext, uint32_t off, uint32_t len
     rc = engine_write(w->e, &a, &res);
     ASSERTF(rc == 0, "write: %s", err_text(rc));
     buf_put(a.payload);
-    peak_note(w);
 }
 
 static void read_page(struct world *w, uint32_t ext, uint32_t page)
@@ -162,7 +156,6 @@ static void read_page(struct world *w, uint32_t ext, uint32_t page)
             memcpy(&got, r->buf->data + r->buf_off + i, 4);
         ASSERTF(got == want, "extent %u page %u: %#x, not %#x", ext, page, got, want);
     }
-    peak_note(w);
     buf_put(r->buf);
     mem_free(r);
 }
@@ -282,8 +275,14 @@ static void engine_begin(struct world *w)
     mem_free(sb);
     engine_dev_stats(w->e, 0, &ds);
     w->ring_bytes = ds.journal_used_bytes;
-    peak_note(w);
     engine_memory(w->e, &w->mem);
+}
+
+static void engine_end(struct world *w)
+{
+    engine_memory(w->e, &w->mem);
+    engine_stop(w->e);
+    w->peak = mem_heap_peak(mem_heap_current());
 }
 
 static int life_build(void *arg)
@@ -294,8 +293,7 @@ static int life_build(void *arg)
     streams_run(w, open_one, 0);
     streams_run(w, build_one, 0);
     CHECK(engine_flush(w->e) == 0);
-    engine_memory(w->e, &w->mem);
-    engine_stop(w->e);
+    engine_end(w);
     return 0;
 }
 
@@ -306,8 +304,7 @@ static int life_random(void *arg)
     engine_begin(w);
     streams_run(w, open_one, 0);
     streams_run(w, mixed_op, w->z.ops);
-    engine_memory(w->e, &w->mem);
-    engine_stop(w->e); /* what is not home stays in the journal */
+    engine_end(w); /* what is not home stays in the journal */
     return 0;
 }
 
@@ -321,9 +318,7 @@ static int life_verify(void *arg)
     streams_run(w, read_op, w->z.ops);
     rc = engine_check(w->e);
     ASSERTF(rc == 0, "check: %s", err_text(rc));
-    peak_note(w);
-    engine_memory(w->e, &w->mem);
-    engine_stop(w->e);
+    engine_end(w);
     return 0;
 }
 
@@ -347,7 +342,7 @@ static int life_journal(void *arg)
             open_one(&st, ext);
         write_any(&st, ext);
     }
-    engine_stop(w->e);
+    engine_end(w);
     return 0;
 }
 
@@ -356,7 +351,7 @@ static int life_start(void *arg)
     struct world *w = arg;
 
     engine_begin(w);
-    engine_stop(w->e);
+    engine_end(w);
     return 0;
 }
 
