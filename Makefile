@@ -114,6 +114,8 @@ UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c))
 UNIT_BIN := $(UNIT_SRC:%.c=$(OUT)/%)
 SIM_SRC := $(call src,tests/sim)
 SIM_BIN := $(if $(SIM_SRC),$(OUT)/zbs-sim)
+CRASH_SRC := $(call src,tests/crash)
+CRASH_BIN := $(OUT)/zbs-crash
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(OUT)/%)
 
@@ -132,6 +134,10 @@ $(OUT)/zbs-sim: $(call obj,$(SIM_SRC)) $(LIB_access) $(LIB_chunk) $(LIB_meta) $(
 	@echo "  LINK $(notdir $@)"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
+$(CRASH_BIN): $(call obj,$(CRASH_SRC)) $(LIB_chunk) $(LIB_sim) $(LIB_common)
+	@echo "  LINK $(notdir $@)"
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
 $(FUZZ_BIN): $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_testlib) $(LIB_access) $(LIB_chunk) $(LIB_meta) $(LIB_sim) $(LIB_common)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer) -o $@ $^ $(LIBS)
@@ -143,11 +149,12 @@ $(TOOL_BIN): $(OUT)/tests/tools/%: $(OUT)/tests/tools/%.o $(LIB_testlib) $(LIB_a
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -liscsi
 
-.PHONY: unit-bins fuzz-bins sim-bin tool-bins
+.PHONY: unit-bins fuzz-bins sim-bin crash-bin tool-bins
 tool-bins: $(TOOL_BIN)
 unit-bins: $(UNIT_BIN)
 fuzz-bins: $(FUZZ_BIN)
 sim-bin: $(SIM_BIN)
+crash-bin: $(CRASH_BIN)
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
 

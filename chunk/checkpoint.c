@@ -312,7 +312,9 @@ static int stage_restore(struct dev *d, const struct stage_head *h, uint8_t *ima
 {
     uint8_t *home = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
     uint32_t restored = 0;
-    int rc = 0;
+    /* The batch itself may be in the device's cache only: it must not be lost while the pages in
+     * place are being written. */
+    int rc = dev_flush(d);
 
     for (uint32_t i = 0; i < h->count && rc == 0; i++) {
         rc = disk_read(d->disk, home, PAGE_BYTES, h->e[i].off);

@@ -22,6 +22,7 @@ struct sim_disk {
     sim_disk_hook hook;
     void *hook_arg;
     uint64_t writes, bytes_written;
+    struct sim_tape *tape; /* being recorded, or NULL */
 };
 
 struct disk_handle {
@@ -41,6 +42,7 @@ struct sim_io {
     struct disk_req *req;
     uint64_t flush_seq;   /* a flush covers writes up to this one */
     uint32_t fingerprint; /* of a write's payload: it may not change meanwhile */
+    uint64_t tape_n;      /* a write's number on the tape; for a flush, as flush_seq */
 };
 
 /* ---- disks in the world ---- */
@@ -78,6 +80,17 @@ void sim_disk_create(struct sim_proc *p, const char *path, uint64_t size_bytes)
     };
     sim_media_init(&d->media, p->sim);
     list_push_back(&p->disks, &d->link);
+}
+
+void sim_disk_create_from(struct sim_proc *p, const char *path, const struct sim_image *img)
+{
+    sim_disk_create(p, path, img->pages * SIM_PAGE);
+    disk_must(p, path)->media.base = img;
+}
+
+uint64_t sim_disk_size(struct sim_proc *p, const char *path)
+{
+    return disk_must(p, path)->info.size_bytes;
 }
 
 void sim_disks_free(struct sim_proc *p)
@@ -180,6 +193,43 @@ void sim_disk_set_hook(struct sim_proc *p, const char *path, sim_disk_hook hook,
 uint64_t sim_disk_bytes_written(struct sim_proc *p, const char *path)
 {
     return disk_must(p, path)->bytes_written;
+}
+
+/* ---- recording ---- */
+
+struct sim_tape *sim_tape_start(struct sim_proc *p, const char *path)
+{
+    struct sim_disk *d = disk_must(p, path);
+
+    ASSERT(!d->tape && list_empty(&p->ios));
+    d->tape = sim_tape_new();
+    return d->tape;
+}
+
+void sim_tape_stop(struct sim_proc *p, const char *path)
+{
+    struct sim_disk *d = disk_must(p, path);
+
+    ASSERT(d->tape && list_empty(&p->ios));
+    d->tape = NULL;
+}
+
+static void record_submit(struct sim_disk *d, struct sim_io *io)
+{
+    ASSERTF(io->req->op != DISK_DISCARD, "a discard on disk %s, which is recorded", d->path);
+    if (io->req->op == DISK_WRITE)
+        io->tape_n = sim_tape_submit(d->tape, io->req);
+    else
+        io->tape_n = d->tape->n_done;
+}
+
+static void record_done(struct sim_disk *d, const struct sim_io *io, int rc)
+{
+    ASSERTF(rc == 0, "an error on disk %s, which is recorded", d->path);
+    if (io->req->op == DISK_WRITE)
+        sim_tape_done(d->tape, io->tape_n);
+    else if (io->req->op == DISK_FLUSH)
+        sim_tape_flush(d->tape, io->tape_n);
 }
 
 /* ---- handles ---- */
@@ -383,6 +433,8 @@ static void io_done(struct sim *s, struct sim_event *e)
     ASSERTF(io->fingerprint == fingerprint(r), "payload changed while in flight to %s at %" PRIu64,
             d->path, r->off);
     r->rc = io_apply(d, io);
+    if (d->tape)
+        record_done(d, io, r->rc);
     r->latency_ns = s->now - r->submitted;
     list_del(&io->link);
     sim_mem_free(io);
@@ -420,11 +472,34 @@ void sim_disk_submit(struct disk_req *r)
     io->req = r;
     io->flush_seq = h->disk->media.last_seq;
     io->fingerprint = fingerprint(r);
+    if (h->disk->tape)
+        record_submit(h->disk, io);
     h->in_flight++;
     list_push_back(&p->ios, &io->link);
     sim_event_init(&io->ev, SIM_DISK, p, sim_id(p->sim), io_done);
     if (!h->disk->hanging)
         sim_event_arm(p->sim, &io->ev, io_end(h->disk, r));
+}
+
+/* Its process has ended, the device's power has not. Nothing is torn on a recorded disk. */
+static void io_orphaned(const struct sim_io *io, enum sim_end_how how)
+{
+    struct sim_disk *d = io->handle->disk;
+    struct disk_req *r = io->req;
+    bool kept = how == SIM_END_EXIT || (d->tape && sim_coin(d->media.sim));
+
+    if (r->op == DISK_DISCARD && sim_coin(d->media.sim))
+        sim_media_discard(&d->media, r->off / SIM_PAGE, r->len / SIM_PAGE);
+    if (r->op != DISK_WRITE)
+        return;
+    if (kept)
+        write_apply(d, r, r->durable, false);
+    else if (!d->tape)
+        write_orphaned(d, r);
+    if (d->tape && kept)
+        sim_tape_done(d->tape, io->tape_n);
+    else if (d->tape)
+        sim_tape_drop(d->tape, io->tape_n);
 }
 
 void sim_disks_proc_ended(struct sim_proc *p, enum sim_end_how how)
@@ -439,18 +514,15 @@ void sim_disks_proc_ended(struct sim_proc *p, enum sim_end_how how)
         list_del(elem);
         io = LIST_ENTRY(elem, struct sim_io, link);
         sim_event_disarm(p->sim, &io->ev);
-        if (io->req->op == DISK_WRITE && how == SIM_END_EXIT)
-            write_apply(io->handle->disk, io->req, io->req->durable, false);
-        else if (io->req->op == DISK_WRITE)
-            write_orphaned(io->handle->disk, io->req);
-        else if (io->req->op == DISK_DISCARD && sim_coin(p->sim))
-            sim_media_discard(&io->handle->disk->media, io->req->off / SIM_PAGE,
-                              io->req->len / SIM_PAGE);
+        io_orphaned(io, how);
         sim_mem_free(io);
     }
     LIST_FOREACH_SAFE (h, &p->disk_handles, struct disk_handle, link)
         handle_free(h);
-    LIST_FOREACH (d, &p->disks, struct sim_disk, link)
-        if (how == SIM_END_POWER)
-            sim_media_power_loss(&d->media);
+    LIST_FOREACH (d, &p->disks, struct sim_disk, link) {
+        if (how != SIM_END_POWER)
+            continue;
+        ASSERTF(!d->tape, "disk %s is recorded: a player loses its power, not the disk", d->path);
+        sim_media_power_loss(&d->media);
+    }
 }

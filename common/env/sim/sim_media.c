@@ -44,6 +44,7 @@ void sim_media_init(struct sim_media *m, struct sim *s)
     m->buckets = sim_alloc(m->bucket_count * sizeof(*m->buckets));
     m->page_count = 0;
     m->last_seq = 0;
+    m->base = NULL;
     list_init(&m->dirty);
 }
 
@@ -142,11 +143,23 @@ static void word_fill(void *dst, uint32_t word)
         memcpy((uint8_t *)dst + i, &word, 4);
 }
 
+/* A page that was never written here, as read. */
+static void page_unwritten(const struct sim_media *m, uint64_t no, void *dst)
+{
+    uint32_t word;
+
+    if (sim_runs_get(&m->runs, no / SIM_RUN_PAGES, &word))
+        word_fill(dst, word);
+    else if (m->base && no < m->base->pages && m->base->page[no])
+        memcpy(dst, m->base->page[no], SIM_PAGE);
+    else
+        memset(dst, 0, SIM_PAGE);
+}
+
 static struct sim_page *page_get(struct sim_media *m, uint64_t no)
 {
     struct sim_page **slot = slot_of(m, no), *page = *slot;
     uint8_t data[SIM_PAGE];
-    uint32_t word;
 
     if (page)
         return page;
@@ -160,8 +173,8 @@ static struct sim_page *page_get(struct sim_media *m, uint64_t no)
     list_init(&page->dirty);
     *slot = page;
     m->page_count++;
-    if (sim_runs_get(&m->runs, no / SIM_RUN_PAGES, &word)) {
-        word_fill(data, word);
+    if (m->base || m->runs.count > 0) {
+        page_unwritten(m, no, data);
         media_set(m, page, data);
     }
     return page;
@@ -179,14 +192,11 @@ static void page_get_view(const struct sim_page *page, void *dst)
 void sim_media_read(struct sim_media *m, uint64_t page_no, void *dst)
 {
     struct sim_page *page = *slot_of(m, page_no);
-    uint32_t word;
 
     if (page)
         page_get_view(page, dst);
-    else if (sim_runs_get(&m->runs, page_no / SIM_RUN_PAGES, &word))
-        word_fill(dst, word);
     else
-        memset(dst, 0, SIM_PAGE);
+        page_unwritten(m, page_no, dst);
 }
 
 struct sim_write *sim_media_begin(struct sim_media *m)
@@ -303,7 +313,7 @@ void sim_media_discard(struct sim_media *m, uint64_t page_no, uint64_t count)
 {
     uint64_t draw = sim_rand(m->sim);
 
-    ASSERT(m->runs.count == 0); /* pages of theirs would come back */
+    ASSERT(m->runs.count == 0 && !m->base); /* pages of theirs would come back */
     if (count < m->bucket_count) {
         for (uint64_t no = page_no; no < page_no + count; no++) {
             struct sim_page **slot = slot_of(m, no);
