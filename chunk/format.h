@@ -266,8 +266,9 @@ struct rec_commit_point {
 
 /* DATA, MAP, ZERO, NOTE. Then: missing[n_missing] replica numbers, and by type: DATA, MAP:
  * crc[count]; ZERO: struct rec_freed[n_freed]. All as uint32_t. DATA and MAP lie in one block. */
-#define REC_F_REPLACE 1u /* MAP: these are all pages of the block */
-#define REC_F_CP      2u /* the commit point is given */
+#define REC_F_REPLACE                                                                              \
+    1u              /* MAP: to a new block; with those behind it in the commit, all its pages */
+#define REC_F_CP 2u /* the commit point is given */
 struct rec_write {
     struct rec_head h;
     uint32_t first, count; /* pages of the extent */
@@ -334,6 +335,11 @@ static_assert(sizeof(struct rec_write) + 4 * 64 + 8 * BLOCKS_PER_EXTENT +
                       sizeof(struct commit_head) <=
                   COMMIT_HEAD_MAX,
               "zeroing a whole extent fits in one commit");
+static_assert(sizeof(struct commit_head) +
+                      PAGES_PER_BLOCK *
+                          ROUND_UP(sizeof(struct rec_write) + 4 * (MISSING_MAX + 1), 8) <=
+                  COMMIT_HEAD_MAX,
+              "requests that fill a block together fit in one commit");
 static_assert(COMMIT_BYTES_MIN > COMMIT_HEAD_MAX, "a commit has room for data");
 
 #endif

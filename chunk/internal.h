@@ -171,6 +171,7 @@ struct jrec { /* queued; freed when durable */
     struct jpage **jp; /* rec->pages of them */
     uint64_t rsn;
     uint32_t space; /* units reserved for it */
+    bool joined;    /* the next one leaves in the same commit */
 };
 struct commit {        /* some that follow one another */
     struct list link;  /* journal->commits */
@@ -564,6 +565,9 @@ uint32_t journal_cost(const struct dev *d, uint32_t rec_bytes, uint32_t pages);
  * number. */
 uint64_t journal_add(struct dev *d, struct rec_head *rec, struct jpage **jp, uint32_t space,
                      bool lazy);
+/* The record queued last and the next one, which follows without a suspension, leave in one commit.
+ * The first of such a group has the space of all. */
+void journal_join(struct dev *d);
 co_fn int journal_wait(struct dev *d, uint64_t rsn) MUST_CHECK; /* until it is durable */
 co_fn int journal_sync(struct dev *d) MUST_CHECK;               /* everything queued so far */
 void *rec_new(struct dev *d, enum rec_type type, uint64_t extent_id, size_t bytes);

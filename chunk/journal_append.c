@@ -174,14 +174,26 @@ void journal_kick(struct dev *d)
     }
 }
 
+static struct jrec *queue_last(const struct journal *j)
+{
+    return list_empty(&j->queue) ? NULL : LIST_ENTRY(j->queue.prev, struct jrec, link);
+}
+
+void journal_join(struct dev *d)
+{
+    queue_last(&d->j)->joined = true;
+}
+
 uint64_t journal_add(struct dev *d, struct rec_head *rec, struct jpage **jp, uint32_t space,
                      bool lazy)
 {
     struct jrec *r = MEM_NEW(struct jrec);
     struct journal *j = &d->j;
+    bool follows = queue_last(j) != NULL && queue_last(j)->joined;
 
     ASSERT(!d->replaying);
-    ASSERT(space >= journal_cost(d, rec->bytes, rec->pages) && j->reserved >= space);
+    ASSERT(follows || space >= journal_cost(d, rec->bytes, rec->pages));
+    ASSERT(j->reserved >= space);
     ASSERT(rec->pages <= j->rec_pages_max && (rec->pages == 0) == (jp == NULL));
     r->rec = rec;
     r->jp = jp;
@@ -251,6 +263,21 @@ struct forming {
     uint64_t pos;
 };
 
+/* Is there room for this record and those that are joined to it? */
+static bool fits(const struct journal *j, const struct forming *f, uint32_t pages,
+                 const struct jrec *r)
+{
+    uint32_t head = f->head_bytes + r->rec->bytes;
+
+    pages += r->rec->pages;
+    for (; r->joined; pages += r->rec->pages) {
+        r = LIST_ENTRY(r->link.next, struct jrec, link);
+        head += r->rec->bytes;
+    }
+    return head <= COMMIT_HEAD_MAX &&
+           head_units(j, head) + pages * j->page_units <= j->commit_units_max;
+}
+
 /* Takes from the queue what fits in one commit, and fixes its place. */
 static void commit_take(struct dev *d, struct forming *f)
 {
@@ -262,12 +289,10 @@ static void commit_take(struct dev *d, struct forming *f)
     f->head_bytes = sizeof(struct commit_head);
     while (!list_empty(&j->queue)) {
         struct jrec *r = LIST_FIRST(&j->queue, struct jrec, link);
-        uint32_t head = f->head_bytes + r->rec->bytes;
 
-        if (head > COMMIT_HEAD_MAX ||
-            head_units(j, head) + (pages + r->rec->pages) * j->page_units > j->commit_units_max)
+        if (!fits(j, f, pages, r))
             break;
-        f->head_bytes = head;
+        f->head_bytes += r->rec->bytes;
         pages += r->rec->pages;
         f->n_recs++;
         j->reserved -= r->space;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Small writes of a sequential stream are written together: those that go to neighbouring pages
- * which hold nothing yet wait for one another, become one durable write of the device, straight
- * to their block, and then each queues its own record, so that one commit takes them all.
+ * Small writes of a sequential stream are written together: they wait for one another, those that
+ * go to neighbouring pages become one durable write of the device, and each request has its own
+ * record in the commit that follows. Pages that hold nothing yet are written in place. Pages that
+ * do can only be replaced a block at a time: when all of a block has gathered it goes to a new
+ * one; what does not make a block goes through the journal.
  *
  * How long they wait: a stream's *depth* is how many of its requests were under way at once. When
  * as many are waiting, no other can come before one of these is answered, so they leave; they
@@ -15,10 +17,8 @@
 #include "chunk/stream.h"
 #include "chunk/write.h"
 
-#define RUN_PAGES_MIN                                                                              \
-    4u /* less is better off in the journal: that is one device write, not two                     \
-        */
-#define ANY_BLOCK UINT32_MAX
+#define RUN_PAGES_MIN 4u /* what is less is better off in the journal */
+#define LAST_BLOCK    UINT32_MAX
 
 struct gather {          /* of one stream */
     struct list waiting; /* struct seg, by page */
@@ -35,6 +35,7 @@ struct run { /* neighbouring pages of one block on their way */
     struct ext *x;
     struct list segs;
     uint32_t block; /* of the extent */
+    uint32_t place; /* BLOCK_NONE: in place; else its new one */
     uint32_t pages;
     struct iovec iov[PAGES_PER_BLOCK];
     struct disk_req req;
@@ -115,14 +116,19 @@ static co_fn int run_main(void *arg)
     rc = disk_wait(&r->req);
     d->bytes_written += (uint64_t)r->pages * PAGE_BYTES;
     d->io_errors += rc < 0;
+    if (r->place != BLOCK_NONE && (rc < 0 || write_journal_run(&r->segs, r->place) < 0)) {
+        block_untake(d, r->place); /* each goes through the journal by itself */
+        d->spares--;
+    }
     run_end(r, rc);
     return 0;
 }
 
-/* The segments from `first` to before `end` in the list of those that wait. */
-static void run_start(struct list *first, struct list *end)
+/* Writes the segments from `first` to before `end`: in place, or all of a block to a new one. */
+static void run_start(struct list *first, struct list *end, uint32_t place)
 {
     struct seg *s = LIST_ENTRY(first, struct seg, merge);
+    uint32_t to = place, bit = s->first % PAGES_PER_BLOCK;
     struct run *r = MEM_NEW(struct run);
     struct dev *d = s->w->x->dev;
     int n = 0;
@@ -130,86 +136,106 @@ static void run_start(struct list *first, struct list *end)
     r->x = ext_get(s->w->x);
     list_init(&r->segs);
     r->block = s->first / PAGES_PER_BLOCK;
-    r->req = (struct disk_req){.op = DISK_WRITE, .durable = true, .disk = d->disk, .iov = r->iov};
-    s->block = map_get(r->x, r->block)->src[0].block;
-    r->req.off = block_off(d, s->block) + (uint64_t)(s->first % PAGES_PER_BLOCK) * PAGE_BYTES;
+    r->place = place;
+    if (place == BLOCK_NONE)
+        to = map_get(r->x, r->block)->src[0].block;
     vblk_make(r->x, r->block)->users++;
     for (struct list *l = first, *next; l != end; l = next) {
         next = l->next;
         s = LIST_ENTRY(l, struct seg, merge);
-        s->how = SEG_IN_PLACE;
-        s->block = map_get(r->x, r->block)->src[0].block;
         list_del(l);
         run_add(r, &n, s);
+        if (place != BLOCK_NONE)
+            continue;
+        s->how = SEG_IN_PLACE;
+        s->block = to;
     }
-    r->req.iov_count = n;
+    r->req = (struct disk_req){.op = DISK_WRITE,
+                               .durable = true,
+                               .disk = d->disk,
+                               .off = block_off(d, to) + (uint64_t)bit * PAGE_BYTES,
+                               .iov = r->iov,
+                               .iov_count = n};
     co_spawn_detached_deadline(&d->group, "merge", run_main, r);
 }
 
 /* ---- waiting for one another ---- */
 
-static void seg_leaves(struct gather *g, struct seg *s)
+static bool seg_fresh(const struct seg *s)
 {
-    struct merging *m = &s->w->merging;
-
-    m->waiting--;
-    g->requests -= m->waiting == 0;
-    co_cond_signal(&m->moved);
+    return pages_fresh(s->w->x, s->first, s->count);
 }
 
-/* Neighbours in one block, as long as their pages hold nothing: *ret_pages of them. */
-static struct list *run_find(struct gather *g, struct list *first, uint32_t *ret_pages)
+/* Neighbours in one block, all of them such as hold nothing yet, or any. */
+static struct list *run_find(struct gather *g, struct list *first, bool fresh, uint32_t *ret_pages)
 {
     struct seg *s = LIST_ENTRY(first, struct seg, merge);
-    uint32_t page = s->first, block = s->first / PAGES_PER_BLOCK;
+    uint32_t start = s->first, page = start, block = start / PAGES_PER_BLOCK;
     struct list *l = first;
 
-    while (l != &g->waiting) {
+    for (; l != &g->waiting; l = l->next) {
         s = LIST_ENTRY(l, struct seg, merge);
-        if (s->first != page || s->first / PAGES_PER_BLOCK != block ||
-            !pages_fresh(s->w->x, s->first, s->count))
+        if (s->first != page || page / PAGES_PER_BLOCK != block || (fresh && !seg_fresh(s)))
             break;
         page += s->count;
-        l = l->next;
     }
-    *ret_pages = page - LIST_ENTRY(first, struct seg, merge)->first;
+    *ret_pages = page - start;
     return l;
 }
 
-/* Lets those that wait for a place in the block go: together if that is worth it, else each the
- * way that it would have gone alone. */
-static void dispatch(struct gather *g, uint32_t block)
+static void leave(struct gather *g, struct list *first, struct list *end)
+{
+    for (struct list *l = first; l != end; l = l->next) {
+        struct seg *s = LIST_ENTRY(l, struct seg, merge);
+
+        s->waiting = false;
+        g->requests -= --s->w->merging.waiting == 0;
+        co_cond_signal(&s->w->merging.moved);
+    }
+}
+
+/* The first of those that wait leaves, with its neighbours if that is worth it. Returns the next.
+ */
+static struct list *dispatch_one(struct gather *g, struct list *first)
+{
+    struct seg *s = LIST_ENTRY(first, struct seg, merge);
+    uint32_t pages, place = BLOCK_NONE;
+    struct list *end = run_find(g, first, true, &pages);
+    bool go = pages >= RUN_PAGES_MIN;
+
+    if (pages < PAGES_PER_BLOCK) {
+        uint32_t any;
+        struct list *any_end = run_find(g, first, false, &any);
+
+        if (any == PAGES_PER_BLOCK &&
+            block_take_spare(s->w->x, s->first / PAGES_PER_BLOCK, &place)) {
+            end = any_end;
+            go = true;
+        }
+    }
+    if (!go)
+        end = first->next;
+    leave(g, first, end);
+    if (go)
+        run_start(first, end, place);
+    else
+        list_del(first);
+    return end;
+}
+
+static void dispatch(struct gather *g, uint32_t first_block, uint32_t last_block)
 {
     struct list *l = g->waiting.next;
 
     while (l != &g->waiting) {
-        struct seg *s = LIST_ENTRY(l, struct seg, merge);
-        struct list *end = l->next;
-        uint32_t pages;
+        uint32_t block = LIST_ENTRY(l, struct seg, merge)->first / PAGES_PER_BLOCK;
 
-        if (block != ANY_BLOCK && s->first / PAGES_PER_BLOCK != block) {
-            l = end;
-            continue;
-        }
-        end = run_find(g, l, &pages);
-        if (end == l) /* its pages hold something by now */
-            end = l->next;
-        for (struct list *i = l; i != end; i = i->next)
-            seg_leaves(g, LIST_ENTRY(i, struct seg, merge));
-        if (pages >= RUN_PAGES_MIN) {
-            run_start(l, end);
-        } else {
-            for (struct list *next; l != end; l = next) {
-                next = l->next;
-                list_del(l);
-            }
-        }
-        l = end;
+        l = block >= first_block && block <= last_block ? dispatch_one(g, l) : l->next;
     }
 }
 
-/* Do those that wait for this block reach its end without a gap? */
-static bool block_full(const struct gather *g, uint32_t block)
+/* Which pages of a block wait. */
+static uint64_t waiting_mask(const struct gather *g, uint32_t block)
 {
     uint64_t mask = 0;
 
@@ -218,7 +244,31 @@ static bool block_full(const struct gather *g, uint32_t block)
             mask |= (s->count < 64 ? (1ull << s->count) - 1 : UINT64_MAX)
                     << s->first % PAGES_PER_BLOCK;
     }
+    return mask;
+}
+
+/* Do those that wait for this block reach its end without a gap? */
+static bool block_full(const struct gather *g, uint32_t block)
+{
+    uint64_t mask = waiting_mask(g, block);
+
     return (mask | (mask - 1)) == UINT64_MAX;
+}
+
+/* As many wait as there are. Unless nothing else would leave, a block to be replaced that has its
+ * beginning here is held back for the rest, which those that leave now will be followed by. */
+static void dispatch_all(struct gather *g)
+{
+    struct seg *first = LIST_FIRST(&g->waiting, struct seg, merge);
+    struct seg *last = LIST_ENTRY(g->waiting.prev, struct seg, merge);
+    uint32_t block = last->first / PAGES_PER_BLOCK;
+    uint64_t mask = waiting_mask(g, block);
+    bool begins = (mask & 1) != 0 && (mask & (mask + 1)) == 0;
+
+    if (begins && !seg_fresh(last) && first->first / PAGES_PER_BLOCK != block)
+        dispatch(g, 0, block - 1);
+    else
+        dispatch(g, 0, LAST_BLOCK);
 }
 
 static void join(struct writing *w, struct seg *s)
@@ -228,20 +278,20 @@ static void join(struct writing *w, struct seg *s)
 
     while (pos != &g->waiting && LIST_ENTRY(pos, struct seg, merge)->first > s->first)
         pos = pos->prev;
-    s->w = w;
+    s->waiting = true;
     list_add_after(pos, &s->merge);
     g->requests += w->merging.waiting++ == 0;
 }
 
 static void withdraw(struct writing *w)
 {
-    for (uint32_t i = 0; i < w->n_segs && w->merging.waiting > 0; i++) {
+    for (uint32_t i = 0; i < w->n_segs; i++) {
         struct seg *s = &w->segs[i];
 
-        if (s->w == NULL || s->how != SEG_JOURNAL || !list_linked(&s->merge))
+        if (!s->waiting)
             continue;
+        leave(w->merging.g, &s->merge, s->merge.next);
         list_del(&s->merge);
-        seg_leaves(w->merging.g, s);
     }
 }
 
@@ -260,49 +310,64 @@ static int wait_for_others(struct writing *w)
         return 0;
     if (rc == ERR_TIMEOUT && co_now() < former) { /* nobody else came */
         g->depth = g->under_way;
-        dispatch(g, ANY_BLOCK);
+        dispatch(g, 0, LAST_BLOCK);
         return 0;
     }
     withdraw(w);
     return rc;
 }
 
-/* Only a request that is all small has something to gain. */
-static bool worth_it(const struct writing *w)
+/* Only a request that would be journaled as a whole has something to gain. */
+static bool may_gain(const struct writing *w)
 {
     bool yes = w->n_segs > 0;
 
-    for (uint32_t i = 0; i < w->n_segs; i++) {
-        const struct seg *s = &w->segs[i];
-
-        yes = yes && s->how == SEG_JOURNAL && s->whole && pages_fresh(w->x, s->first, s->count);
-    }
+    for (uint32_t i = 0; i < w->n_segs; i++)
+        yes = yes && w->segs[i].how == SEG_JOURNAL && w->segs[i].whole;
     return yes;
 }
 
-int merge_write(struct writing *w)
+/* Will it meet others to be written with? */
+static bool worth_waiting(const struct writing *w)
 {
-    struct merging *m = &w->merging;
-    struct gather *g = m->g;
-    int rc = 0;
+    const struct gather *g = w->merging.g;
+    bool fresh = true;
 
-    if (g == NULL || !worth_it(w))
-        return 0;
-    m->joined = true;
-    g->under_way++;
-    g->depth = MAX(g->depth, g->under_way);
-    if (g->depth == 1)
-        return 0;
+    for (uint32_t i = 0; i < w->n_segs; i++)
+        fresh = fresh && seg_fresh(&w->segs[i]);
+    return g->depth > 1 && (fresh || g->depth * (w->last - w->first + 1) >= PAGES_PER_BLOCK);
+}
+
+/* Leaves at once with those that wait, if nothing more can be gained. */
+static void gather(struct writing *w)
+{
+    struct gather *g = w->merging.g;
+
     for (uint32_t i = 0; i < w->n_segs; i++)
         join(w, &w->segs[i]);
     for (uint32_t i = 0; i < w->n_segs; i++) {
         uint32_t block = w->segs[i].first / PAGES_PER_BLOCK;
 
         if (block_full(g, block))
-            dispatch(g, block);
+            dispatch(g, block, block);
     }
-    if (g->requests >= g->depth)
-        dispatch(g, ANY_BLOCK);
+    if (!list_empty(&g->waiting) && g->requests >= g->depth)
+        dispatch_all(g);
+}
+
+int merge_write(struct writing *w)
+{
+    struct merging *m = &w->merging;
+    int rc = 0;
+
+    if (m->g == NULL || !may_gain(w))
+        return 0;
+    m->joined = true;
+    m->g->under_way++;
+    m->g->depth = MAX(m->g->depth, m->g->under_way);
+    if (!worth_waiting(w))
+        return 0;
+    gather(w);
     if (m->waiting > 0)
         rc = wait_for_others(w);
     while (m->running > 0)

@@ -38,8 +38,7 @@ static bool write_ok(const struct rec_write *r, const struct geometry *g)
     if (r->h.pages != (r->h.type == REC_DATA ? r->count : 0))
         return false;
     if (r->h.type == REC_MAP &&
-        (!block_ok(g, r->block) || (r->old_block != BLOCK_NONE && !block_ok(g, r->old_block)) ||
-         ((r->h.flags & REC_F_REPLACE) && r->count != PAGES_PER_BLOCK)))
+        (!block_ok(g, r->block) || (r->old_block != BLOCK_NONE && !block_ok(g, r->old_block))))
         return false;
     for (uint32_t i = 0; r->h.type == REC_ZERO && i < r->n_freed; i++) {
         const struct rec_freed *f = &rec_freed_list(r)[i];

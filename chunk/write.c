@@ -161,7 +161,7 @@ static void seg_add(struct writing *w, enum seg_how how, uint32_t first, uint32_
         w->segs = mem_realloc(w->segs, w->cap_segs * sizeof(*w->segs));
     }
     w->segs[w->n_segs++] = (struct seg){
-        .how = how, .first = first, .count = count, .whole = edge_of(w, first) == NULL};
+        .w = w, .how = how, .first = first, .count = count, .whole = edge_of(w, first) == NULL};
 }
 
 bool pages_fresh(const struct ext *x, uint32_t first, uint32_t count)

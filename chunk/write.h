@@ -26,8 +26,9 @@ struct seg {
     bool submitted, done;
     struct iovec iov;
     struct disk_req req;
-    struct list merge; /* with others of its stream (merge.c) */
     struct writing *w;
+    struct list merge; /* with others of its stream (merge.c) */
+    bool waiting;      /* there */
 };
 struct edge { /* a page of which only a part is written */
     struct buf *buf;
@@ -79,5 +80,7 @@ void merge_leave(struct writing *w); /* the request is over */
 /* write_journal.c */
 int missing_room(const struct writing *w);
 co_fn int write_journal(struct writing *w); /* queues the records and waits for them */
+/* Queues those of segments, of several requests, that are all of a block, for its new place. */
+co_fn int write_journal_run(const struct list *segs, uint32_t block);
 
 #endif

@@ -131,31 +131,98 @@ static int journal_pages(struct writing *w, uint32_t first, uint32_t count)
     return 0;
 }
 
+static struct rec_write *map_rec(const struct seg *s, uint32_t block)
+{
+    struct rec_write *r = write_rec(s->w, REC_MAP, s->first, s->count, s->count * sizeof(uint32_t));
+
+    r->block = block;
+    for (uint32_t i = 0; i < s->count; i++)
+        rec_tail(r)[i] = page_content(s->w, s->first + i).crc;
+    return r;
+}
+
+/* The record gives up the block's former place. */
+static void map_rec_replace(const struct seg *s, struct rec_write *r)
+{
+    r->h.flags |= REC_F_REPLACE;
+    r->old_block = map_get(s->w->x, s->first / PAGES_PER_BLOCK)->src[0].block;
+}
+
+static void map_queue(struct seg *s, struct rec_write *r, uint32_t cost)
+{
+    uint64_t rsn = journal_add(s->w->x->dev, &r->h, NULL, cost, false);
+
+    map_apply_write(s->w->x, r, rec_tail(r), rsn);
+    note_apply(s->w, r, rsn);
+}
+
 static int journal_map(struct writing *w, struct seg *s)
 {
-    struct rec_write *r = write_rec(w, REC_MAP, s->first, s->count, s->count * sizeof(uint32_t));
+    struct rec_write *r = map_rec(s, s->block);
     struct dev *d = w->x->dev;
     uint32_t cost = journal_cost(d, r->h.bytes, 0);
-    uint64_t rsn;
     int rc = space_for(w, cost);
 
     if (rc < 0) {
         mem_free(r);
         return rc;
     }
-    r->block = s->block;
     if (s->how == SEG_BLOCK) {
-        r->h.flags |= REC_F_REPLACE;
-        r->old_block = map_get(w->x, s->first / PAGES_PER_BLOCK)->src[0].block;
+        map_rec_replace(s, r);
         w->new_blocks += s->is_new;
         d->spares -= !s->is_new;
         ASSERT(s->is_new == (r->old_block == BLOCK_NONE));
     }
-    for (uint32_t i = 0; i < s->count; i++)
-        rec_tail(r)[i] = page_content(w, s->first + i).crc;
-    rsn = journal_add(d, &r->h, NULL, cost, false);
-    map_apply_write(w->x, r, rec_tail(r), rsn);
-    note_apply(w, r, rsn);
+    map_queue(s, r, cost);
+    return 0;
+}
+
+/* Space for all of a run; each request may have been overtaken meanwhile. */
+static int run_space(const struct list *segs, struct dev *d, uint32_t cost)
+{
+    int rc = journal_space(d, cost, false);
+
+    if (rc < 0)
+        return rc;
+    LIST_FOREACH (s, segs, struct seg, merge) {
+        if (rc == 0)
+            rc = op_check(&s->w->op);
+        if (rc == 0)
+            rc = missing_room(s->w);
+    }
+    if (rc < 0)
+        journal_space_return(d, cost);
+    return rc;
+}
+
+int write_journal_run(const struct list *segs, uint32_t block)
+{
+    struct rec_write *recs[PAGES_PER_BLOCK];
+    struct dev *d = LIST_FIRST(segs, struct seg, merge)->w->x->dev;
+    uint32_t n = 0, bytes = 0, cost;
+    int rc;
+
+    LIST_FOREACH (s, segs, struct seg, merge) {
+        recs[n] = map_rec(s, block);
+        bytes += recs[n++]->h.bytes;
+    }
+    cost = journal_cost(d, bytes, 0);
+    rc = run_space(segs, d, cost);
+    if (rc < 0) {
+        while (n > 0)
+            mem_free(recs[--n]);
+        return rc;
+    }
+    map_rec_replace(LIST_FIRST(segs, struct seg, merge), recs[0]);
+    n = 0;
+    LIST_FOREACH (s, segs, struct seg, merge) {
+        if (n > 0)
+            journal_join(d);
+        map_queue(s, recs[n], n == 0 ? cost : 0);
+        s->done = true;
+        n++;
+    }
+    d->spares--;
     return 0;
 }
 
@@ -238,7 +305,8 @@ int write_journal(struct writing *w)
     int rc = 0;
 
     for (uint32_t i = 0; i < w->n_segs && rc == 0; i++) {
-        rc = journal_seg(w, &w->segs[i]);
+        if (!w->segs[i].done)
+            rc = journal_seg(w, &w->segs[i]);
         w->segs[i].done = rc == 0;
     }
     if (rc == 0)

@@ -44,7 +44,7 @@ struct model {
     uint64_t memory_bytes;
     uint32_t disks;  /* 0: one; extents move between them all the time */
     bool deletes;    /* an extent is deleted and made again in each life */
-    bool sequential; /* all streams continue one another's writes */
+    bool sequential; /* the streams continue one another's writes, but for one */
     uint32_t ops;    /* of each stream in one life */
     uint64_t rng;    /* of the workload */
     bool formatted;
@@ -251,7 +251,7 @@ static inline void model_op(struct model *m, uint32_t stream)
     uint32_t block = PAGES_PER_BLOCK * SECTORS_PER_PAGE, first, n;
     bool cp = model_below(m, 4) != 0;
 
-    if (m->sequential) {
+    if (m->sequential && (STREAMS == 2 || stream < STREAMS - 1)) {
         model_seq_op(m, stream);
         return;
     }

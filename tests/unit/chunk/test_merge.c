@@ -3,6 +3,7 @@
  * Sequential writes with several requests in flight are written once, straight to their blocks;
  * what is random or comes one at a time is treated as before. */
 #include "tests/unit/chunk/engine_fixture.h"
+#include "chunk/internal.h"
 
 #define K(n)      ((n)*1024u)
 #define STREAMS   4u
@@ -133,8 +134,11 @@ static struct figures load_run(struct load l)
     rig_life(&r, load_after, END_STOP);
     sim_free(r.s);
     print_message("%u streams of %u, %u KiB%s: written %.3f times, %.0f us a request\n", l.streams,
-                  l.depth, l.len / 1024, l.random ? " random" : "", f.amplification,
-                  (double)f.mean / (double)NSEC_PER_USEC);
+                  l.depth, l.len / 1024,
+                  l.random  ? " random"
+                  : l.again ? " again"
+                            : "",
+                  f.amplification, (double)f.mean / (double)NSEC_PER_USEC);
     return f;
 }
 
@@ -154,6 +158,23 @@ static void test_written_once(void **state)
     for (uint32_t i = 0; i < ARRAY_SIZE(loads); i++) {
         assert_true(load_run(loads[i]).amplification <= 1.1);
     }
+}
+
+/* Overwriting: what is under way fills blocks, which go to new ones. */
+static void test_overwritten_once(void **state)
+{
+    static const struct load loads[] = {
+        {.streams = 1, .depth = 32, .len = K(16), .bytes = 8 << 20, .again = true},
+        {.streams = 1, .depth = 16, .len = K(16), .bytes = 8 << 20, .again = true},
+        {.streams = 1, .depth = 4, .len = K(128), .bytes = 8 << 20, .again = true},
+        {.streams = 1, .depth = 8, .len = K(128), .bytes = 8 << 20, .again = true},
+        {.streams = 4, .depth = 2, .len = K(128), .bytes = 8 << 20, .again = true},
+        {.streams = 2, .depth = 8, .len = K(64), .bytes = 8 << 20, .again = true},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < ARRAY_SIZE(loads); i++)
+        assert_true(load_run(loads[i]).amplification <= 1.2);
 }
 
 /* One request at a time never waits; nor does a random one. */
@@ -305,13 +326,62 @@ static void test_error(void **state)
     sim_free(r.s);
 }
 
+/* ---- records of one commit ---- */
+
+static uint64_t record(struct dev *d, uint32_t space)
+{
+    struct rec_commit_point *r = rec_new(d, REC_COMMIT_POINT, ID, sizeof(*r));
+
+    r->epoch = 1;
+    r->gen = 1;
+    return journal_add(d, &r->h, NULL, space, true);
+}
+
+/* However full a commit is, records that are joined are not torn apart. */
+static void joined_body(struct rig *r)
+{
+    struct dev *d = LIST_FIRST(&r->e->devs, struct dev, link);
+    uint32_t bytes = ROUND_UP(sizeof(struct rec_commit_point), 8), group = 64;
+
+    CHECK(create(r, ID, 1) == 0 && open_at(r, ID, 1) == 0);
+    for (uint32_t others = COMMIT_HEAD_MAX / bytes - 80; others <= COMMIT_HEAD_MAX / bytes;
+         others += 3) {
+        uint32_t one = journal_cost(d, bytes, 0), all = journal_cost(d, group * bytes, 0);
+        uint64_t first, last = 0;
+
+        for (uint32_t i = 0; i < others; i++) {
+            CHECK(journal_space(d, one, true) == 0);
+            (void)record(d, one);
+        }
+        CHECK(journal_space(d, all, true) == 0);
+        first = record(d, all);
+        for (uint32_t i = 1; i < group; i++) {
+            journal_join(d);
+            last = record(d, 0);
+        }
+        CHECK(journal_wait(d, first - 1) == 0);
+        CHECK(d->j.durable_rsn == first - 1 || d->j.durable_rsn == last);
+        r->x[0] += d->j.durable_rsn == first - 1;
+        CHECK(journal_wait(d, first) == 0 && d->j.durable_rsn == last);
+    }
+    CHECK(r->x[0] > 0);
+}
+
+static void test_joined(void **state)
+{
+    struct rig r = rig_new(3, DISK_SIZE, 0);
+
+    (void)state;
+    rig_life(&r, joined_body, END_STOP);
+    sim_free(r.s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_written_once),
-        cmocka_unit_test(test_unaffected),
-        cmocka_unit_test(test_giving_up),
-        cmocka_unit_test(test_error),
+        cmocka_unit_test(test_written_once), cmocka_unit_test(test_overwritten_once),
+        cmocka_unit_test(test_unaffected),   cmocka_unit_test(test_giving_up),
+        cmocka_unit_test(test_error),        cmocka_unit_test(test_joined),
     };
 
     log_threshold = LOG_LV_ERROR;
