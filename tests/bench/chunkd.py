@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A chunk server alone, on devices of its own, and load on it without meta and access servers."""
 import os
+import re
 import shutil
 import signal
 import socket
@@ -84,6 +85,12 @@ class Chunkd:
                 self.process.wait()
                 raise RuntimeError("zbs-chunkd did not end within 60 s")
         self.process = None
+
+    def stalls(self):
+        """What its watchdog logged, longest first: (milliseconds, text)."""
+        with open(f"{self.dir}/log") as f:
+            found = re.findall(r"loop\.stall (.*held_ms=(\d+).*)", f.read())
+        return sorted(((int(ms), text) for text, ms in found), reverse=True)
 
     def kill(self):
         self.process.kill()

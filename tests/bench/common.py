@@ -19,9 +19,9 @@ def progress(text):
     print(f"  {text} …", file=sys.stderr, flush=True)
 
 
-def run(*argv, timeout=120):
+def run(*argv, timeout=120, stdin=None):
     """Its standard output; an error names the command and what it said."""
-    r = subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
+    r = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, input=stdin)
     if r.returncode:
         raise RuntimeError(f"{' '.join(argv)} ended with {r.returncode}:\n{r.stdout[-1000:]}{r.stderr[-1000:]}")
     return r.stdout
@@ -55,10 +55,11 @@ def prewritten(path, size):
     return path
 
 
-def fio(path, rw, block, depth, *options, seconds=None, size=None, timeout=600):
+def fio(path, rw, block, depth, *options, seconds=None, ramp=1, size=None, timeout=600):
     """One job on one file or device, durable writes: iops, mib_s, mean_us, p50_us, p99_us, p999_us,
-    bytes, cpu_us_per_io. Ends after `seconds` (and one more to warm up) or after `size` bytes."""
-    ends = [f"--size={size}"] if size else ["--time_based", f"--runtime={seconds}", "--ramp_time=1"]
+    bytes, cpu_us_per_io. Ends after `seconds` (and `ramp` more to warm up) or after `size` bytes."""
+    ends = ([f"--size={size}"] if size else
+            ["--time_based", f"--runtime={seconds}", f"--ramp_time={int(ramp * 1000)}ms"])
     whole = run_json("fio", "--name=x", f"--filename={path}", f"--rw={rw}", f"--bs={block}", f"--iodepth={depth}",
                      "--ioengine=io_uring", "--direct=1", *(["--sync=dsync"] if "write" in rw else []), *ends,
                      "--randrepeat=1", "--percentile_list=50:99:99.9", "--output-format=json", *options,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latency of 4 KiB random writes over time: at an even rate, then as fast as they go.
 
-From an empty journal to a full one, over several extents. At the even rate a latency counts from
+First fio on the same device at the same rate, for what the device and the machine do. From an empty journal to a full one, over several extents. At the even rate a latency counts from
 the time at which the write was due, so a stall shows in all writes that it delayed. Draws
-build/bench_engine_latency.png. Events are commands that run at given seconds of the first phase:
+build/bench_engine_latency.png from two CSV files beside it. Events are commands that run at given seconds of the first phase:
   --event 20:drain='zbs-cli … disk drain …'"""
 import csv
 import os
@@ -12,7 +12,7 @@ import subprocess
 import time
 
 from chunkd import Chunkd, server_format
-from common import ROOT, print_table, progress, run
+from common import ROOT, fio, print_table, progress, run
 from devices import Backing, Loop
 
 PLOT = os.path.join(ROOT, "build", "bench_engine_latency.png")
@@ -38,7 +38,7 @@ def options(parser):
 
 
 def phase(server, args, name, path, **options):
-    """Runs the load and the events; the windows as lists of floats."""
+    """Runs the load and the events; the windows."""
     progress(f"{name}, {args.seconds} s")
     begin = time.monotonic()
     pending = sorted(args.event) if name == "even" else []
@@ -57,7 +57,8 @@ def phase(server, args, name, path, **options):
                 p.kill()
                 p.wait()
     with open(path) as f:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
+        windows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
+    return [{**w, "iops": w["ops"] / args.window} for w in windows]
 
 
 def plot(args, files):
@@ -85,10 +86,7 @@ set y2range [0:*]
 set multiplot layout 2,1
 {"".join(panes)}unset multiplot
 """
-    gnuplot = f"{os.path.dirname(files[0])}/plot"
-    with open(gnuplot, "w") as f:
-        f.write(script)
-    run("gnuplot", gnuplot)
+    run("gnuplot", stdin=script)
 
 
 def summary(windows):
@@ -97,24 +95,39 @@ def summary(windows):
     return {"p50_us": statistics.median(w["p50_us"] for w in windows), "p99_us": typical,
             "p99_worst_us": max(p99), "cliff": round(max(p99) / typical, 2),
             "p999_worst_us": max(w["p999_us"] for w in windows), "max_us": max(w["max_us"] for w in windows),
-            "iops": statistics.mean(w["ops"] for w in windows), "iops_least": min(w["ops"] for w in windows),
+            "iops": statistics.mean(w["iops"] for w in windows), "iops_least": min(w["iops"] for w in windows),
             "silent_windows": sum(not w["ops"] for w in windows)}
+
+
+def bare(args, loop):
+    """The same rate on the bare device, in windows of one second."""
+    progress("the bare device")
+    return [fio(loop.path, "randwrite", 4096, args.depth, f"--rate_iops={args.rate}", "--rate_process=linear",
+                f"--randseed={i}", seconds=1, ramp=0.2) for i in range(5)]
 
 
 def measure(args):
     size = args.extents << 28
     out, rows = {}, []
     with Backing(size * 3 // 2 + (256 << 20)) as backing, Loop(backing) as loop:
+        windows = [{**w, "ops": w["iops"], "max_us": w["p999_us"]} for w in bare(args, loop)]
+        s = summary(windows)
+        out.update({f"bare.{k}": v for k, v in s.items()})
+        rows.append(("bare device", *s.values(), None, None))
         server_format(loop.path, journal=args.journal)
         with Chunkd([loop.path], memory=args.memory) as server:
             server.load("seqwrite", block="1M", depth=8, extents=args.extents, bytes=size)
-            files = [f"{server.dir}/{name}.csv" for name in ("even", "unthrottled")]
+            files = [f"{os.path.splitext(args.plot)[0]}_{name}.csv" for name in ("even", "unthrottled")]
             for name, path, more in (("even", files[0], {"rate": args.rate}), ("unthrottled", files[1], {})):
                 loop.settled()
                 s = summary(phase(server, args, name, path, **more))
                 out.update({f"{name}.{k}": v for k, v in s.items()})
                 rows.append((name, *s.values(), f"<= {CLIFF}", "yes" if s["cliff"] <= CLIFF else "NO"))
             plot(args, files)
+            stalls = server.stalls()
     print_table(("windows", *s, "cliff wanted", "met"), rows)
+    for held_ms, line in stalls[:5]:
+        print(f"a loop was held for {held_ms} ms: {line}")
+    print(f"{len(stalls)} such stalls in the server's log")
     print(f"plot: {os.path.relpath(args.plot, ROOT)}\n")
     return out

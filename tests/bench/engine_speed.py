@@ -20,7 +20,7 @@ KEYS = ("iops", "mib_s", "mean_us", "p50_us", "p99_us", "p999_us", "cpu_us_per_i
 
 
 def options(parser):
-    parser.add_argument("--seconds", type=int, default=1, help="of each measurement, after one to warm up (1)")
+    parser.add_argument("--seconds", type=int, default=1, help="of each measurement, after half as much to warm up (1)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--extents", type=int, default=4, help="of 256 MiB: the working set (4)")
     parser.add_argument("--memory", default="64M", help="of the chunk server (64M)")
@@ -29,11 +29,12 @@ def options(parser):
 
 def by_fio(loop, args, kind, block, depth):
     rw = {"seqwrite": "write", "seqread": "read"}.get(kind, kind)
-    return fio(loop.path, rw, block, depth, f"--size={args.extents * EXTENT}", seconds=args.seconds)
+    return fio(loop.path, rw, block, depth, f"--size={args.extents * EXTENT}", seconds=args.seconds, ramp=args.seconds / 2)
 
 
 def by_zbs(server, loop, args, kind, block, depth):
-    r = server.load(kind, block=block, depth=depth, extents=args.extents, seconds=args.seconds, ramp=1)
+    r = server.load(kind, block=block, depth=depth, extents=args.extents, seconds=args.seconds,
+                    ramp=args.seconds / 2)
     r["cpu_us_per_io"] = r["server_cpu_us_per_io"]
     if "write" in kind:
         loop.settled(quiet=1.5)  # what it still brings home must not disturb the other

@@ -18,7 +18,7 @@ SPAN = 16 << 20
 
 def options(parser):
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--delay-us", type=int, default=2000, help="of every request (2000)")
+    parser.add_argument("--delay-us", type=int, default=5000, help="of every request (5000)")
     parser.add_argument("--depth", type=int, default=8, help="for each worker (8)")
     parser.add_argument("--seconds", type=float, default=1, help="of each measurement (1)")
     parser.add_argument("--rounds", type=int, default=3)
@@ -34,6 +34,7 @@ def with_workers(loop, args, workers):
                     bytes=EXTENTS * SPAN)
         for kind in KINDS:
             progress(f"{kind}, {workers} workers")
+            loop.settled(quiet=1.5)
             rounds = [server.load(kind, depth=args.depth * workers, extents=EXTENTS, span=SPAN, seconds=args.seconds,
                                   ramp=0.5) for _ in range(args.rounds)]
             out[kind] = median_of(rounds, ("iops", "mean_us", "server_cpu_us_per_io"))

@@ -116,12 +116,13 @@ static bool options_parse(int argc, char **argv, struct work *w)
 
     *w = (struct work){.block_pages = 1, .depth = 1, .pages = 1};
     while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        uint64_t n = optarg != NULL ? strtoull(optarg, NULL, 10) : 0;
+        const char *text = optarg != NULL ? optarg : "";
+        uint64_t n = strtoull(text, NULL, 10);
 
         if (o == 'd')
-            w->dir = optarg;
+            w->dir = text;
         else if (o == 'w')
-            w->random = strcmp(optarg, "randwrite") == 0;
+            w->random = strcmp(text, "randwrite") == 0;
         else if (o == 'b')
             w->block_pages = n / PAGE_BYTES;
         else if (o == 'q')
