@@ -150,7 +150,7 @@ int chunkd_main(const struct chunkd_conf *conf)
     s->conf = &full;
     s->loop = co_loop();
     co_cond_init(&s->health_work);
-    co_cond_init(&s->disk_added);
+    co_cond_init(&s->disks_free);
     s->incarnation = env_random() | 1;
     if (conf->data_dir != NULL) {
         char *lock = mem_printf("%s/lock", conf->data_dir);

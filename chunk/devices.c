@@ -58,7 +58,7 @@ static bool same_uuid(const uint8_t *a, const uint8_t *b)
 }
 
 /* Opens a device for this server alone and reads its superblock. */
-static int disk_read_super(struct server_disk *sd)
+int disk_read_super(struct server_disk *sd)
 {
     int rc = disk_open(sd->path, DISK_EXCLUSIVE, &sd->guard);
 
@@ -66,7 +66,7 @@ static int disk_read_super(struct server_disk *sd)
 }
 
 /* Is it one of this server's, and like the others? */
-static int disk_check(const struct server *s, const struct server_disk *sd)
+int disk_check(const struct server *s, const struct server_disk *sd)
 {
     const struct super_block *sb = &sd->sb;
 
@@ -94,7 +94,7 @@ static int disk_check(const struct server *s, const struct server_disk *sd)
     return 0;
 }
 
-static void disk_take(struct server *s, struct server_disk *sd)
+void disk_take(struct server *s, struct server_disk *sd)
 {
     sd->taken = true;
     memcpy(s->uuid, sd->sb.server_uuid, 16);
@@ -105,7 +105,7 @@ static void disk_take(struct server *s, struct server_disk *sd)
     }
 }
 
-static struct server_disk *disk_new(struct server *s, const char *path)
+struct server_disk *disk_new(struct server *s, const char *path)
 {
     struct server_disk *sd = &s->disks[s->n_disks++];
 
@@ -113,14 +113,34 @@ static struct server_disk *disk_new(struct server *s, const char *path)
     return sd;
 }
 
-/* The last one. */
-static void disk_drop(struct server *s)
+void disk_drop(struct server *s, struct server_disk *sd)
 {
-    struct server_disk *sd = &s->disks[--s->n_disks];
+    uint32_t i = (uint32_t)(sd - s->disks);
 
     guard_close(sd);
+    s->n_bad -= sd->bad;
     mem_free(sd->path);
-    *sd = (struct server_disk){0};
+    s->n_disks--;
+    memmove(sd, sd + 1, (s->n_disks - i) * sizeof(*sd));
+    s->disks[s->n_disks] = (struct server_disk){0};
+}
+
+bool disk_serves(const struct server_disk *sd)
+{
+    return sd->taken && !sd->bad && !sd->isolated;
+}
+
+void disks_lock(struct server *s)
+{
+    while (s->disks_busy || s->disks_checking)
+        co_cond_wait_always(&s->disks_free);
+    s->disks_busy = true;
+}
+
+void disks_unlock(struct server *s)
+{
+    s->disks_busy = false;
+    co_cond_broadcast(&s->disks_free);
 }
 
 /* Takes a disk from the first n workers. */
@@ -135,7 +155,7 @@ static void workers_disk_drop(struct server *s, const struct server_disk *sd, ui
 }
 
 /* Opens a disk in every worker, or in none. */
-static int workers_disk_add(struct server *s, const struct server_disk *sd)
+int workers_disk_add(struct server *s, const struct server_disk *sd)
 {
     for (uint32_t i = 0; i < s->n_workers; i++) {
         struct co_loop *home = co_enter(s->workers[i].loop);
@@ -155,12 +175,12 @@ static int workers_disk_add(struct server *s, const struct server_disk *sd)
 
 /* ---- start ---- */
 
-static char *disks_file(const struct server *s)
+char *disks_file(const struct server *s)
 {
     return s->conf->data_dir != NULL ? mem_printf("%s/disks", s->conf->data_dir) : NULL;
 }
 
-static bool disk_known(const struct server *s, const char *path)
+bool disk_known(const struct server *s, const char *path)
 {
     for (uint32_t i = 0; i < s->n_disks; i++) {
         if (strcmp(s->disks[i].path, path) == 0)
@@ -250,7 +270,7 @@ int disks_load(struct server *s)
 }
 
 /* Extents that are not in the tables may be on a disk that is out of service. */
-static void workers_tell_absent(struct server *s)
+void workers_tell_absent(struct server *s)
 {
     for (uint32_t i = 0; i < s->n_workers; i++) {
         struct co_loop *home = co_enter(s->workers[i].loop);
@@ -270,128 +290,49 @@ int disks_open(struct server *s)
             disk_bad(s, sd, rc);
     }
     workers_tell_absent(s);
+    drains_resume(s);
     return s->n_bad < s->n_disks ? 0 : none_usable(s);
 }
 
 void disks_close(struct server *s)
 {
     while (s->n_disks > 0)
-        disk_drop(s);
+        disk_drop(s, &s->disks[s->n_disks - 1]);
 }
 
 /* ---- identity ---- */
 
-int server_identity_save(struct server *s)
-{
-    uint32_t n, saved = 0;
-    int rc = 0;
-
-    while (s->disk_adding)
-        co_cond_wait_always(&s->disk_added);
-    n = s->n_disks; /* one that is added meanwhile gets its own */
-    for (uint32_t i = 0; i < n; i++) {
-        struct super_block *sb = &s->disks[i].sb;
-        int one;
-
-        if (s->disks[i].bad)
-            continue;
-        if (sb->chunk_id != s->chunk_id) {
-            sb->chunk_id = s->chunk_id;
-            memcpy(sb->cluster_id, s->cluster_id, sizeof(sb->cluster_id));
-            one = super_write(s->disks[i].path, sb);
-            if (one < 0) {
-                sb->chunk_id = 0; /* again at the next registration */
-                log_warn("disk.identity", "disk=%s why=\"%s\"", s->disks[i].path, err_text(one));
-                rc = one;
-                continue;
-            }
-        }
-        saved++;
-    }
-    return saved > 0 ? 0 : rc;
-}
-
-/* ---- adding while running: remembered in the data folder ---- */
-
-static int disks_save(struct server *s)
-{
-    char *name = disks_file(s), *text = mem_strdup("");
-    int rc = 0;
-
-    for (uint32_t i = 0; i < s->n_disks; i++) {
-        bool configured = false;
-        char *more;
-
-        for (uint32_t k = 0; k < s->conf->n_disks; k++)
-            configured = configured || strcmp(s->conf->disks[k], s->disks[i].path) == 0;
-        if (configured)
-            continue;
-        more = mem_printf("%s%s\n", text, s->disks[i].path);
-        mem_free(text);
-        text = more;
-    }
-    if (name != NULL)
-        rc = env_file_write(name, text, strlen(text));
-    mem_free(text);
-    mem_free(name);
-    return rc;
-}
-
-/* Formats a device for this server, unless it is one of its own already. */
-static int disk_prepare(struct server *s, const char *path, bool force)
-{
-    struct chunk_format_conf fc = {.workers = s->n_workers, .force = force};
-    struct super_block *sb = mem_alloc(sizeof(*sb));
-    int rc = super_read(path, sb);
-
-    if (rc < 0 || !same_uuid(sb->server_uuid, s->uuid) || sb->workers != s->n_workers) {
-        memcpy(fc.server_uuid, s->uuid, 16);
-        rc = chunk_format(path, &fc);
-    }
-    mem_free(sb);
-    return rc;
-}
-
-static int disk_add_locked(struct server *s, const char *path, bool force)
-{
-    struct server_disk *sd;
-    int rc = disk_prepare(s, path, force);
-
-    if (rc < 0)
-        return rc;
-    if (s->n_disks == CHUNKD_DISKS_MAX)
-        return err_set(ERR_TOO_LARGE, "more than %u disks", CHUNKD_DISKS_MAX);
-    sd = disk_new(s, path);
-    rc = disk_read_super(sd);
-    if (rc == 0)
-        rc = disk_check(s, sd);
-    if (rc == 0)
-        rc = workers_disk_add(s, sd);
-    if (rc < 0) {
-        disk_drop(s); /* why it failed is still the error's text */
-        return rc;
-    }
-    disk_take(s, sd);
-    return disks_save(s);
-}
-
-int server_disk_add(struct server *s, const char *path, bool force)
+static int identity_save(struct server *s, struct server_disk *sd)
 {
     int rc;
 
-    if (s->disk_adding)
-        return err_set(ERR_BUSY, "another disk is being added");
-    if (disk_known(s, path))
-        return err_set(ERR_EXISTS, "%s is in use here already", path);
-    s->disk_adding = true;
-    rc = disk_add_locked(s, path, force);
-    s->disk_adding = false;
-    co_cond_broadcast(&s->disk_added);
-    if (rc == 0 && s->chunk_id != 0)
-        rc = server_identity_save(s);
-    if (rc == 0)
-        log_info("disk.added", "disk=%s", path);
+    if (sd->sb.chunk_id == s->chunk_id)
+        return 0;
+    sd->sb.chunk_id = s->chunk_id;
+    memcpy(sd->sb.cluster_id, s->cluster_id, sizeof(sd->sb.cluster_id));
+    rc = super_write(sd->path, &sd->sb);
+    if (rc < 0) {
+        sd->sb.chunk_id = 0; /* again at the next registration */
+        log_warn("disk.identity", "disk=%s why=\"%s\"", sd->path, err_text(rc));
+    }
     return rc;
+}
+
+int server_identity_save(struct server *s)
+{
+    uint32_t saved = 0;
+    int rc = 0;
+
+    disks_lock(s);
+    for (uint32_t i = 0; i < s->n_disks; i++) {
+        int one = disk_serves(&s->disks[i]) ? identity_save(s, &s->disks[i]) : 0;
+
+        saved += disk_serves(&s->disks[i]) && one == 0;
+        if (one < 0)
+            rc = one;
+    }
+    disks_unlock(s);
+    return saved > 0 ? 0 : rc;
 }
 
 /* ---- what is told about disks ---- */
@@ -411,11 +352,20 @@ static void view_init(struct disk_view *v, const struct server_disk *sd)
         snprintf(v->model, sizeof(v->model), "%s", disk_info(sd->guard)->model);
 }
 
+/* Of several workers: what is going on, else what needs somebody, else what is done. */
+static const uint8_t drain_rank[] = {
+    [DRAIN_NONE] = 0, [DRAIN_DONE] = 1, [DRAIN_STOPPED] = 2, [DRAIN_RUNNING] = 3};
+
 static void view_add(struct disk_view *v, const struct dev_stats *st)
 {
     v->size_bytes += st->size_bytes;
     v->used_bytes += st->used_bytes;
     v->extents += st->extents;
+    if (drain_rank[st->drain] > drain_rank[v->drain]) {
+        v->drain = st->drain;
+        if (v->state < DISK_FAILED)
+            snprintf(v->error, sizeof(v->error), "%s", st->drain_why);
+    }
     if (st->state > v->state) {
         v->state = st->state;
         snprintf(v->error, sizeof(v->error), "%s", st->error);
@@ -443,6 +393,10 @@ uint32_t server_disk_views(struct server *s, struct disk_view **ret)
         }
         co_enter(home);
     }
+    for (uint32_t i = 0; i < n; i++) {
+        if (views[i].drain != DRAIN_NONE && views[i].state != DISK_FAILED)
+            views[i].state = DISK_DRAINING;
+    }
     *ret = views;
     return n;
 }
@@ -459,4 +413,5 @@ void disk_view_message(const struct disk_view *v, Zbs__Chunk__Disk *m)
     m->used_bytes = v->used_bytes;
     m->state = v->state;
     m->extents = v->extents;
+    m->drain = v->drain;
 }

@@ -30,6 +30,8 @@ static inline int version_cmp(struct version a, struct version b)
 /* Reads and validates both superblocks; *ret is the newer one. ERR_FORMAT says what was found
  * instead. */
 co_fn int super_read(const char *path, struct super_block *ret) MUST_CHECK;
+/* Overwrites both copies, the device is nobody's then. */
+co_fn int super_wipe(const char *path, const struct super_block *sb) MUST_CHECK;
 /* Writes both copies with the generation raised by one, durably, one after the other. */
 co_fn int super_write(const char *path, struct super_block *sb) MUST_CHECK;
 
@@ -76,7 +78,7 @@ co_fn void engine_drain_stop(struct engine *e, const char *path);
 co_fn int engine_dev_remove(struct engine *e, const char *path, bool force) MUST_CHECK;
 enum drain { DRAIN_NONE, DRAIN_RUNNING, DRAIN_DONE, DRAIN_STOPPED };
 
-enum disk_state { DISK_HEALTHY, DISK_FAILING, DISK_FAILED };
+enum disk_state { DISK_HEALTHY, DISK_FAILING, DISK_FAILED, DISK_DRAINING };
 struct dev_stats {
     uint64_t size_bytes, used_bytes; /* of data blocks in this region */
     uint64_t extents;

@@ -54,6 +54,7 @@ static_assert(sizeof(struct meta_head) == 64, "on disk");
 
 /* ---- superblock: at byte 0 and in the device's last whole page ---- */
 
+#define SUPER_F_DRAINING 1u /* its extents are to move to the server's other disks */
 #define SUPER_MAGIC 0x4b4e554843534255ull
 struct super_block {
     uint64_t magic;
@@ -76,7 +77,8 @@ struct super_block {
     uint64_t gen;          /* higher is newer */
     int64_t formatted_ns;  /* UTC, for display */
     uint32_t journal_unit; /* bytes: the device's physical block, 512 or 4096 */
-    uint8_t reserved[PAGE_BYTES - 220];
+    uint32_t flags;        /* SUPER_F_* */
+    uint8_t reserved[PAGE_BYTES - 224];
 } PACKED;
 static_assert(sizeof(struct super_block) == PAGE_BYTES, "on disk");
 

@@ -93,11 +93,6 @@ static void gather(struct server *s, struct seen *seen, bool windows)
 
 /* ---- judging ---- */
 
-static bool serving(const struct server_disk *sd)
-{
-    return sd->taken && !sd->bad && !sd->isolated;
-}
-
 static int nsec_cmp(const void *a, const void *b)
 {
     nsec_t x = *(const nsec_t *)a, y = *(const nsec_t *)b;
@@ -113,7 +108,7 @@ static nsec_t peers_median(const struct server *s, const struct seen *seen, uint
     uint32_t n = 0;
 
     for (uint32_t k = 0; k < s->n_disks; k++) {
-        if (k != i && serving(&s->disks[k]) && seen[k].io.count[c] >= PEER_REQUESTS &&
+        if (k != i && disk_serves(&s->disks[k]) && seen[k].io.count[c] >= PEER_REQUESTS &&
             disk_info(s->disks[k].guard)->rotational == disk_info(s->disks[i].guard)->rotational)
             p99[n++] = disk_window_p99(&seen[k].io, c);
     }
@@ -204,7 +199,7 @@ static void check(struct server *s, bool windows)
 
     gather(s, seen, windows);
     for (uint32_t i = 0; i < MIN(n, s->n_disks); i++) {
-        if (!serving(&s->disks[i]))
+        if (!disk_serves(&s->disks[i]))
             continue;
         if (seen[i].failed)
             server_disk_isolate(s, &s->disks[i], seen[i].why);
@@ -251,8 +246,12 @@ int health_main(void *arg)
         if (windows)
             next = co_now() + WINDOW;
         s->disk_failed = false;
-        if (!co_canceled() && !s->disk_adding) /* the list stays as it is */
-            check(s, windows);
+        if (co_canceled() || s->disks_busy)
+            continue;
+        s->disks_checking = true; /* the list stays as it is */
+        check(s, windows);
+        s->disks_checking = false;
+        co_cond_broadcast(&s->disks_free);
     }
     return 0;
 }

@@ -45,8 +45,9 @@ struct server {
     struct worker *workers;
     struct server_disk disks[CHUNKD_DISKS_MAX];
     uint32_t n_disks, n_bad;
-    bool disk_adding; /* one at a time; only it changes the list */
-    struct co_cond disk_added;
+    bool disks_busy;     /* somebody changes the list, or a superblock: one at a time */
+    bool disks_checking; /* somebody goes through the list (health.c) */
+    struct co_cond disks_free;
     bool disk_failed; /* a worker says so */
     struct co_cond health_work;
     struct rpc_server *rpc;
@@ -58,6 +59,7 @@ struct disk_view {
     char path[256], model[64], error[256];
     uint64_t size_bytes, used_bytes, extents;
     uint32_t state; /* enum disk_state */
+    uint32_t drain; /* enum drain */
 };
 /* *ret: mem_ memory. */
 co_fn uint32_t server_disk_views(struct server *s, struct disk_view **ret);
@@ -69,8 +71,29 @@ co_fn int disks_load(struct server *s) MUST_CHECK;
 co_fn int disks_open(struct server *s) MUST_CHECK;
 co_fn void disks_close(struct server *s); /* the workers have ended */
 
-/* Adds a device to the running server; formats it unless it is one of this server's. */
+bool disk_known(const struct server *s, const char *path);
+struct server_disk *disk_new(struct server *s, const char *path);
+co_fn void disk_drop(struct server *s, struct server_disk *sd); /* the others move up */
+/* Opens a device for this server alone and reads its superblock. */
+co_fn int disk_read_super(struct server_disk *sd) MUST_CHECK;
+/* Is it one of this server's, and like the others? */
+int disk_check(const struct server *s, const struct server_disk *sd) MUST_CHECK;
+void disk_take(struct server *s, struct server_disk *sd);
+bool disk_serves(const struct server_disk *sd);
+co_fn int workers_disk_add(struct server *s, const struct server_disk *sd) MUST_CHECK;
+co_fn void workers_tell_absent(struct server *s);
+char *disks_file(const struct server *s);
+co_fn void disks_lock(struct server *s);
+void disks_unlock(struct server *s);
+
+/* devices_change.c. Adds a device to the running server; formats it unless it is one of this
+ * server's. */
 co_fn int server_disk_add(struct server *s, const char *path, bool force) MUST_CHECK;
+co_fn int server_disk_drain(struct server *s, const char *path, bool cancel) MUST_CHECK;
+/* force: also one that has failed, whose replicas are given up. */
+co_fn int server_disk_remove(struct server *s, const char *path, bool force,
+                             bool *ret_configured) MUST_CHECK;
+co_fn void drains_resume(struct server *s); /* those that a former run began */
 /* Writes chunk id and cluster id to all superblocks: an error if none could be written. */
 co_fn int server_identity_save(struct server *s) MUST_CHECK;
 

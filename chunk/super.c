@@ -223,6 +223,19 @@ int super_write(const char *path, struct super_block *sb)
     return rc < 0 ? err_prefix(rc, "%s: superblock", path) : 0;
 }
 
+int super_wipe(const char *path, const struct super_block *sb)
+{
+    struct disk *d;
+    int rc = disk_open(path, 0, &d);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t copy = 0; copy < 2 && rc == 0; copy++)
+        rc = disk_write(d, zero_page, PAGE_BYTES, super_off(sb, copy), true);
+    disk_close(d);
+    return rc < 0 ? err_prefix(rc, "%s: superblock", path) : 0;
+}
+
 /* ---- formatting ---- */
 
 static int format_geometry(const char *path, uint64_t size_bytes, uint32_t physical_bytes,

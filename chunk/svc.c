@@ -121,34 +121,79 @@ static co_fn int svc_info(struct rpc_request *q)
     return 0;
 }
 
+/* What the server says about one disk; NULL: it is gone. */
+static co_fn Zbs__Chunk__Disk *disk_message(struct rpc_request *q, const char *path)
+{
+    struct worker *w = q->ctx;
+    Zbs__Chunk__Disk *m = NULL;
+    struct disk_view *views;
+    uint32_t n = server_disk_views(w->server, &views);
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct disk_view *copy;
+
+        if (strcmp(views[i].path, path) != 0)
+            continue;
+        copy = rpc_alloc(q, sizeof(*copy));
+        *copy = views[i];
+        m = rpc_alloc(q, sizeof(*m));
+        disk_view_message(copy, m);
+    }
+    mem_free(views);
+    return m;
+}
+
+static int disk_request_check(const struct rpc_request *q, const char *path)
+{
+    const struct worker *w = q->ctx;
+
+    if (w->index != 0)
+        return err_set(ERR_INVAL, "disks are changed at instance 0");
+    if (path == NULL || path[0] == 0 || strlen(path) > 255)
+        return err_set(ERR_INVAL, "the path of the device is missing or too long");
+    return 0;
+}
+
+static co_fn int svc_disk_drain(struct rpc_request *q)
+{
+    const Zbs__Chunk__DiskDrainRequest *m = (const Zbs__Chunk__DiskDrainRequest *)q->msg;
+    Zbs__Chunk__DiskDrainReply *reply = (Zbs__Chunk__DiskDrainReply *)q->reply;
+    struct worker *w = q->ctx;
+    int rc = disk_request_check(q, m->path);
+
+    if (rc == 0)
+        rc = server_disk_drain(w->server, m->path, m->cancel);
+    if (rc == 0)
+        reply->disk = disk_message(q, m->path);
+    return rc;
+}
+
+static co_fn int svc_disk_remove(struct rpc_request *q)
+{
+    const Zbs__Chunk__DiskRemoveRequest *m = (const Zbs__Chunk__DiskRemoveRequest *)q->msg;
+    Zbs__Chunk__DiskRemoveReply *reply = (Zbs__Chunk__DiskRemoveReply *)q->reply;
+    struct worker *w = q->ctx;
+    bool configured = false;
+    int rc = disk_request_check(q, m->path);
+
+    if (rc == 0)
+        rc = server_disk_remove(w->server, m->path, m->force, &configured);
+    reply->configured = configured;
+    return rc;
+}
+
 static co_fn int svc_disk_add(struct rpc_request *q)
 {
     const Zbs__Chunk__DiskAddRequest *m = (const Zbs__Chunk__DiskAddRequest *)q->msg;
     Zbs__Chunk__DiskAddReply *reply = (Zbs__Chunk__DiskAddReply *)q->reply;
     struct worker *w = q->ctx;
-    struct disk_view *views;
-    uint32_t n;
-    int rc;
+    int rc = disk_request_check(q, m->path);
 
-    if (w->index != 0)
-        return err_set(ERR_INVAL, "disks are added at instance 0");
-    if (m->path == NULL || m->path[0] == 0 || strlen(m->path) > 255)
-        return err_set(ERR_INVAL, "the path of the device is missing or too long");
-    rc = server_disk_add(w->server, m->path, m->force);
-    if (rc < 0)
-        return rc;
-    n = server_disk_views(w->server, &views);
-    for (uint32_t i = 0; i < n; i++) {
-        struct disk_view *copy = rpc_alloc(q, sizeof(*copy));
-
-        *copy = views[i];
-        if (strcmp(copy->path, m->path) != 0)
-            continue;
-        reply->disk = rpc_alloc(q, sizeof(*reply->disk));
-        disk_view_message(copy, reply->disk);
-    }
-    mem_free(views);
-    return 0;
+    if (rc == 0)
+        rc = server_disk_add(w->server, m->path, m->force);
+    if (rc == 0)
+        reply->disk = disk_message(q, m->path);
+    return rc;
 }
 
 /* ---- create, open, delete ---- */
@@ -561,4 +606,5 @@ const struct rpc_method chunk_methods[] = {
     {.handler = svc_missing_get},   {.handler = svc_delete},
     {.handler = svc_digest},        {.handler = svc_list_replicas},
     {.handler = svc_disk_add},      {.handler = svc_scrub},
+    {.handler = svc_disk_drain},    {.handler = svc_disk_remove},
 };

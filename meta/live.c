@@ -114,7 +114,8 @@ static void copy_disk(struct disk_live *to, const Zbs__Chunk__Disk *from)
     *to = (struct disk_live){.size_bytes = from->size_bytes,
                              .used_bytes = MIN(from->used_bytes, from->size_bytes),
                              .extents = from->extents,
-                             .state = from->state};
+                             .state = from->state,
+                             .drain = from->drain};
     if (from->uuid.len == sizeof(to->uuid))
         memcpy(to->uuid, from->uuid.data, sizeof(to->uuid));
     snprintf(to->path, sizeof(to->path), "%s", from->path);
@@ -259,6 +260,7 @@ Zbs__Chunk__Disk **live_view_disks(const struct chunk_live *c, struct pad *pad)
         disks[i]->used_bytes = from->used_bytes;
         disks[i]->extents = from->extents;
         disks[i]->state = from->state;
+        disks[i]->drain = from->drain;
         disks[i]->model = (char *)from->model;
         disks[i]->error = (char *)from->error;
     }

@@ -18,7 +18,7 @@ struct disk_live {
     uint8_t uuid[16];
     char path[128], model[64], error[256];
     uint64_t size_bytes, used_bytes, extents;
-    uint32_t state;
+    uint32_t state, drain;
 };
 
 #define CORRUPT_MAX 64u

@@ -18,11 +18,14 @@ static json_t *meta_json(const Zbs__Meta__MetaView *m)
                      m->leader, "alive", m->alive, "applied", (json_int_t)m->applied);
 }
 
-static const char *disk_state(uint32_t state)
+static const char *disk_state(const Zbs__Chunk__Disk *d)
 {
     static const char *const names[] = {"healthy", "failing", "failed"};
+    static const char *const drains[] = {"healthy", "draining", "drained", "drain stopped"};
 
-    return state < ARRAY_SIZE(names) ? names[state] : "unknown";
+    if (d->state == 3 && d->drain < ARRAY_SIZE(drains))
+        return drains[d->drain];
+    return d->state < ARRAY_SIZE(names) ? names[d->state] : "unknown";
 }
 
 static json_t *disk_json(const Zbs__Chunk__Disk *d, const Zbs__Meta__ChunkStatus *s)
@@ -30,8 +33,8 @@ static json_t *disk_json(const Zbs__Chunk__Disk *d, const Zbs__Meta__ChunkStatus
     return json_pack("{s:i,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s}", "chunk", (int)s->view->chunk_id,
                      "host", s->view->host, "path", d->path, "size_bytes",
                      (json_int_t)d->size_bytes, "used_bytes", (json_int_t)d->used_bytes, "extents",
-                     (json_int_t)d->extents, "state", disk_state(d->state), "model", d->model,
-                     "error", d->error);
+                     (json_int_t)d->extents, "state", disk_state(d), "model", d->model, "error",
+                     d->error);
 }
 
 static json_t *chunk_json(const Zbs__Meta__ChunkStatus *s)

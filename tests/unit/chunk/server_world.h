@@ -36,6 +36,7 @@ enum method {
     DIGEST,
     LIST,
     DISK_ADD,
+    SCRUB,
     DISK_DRAIN,
     DISK_REMOVE
 };
@@ -98,10 +99,12 @@ static inline bool sw_start(struct server_world *w)
     sim_proc_start(w->p, sw_main, w);
     while (!w->up && sim_proc_running(w->p))
         (void)co_sleep(NSEC_PER_MSEC);
-    for (uint32_t i = 0; i < WORKERS && w->c[i] == NULL; i++) {
+    for (uint32_t i = 0; i < WORKERS; i++) {
         struct rpc_client_conf cc = {
             .addr = ADDR, .self = "tester", .cluster_id = "", .instance = i};
 
+        if (w->c[i] != NULL) /* after a power loss it would wait for the former server's host */
+            rpc_client_close(w->c[i]);
         w->c[i] = rpc_client_new(&cc);
     }
     return w->up;
@@ -266,8 +269,34 @@ static inline int sw_delete(struct server_world *w, uint64_t id, uint64_t epoch)
     return rc;
 }
 
+static inline int sw_drain(struct server_world *w, const char *path, bool cancel)
+{
+    Zbs__Chunk__DiskDrainRequest req = ZBS__CHUNK__DISK_DRAIN_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    req.path = (char *)path;
+    req.cancel = cancel;
+    rc = sw_call(w->c[0], DISK_DRAIN, &req.base, NULL, &r);
+    rpc_reply_free(&r);
+    return rc;
+}
+
+static inline int sw_remove(struct server_world *w, const char *path, bool force)
+{
+    Zbs__Chunk__DiskRemoveRequest req = ZBS__CHUNK__DISK_REMOVE_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    req.path = (char *)path;
+    req.force = force;
+    rc = sw_call(w->c[0], DISK_REMOVE, &req.base, NULL, &r);
+    rpc_reply_free(&r);
+    return rc;
+}
+
 struct sw_disk {
-    uint32_t state;
+    uint32_t state, drain;
     uint64_t extents, used_bytes, size_bytes;
     char error[256];
 };
@@ -287,6 +316,7 @@ static inline bool sw_disk(struct server_world *w, const char *path, struct sw_d
             continue;
         found = true;
         ret->state = m->disks[i]->state;
+        ret->drain = m->disks[i]->drain;
         ret->extents = m->disks[i]->extents;
         ret->used_bytes = m->disks[i]->used_bytes;
         ret->size_bytes = m->disks[i]->size_bytes;
@@ -329,7 +359,7 @@ static inline uint32_t sw_whole(struct server_world *w, uint64_t epoch)
     for (uint64_t id = 1; id <= EXTENTS; id++) {
         int rc = sw_open(w, id, epoch);
 
-        CHECK(rc == 0 || rc == ERR_NO_REPLICA);
+        ASSERTF(rc == 0 || rc == ERR_NO_REPLICA, "extent %d: %s %s", (int)id, err_name(rc), err_text(rc));
         if (rc < 0) {
             CHECK(sw_delete(w, id, epoch) == ERR_IO); /* nobody knows: not confirmed */
             continue;
