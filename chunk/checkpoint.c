@@ -142,25 +142,44 @@ struct batch {
     uint32_t n, n_m;
 };
 
+struct completing {
+    struct ext **x;
+    uint32_t n, next;
+};
+
+static int complete_main(void *arg)
+{
+    struct completing *c = arg;
+    int rc = 0;
+
+    while (c->next < c->n && (rc == 0 || rc == ERR_CORRUPT)) /* the latter: it is void now */
+        rc = map_gens(c->x[c->next++]);
+    return rc == ERR_CORRUPT ? 0 : rc;
+}
+
+#define COMPLETE_LANES 16u /* reads in flight */
+
 /* A head names the generations of its extent's map pages, which may have left memory. */
 static int heads_complete(struct dev *d, uint64_t rsn)
 {
-    uint32_t n = 0, max = d->g.stage_pages;
-    struct ext **x = MEM_NEW_ARRAY(struct ext *, max);
+    struct completing c = {.x = MEM_NEW_ARRAY(struct ext *, d->g.stage_pages)};
+    struct co_group g;
     int rc = 0;
 
     LIST_FOREACH (m, &d->dirty, struct mpage, dirty) {
-        if (m->kind == MP_HEAD && m->dirty_rsn <= rsn && m->ext->map == NULL && n < max)
-            x[n++] = ext_get(m->ext);
+        if (m->kind == MP_HEAD && m->dirty_rsn <= rsn && m->ext->map == NULL &&
+            c.n < d->g.stage_pages)
+            c.x[c.n++] = ext_get(m->ext);
     }
-    for (uint32_t i = 0; i < n; i++) {
-        if (rc == 0)
-            rc = map_gens(x[i]);
-        if (rc == ERR_CORRUPT)
-            rc = 0; /* the extent is void */
-        ext_put(x[i]);
+    if (c.n > 0) {
+        co_group_init(&g);
+        for (uint32_t i = 0; i < MIN(c.n, COMPLETE_LANES); i++)
+            co_spawn(&g, "heads", complete_main, &c);
+        rc = co_group_join(&g);
     }
-    mem_free(x);
+    for (uint32_t i = 0; i < c.n; i++)
+        ext_put(c.x[i]);
+    mem_free(c.x);
     return rc;
 }
 
