@@ -8,7 +8,7 @@ import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import BIN, Cluster, check, main, run  # noqa: E402
+from cluster import BIN, Cluster, check, main, run, wait_for  # noqa: E402
 
 OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE = 0, 1, 2, 3, 4
 
@@ -190,6 +190,30 @@ def disks(t):
     t.c.dev("kill", "1", "chunk")
     t.c.dev("start", "1", "chunk")
     check(len(t.json("disk", "list")) == 3 and foreign in t.ok("disk", "list"), "added disks after a restart")
+    disk_leaves(t, image)
+
+
+def disk_leaves(t, path):
+    """A disk is drained over a restart, and removed for good."""
+    def disk():
+        return next((d for d in t.json("disk", "list") if d["path"] == path), None)
+
+    t.fails(USAGE, "absolute path", "disk", "drain", "host-1", "image")
+    t.fails(NOT_FOUND, "no disk of this server", "disk", "drain", "host-1", "/does/not/exist")
+    t.fails(NOT_FOUND, "no disk of this server", "disk", "remove", "host-1", "/does/not/exist")
+    check(t.json("disk", "drain", "host-1", path)["path"] == path, "disk drain")
+    wait_for("the drain", lambda: disk()["state"] == "drained", 60)
+    check(disk()["extents"] == 0 and disk()["used_bytes"] == 0, f"a drained disk: {disk()}")
+    t.c.dev("kill", "1", "chunk")
+    t.c.dev("start", "1", "chunk")
+    wait_for("the drained disk", lambda: disk() and disk()["state"] == "drained", 60)
+    t.ok("disk", "drain", "host-1", path, "--cancel")
+    wait_for("the cancelled drain", lambda: disk()["state"] == "healthy", 10)
+    check(t.json("disk", "remove", "host-1", path)["configured"] is False, "disk remove")
+    wait_for("its end", lambda: disk() is None, 10)
+    t.c.dev("kill", "1", "chunk")
+    t.c.dev("start", "1", "chunk")
+    check(disk() is None, "a removed disk after a restart")
 
 
 def everything():
