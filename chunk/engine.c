@@ -20,6 +20,7 @@ struct engine *engine_new(const struct engine_conf *conf)
     e->loop = co_loop();
     htab_init(&e->exts);
     list_init(&e->devs);
+    list_init(&e->merges);
     co_group_init(&e->drains);
     e->scrub = scrub_new();
     budget_init(&e->memory, e->conf.memory_bytes);

@@ -104,15 +104,15 @@ static_assert(sizeof(struct anchor) == 104, "on disk");
 
 /* The pages of an extent's metadata blocks, counted through: each map page has two slots, written
  * in turn; the overflow pages follow. */
-#define META_BLOCKS    3u
-#define META_PAGES     (META_BLOCKS * PAGES_PER_BLOCK)        /* 192 */
-#define MAP_ENTRIES    13u                                    /* of a map page */
-#define MAP_PAGES      DIV_UP(BLOCKS_PER_EXTENT, MAP_ENTRIES) /* 79 */
-#define MAP_SLOTS      2u
-#define OVERFLOW_FIRST (MAP_PAGES * MAP_SLOTS)       /* 158 */
-#define OVERFLOW_PAGES (META_PAGES - OVERFLOW_FIRST) /* 34 */
+#define META_BLOCKS       3u
+#define META_PAGES        (META_BLOCKS * PAGES_PER_BLOCK)        /* 192 */
+#define MAP_ENTRIES       13u                                    /* of a map page */
+#define MAP_PAGES         DIV_UP(BLOCKS_PER_EXTENT, MAP_ENTRIES) /* 79 */
+#define MAP_SLOTS         2u
+#define OVERFLOW_FIRST    (MAP_PAGES * MAP_SLOTS)       /* 158 */
+#define OVERFLOW_PAGES    (META_PAGES - OVERFLOW_FIRST) /* 34 */
 #define EXTENT_F_ARRIVING 4u /* the twin of an extent that moves here: not in force */
-#define EXTENT_F_VOID  1u
+#define EXTENT_F_VOID     1u
 
 struct extent_head {
     struct meta_head h;
@@ -306,7 +306,7 @@ struct rec_delete { /* then uint32_t block[count], numbers + 1 */
     uint32_t count;
 } PACKED;
 #define REC_F_ARRIVING 1u /* CREATE: a twin, until REC_ARRIVE */
-struct rec_versions { /* then struct disk_uncommitted[count] */
+struct rec_versions {     /* then struct disk_uncommitted[count] */
     struct rec_head h;
     uint32_t count, reserved;
 } PACKED;

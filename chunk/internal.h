@@ -332,6 +332,8 @@ struct engine {
     struct list idle;     /* struct mpage that may leave, last used last */
     uint64_t dirty_pages; /* of those kinds that leave */
     uint64_t map_reads, map_evictions;
+    struct list merges; /* struct merge, last used last */
+    uint32_t n_merges;
     bool any_void;        /* some extent may be */
     uint32_t devs_absent; /* of the server, not in devs */
     struct co_group drains;

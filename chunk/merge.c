@@ -19,6 +19,7 @@
 
 #define RUN_PAGES_MIN 4u /* what is less is better off in the journal */
 #define LAST_BLOCK    UINT32_MAX
+#define EXTENTS_MAX   2048u /* whose streams are followed, by a worker */
 
 struct gather {          /* of one stream */
     struct list waiting; /* struct seg, by page */
@@ -27,6 +28,9 @@ struct gather {          /* of one stream */
     uint32_t depth;
 };
 struct merge {
+    struct list recent; /* engine->merges, by last use */
+    struct ext *ext;
+    uint32_t users; /* requests that point here */
     struct stream_set streams;
     struct gather g[STREAMS_MAX];
 };
@@ -43,31 +47,59 @@ struct run { /* neighbouring pages of one block on their way */
 
 void merge_free(struct ext *x)
 {
-    mem_free(x->merge);
+    struct merge *m = x->merge;
+
+    if (m == NULL)
+        return;
+    ASSERT(m->users == 0);
+    list_del(&m->recent);
+    x->dev->e->n_merges--;
+    x->merge = NULL;
+    mem_free(m);
 }
 
-static struct merge *merge_make(struct ext *x)
+/* Streams of extents that were not written for long are forgotten. */
+static void merge_trim(struct engine *e)
 {
-    if (x->merge == NULL) {
-        x->merge = MEM_NEW(struct merge);
-        for (uint32_t i = 0; i < STREAMS_MAX; i++)
-            list_init(&x->merge->g[i].waiting);
+    LIST_FOREACH_SAFE (m, &e->merges, struct merge, recent) {
+        if (e->n_merges <= EXTENTS_MAX)
+            break;
+        if (m->users == 0)
+            merge_free(m->ext);
     }
-    return x->merge;
+}
+
+static struct merge *merge_use(struct ext *x)
+{
+    struct engine *e = x->dev->e;
+    struct merge *m = x->merge;
+
+    if (m == NULL) {
+        m = x->merge = MEM_NEW(struct merge);
+        m->ext = x;
+        list_init(&m->recent);
+        for (uint32_t i = 0; i < STREAMS_MAX; i++)
+            list_init(&m->g[i].waiting);
+        e->n_merges++;
+    }
+    m->users++;
+    list_del(&m->recent);
+    list_push_back(&e->merges, &m->recent);
+    merge_trim(e);
+    return m;
 }
 
 void merge_note(struct writing *w)
 {
-    struct merge *m;
     int i;
 
     co_cond_init(&w->merging.moved);
     if (w->a->kind != W_DATA || w->x->dev->e->conf.merge_us == MERGE_NEVER)
         return;
-    m = merge_make(w->x);
-    i = stream_note(&m->streams, w->a->off, w->a->len, co_now());
+    w->merging.m = merge_use(w->x);
+    i = stream_note(&w->merging.m->streams, w->a->off, w->a->len, co_now());
     if (i >= 0)
-        w->merging.g = &m->g[i];
+        w->merging.g = &w->merging.m->g[i];
 }
 
 /* ---- one device write ---- */
@@ -381,4 +413,6 @@ void merge_leave(struct writing *w)
 {
     if (w->merging.joined)
         w->merging.g->under_way--;
+    if (w->merging.m != NULL)
+        w->merging.m->users--;
 }

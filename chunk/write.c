@@ -480,12 +480,12 @@ int engine_write(struct engine *e, const struct write_args *a, struct write_resu
         rc = co_range_acquire(&w.x->lock, &range, w.first, w.last - w.first + 1, true);
     if (rc == 0) {
         rc = write_locked(&w);
-        merge_leave(&w);
         writing_free(&w);
         ret->new_blocks = w.new_blocks;
         ret->space_low = blocks_available(w.x->dev) < (int64_t)w.x->dev->g.blocks / 16;
         co_range_release(&w.x->lock, &range);
     }
+    merge_leave(&w);
     op_end(&w.op);
     return rc;
 }

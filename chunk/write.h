@@ -36,6 +36,7 @@ struct edge { /* a page of which only a part is written */
     bool zero; /* it was zero, and is afterwards */
 };
 struct merging {      /* a request's part in merge.c */
+    struct merge *m;  /* of its extent; NULL: no data */
     struct gather *g; /* of its stream; NULL: random */
     bool joined;      /* counts as one of the stream's requests */
     uint32_t waiting; /* segments that wait for others to be written with */
