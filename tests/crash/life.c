@@ -64,19 +64,25 @@ static bool end(struct life *l, struct change *c, int rc, const char *what)
     return life_ok(l);
 }
 
+const char *disk_path(uint32_t disk)
+{
+    static const char *const path[DISKS_MAX] = {"/dev/chunk0", "/dev/chunk1"};
+
+    return path[disk];
+}
+
 bool life_start(struct life *l)
 {
     struct super_block *sb = mem_alloc(sizeof(*sb));
-    int rc;
+    int rc = 0;
 
     co_cond_init(&l->changed);
-    rc = super_read(CRASH_DISK, sb);
-    if (rc < 0) {
-        mem_free(sb);
-        return life_fail(l, "superblock: %s", err_text(rc));
-    }
     l->e = engine_new(&l->conf);
-    rc = engine_dev_add(l->e, CRASH_DISK, sb);
+    for (uint32_t i = 0; i < l->disks && rc == 0; i++) {
+        rc = super_read(disk_path(i), sb);
+        if (rc == 0)
+            rc = engine_dev_add(l->e, disk_path(i), sb);
+    }
     mem_free(sb);
     if (rc < 0)
         return life_fail(l, "start: %s", err_text(rc));

@@ -11,7 +11,7 @@
 #include "common/env/sim_tape.h"
 #include "tests/crash/model.h"
 
-#define CRASH_DISK "/dev/chunk"
+#define DISKS_MAX 2u
 
 struct life {
     /* given */
@@ -19,6 +19,7 @@ struct life {
     struct changes *log;   /* NULL: changes are applied only */
     struct sim_tape *tape; /* gets a mark for each change; NULL: none */
     struct engine_conf conf;
+    uint32_t disks;
     uint64_t rng;
     bool same_epoch; /* opens under the epoch that extents have: the owner is still the same */
     bool may_fill;   /* running out of space is an answer, not a failure */
@@ -32,6 +33,8 @@ struct life {
     uint64_t ops, refused; /* writes */
     char failure[400];     /* the first one; "": none */
 };
+
+const char *disk_path(uint32_t disk);
 
 /* Records a failure; the life should come to its end. Returns false. */
 bool life_fail(struct life *l, const char *fmt, ...) PRINTF_FMT(2, 3);

@@ -57,7 +57,7 @@ static struct options parse(int argc, char **argv)
                                  .outcome = -1,
                                  .draws = 1,
                                  .again_every = 8,
-                                 .nested_every = 300,
+                                 .nested_every = 600,
                                  .step = 1,
                                  .jobs = (uint32_t)MIN(MAX(cpus, 1), (long)JOBS_MAX)}};
     int k;

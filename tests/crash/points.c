@@ -71,9 +71,13 @@ struct check {
 
 static bool fsck_ok(struct life *l)
 {
-    const char *bad = crash_fsck ? crash_fsck(CRASH_DISK) : NULL;
+    for (uint32_t i = 0; i < l->disks && crash_fsck; i++) {
+        const char *bad = crash_fsck(disk_path(i));
 
-    return bad == NULL || life_fail(l, "fsck: %s", bad);
+        if (bad)
+            return life_fail(l, "fsck: %s", bad);
+    }
+    return true;
 }
 
 /* The owner is still there, and sends again what nobody confirmed. */
@@ -127,6 +131,7 @@ static struct check check_new(const struct recording *r, struct model *m, uint64
     struct check c = {.stop = (seed >> 8 & 1) != 0};
 
     c.l = (struct life){.m = m,
+                        .disks = workload_disks(r->w),
                         .conf = {.workers = 1,
                                  .flush_delay_ms = (seed >> 9 & 1) ? 2 : 1000,
                                  .memory_bytes = (seed >> 10 & 1) ? 1u << 20 : 0},
@@ -175,9 +180,13 @@ static struct sim_proc *world(struct sim **s, const struct workload *w, uint64_t
 
     *s = sim_new(&conf);
     p = sim_proc_new(*s, "127.1.0.1", "chunk");
-    sim_disk_create_from(p, CRASH_DISK, img);
-    if (w->physical_bytes != 0)
-        sim_disk_set_physical(p, CRASH_DISK, w->physical_bytes);
+    for (uint32_t i = 0; i < workload_disks(w); i++) {
+        uint64_t pages = w->disk_bytes / PAGE_BYTES;
+
+        sim_disk_create_from(p, disk_path(i), img, i * pages, pages);
+        if (w->physical_bytes != 0)
+            sim_disk_set_physical(p, disk_path(i), w->physical_bytes);
+    }
     return p;
 }
 
@@ -269,7 +278,7 @@ static void point_nested(const struct place *at, const struct model *was, struct
     struct changes log = {0};
     struct sim *s;
     struct sim_proc *p = world(&s, at->r->w, seed, img);
-    struct sim_tape *tape = sim_tape_start(p, CRASH_DISK);
+    struct sim_tape *tape = sim_tape_start(p);
     bool ok;
 
     c.l.log = &log;
@@ -278,7 +287,7 @@ static void point_nested(const struct place *at, const struct model *was, struct
     ok = check_run(&c, s, p);
     at->t->restarts++;
     sim_run_for(s, NSEC_PER_MSEC);
-    sim_tape_stop(p, CRASH_DISK);
+    sim_tape_stop(p);
     sim_free(s);
     if (!ok)
         failed(at, ", recorded", c.l.failure);

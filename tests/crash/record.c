@@ -23,7 +23,11 @@ static int format_main(void *arg)
     const struct workload *w = arg;
     struct chunk_format_conf fc = {.workers = 1, .journal_bytes = w->ring_bytes};
 
-    return chunk_format(CRASH_DISK, &fc);
+    int rc = 0;
+
+    for (uint32_t i = 0; i < workload_disks(w) && rc == 0; i++)
+        rc = chunk_format(disk_path(i), &fc);
+    return rc;
 }
 
 static int record_main(void *arg)
@@ -79,6 +83,7 @@ static void record_life(struct recording *r, struct sim *s, struct sim_proc *p, 
     rl->l = (struct life){.m = m,
                           .log = &r->log,
                           .tape = r->tape,
+                          .disks = workload_disks(w),
                           .conf = {.workers = 1,
                                    .flush_delay_ms = w->flush_delay_ms,
                                    .memory_bytes = w->memory_bytes},
@@ -110,18 +115,20 @@ void recording_make(struct recording *r, const struct workload *w, uint64_t seed
     struct model *m = model_new(w->extents);
 
     *r = (struct recording){.w = w};
-    sim_disk_create(p, CRASH_DISK, w->disk_bytes);
-    if (w->physical_bytes != 0)
-        sim_disk_set_physical(p, CRASH_DISK, w->physical_bytes);
+    for (uint32_t i = 0; i < workload_disks(w); i++) {
+        sim_disk_create(p, disk_path(i), w->disk_bytes);
+        if (w->physical_bytes != 0)
+            sim_disk_set_physical(p, disk_path(i), w->physical_bytes);
+    }
     sim_proc_start(p, format_main, (void *)w);
     (void)sim_run_until(s, is_over, p, LIMIT);
     if (sim_proc_running(p) || sim_proc_result(p) != 0)
         snprintf(r->failure, sizeof(r->failure), "the device can't be formatted");
-    r->start = sim_image_of(p, CRASH_DISK);
-    r->tape = sim_tape_start(p, CRASH_DISK);
+    r->start = sim_image_of(p);
+    r->tape = sim_tape_start(p);
     for (uint32_t i = 0; i < w->lives && r->failure[0] == 0; i++)
         record_life(r, s, p, m, i);
-    sim_tape_stop(p, CRASH_DISK);
+    sim_tape_stop(p);
     sim_free(s);
     free(m);
 }

@@ -114,6 +114,20 @@ static bool admin_room(struct life *l, uint32_t i)
     return ok;
 }
 
+/* Empties one device, then the other, and so on, while extents come and go. */
+static bool admin_drain(struct life *l, uint32_t i)
+{
+    const char *path = disk_path(i % l->disks);
+    int rc = engine_drain(l->e, path);
+
+    if (rc == 0)
+        rc = engine_drain_wait(l->e, path);
+    if (rc < 0 && rc != ERR_NOSPACE)
+        return life_fail(l, "drain: %s", err_text(rc));
+    engine_drain_stop(l->e, path);
+    return admin_any(l, i);
+}
+
 /* ---- streams ---- */
 
 static bool op_random(struct stream *st, uint32_t i)
@@ -237,6 +251,18 @@ const struct workload workloads[] = {
      .ops = 60,
      .lives = 2,
      .op = op_pressure},
+    {.name = "drain",
+     .disk_bytes = 24u << 20,
+     .disks = 2,
+     .ring_bytes = RING_MIN,
+     .flush_delay_ms = 4,
+     .extents = 3,
+     .streams = 3,
+     .ops = 40,
+     .lives = 3,
+     .op = op_mixed,
+     .admin = admin_drain,
+     .admin_ops = 8},
 };
 const uint32_t n_workloads = ARRAY_SIZE(workloads);
 

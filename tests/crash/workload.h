@@ -15,6 +15,7 @@ struct stream {
 struct workload {
     const char *name;
     uint64_t disk_bytes, ring_bytes;
+    uint32_t disks;          /* of that size each; 0: 1 */
     uint32_t physical_bytes; /* of the device's blocks; 0: 512 */
     uint32_t flush_delay_ms;
     uint64_t memory_bytes;
@@ -26,6 +27,10 @@ struct workload {
     bool (*admin)(struct life *l, uint32_t i); /* co_fn: beside the streams, or NULL */
     uint32_t admin_ops;
 };
+static inline uint32_t workload_disks(const struct workload *w)
+{
+    return MAX(w->disks, 1u);
+}
 extern const struct workload workloads[];
 extern const uint32_t n_workloads;
 

@@ -23,6 +23,8 @@ struct sim_disk {
     void *hook_arg;
     uint64_t writes, bytes_written;
     struct sim_tape *tape; /* being recorded, or NULL */
+    uint32_t tape_disk;    /* number of the disk there */
+    uint64_t tape_base;    /* and where it begins */
 };
 
 struct disk_handle {
@@ -82,15 +84,34 @@ void sim_disk_create(struct sim_proc *p, const char *path, uint64_t size_bytes)
     list_push_back(&p->disks, &d->link);
 }
 
-void sim_disk_create_from(struct sim_proc *p, const char *path, const struct sim_image *img)
+void sim_disk_create_from(struct sim_proc *p, const char *path, const struct sim_image *img,
+                          uint64_t first_page, uint64_t pages)
 {
-    sim_disk_create(p, path, img->pages * SIM_PAGE);
-    disk_must(p, path)->media.base = img;
+    ASSERT(first_page <= img->pages && pages <= img->pages - first_page);
+    sim_disk_create(p, path, pages * SIM_PAGE);
+    disk_must(p, path)->media.base = img->page + first_page;
 }
 
-uint64_t sim_disk_size(struct sim_proc *p, const char *path)
+uint64_t sim_disks_bytes(struct sim_proc *p)
 {
-    return disk_must(p, path)->info.size_bytes;
+    uint64_t bytes = 0;
+
+    LIST_FOREACH (d, &p->disks, struct sim_disk, link)
+        bytes += d->info.size_bytes;
+    return bytes;
+}
+
+void sim_disks_peek(struct sim_proc *p, uint64_t page_no, void *dst)
+{
+    LIST_FOREACH (d, &p->disks, struct sim_disk, link) {
+        uint64_t pages = d->info.size_bytes / SIM_PAGE;
+
+        if (page_no < pages) {
+            sim_media_read(&d->media, page_no, dst);
+            return;
+        }
+        page_no -= pages;
+    }
 }
 
 void sim_disks_free(struct sim_proc *p)
@@ -197,28 +218,35 @@ uint64_t sim_disk_bytes_written(struct sim_proc *p, const char *path)
 
 /* ---- recording ---- */
 
-struct sim_tape *sim_tape_start(struct sim_proc *p, const char *path)
+struct sim_tape *sim_tape_start(struct sim_proc *p)
 {
-    struct sim_disk *d = disk_must(p, path);
+    struct sim_tape *t = sim_tape_new();
+    uint64_t base = 0;
+    uint32_t n = 0;
 
-    ASSERT(!d->tape && list_empty(&p->ios));
-    d->tape = sim_tape_new();
-    return d->tape;
+    ASSERT(list_empty(&p->ios));
+    LIST_FOREACH (d, &p->disks, struct sim_disk, link) {
+        ASSERT(!d->tape);
+        d->tape = t;
+        d->tape_disk = n++;
+        d->tape_base = base;
+        base += d->info.size_bytes;
+    }
+    return t;
 }
 
-void sim_tape_stop(struct sim_proc *p, const char *path)
+void sim_tape_stop(struct sim_proc *p)
 {
-    struct sim_disk *d = disk_must(p, path);
-
-    ASSERT(d->tape && list_empty(&p->ios));
-    d->tape = NULL;
+    ASSERT(list_empty(&p->ios));
+    LIST_FOREACH (d, &p->disks, struct sim_disk, link)
+        d->tape = NULL;
 }
 
 static void record_submit(struct sim_disk *d, struct sim_io *io)
 {
     ASSERTF(io->req->op != DISK_DISCARD, "a discard on disk %s, which is recorded", d->path);
     if (io->req->op == DISK_WRITE)
-        io->tape_n = sim_tape_submit(d->tape, io->req);
+        io->tape_n = sim_tape_submit(d->tape, d->tape_disk, d->tape_base, io->req);
     else
         io->tape_n = d->tape->n_done;
 }
@@ -229,7 +257,7 @@ static void record_done(struct sim_disk *d, const struct sim_io *io, int rc)
     if (io->req->op == DISK_WRITE)
         sim_tape_done(d->tape, io->tape_n);
     else if (io->req->op == DISK_FLUSH)
-        sim_tape_flush(d->tape, io->tape_n);
+        sim_tape_flush(d->tape, d->tape_disk, io->tape_n);
 }
 
 /* ---- handles ---- */

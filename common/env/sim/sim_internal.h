@@ -197,16 +197,20 @@ int sim_disk_open(struct env *env, const char *path, unsigned flags, struct disk
 void sim_disk_close(struct disk *d);
 void sim_disk_submit(struct disk_req *r);
 int sim_disk_probe(struct env *env, const char *path);
-uint64_t sim_disk_size(struct sim_proc *p, const char *path);
+/* All disks of a process as one, in the order of their creation. */
+uint64_t sim_disks_bytes(struct sim_proc *p);
+void sim_disks_peek(struct sim_proc *p, uint64_t page_no, void *dst);
 
 /* ---- recordings of disks (sim_tape.c) ---- */
 
 struct sim_tape;
 struct sim_tape *sim_tape_new(void);
-uint64_t sim_tape_submit(struct sim_tape *t, const struct disk_req *r); /* its number */
+/* base: where the disk begins in images. Returns the write's number. */
+uint64_t sim_tape_submit(struct sim_tape *t, uint32_t disk, uint64_t base,
+                         const struct disk_req *r);
 void sim_tape_done(struct sim_tape *t, uint64_t n);
 void sim_tape_drop(struct sim_tape *t, uint64_t n);
-void sim_tape_flush(struct sim_tape *t, uint64_t n_done);
+void sim_tape_flush(struct sim_tape *t, uint32_t disk, uint64_t n_done);
 
 /* ---- network (sim_stream.c: delivery; sim_net.c: operations) ---- */
 

@@ -150,8 +150,8 @@ static void page_unwritten(const struct sim_media *m, uint64_t no, void *dst)
 
     if (sim_runs_get(&m->runs, no / SIM_RUN_PAGES, &word))
         word_fill(dst, word);
-    else if (m->base && no < m->base->pages && m->base->page[no])
-        memcpy(dst, m->base->page[no], SIM_PAGE);
+    else if (m->base && m->base[no])
+        memcpy(dst, m->base[no], SIM_PAGE);
     else
         memset(dst, 0, SIM_PAGE);
 }

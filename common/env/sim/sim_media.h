@@ -17,7 +17,7 @@ struct sim_media {
     uint64_t last_seq; /* of the writes in the cache so far */
     bool packed;       /* pages are packed, and large runs of one word kept as such */
     struct sim_runs runs;
-    const struct sim_image *base; /* content of pages that are not in the table; may be NULL */
+    const uint8_t *const *base; /* content of pages that are not in the table; may be NULL */
 };
 
 void sim_media_init(struct sim_media *m, struct sim *s);

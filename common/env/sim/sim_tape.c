@@ -67,13 +67,13 @@ void sim_image_free(struct sim_image *img)
     sim_mem_free(img);
 }
 
-struct sim_image *sim_image_of(struct sim_proc *p, const char *path)
+struct sim_image *sim_image_of(struct sim_proc *p)
 {
-    struct sim_image *img = image_new(sim_disk_size(p, path) / SIM_PAGE);
+    struct sim_image *img = image_new(sim_disks_bytes(p) / SIM_PAGE);
     uint8_t data[SIM_PAGE];
 
     for (uint64_t no = 0; no < img->pages; no++) {
-        sim_disk_peek(p, path, data, SIM_PAGE, no * SIM_PAGE);
+        sim_disks_peek(p, no, data);
         sim_image_set(img, no, data);
     }
     return img;
@@ -81,13 +81,13 @@ struct sim_image *sim_image_of(struct sim_proc *p, const char *path)
 
 /* ---- tapes ---- */
 
-static void tape_add(struct sim_tape *t, enum sim_tape_kind kind, uint64_t n)
+static void tape_add(struct sim_tape *t, enum sim_tape_kind kind, uint32_t disk, uint64_t n)
 {
     if (t->n_ev == t->cap_ev) {
         t->cap_ev = t->cap_ev ? 2 * t->cap_ev : 256;
         t->ev = mem_raw_realloc(t->ev, t->cap_ev * sizeof(*t->ev));
     }
-    t->ev[t->n_ev++] = (struct sim_tape_event){kind, n};
+    t->ev[t->n_ev++] = (struct sim_tape_event){kind, disk, n};
 }
 
 struct sim_tape *sim_tape_new(void)
@@ -108,10 +108,10 @@ void sim_tape_free(struct sim_tape *t)
 
 void sim_tape_mark(struct sim_tape *t, uint64_t n)
 {
-    tape_add(t, SIM_TAPE_MARK, n);
+    tape_add(t, SIM_TAPE_MARK, 0, n);
 }
 
-uint64_t sim_tape_submit(struct sim_tape *t, const struct disk_req *r)
+uint64_t sim_tape_submit(struct sim_tape *t, uint32_t disk, uint64_t base, const struct disk_req *r)
 {
     struct sim_tape_write *w;
     uint32_t at = 0;
@@ -121,7 +121,8 @@ uint64_t sim_tape_submit(struct sim_tape *t, const struct disk_req *r)
         t->w = mem_raw_realloc(t->w, t->cap_w * sizeof(*t->w));
     }
     w = &t->w[t->n_w];
-    *w = (struct sim_tape_write){.off = r->off, .len = (uint32_t)r->len, .durable = r->durable};
+    *w = (struct sim_tape_write){
+        .disk = disk, .off = base + r->off, .len = (uint32_t)r->len, .durable = r->durable};
     ASSERT(w->off % SIM_SECTOR == 0 && w->len % SIM_SECTOR == 0);
     w->data = sim_alloc(w->len);
     for (int i = 0; i < r->iov_count; i++) {
@@ -130,24 +131,24 @@ uint64_t sim_tape_submit(struct sim_tape *t, const struct disk_req *r)
     }
     ASSERT(at == w->len);
     t->bytes += at;
-    tape_add(t, SIM_TAPE_SUBMIT, t->n_w);
+    tape_add(t, SIM_TAPE_SUBMIT, disk, t->n_w);
     return t->n_w++;
 }
 
 void sim_tape_done(struct sim_tape *t, uint64_t n)
 {
     t->n_done++;
-    tape_add(t, SIM_TAPE_DONE, n);
+    tape_add(t, SIM_TAPE_DONE, t->w[n].disk, n);
 }
 
 void sim_tape_drop(struct sim_tape *t, uint64_t n)
 {
-    tape_add(t, SIM_TAPE_DROP, n);
+    tape_add(t, SIM_TAPE_DROP, t->w[n].disk, n);
 }
 
-void sim_tape_flush(struct sim_tape *t, uint64_t n_done)
+void sim_tape_flush(struct sim_tape *t, uint32_t disk, uint64_t n_done)
 {
-    tape_add(t, SIM_TAPE_FLUSH, n_done);
+    tape_add(t, SIM_TAPE_FLUSH, disk, n_done);
 }
 
 /* ---- players ---- */
@@ -316,11 +317,16 @@ static void done(struct sim_player *pl, uint32_t i)
     sim_mem_free(o.dead);
 }
 
-static void flush(struct sim_player *pl, uint64_t n)
+static void flush(struct sim_player *pl, uint32_t disk, uint64_t n)
 {
-    while (pl->n_done > 0 && pl->open[0].done <= n) {
-        struct open_write o = open_take(pl, 0);
+    for (uint32_t i = 0; i < pl->n_done && pl->open[i].done <= n;) {
+        struct open_write o;
 
+        if (pl->open[i].w->disk != disk) {
+            i++;
+            continue;
+        }
+        o = open_take(pl, i);
         put_whole(pl->img, &o);
         sim_mem_free(o.dead);
     }
@@ -340,7 +346,7 @@ void sim_player_event(struct sim_player *pl, const struct sim_tape *t,
         (void)open_take(pl, in_flight(pl, ev->n));
         break;
     case SIM_TAPE_FLUSH:
-        flush(pl, ev->n);
+        flush(pl, ev->disk, ev->n);
         break;
     case SIM_TAPE_MARK:
         break;

@@ -55,10 +55,10 @@ static struct sim_tape *record(struct sim_image **start)
     memset(nine, 9, sizeof(nine));
     sim_disk_create(p, DISK, SIZE);
     sim_disk_poke(p, DISK, nine, sizeof(nine), 3 * PAGE);
-    *start = sim_image_of(p, DISK);
-    t = sim_tape_start(p, DISK);
+    *start = sim_image_of(p);
+    t = sim_tape_start(p);
     assert_int_equal(proc_run(s, p, script, &t), 0);
-    sim_tape_stop(p, DISK);
+    sim_tape_stop(p);
     sim_free(s);
     return t;
 }
@@ -84,7 +84,7 @@ static int look(const struct sim_image *img, uint64_t off)
     struct sim_proc *p = sim_proc_new(s, HOST_A, "p");
     uint8_t byte;
 
-    sim_disk_create_from(p, DISK, img);
+    sim_disk_create_from(p, DISK, img, 0, img->pages);
     sim_disk_peek(p, DISK, &byte, 1, off);
     sim_free(s);
     return byte;
@@ -166,7 +166,7 @@ static void test_kill(void **state)
     assert_int_equal(sim_player_open(pl), 1);
     copy = sim_player_copy(pl);
     assert_int_equal(crash(copy, SIM_ALL_LOST, 1, 0), 1);
-    sim_player_event(copy, t, &(struct sim_tape_event){SIM_TAPE_FLUSH, 0});
+    sim_player_event(copy, t, &(struct sim_tape_event){.kind = SIM_TAPE_FLUSH});
     assert_int_equal(crash(copy, SIM_ALL_LOST, 1, 0), 5);
     assert_int_equal(crash(pl, SIM_ALL_LOST, 1, 0), 1);
     sim_player_free(copy);
@@ -196,7 +196,7 @@ static void test_copy_on_write(void **state)
     uint8_t page[PAGE];
 
     (void)state;
-    sim_disk_create_from(p, DISK, start);
+    sim_disk_create_from(p, DISK, start, 0, start->pages);
     assert_int_equal(proc_run(s, p, overwrite, NULL), 0);
     sim_disk_peek(p, DISK, page, PAGE, 3 * PAGE);
     assert_int_equal(page[0], 9);
