@@ -36,6 +36,7 @@ void dev_isolate(struct dev *d, const char *why)
     journal_wake_failed(d);
     co_cond_broadcast(&d->freed);
     co_cond_broadcast(&d->flush_work);
+    co_cond_broadcast(&d->maps_written);
     dev_ext_foreach(d, wake_waiting, d);
     if (d->e->conf.dev_failed != NULL)
         d->e->conf.dev_failed(d->e->conf.dev_failed_arg);
@@ -154,6 +155,7 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
     list_init(&d->cycle);
     co_mutex_init(&d->flush_turn);
     co_cond_init(&d->flush_work);
+    co_cond_init(&d->maps_written);
     return d;
 }
 
@@ -231,6 +233,7 @@ void dev_close(struct dev *d)
     d->stopping = true;
     journal_wake_failed(d);
     co_cond_broadcast(&d->flush_work);
+    co_cond_broadcast(&d->maps_written);
     co_cond_broadcast(&d->freed);
     (void)co_group_join(&d->group);
     dev_settle_end(d);

@@ -87,6 +87,7 @@ static int cycle_pages(struct dev *d)
             continue;
         mark = d->pace.done_pages;
         rc = maps_to(d, d->j.next_rsn - 1);
+        co_cond_broadcast(&d->maps_written);
         pace_estimate(d, dirty_count(d));
     }
     pace_pages_end(d);
@@ -112,29 +113,27 @@ int flush_to(struct dev *d, uint64_t rsn)
         rc = trim(d);
     pace_end(d);
     d->cycle_time = co_now();
+    co_cond_broadcast(&d->maps_written);
     if (rc < 0 && rc != ERR_HALTED)
         dev_fail(d, rc, "flush");
     co_mutex_unlock(&d->flush_turn);
     return rc;
 }
 
-/* The writer lends a hand itself: whatever the flusher is doing, this ends. */
+/* Waits until the flusher has written map pages, which it does after each step of a cycle while
+ * there are too many. */
 int dirty_throttle(struct dev *d)
 {
-    int rc = 0;
+    int rc;
 
     if (!memory_full_of_dirt(d->e))
         return 0;
-    co_mutex_lock_always(&d->flush_turn);
-    if (memory_full_of_dirt(d->e))
-        rc = dev_check(d);
-    if (rc == 0 && memory_full_of_dirt(d->e)) {
-        rc = maps_to(d, d->j.next_rsn - 1);
-        if (rc < 0 && rc != ERR_HALTED)
-            dev_fail(d, rc, "flush");
-    }
-    co_mutex_unlock(&d->flush_turn);
-    return rc;
+    rc = dev_check(d);
+    if (rc < 0)
+        return rc;
+    flush_kick(d);
+    rc = co_cond_wait(&d->maps_written);
+    return rc < 0 ? rc : dev_check(d);
 }
 
 /* ---- when ---- */

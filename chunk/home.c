@@ -162,54 +162,44 @@ static int home_cmp(const void *a, const void *b)
 
 /* ---- pages that are in the ring only ---- */
 
-/* Reads them, a window of them at a time. */
-static int fetch(struct home *h)
+/* A page that is damaged in the ring is left out, and its extent is void. */
+static void verify(struct home_page *p)
 {
-    struct dev *d = h->d;
+    if (crc32c(0, p->buf->data, PAGE_BYTES) == p->jp->crc)
+        p->data = p->buf->data;
+    else if (p->jp->current)
+        ext_damaged(p->x, "a page in the journal has another checksum");
+}
+
+/* Reads those of the n pages, a window of them. */
+static int fetch(struct dev *d, struct home_page *p, uint32_t n)
+{
     struct disk_req req[FLUSH_WINDOW];
     struct iovec iov[FLUSH_WINDOW];
     int rc = 0;
 
-    for (uint32_t i = 0, next; i < h->n && rc == 0; i = next) {
-        uint32_t n = 0;
+    ASSERT(n <= FLUSH_WINDOW);
+    for (uint32_t i = 0; i < n; i++) {
+        if (p[i].data != NULL || !p[i].jp->current)
+            continue;
+        p[i].buf = buf_alloc(PAGE_BYTES);
+        iov[i] = (struct iovec){p[i].buf->data, PAGE_BYTES};
+        req[i] = (struct disk_req){.op = DISK_READ,
+                                   .disk = d->disk,
+                                   .off = ring_off(&d->j, p[i].jp->pos),
+                                   .iov = &iov[i],
+                                   .iov_count = 1};
+        disk_submit(&req[i]);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        int one = p[i].buf != NULL ? disk_wait(&req[i]) : 0;
 
-        for (next = i; next < h->n && n < FLUSH_WINDOW; next++) {
-            struct home_page *p = &h->p[next];
-
-            if (p->data != NULL || !p->jp->current)
-                continue;
-            p->buf = buf_alloc(PAGE_BYTES);
-            iov[n] = (struct iovec){p->buf->data, PAGE_BYTES};
-            req[n] = (struct disk_req){.op = DISK_READ,
-                                       .disk = d->disk,
-                                       .off = ring_off(&d->j, p->jp->pos),
-                                       .iov = &iov[n],
-                                       .iov_count = 1};
-            disk_submit(&req[n++]);
-        }
-        for (uint32_t k = 0; k < n; k++) {
-            int one = disk_wait(&req[k]);
-
-            if (one < 0)
-                rc = one;
-        }
+        if (one < 0)
+            rc = one;
+        else if (p[i].buf != NULL)
+            verify(&p[i]);
     }
     return rc;
-}
-
-/* A page that is damaged in the ring is left out, and its extent is void. */
-static void verify(struct home *h)
-{
-    for (uint32_t i = 0; i < h->n; i++) {
-        struct home_page *p = &h->p[i];
-
-        if (p->buf == NULL)
-            continue;
-        if (crc32c(0, p->buf->data, PAGE_BYTES) == p->jp->crc)
-            p->data = p->buf->data;
-        else if (p->jp->current)
-            ext_damaged(p->x, "a page in the journal has another checksum");
-    }
 }
 
 /* ---- writing ---- */
@@ -272,10 +262,14 @@ static uint32_t run_submit(struct home *h, struct window *w, uint32_t i)
 static int write_all(struct home *h)
 {
     struct window *w = mem_alloc(sizeof(*w));
+    uint32_t fetched = 0;
     int rc = 0;
 
     for (uint32_t i = 0; i < h->n && rc == 0;) {
-        if (!wanted(&h->p[i]))
+        if (i >= fetched) { /* while former ones are being written */
+            fetched = MIN(i + FLUSH_WINDOW, h->n);
+            rc = fetch(h->d, &h->p[i], fetched - i);
+        } else if (!wanted(&h->p[i]))
             i++;
         else if (w->submitted - w->waited >= pace_window(h->d))
             rc = run_wait(h->d, w);
@@ -334,12 +328,8 @@ int home_step(struct dev *d, bool *ret_more)
             take(h, h->blocks[i].x, h->blocks[i].block);
     }
     qsort(h->p, h->n, sizeof(*h->p), home_cmp);
-    if (rc == 0)
-        rc = fetch(h);
-    if (rc == 0) {
-        verify(h);
-        rc = h->n > 0 ? write_all(h) : 0;
-    }
+    if (rc == 0 && h->n > 0)
+        rc = write_all(h);
     done(h, rc == 0);
     for (uint32_t i = 0; i < h->n_blocks; i++) {
         map_release(&h->blocks[i].hold);

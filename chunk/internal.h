@@ -307,6 +307,7 @@ struct dev {
     struct list dirty; /* struct mpage */
     struct co_mutex flush_turn;
     struct co_cond flush_work;
+    struct co_cond maps_written; /* by the flusher: some, or a cycle has ended */
     bool flush_now, flush_idle;
     struct list journaled; /* struct ext with journaled pages; */
     struct list cycle;     /* those that the running cycle has not yet done */

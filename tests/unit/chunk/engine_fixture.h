@@ -20,7 +20,8 @@ struct rig {
     struct sim *s;
     struct sim_proc *p;
     uint64_t disk_bytes, journal_bytes;
-    uint32_t merge_us; /* engine_conf's */
+    uint32_t merge_us;     /* engine_conf's */
+    uint64_t memory_bytes; /* too */
     bool formatted;
     struct engine *e;
     void (*body)(struct rig *r);
@@ -31,7 +32,8 @@ struct rig {
 
 static inline void rig_engine_start(struct rig *r)
 {
-    struct engine_conf conf = {.workers = 1, .merge_us = r->merge_us};
+    struct engine_conf conf = {
+        .workers = 1, .merge_us = r->merge_us, .memory_bytes = r->memory_bytes};
     struct chunk_format_conf fc = {.journal_bytes = r->journal_bytes};
     struct super_block *sb = mem_alloc(sizeof(*sb));
 

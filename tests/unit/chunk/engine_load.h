@@ -18,8 +18,9 @@ struct load {
     struct sim_disk_speed speed;
     uint32_t depth, requests, set_pages;
     uint32_t bytes, big_bytes; /* of a request; of every tenth one, if given */
-    bool sequential;           /* one stream, to blocks that hold nothing yet; else random */
-    nsec_t pause;              /* of each worker, between its requests */
+    uint64_t memory_bytes;
+    bool sequential; /* one stream, to blocks that hold nothing yet; else random */
+    nsec_t pause;    /* of each worker, between its requests */
     /* what happened */
     uint64_t ring_bytes, dev_bytes, user_bytes, waits;
     nsec_t start, end, wait_max;
@@ -120,6 +121,7 @@ static inline void load_run(uint64_t seed, struct load *l)
     struct rig r = rig_new(seed, DISK_BYTES, RING_BYTES);
 
     gen = 0;
+    r.memory_bytes = l->memory_bytes;
     assert_true(l->depth <= WORKERS_ALL);
     l->latency = calloc(l->requests, sizeof(nsec_t));
     l->done_at = calloc(l->requests, sizeof(nsec_t));

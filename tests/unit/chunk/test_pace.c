@@ -101,6 +101,26 @@ static void test_overload_mixed(void **state)
     load_free(&l);
 }
 
+/* Most pages are only in the ring when the flusher comes to them, most map pages only on the disk,
+ * and few may be dirty. */
+static void test_overload_memory(void **state)
+{
+    struct load l = {.speed = fast,
+                     .depth = 32,
+                     .requests = 40000,
+                     .set_pages = 45056,
+                     .bytes = PAGE_BYTES,
+                     .memory_bytes = 512 * KIB};
+
+    (void)state;
+    load_run(2, &l);
+    load_print("overload with little memory", &l);
+    for (uint32_t i = 0; i < TENTHS; i++)
+        assert_true(tenth_rate(&l, i) > home_rate(&l) / 2.5);
+    assert_true(latency_max(&l) < 6 * latency_mean(&l, l.n / 2));
+    load_free(&l);
+}
+
 /* ---- loads that the device can do ---- */
 
 /* A queue at depth 1 never waits for the flusher, and hardly behind it. */
@@ -150,9 +170,13 @@ static void test_hot_pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_overload),         cmocka_unit_test(test_overload_slow),
-        cmocka_unit_test(test_overload_latency), cmocka_unit_test(test_overload_mixed),
-        cmocka_unit_test(test_depth_one),        cmocka_unit_test(test_light),
+        cmocka_unit_test(test_overload),
+        cmocka_unit_test(test_overload_slow),
+        cmocka_unit_test(test_overload_latency),
+        cmocka_unit_test(test_overload_mixed),
+        cmocka_unit_test(test_overload_memory),
+        cmocka_unit_test(test_depth_one),
+        cmocka_unit_test(test_light),
         cmocka_unit_test(test_hot_pages),
     };
 
