@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from common import BIN, run, run_json, tool
+from common import BIN, run, run_json, tool, unchanged
 
 NOBODY = "127.0.0.1:9"  # no meta server there: the chunk server serves without one
 
@@ -85,6 +85,14 @@ class Chunkd:
                 self.process.wait()
                 raise RuntimeError("zbs-chunkd did not end within 60 s")
         self.process = None
+
+    def written(self):
+        with open(f"/proc/{self.pid}/io") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("write_bytes"))
+
+    def settled(self, seconds=1.5):
+        """Waits until what is journaled has come home."""
+        unchanged(self.written, "bytes written by zbs-chunkd", seconds)
 
     def stalls(self):
         """What its watchdog logged, longest first: (milliseconds, text)."""

@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("ZBS_BIN", os.path.join(ROOT, "build", "release"))
@@ -46,6 +47,19 @@ def memory_mib(pid, kind="Pss"):
             if line.startswith(kind + ":"):
                 return int(line.split()[1]) / 1024
     return 0
+
+
+def unchanged(counter, what, seconds=2.5, limit=120):
+    """Waits until a counter has kept its value for so long."""
+    deadline = time.monotonic() + limit
+    since, last = time.monotonic(), counter()
+    while time.monotonic() - since < seconds:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what}: still growing after {limit} s")
+        time.sleep(0.1)
+        now = counter()
+        if now != last:
+            since, last = time.monotonic(), now
 
 
 def prewritten(path, size):

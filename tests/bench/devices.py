@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-from common import prewritten, progress, run
+from common import prewritten, progress, run, unchanged
 
 DIR = "/var/tmp"
 
@@ -32,6 +32,19 @@ class Backing:
         os.unlink(self.path)
 
 
+class Plain:
+    """The file itself as a device."""
+
+    def __init__(self, backing):
+        self.path = backing.path
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, tb):
+        pass
+
+
 class Loop:
     def __init__(self, backing):
         self.backing = backing
@@ -54,18 +67,9 @@ class Loop:
         with open(self.stat) as f:
             return int(f.read().split()[6]) * 512
 
-    def settled(self, quiet=2.5, limit=120):
-        """Waits until nothing has been written for a while: bytes written by then."""
-        deadline = time.monotonic() + limit
-        since, last = time.monotonic(), self.written()
-        while time.monotonic() - since < quiet:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.path} is still being written to after {limit} s")
-            time.sleep(0.1)
-            now = self.written()
-            if now != last:
-                since, last = time.monotonic(), now
-        return last
+    def settled(self):
+        """Waits until nothing has been written for a while."""
+        unchanged(self.written, f"bytes written to {self.path}")
 
 
 class Mounted:

@@ -119,7 +119,7 @@ def measure(args):
             server.load("seqwrite", block="1M", depth=8, extents=args.extents, bytes=size)
             files = [f"{os.path.splitext(args.plot)[0]}_{name}.csv" for name in ("even", "unthrottled")]
             for name, path, more in (("even", files[0], {"rate": args.rate}), ("unthrottled", files[1], {})):
-                loop.settled()
+                server.settled()
                 s = summary(phase(server, args, name, path, **more))
                 out.update({f"{name}.{k}": v for k, v in s.items()})
                 rows.append((name, *s.values(), f"<= {CLIFF}", "yes" if s["cliff"] <= CLIFF else "NO"))

@@ -34,7 +34,7 @@ def with_workers(loop, args, workers):
                     bytes=EXTENTS * SPAN)
         for kind in KINDS:
             progress(f"{kind}, {workers} workers")
-            loop.settled(quiet=1.5)
+            server.settled()
             rounds = [server.load(kind, depth=args.depth * workers, extents=EXTENTS, span=SPAN, seconds=args.seconds,
                                   ramp=0.5) for _ in range(args.rounds)]
             out[kind] = median_of(rounds, ("iops", "mean_us", "server_cpu_us_per_io"))
