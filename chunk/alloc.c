@@ -85,7 +85,7 @@ void bits_free(struct dev *d)
 
 static void bit_journaled(struct dev *d, uint32_t i, bool on, uint64_t rsn)
 {
-    ASSERT(i < d->bits_total);
+    ASSERT(i < 2 * d->g.blocks + d->g.heads);
     ASSERTF(d->replaying || bit_get(d->bits, i) != on, "bit %" PRIu32 " is %d already", i, on);
     bit_put(d->bits, i, on);
     mpage_dirty(d, &d->bitmap[i / BITS_PER_PAGE], rsn);
@@ -151,11 +151,31 @@ uint32_t head_bit_next(const struct dev *d, uint32_t from)
     return d->g.heads;
 }
 
+static uint32_t shared_bit(const struct dev *d, uint32_t block)
+{
+    return d->bits_total + block - 1;
+}
+
+bool shared_bit_get(const struct dev *d, uint32_t block)
+{
+    return bit_get(d->bits, shared_bit(d, block));
+}
+
+/* Nobody is known to own it from here on: whoever is left will be when its map page is loaded. */
+void shared_bit_put(struct dev *d, uint32_t block, bool on, uint64_t rsn)
+{
+    if (shared_bit_get(d, block) == on && !d->replaying)
+        return;
+    bit_journaled(d, shared_bit(d, block), on, rsn);
+    bit_put(d->owned, block - 1, false);
+}
+
 bool block_own(struct dev *d, uint32_t block)
 {
     if (!bit_get(d->bits, block - 1) || bit_get(d->owned, block - 1))
         return false;
-    bit_put(d->owned, block - 1, true);
+    if (!shared_bit_get(d, block))
+        bit_put(d->owned, block - 1, true);
     return true;
 }
 

@@ -197,6 +197,9 @@ static uint32_t image_one(struct batch *b, struct mpage *m)
                META_BODY_BYTES);
         meta_seal(&d->sb, dst, META_BITMAP, *off, 0, m->index, 0);
         return 1;
+    case MP_REFS:
+        refs_pack(d, m->index, dst, off);
+        return 1;
     default: /* a head */
         return head_pack(m->ext, dst, off);
     }

@@ -150,6 +150,7 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
     co_group_init(&d->group);
     list_init(&d->pins);
     co_cond_init(&d->unpinned);
+    co_cond_init(&d->homed);
     list_init(&d->dirty);
     list_init(&d->journaled);
     list_init(&d->cycle);
@@ -162,6 +163,7 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
 static void dev_free(struct dev *d)
 {
     journal_free(d);
+    refs_free(d);
     bits_free(d);
     mem_free(d->path);
     mem_free(d);
@@ -196,6 +198,7 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb, s
 
     d->replaying = true;
     bits_init(d);
+    refs_init(d);
     journal_init(d);
     if (rc < 0)
         goto err_after_new;

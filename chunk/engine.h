@@ -113,6 +113,24 @@ co_fn int engine_check(struct engine *e) MUST_CHECK;
 
 /* ---- extents ---- */
 
+/* Makes a replica; one that exists with an epoch not above the one given is left as it is.
+ *
+ * With an origin it is a *child*: it begins as a copy of what the origin holds, on the same device,
+ * and shares its blocks, without copying them. The origin, which need not be open, is *frozen* from
+ * then on: it can be opened and read, and takes commit points and changes of missing sets, but no
+ * write (ERR_PERM). Neither depends on the other afterwards: they may be deleted in any order. The
+ * child's commit point and last version are the origin's, and it knows of no missing replica.
+ * ERR_NO_REPLICA: the origin is not known to this worker; ERR_STALE: its epoch is above the one
+ * given; ERR_AGAIN: it has writes above its commit point; ERR_CORRUPT: it is void, or a page that
+ * would have to be moved can't be read; ERR_INVAL: the child's epoch is not above the epoch of
+ * the origin's last version; ERR_TOO_LARGE: some block has too many references. */
+struct create_args {
+    uint64_t id, epoch, volume_id;
+    uint32_t slot;
+    uint64_t family;               /* of the root of its family of origins and children; 0: id */
+    uint64_t origin, origin_epoch; /* origin 0: none */
+};
+co_fn int engine_create_as(struct engine *e, const struct create_args *a) MUST_CHECK;
 co_fn int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume_id,
                         uint32_t slot) MUST_CHECK;
 
@@ -130,7 +148,9 @@ struct open_info {
     struct version commit_point, last_version;
     struct uncommitted *uncommitted; /* mem_ memory; open_info_free */
     uint32_t n_uncommitted;
-    uint8_t allocated[BLOCKS_PER_EXTENT / 8];
+    uint8_t allocated[BLOCKS_PER_EXTENT / 8]; /* which blocks hold anything */
+    uint8_t shared[BLOCKS_PER_EXTENT / 8];    /* of these: which need a new block when written */
+    bool frozen;
     uint32_t credits;
     struct missing_info missing[MISSING_MAX];
     uint32_t n_missing;
@@ -181,6 +201,18 @@ int engine_reserve(struct engine *e, uint64_t id, uint64_t epoch, uint32_t block
 struct page_range {
     uint32_t first, count;
 };
+
+/* The pages of extent a, from from_page on, whose content may differ from b's, as ascending ranges;
+ * b 0: the pages that hold data. Pages that both read from the same place are equal; nothing is
+ * read but maps. Neither need be open; a page that is being written may or may not be named. */
+struct diff_result {
+    uint32_t count; /* ranges stored */
+    bool more;      /* there may be others, from next_page on */
+    uint32_t next_page;
+};
+co_fn int engine_diff(struct engine *e, uint64_t a, uint64_t b, uint32_t from_page,
+                      struct page_range *ranges, uint32_t max, struct diff_result *ret) MUST_CHECK;
+
 struct missing_change {
     uint32_t replica;
     struct version last_version; /* start */
@@ -231,9 +263,10 @@ co_fn int engine_digest(struct engine *e, uint64_t id, uint64_t epoch, uint32_t 
                         uint32_t count, bool verify, uint32_t *crc) MUST_CHECK;
 
 struct replica_info {
-    uint64_t id, epoch, volume_id;
+    uint64_t id, epoch, volume_id, family;
     struct version last_version;
-    uint32_t blocks;
+    uint32_t blocks; /* of its own: not those that it only shares */
+    bool frozen;
 };
 /* By ascending id, above `after`. Returns how many were stored. */
 uint32_t engine_list(struct engine *e, uint64_t after, struct replica_info *ret, uint32_t max,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Extents: the table, admission by epoch, creation, opening, deletion (PROTOCOL 2, 10). */
+ * Extents: the table, admission by epoch, opening, deletion (PROTOCOL 2, 10). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +118,7 @@ void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn)
 {
     x->epoch = r->epoch;
     x->volume_id = r->volume_id;
+    x->family = r->family;
     x->slot = r->slot;
     x->arriving = (r->h.flags & REC_F_ARRIVING) != 0;
     head_bit_set(x->dev, r->head, rsn);
@@ -151,8 +152,18 @@ void ext_apply_arrive(struct ext *x, const struct rec_arrive *r, uint64_t rsn)
     if (version_cmp(last, x->last) > 0)
         x->last = last;
     x->is_void = r->is_void != 0;
+    x->frozen = r->frozen != 0;
     x->dev->e->any_void |= x->is_void;
     ext_dirty(x, rsn);
+}
+
+/* Of the extent itself; its blocks' references go besides. */
+void ext_apply_delete(struct dev *d, const struct rec_delete *r, uint64_t rsn)
+{
+    for (uint32_t k = 0; k < META_BLOCKS; k++)
+        bit_clear(d, r->meta_block[k], rsn, true);
+    head_bit_clear(d, r->head, rsn);
+    d->j.term = MAX(d->j.term, r->term);
 }
 
 void ext_apply_void(struct ext *x, bool on, uint64_t rsn)
@@ -205,6 +216,13 @@ static int no_replica(uint64_t id)
     return err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is not here", id);
 }
 
+int frozen_check(const struct ext *x)
+{
+    return x->frozen ? err_set(ERR_PERM,
+                               "extent %" PRIu64 " has children: it is not written any more", x->id)
+                     : 0;
+}
+
 static int epoch_check(const struct ext *x, uint64_t epoch)
 {
     if (x->dead || x->deleting)
@@ -249,9 +267,19 @@ int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
         rc = dev_check(x->dev);
     if (rc < 0)
         return rc;
-    op->ext = ext_get(x);
-    op->epoch = epoch;
+    *op = (struct op){.ext = ext_get(x), .epoch = epoch};
     list_push_back(&x->ops, &op->link);
+    return 0;
+}
+
+/* Of a request that needs no open extent. */
+static int closed_check(const struct ext *x, uint64_t epoch)
+{
+    if (x->dead || x->deleting)
+        return no_replica(x->id);
+    if (epoch < x->epoch)
+        return err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64 ", not %" PRIu64, x->id,
+                       x->epoch, epoch);
     return 0;
 }
 
@@ -260,24 +288,20 @@ int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op
     struct ext *x;
     int rc = ext_admit(e, id, &x);
 
+    if (rc == 0)
+        rc = x != NULL ? closed_check(x, epoch) : no_replica(id);
+    if (rc == 0)
+        rc = dev_check(x->dev);
     if (rc < 0)
         return rc;
-    if (x == NULL || x->deleting)
-        return no_replica(id);
-    if (epoch < x->epoch)
-        return err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64, id, x->epoch);
-    rc = dev_check(x->dev);
-    if (rc < 0)
-        return rc;
-    op->ext = ext_get(x);
-    op->epoch = epoch;
+    *op = (struct op){.ext = ext_get(x), .epoch = epoch, .closed = true};
     list_push_back(&x->ops, &op->link);
     return 0;
 }
 
 int op_check(const struct op *op)
 {
-    int rc = epoch_check(op->ext, op->epoch);
+    int rc = op->closed ? closed_check(op->ext, op->epoch) : epoch_check(op->ext, op->epoch);
 
     return rc < 0 ? rc : dev_check(op->ext->dev);
 }
@@ -311,116 +335,6 @@ int engine_check_epoch(struct engine *e, uint64_t id, uint64_t epoch)
     return rc < 0 ? rc : dev_check(x->dev);
 }
 
-/* ---- create ---- */
-
-static uint32_t create_cost(const struct dev *d)
-{
-    return journal_cost(d, sizeof(struct rec_create), 0);
-}
-
-uint64_t ext_create_add(struct ext *x, uint64_t epoch, uint64_t volume_id, uint32_t slot,
-                        const struct ext_place *p, bool arriving)
-{
-    struct dev *d = x->dev;
-    struct rec_create *r = rec_new(d, REC_CREATE, x->id, sizeof(*r));
-    uint64_t rsn;
-
-    r->h.flags = arriving ? REC_F_ARRIVING : 0;
-    r->epoch = epoch;
-    r->volume_id = volume_id;
-    r->slot = slot;
-    r->head = x->head;
-    memcpy(r->meta_block, p->meta, sizeof(r->meta_block));
-    rsn = journal_add(d, &r->h, NULL, create_cost(d), false);
-    ext_apply_create(x, r, rsn);
-    return rsn;
-}
-
-int ext_place_take(struct dev *d, struct ext_place *ret)
-{
-    uint32_t n = 0;
-    int rc = journal_space(d, create_cost(d), false);
-
-    if (rc < 0)
-        return rc;
-    if (blocks_available(d) < META_BLOCKS) {
-        rc = err_set(ERR_NOSPACE, "disk %s is full", d->path);
-        goto err_after_space;
-    }
-    rc = head_take(d, &ret->head);
-    if (rc < 0)
-        goto err_after_space;
-    d->claimed += META_BLOCKS;
-    while (rc == 0 && n < META_BLOCKS) {
-        rc = block_take_meta(d, &ret->meta[n]);
-        n += rc == 0;
-    }
-    if (rc == 0)
-        return 0;
-    d->claimed -= META_BLOCKS - n;
-    while (n > 0)
-        block_untake(d, ret->meta[--n]);
-    head_untake(d, ret->head);
-err_after_space:
-    journal_space_return(d, create_cost(d));
-    return rc;
-}
-
-void ext_place_return(struct dev *d, const struct ext_place *p)
-{
-    for (uint32_t k = 0; k < META_BLOCKS; k++)
-        block_untake(d, p->meta[k]);
-    head_untake(d, p->head);
-    journal_space_return(d, create_cost(d));
-}
-
-static int create_exists(struct ext *x, uint64_t epoch)
-{
-    int rc;
-
-    if (x->deleting)
-        return err_set(ERR_AGAIN, "extent %" PRIu64 " is being deleted", x->id);
-    if (x->epoch > epoch)
-        return err_set(ERR_STALE, "extent %" PRIu64 " exists with epoch %" PRIu64, x->id, x->epoch);
-    rc = dev_check(x->dev);
-    return rc < 0 ? rc : journal_sync(x->dev); /* its creation may be on its way */
-}
-
-int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume_id, uint32_t slot)
-{
-    struct ext_place place;
-    struct ext *x;
-    struct dev *d;
-    int rc = ext_admit(e, id, &x);
-
-    if (rc < 0)
-        return rc;
-    if (id == 0)
-        return err_set(ERR_INVAL, "extent 0");
-    if (x != NULL && x->dev->failed && !x->deleting && epoch > x->epoch) {
-        log_info("extent.given_up", "extent=%" PRIu64 " disk=%s", id, x->dev->path);
-        ext_remove(x); /* made anew on a disk that serves; at a start the higher epoch counts */
-        x = NULL;
-    }
-    if (x != NULL)
-        return create_exists(x, epoch);
-    d = dev_choose(e, META_BLOCKS);
-    if (d == NULL)
-        return err_set(ERR_NOSPACE, "no disk has room for extent %" PRIu64, id);
-    rc = ext_place_take(d, &place);
-    if (rc < 0)
-        return rc;
-    x = ext_find(e, id);
-    if (x != NULL) { /* meanwhile */
-        ext_place_return(d, &place);
-        return create_exists(x, epoch);
-    }
-    x = ext_new(d, id, place.head);
-    ext_insert(x);
-    x->durable_epoch = epoch;
-    return journal_wait(d, ext_create_add(x, epoch, volume_id, slot, &place, false));
-}
-
 /* ---- open ---- */
 
 static void credits_set(struct ext *x, uint32_t wanted)
@@ -448,7 +362,13 @@ static void open_fill(struct ext *x, struct open_info *ret)
         ret->uncommitted = MEM_NEW_ARRAY(struct uncommitted, x->n_unc);
         memcpy(ret->uncommitted, x->unc, x->n_unc * sizeof(*x->unc));
     }
-    memcpy(ret->allocated, x->allocated, sizeof(ret->allocated));
+    ret->frozen = x->frozen;
+    for (uint32_t w = 0; w < BLOCKS_PER_EXTENT / 64; w++) {
+        uint64_t mapped = x->allocated[w] | x->shared[w], need = mapped & ~x->allocated[w];
+
+        memcpy(ret->allocated + w * 8, &mapped, 8);
+        memcpy(ret->shared + w * 8, &need, 8);
+    }
     for (uint32_t i = 0; i < MISSING_MAX && x->missing != NULL; i++) {
         const struct missing_set *m = &x->missing[i];
         struct missing_info *o = &ret->missing[ret->n_missing];
@@ -600,21 +520,27 @@ out:
 
 /* ---- delete ---- */
 
+/* The extent's map and the counts of its blocks are in memory. No suspension. */
 static struct rec_delete *delete_rec(struct ext *x, uint64_t term)
 {
-    struct rec_delete *r = rec_new(x->dev, REC_DELETE, x->id,
-                                   sizeof(*r) + (x->blocks + META_BLOCKS) * sizeof(uint32_t));
-    uint32_t *out = (uint32_t *)(r + 1);
+    size_t room = 0;
+    struct rec_delete *r;
+    struct rec_ref *refs;
 
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
+        room += block_mapped(x, b) ? MAP_SOURCES : 0;
+    r = rec_new(x->dev, REC_DELETE, x->id, sizeof(*r) + room * sizeof(*refs));
+    refs = (struct rec_ref *)(r + 1);
     r->term = term;
     r->head = x->head;
-    for (uint32_t k = 0; k < META_BLOCKS; k++)
-        out[r->count++] = x->meta_block[k];
+    memcpy(r->meta_block, x->meta_block, sizeof(r->meta_block));
     for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
-        if (block_allocated(x, b))
-            out[r->count++] = map_get(x, b)->src[0].block;
+        bool change;
+
+        if (block_mapped(x, b))
+            r->n_refs += share_dropped(x, b, 0, true, refs + r->n_refs, &change);
     }
-    ASSERT(r->count <= x->blocks + META_BLOCKS);
+    r->h.bytes = (uint16_t)ROUND_UP((uint8_t *)(refs + r->n_refs) - (uint8_t *)r, 8);
     return r;
 }
 
@@ -627,13 +553,10 @@ static uint64_t delete_add(struct ext *x, uint64_t term)
 {
     struct dev *d = x->dev;
     struct rec_delete *r = delete_rec(x, term);
-    const uint32_t *blocks = (const uint32_t *)(r + 1);
     uint64_t rsn = journal_add(d, &r->h, NULL, delete_cost(d), false);
 
-    for (uint32_t i = 0; i < r->count; i++)
-        bit_clear(d, blocks[i], rsn, i < META_BLOCKS);
-    head_bit_clear(d, x->head, rsn);
-    d->j.term = MAX(d->j.term, term);
+    ext_apply_delete(d, r, rsn);
+    refs_apply(d, (const struct rec_ref *)(r + 1), r->n_refs, rsn);
     return rsn;
 }
 
@@ -641,6 +564,7 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
 {
     struct map_hold hold = {0};
     struct ext *x;
+    struct refs_hold refs = {0};
     struct dev *d;
     uint64_t rsn;
     int rc = ext_admit(e, id, &x);
@@ -677,6 +601,8 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
     if (rc == ERR_CORRUPT)
         rc = 0; /* its blocks can't be named: they stay allocated until a check finds them */
     if (rc == 0)
+        rc = refs_load_map(x, 0, BLOCKS_PER_EXTENT - 1, &refs);
+    if (rc == 0)
         rc = journal_space(d, delete_cost(d), true);
     x->deleting = false;
     if (rc == 0) {
@@ -685,6 +611,7 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
         rc = journal_wait(d, rsn);
     }
     map_release(&hold);
+    refs_hold_free(&refs);
     ext_put(x);
     return rc;
 }
@@ -692,6 +619,7 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
 int ext_discard(struct ext *x)
 {
     struct dev *d = x->dev;
+    struct refs_hold refs = {0};
     struct map_hold hold;
     uint64_t rsn;
     int rc = map_hold(x, 0, BLOCKS_PER_EXTENT - 1, &hold);
@@ -699,10 +627,13 @@ int ext_discard(struct ext *x)
     if (rc == ERR_CORRUPT)
         rc = 0; /* as above */
     if (rc == 0)
+        rc = refs_load_map(x, 0, BLOCKS_PER_EXTENT - 1, &refs);
+    if (rc == 0)
         rc = journal_space(d, delete_cost(d), true);
     rsn = rc == 0 ? delete_add(x, d->j.term) : 0;
     ext_forget(x);
     map_release(&hold);
+    refs_hold_free(&refs);
     return rc == 0 ? journal_wait(d, rsn) : rc;
 }
 
@@ -732,7 +663,15 @@ static void list_one(void *arg, struct ext *x)
     struct listing *l = arg;
 
     if (x->id > l->after && !x->deleting)
-        l->all[l->n++] = (struct replica_info){x->id, x->epoch, x->volume_id, x->last, x->blocks};
+        l->all[l->n++] = (struct replica_info){
+            .id = x->id,
+            .epoch = x->epoch,
+            .volume_id = x->volume_id,
+            .family = x->family,
+            .last_version = x->last,
+            .blocks = x->blocks,
+            .frozen = x->frozen,
+        };
 }
 
 uint32_t engine_list(struct engine *e, uint64_t after, struct replica_info *ret, uint32_t max,

@@ -36,6 +36,7 @@ enum meta_kind {
     META_OVERFLOW = 4, /* what does not fit in a head */
     META_MAP = 5,      /* 13 entries of an extent's block map */
     META_STAGE = 6,    /* header of the staging area */
+    META_REFS = 7,     /* 2016 blocks' references */
 };
 struct meta_head {
     uint64_t magic;
@@ -45,7 +46,7 @@ struct meta_head {
     uint8_t nonce[NONCE_BYTES]; /* of the superblock */
     uint64_t off;               /* where this page belongs, in bytes on the device */
     uint64_t owner;             /* HEAD, OVERFLOW, MAP: extent id; else 0 */
-    uint32_t index; /* MAP: number in the extent; OVERFLOW, BITMAP: number; ANCHOR: slot */
+    uint32_t index; /* MAP: number in the extent; OVERFLOW, BITMAP, REFS: number; ANCHOR: slot */
     uint32_t reserved;
     uint64_t gen; /* HEAD and OVERFLOW: equal in one version of them; ANCHOR, MAP: ascending */
 } PACKED;
@@ -55,7 +56,7 @@ static_assert(sizeof(struct meta_head) == 64, "on disk");
 /* ---- superblock: at byte 0 and in the device's last whole page ---- */
 
 #define SUPER_F_DRAINING 1u /* its extents are to move to the server's other disks */
-#define SUPER_MAGIC 0x4b4e554843534255ull
+#define SUPER_MAGIC      0x4b4e554843534255ull
 struct super_block {
     uint64_t magic;
     uint32_t crc; /* of the page */
@@ -96,9 +97,20 @@ struct anchor {
 } PACKED;
 static_assert(sizeof(struct anchor) == 104, "on disk");
 
-/* ---- bitmap ---- */
+/* ---- bitmap: one bit for each block, then each head (in use), then each block (shared) ---- */
 
 #define BITS_PER_PAGE ((uint32_t)META_BODY_BYTES * 8)
+
+/* ---- references: how many map sources, of all extents, name a block ---- */
+
+#define REFS_PER_PAGE 2016u
+#define REFS_MAX      65000u /* of one block */
+#define REFS_LOST     65535u /* its page was damaged: the block is not given out any more */
+struct refs_page {
+    struct meta_head h;
+    uint16_t more[REFS_PER_PAGE]; /* references beyond the first; of shared blocks only */
+} PACKED;
+static_assert(sizeof(struct refs_page) == PAGE_BYTES, "on disk");
 
 /* ---- extent: head, overflow ---- */
 
@@ -111,8 +123,9 @@ static_assert(sizeof(struct anchor) == 104, "on disk");
 #define MAP_SLOTS         2u
 #define OVERFLOW_FIRST    (MAP_PAGES * MAP_SLOTS)       /* 158 */
 #define OVERFLOW_PAGES    (META_PAGES - OVERFLOW_FIRST) /* 34 */
-#define EXTENT_F_ARRIVING 4u /* the twin of an extent that moves here: not in force */
 #define EXTENT_F_VOID     1u
+#define EXTENT_F_FROZEN   2u /* an origin: never written again */
+#define EXTENT_F_ARRIVING 4u /* the twin of an extent that moves here: not in force */
 
 struct extent_head {
     struct meta_head h;
@@ -123,7 +136,9 @@ struct extent_head {
     uint64_t cp_epoch, cp_gen;                /* commit point */
     uint64_t last_epoch, last_gen;            /* last version */
     uint32_t meta_block[META_BLOCKS];         /* number + 1 */
-    uint8_t allocated[BLOCKS_PER_EXTENT / 8]; /* which blocks the map has */
+    uint8_t allocated[BLOCKS_PER_EXTENT / 8]; /* which blocks have their own (source 0) */
+    uint8_t shared[BLOCKS_PER_EXTENT / 8];    /* which blocks have other sources */
+    uint64_t family;                          /* decides on which worker the extent is */
     uint32_t tail_bytes; /* of what follows: uncommitted ranges, then missing sets; the first
                           * EXTENT_TAIL_INLINE bytes here, the rest in overflow pages */
     uint16_t uncommitted;
@@ -133,7 +148,7 @@ struct extent_head {
     uint64_t
         commit; /* the last durable one when this was written: all it says was in the journal */
 } PACKED;
-static_assert(sizeof(struct extent_head) == 912, "on disk");
+static_assert(sizeof(struct extent_head) == 1048, "on disk");
 #define EXTENT_TAIL_INLINE (PAGE_BYTES - (uint32_t)sizeof(struct extent_head))
 #define EXTENT_TAIL_MAX    (EXTENT_TAIL_INLINE + OVERFLOW_PAGES * (uint32_t)META_BODY_BYTES)
 
@@ -172,7 +187,8 @@ struct map_src {
     uint64_t valid; /* pages that are read here; those of no source read as zeroes */
 } PACKED;
 struct map_entry {
-    struct map_src src[MAP_SOURCES]; /* the first is written in place, the others are shared */
+    struct map_src src[MAP_SOURCES]; /* the first is the extent's own, written in place; the others
+                                      * may be shared and are only read. No page in two of them */
     uint32_t crc[PAGES_PER_BLOCK];   /* of valid pages */
 } PACKED;
 struct map_page {
@@ -217,7 +233,7 @@ struct commit_head {
     uint32_t reserved;
 } PACKED;
 static_assert(sizeof(struct commit_head) == 64, "on disk");
-#define COMMIT_HEAD_MAX   (4 * PAGE_BYTES)
+#define COMMIT_HEAD_MAX   (8 * PAGE_BYTES)
 #define COMMIT_BYTES_MIN  (16 * PAGE_BYTES) /* limit of one commit: at least */
 #define COMMIT_BYTES_MAX  (COMMIT_HEAD_MAX + 256 * PAGE_BYTES)
 #define JOURNAL_PAGES_MIN 128u
@@ -237,6 +253,7 @@ enum rec_type {
     REC_MISSING = 9,
     REC_DELETE = 10,
     REC_VOID = 11,
+    REC_CHILD = 12,    /* an extent that begins as a copy of another's map */
     REC_VERSIONS = 14, /* of an arriving extent */
     REC_ARRIVE = 15,   /* an arriving extent is in force */
     REC_TYPES
@@ -250,12 +267,29 @@ struct rec_head {
 } PACKED;
 static_assert(sizeof(struct rec_head) == 16, "on disk");
 
+/* What is left of a block's references after the record: 0: it is free, 1: not shared. */
+struct rec_ref {
+    uint32_t block; /* number + 1 */
+    uint16_t left;
+} PACKED;
+static_assert(sizeof(struct rec_ref) == 6, "on disk");
+
 struct rec_create {
     struct rec_head h;
-    uint64_t epoch, volume_id;
+    uint64_t epoch, volume_id, family;
     uint32_t slot;
     uint32_t head;                    /* number of the head page */
     uint32_t meta_block[META_BLOCKS]; /* numbers + 1 */
+} PACKED;
+/* Then struct rec_ref[n_refs]: of every block in the map. Its map pages are durable before. The
+ * origin is frozen from here on, and everything written to it before is home. */
+struct rec_child {
+    struct rec_create c;
+    uint64_t origin;
+    uint64_t cp_epoch, cp_gen, last_epoch, last_gen;
+    uint64_t map_gen[MAP_PAGES];
+    uint8_t shared[BLOCKS_PER_EXTENT / 8]; /* all its sources are */
+    uint32_t n_refs;
 } PACKED;
 struct rec_epoch {
     struct rec_head h;
@@ -267,24 +301,24 @@ struct rec_commit_point {
 } PACKED;
 
 /* DATA, MAP, ZERO, NOTE. Then: missing[n_missing] replica numbers, and by type: DATA, MAP:
- * crc[count]; ZERO: struct rec_freed[n_freed]. All as uint32_t. DATA and MAP lie in one block. */
+ * crc[count], as uint32_t; then struct rec_ref[n_refs], of the blocks that the extent's map names
+ * no more. DATA and MAP lie in one block. All take their pages from every other source; ZERO frees
+ * the blocks that it covers wholly. */
 #define REC_F_REPLACE                                                                              \
-    1u              /* MAP: to a new block; with those behind it in the commit, all its pages */
-#define REC_F_CP 2u /* the commit point is given */
+    1u                /* MAP: to a new block; with those behind it in the commit, all its pages */
+#define REC_F_CP   2u /* the commit point is given */
+#define REC_F_MAP  4u /* DATA: the map changes: pages leave shared sources */
+#define REC_F_MOVE 8u /* DATA: content as it was: no version is applied */
 struct rec_write {
     struct rec_head h;
     uint32_t first, count; /* pages of the extent */
     uint64_t epoch, gen;
     uint64_t cp_epoch, cp_gen;
-    uint32_t block;     /* MAP: number + 1 */
-    uint32_t old_block; /* MAP, REPLACE: freed; number + 1 or BLOCK_NONE */
+    uint32_t block; /* MAP: number + 1 */
     uint16_t n_missing;
-    uint16_t n_freed;
+    uint16_t n_refs;
 } PACKED;
-struct rec_freed {
-    uint32_t index; /* block in the extent */
-    uint32_t block; /* number + 1 */
-} PACKED;
+/* Gives a block of the extent its own: a new one, or one of its sources that nobody else has. */
 struct rec_alloc {
     struct rec_head h;
     uint32_t index; /* block in the extent */
@@ -299,11 +333,12 @@ struct rec_missing {
     uint32_t count; /* of disk_mask that follow */
     uint64_t last_epoch, last_gen;
 } PACKED;
-struct rec_delete { /* then uint32_t block[count], numbers + 1 */
+struct rec_delete { /* then struct rec_ref[n_refs]: of every block in the map */
     struct rec_head h;
     uint64_t term;
     uint32_t head;
-    uint32_t count;
+    uint32_t meta_block[META_BLOCKS]; /* numbers + 1 */
+    uint32_t n_refs;
 } PACKED;
 #define REC_F_ARRIVING 1u /* CREATE: a twin, until REC_ARRIVE */
 struct rec_versions {     /* then struct disk_uncommitted[count] */
@@ -314,26 +349,27 @@ struct rec_arrive {
     struct rec_head h;
     uint64_t epoch;
     uint64_t cp_epoch, cp_gen, last_epoch, last_gen;
-    uint64_t is_void;
+    uint64_t is_void, frozen;
 } PACKED;
 struct rec_void {
     struct rec_head h;
     uint64_t on; /* 1: damaged; 0: whole again */
 } PACKED;
-static_assert(sizeof(struct rec_write) == 68 && sizeof(struct rec_missing) == 40 &&
-                  sizeof(struct rec_delete) == 32 && sizeof(struct rec_alloc) == 24,
+static_assert(sizeof(struct rec_write) == 64 && sizeof(struct rec_missing) == 40 &&
+                  sizeof(struct rec_delete) == 44 && sizeof(struct rec_child) == 864 &&
+                  sizeof(struct rec_alloc) == 24,
               "on disk");
 /* Largest records. */
-static_assert(ROUND_UP(sizeof(struct rec_delete) + 4 * (BLOCKS_PER_EXTENT + META_BLOCKS), 8) +
-                      sizeof(struct commit_head) <=
+#define REFS_ALL_BYTES (sizeof(struct rec_ref) * MAP_SOURCES * BLOCKS_PER_EXTENT)
+static_assert(sizeof(struct rec_child) + REFS_ALL_BYTES + 8 + sizeof(struct commit_head) <=
                   COMMIT_HEAD_MAX,
-              "a deletion fits in one commit");
+              "a deletion and a child fit in one commit");
 static_assert(ROUND_UP(sizeof(struct rec_missing) + sizeof(struct disk_mask) * BLOCKS_PER_EXTENT,
                        8) +
                       sizeof(struct commit_head) <=
                   COMMIT_HEAD_MAX,
               "a missing set fits in one commit");
-static_assert(sizeof(struct rec_write) + 4 * 64 + 8 * BLOCKS_PER_EXTENT +
+static_assert(sizeof(struct rec_write) + 4 * MISSING_MAX + REFS_ALL_BYTES + 8 +
                       sizeof(struct commit_head) <=
                   COMMIT_HEAD_MAX,
               "zeroing a whole extent fits in one commit");

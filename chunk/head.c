@@ -72,7 +72,9 @@ uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs)
     h->epoch = x->durable_epoch;
     h->volume_id = x->volume_id;
     h->slot = x->slot;
-    h->flags = (x->is_void ? EXTENT_F_VOID : 0) | (x->arriving ? EXTENT_F_ARRIVING : 0);
+    h->family = x->family;
+    h->flags = (x->is_void ? EXTENT_F_VOID : 0) | (x->frozen ? EXTENT_F_FROZEN : 0) |
+               (x->arriving ? EXTENT_F_ARRIVING : 0);
     h->cp_epoch = x->cp.epoch;
     h->cp_gen = x->cp.gen;
     h->last_epoch = x->last.epoch;
@@ -80,6 +82,7 @@ uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs)
     memcpy(h->meta_block, x->meta_block, sizeof(x->meta_block));
     memcpy(h->map_gen, x->map->gen, sizeof(h->map_gen));
     memcpy(h->allocated, x->allocated, sizeof(h->allocated));
+    memcpy(h->shared, x->shared, sizeof(h->shared));
     h->tail_bytes = len;
     h->uncommitted = (uint16_t)x->n_unc;
     h->missing = tail_fill(x, tail);
@@ -195,7 +198,7 @@ static int head_parse(struct ext *x, const struct extent_head *h)
     if (h->h.owner == 0 || h->uncommitted > UNCOMMITTED_MAX || h->missing > MISSING_MAX ||
         h->tail_bytes > EXTENT_TAIL_MAX ||
         h->uncommitted * sizeof(struct disk_uncommitted) > h->tail_bytes ||
-        (h->flags & ~(EXTENT_F_VOID | EXTENT_F_ARRIVING)) != 0)
+        (h->flags & ~(EXTENT_F_VOID | EXTENT_F_FROZEN | EXTENT_F_ARRIVING)) != 0)
         return bad_head(x, "a field is out of range");
     for (uint32_t k = 0; k < META_BLOCKS; k++) {
         if (h->meta_block[k] == BLOCK_NONE || h->meta_block[k] > d->g.blocks)
@@ -204,14 +207,17 @@ static int head_parse(struct ext *x, const struct extent_head *h)
     x->epoch = x->durable_epoch = h->epoch;
     x->volume_id = h->volume_id;
     x->slot = h->slot;
+    x->family = h->family;
     x->is_void = (h->flags & EXTENT_F_VOID) != 0;
     x->arriving = (h->flags & EXTENT_F_ARRIVING) != 0;
+    x->frozen = (h->flags & EXTENT_F_FROZEN) != 0;
     x->dev->e->any_void |= x->is_void;
     x->cp = (struct version){h->cp_epoch, h->cp_gen};
     x->last = (struct version){h->last_epoch, h->last_gen};
     x->head_gen = h->h.gen;
     memcpy(x->meta_block, h->meta_block, sizeof(x->meta_block));
     memcpy(x->allocated, h->allocated, sizeof(x->allocated));
+    memcpy(x->shared, h->shared, sizeof(x->shared));
     for (uint32_t i = 0; i < BLOCKS_PER_EXTENT / 64; i++)
         x->blocks += (uint32_t)__builtin_popcountll(x->allocated[i]);
     return tail_load(x, h);

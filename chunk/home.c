@@ -24,6 +24,7 @@ struct home_page {
 };
 struct home {
     struct dev *d;
+    uint64_t rsn; /* the last record that counts */
     struct {
         struct ext *x;
         uint32_t block;
@@ -90,6 +91,23 @@ static bool gather(struct home *h)
     return true;
 }
 
+/* The blocks of one extent, as many as there is room for. */
+static void gather_only(struct home *h, struct ext *x)
+{
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
+        const struct vblk *v = vblk_get(x, b);
+        uint32_t n = v != NULL ? (uint32_t)__builtin_popcountll(v->mask & ~v->flushing) : 0;
+
+        if (n == 0)
+            continue;
+        if (h->n_blocks == STEP_BLOCKS || h->room + n > STEP_PAGES)
+            return;
+        h->blocks[h->n_blocks].x = ext_get(x);
+        h->blocks[h->n_blocks++].block = b;
+        h->room += n;
+    }
+}
+
 struct holding {
     struct home *h;
     uint32_t next;
@@ -140,8 +158,8 @@ static void take(struct home *h, struct ext *x, uint32_t block)
         uint32_t bit = (uint32_t)__builtin_ctzll(mask);
         struct jpage *jp = vblk_page(v, bit);
 
-        if (jp->rsn > h->d->cycle_rsn)
-            continue;
+        if (jp->rsn > h->rsn || (v->flushing >> bit & 1))
+            continue; /* the latter: somebody else has it on the way */
         ASSERT(h->n < h->room);
         jp->refs++;
         v->flushing |= 1ull << bit;
@@ -312,16 +330,10 @@ static void done(struct home *h, bool ok)
     }
 }
 
-int home_step(struct dev *d, bool *ret_more)
+static int run_all(struct home *h)
 {
-    struct home *h = MEM_NEW(struct home);
-    struct pin pin;
-    int rc;
+    int rc = maps_hold(h);
 
-    h->d = d;
-    pin_begin(d, &pin);
-    *ret_more = !gather(h);
-    rc = maps_hold(h);
     h->p = MEM_NEW_ARRAY(struct home_page, h->room + 1);
     for (uint32_t i = 0; i < h->n_blocks; i++) {
         if (rc == 0)
@@ -331,12 +343,72 @@ int home_step(struct dev *d, bool *ret_more)
     if (rc == 0 && h->n > 0)
         rc = write_all(h);
     done(h, rc == 0);
+    co_cond_broadcast(&h->d->homed);
     for (uint32_t i = 0; i < h->n_blocks; i++) {
         map_release(&h->blocks[i].hold);
         ext_put(h->blocks[i].x);
     }
-    pin_end(d, &pin);
     mem_free(h->p);
+    return rc;
+}
+
+int home_step(struct dev *d, bool *ret_more)
+{
+    struct home *h = MEM_NEW(struct home);
+    struct pin pin;
+    int rc;
+
+    h->d = d;
+    h->rsn = d->cycle_rsn;
+    pin_begin(d, &pin);
+    *ret_more = !gather(h);
+    rc = run_all(h);
+    pin_end(d, &pin);
     mem_free(h);
+    return rc;
+}
+
+static int extent_step(struct ext *x)
+{
+    struct home *h = MEM_NEW(struct home);
+    struct pin pin;
+    int rc = 0;
+
+    h->d = x->dev;
+    h->rsn = x->dev->j.durable_rsn;
+    gather_only(h, x);
+    if (h->n_blocks > 0) {
+        pin_begin(x->dev, &pin);
+        rc = run_all(h);
+        pin_end(x->dev, &pin);
+    } else { /* all that is left is on the way */
+        co_cond_wait_always(&x->dev->homed);
+    }
+    mem_free(h);
+    return rc;
+}
+
+static bool any_journaled(const struct ext *x)
+{
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
+        const struct vblk *v = vblk_get(x, b);
+
+        if (v != NULL && v->mask != 0)
+            return true;
+    }
+    return false;
+}
+
+int home_extent(struct ext *x)
+{
+    int rc = journal_sync(x->dev);
+
+    while (rc == 0 && any_journaled(x)) {
+        rc = extent_step(x);
+        if (rc < 0 && rc != ERR_HALTED)
+            dev_fail(x->dev, rc, "flush");
+        if (rc == 0)
+            rc = dev_check(x->dev);
+    }
     return rc;
 }

@@ -41,6 +41,7 @@ enum mpage_kind {
     MP_HEAD,
     MP_MAP,
     MP_GENS, /* struct ext_map: comes from the head page, and goes home as part of it */
+    MP_REFS,
 };
 struct mpage {
     struct dev *dev;
@@ -48,12 +49,13 @@ struct mpage {
     struct list idle;   /* engine->idle: it may leave */
     uint64_t dirty_rsn; /* oldest record not in the page's last image; RSN_NONE: clean */
     enum mpage_kind kind;
-    uint32_t index; /* BITMAP, MAP: number */
+    uint32_t index; /* BITMAP, MAP, REFS: number */
     uint32_t holds;
-    uint32_t images;      /* on their way home */
-    uint32_t bytes;       /* charged to the budget */
-    struct ext *ext;      /* HEAD, MAP, GENS */
-    struct map_page *map; /* MAP: NULL means known to be empty */
+    uint32_t images;        /* on their way home */
+    uint32_t bytes;         /* charged to the budget */
+    struct ext *ext;        /* HEAD, MAP, GENS */
+    struct map_page *map;   /* MAP: NULL means known to be empty */
+    struct refs_page *refs; /* REFS */
 };
 
 /* The map pages of an extent that are in memory. */
@@ -121,16 +123,18 @@ struct ext {
     uint32_t head; /* number of the head page */
     struct mpage head_page;
     /* durable state */
-    uint64_t epoch, volume_id;
+    uint64_t epoch, volume_id, family;
     uint32_t slot;
     bool is_void;
+    bool frozen; /* an origin: not written any more */
     struct version cp, last;
     struct uncommitted *unc; /* by page, not overlapping */
     uint32_t n_unc, cap_unc;
     struct missing_set *missing; /* MISSING_MAX of them, or NULL */
     uint32_t meta_block[META_BLOCKS];
-    uint64_t allocated[BLOCKS_PER_EXTENT / 64];
-    uint32_t blocks; /* bits set in allocated */
+    uint64_t allocated[BLOCKS_PER_EXTENT / 64]; /* blocks that have their own (source 0) */
+    uint64_t shared[BLOCKS_PER_EXTENT / 64];    /* blocks that have other sources */
+    uint32_t blocks;                            /* bits set in allocated */
     /* volatile state */
     struct ext_map *map; /* NULL: not in memory; never so while map pages are */
     uint64_t map_seen[DIV_UP(MAP_PAGES, 64)]; /* pages whose blocks are in dev->owned */
@@ -161,6 +165,7 @@ struct op { /* an admitted request */
     struct list link;
     struct ext *ext;
     uint64_t epoch;
+    bool closed; /* the extent need not be open */
 };
 
 /* ---- journal ---- */
@@ -259,8 +264,8 @@ struct pending_free {
     uint64_t stage; /* a later batch must be in the staging area */
 };
 struct geometry {
-    uint64_t anchors_off, stage_off, journal_off, bitmap_off, heads_off, data_off;
-    uint32_t stage_pages, journal_unit, journal_units, bitmap_pages, heads, blocks;
+    uint64_t anchors_off, stage_off, journal_off, bitmap_off, refs_off, heads_off, data_off;
+    uint32_t stage_pages, journal_unit, journal_units, bitmap_pages, refs_pages, heads, blocks;
 };
 struct dev {
     struct list link;
@@ -285,14 +290,16 @@ struct dev {
     char error[256];
     uint64_t bytes_written;
     struct journal j;
-    /* allocation: bits 0..blocks-1 are blocks, then heads */
+    /* allocation: bits 0..blocks-1 are blocks, then heads, then the blocks that are shared */
     struct mpage *bitmap;
     uint64_t *bits;  /* as journaled */
     uint64_t *busy;  /* of blocks and heads: may not be given out */
-    uint64_t *owned; /* of blocks: named by a head or a map page that was loaded */
+    uint64_t *owned; /* of blocks not shared: named by a head or a map page that was loaded */
     uint32_t bits_total;
     uint32_t head_cursor;
     struct place place;
+    struct mpage **refs; /* by number; NULL: not in memory */
+    struct co_mutex refs_lock;
     uint32_t free_blocks;    /* not allocated, those pending included */
     uint32_t claimed;        /* promised to running writes */
     uint32_t credits;        /* promised to extents */
@@ -300,6 +307,7 @@ struct dev {
     uint32_t spares;         /* taken by such, and no former block is free for it yet */
     struct list pending;     /* struct pending_free by rsn */
     struct co_cond freed;
+    struct co_cond homed; /* pages have come home */
     struct list pins;
     uint64_t next_pin;
     struct co_cond unpinned;
@@ -377,10 +385,13 @@ void head_bit_set(struct dev *d, uint32_t head, uint64_t rsn);
 void head_bit_clear(struct dev *d, uint32_t head, uint64_t rsn);
 bool head_bit_get(const struct dev *d, uint32_t head);
 uint32_t head_bit_next(const struct dev *d, uint32_t from); /* in use, or g.heads */
-/* Something read from the device names this block: false if it is free or somebody else's. */
+/* Something read from the device names this block: false if it is free, or somebody else's and not
+ * shared. */
 bool block_own(struct dev *d, uint32_t block);
 bool block_owned(const struct dev *d, uint32_t block);
 void block_disown(struct dev *d, uint32_t block);
+bool shared_bit_get(const struct dev *d, uint32_t block);
+void shared_bit_put(struct dev *d, uint32_t block, bool on, uint64_t rsn);
 int64_t blocks_available(const struct dev *d); /* for credits and new blocks */
 /* Promises n blocks to a write of x: its credits first. ERR_NOSPACE. */
 int blocks_claim(struct ext *x, uint32_t n);
@@ -404,6 +415,42 @@ void place_build(struct dev *d);
 void place_fini(struct dev *d);
 void place_changed(struct dev *d, uint32_t i); /* the block's busy bit has another value */
 bool place_check(const struct dev *d);
+/* refs.c */
+void refs_init(struct dev *d);
+void refs_free(struct dev *d);
+struct refs_hold { /* pages that stay in memory */
+    struct mpage **pages;
+    uint32_t n, cap;
+};
+/* Brings the count of a block into memory, if it has one. Wanted before refs_get and refs_drop of
+ * a shared block, and before refs_apply makes one shared. */
+co_fn int refs_load(struct dev *d, uint32_t block, struct refs_hold *h) MUST_CHECK;
+/* Those of all sources of some blocks; their map must be loaded. */
+co_fn int refs_load_map(struct ext *x, uint32_t first_block, uint32_t last_block,
+                        struct refs_hold *h) MUST_CHECK;
+void refs_evict(struct mpage *m);
+void refs_hold_free(struct refs_hold *h);
+uint32_t refs_get(const struct dev *d, uint32_t block); /* of an allocated block */
+/* The block's references less one. Nothing changes: the caller journals it. */
+struct rec_ref refs_less(const struct dev *d, uint32_t block);
+/* Applies what a record says. */
+void refs_apply(struct dev *d, const struct rec_ref *r, uint32_t n, uint64_t rsn);
+void refs_pack(struct dev *d, uint32_t index, uint8_t *page, uint64_t *off);
+co_fn int refs_replay(struct dev *d, const struct rec_ref *r, uint32_t n, uint64_t rsn);
+void refs_finish_replay(struct dev *d);
+
+/* share.c */
+/* Before a write takes its range lock: no block that it writes in part has so many sources that a
+ * child would have no room for them. Before a child is made: the same of the whole extent. */
+co_fn int share_merge(struct op *op, uint32_t first_block, uint32_t last_block) MUST_CHECK;
+/* Under the range lock, the map loaded: what nobody else has is the extent's own from now on. */
+co_fn int share_adopt(struct op *op, uint32_t first_block, uint32_t last_block) MUST_CHECK;
+/* Journals and applies that `block` is the own of the extent's block; space was waited for. */
+uint64_t share_alloc_add(struct ext *x, uint32_t index, uint32_t block, uint32_t space);
+/* Which blocks the map will not name any more when some pages of one block leave all sources (all:
+ * also the block's own), at most MAP_SOURCES. *ret_change: some page does leave a shared source. */
+uint32_t share_dropped(const struct ext *x, uint32_t index, uint64_t mask, bool all,
+                       struct rec_ref *ret, bool *ret_change);
 
 /* extent.c */
 struct ext *ext_find(struct engine *e, uint64_t id);
@@ -429,20 +476,13 @@ int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
 #define OP_EPOCH_NONE (UINT64_MAX - 1) /* no opener waits for it; a deletion does */
 int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
 int op_check(const struct op *op); /* still admitted? */
+int frozen_check(const struct ext *x);
 void op_end(struct op *op);
 void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn);
+void ext_apply_delete(struct dev *d, const struct rec_delete *r, uint64_t rsn);
 void ext_apply_void(struct ext *x, bool on, uint64_t rsn);
 void ext_apply_versions(struct ext *x, const struct rec_versions *r);
 void ext_apply_arrive(struct ext *x, const struct rec_arrive *r, uint64_t rsn);
-/* Room for a new extent's metadata, space in the journal included. */
-struct ext_place {
-    uint32_t head, meta[META_BLOCKS];
-};
-co_fn int ext_place_take(struct dev *d, struct ext_place *ret) MUST_CHECK;
-void ext_place_return(struct dev *d, const struct ext_place *p);
-/* Journals a new extent that has a place. No suspension. */
-uint64_t ext_create_add(struct ext *x, uint64_t epoch, uint64_t volume_id, uint32_t slot,
-                        const struct ext_place *p, bool arriving);
 /* The extent in force; NULL: none. Waits while it changes its device. */
 co_fn int ext_admit(struct engine *e, uint64_t id, struct ext **ret) MUST_CHECK;
 
@@ -458,6 +498,25 @@ co_fn void drains_end(struct engine *e);
 void dev_settle(struct dev *d);
 co_fn void dev_settled_wait(struct dev *d); /* nothing is left to delete, or the device failed */
 void dev_settle_end(struct dev *d);         /* no coroutine runs any more */
+/* create.c */
+struct ext_place;
+co_fn int create_exists(struct ext *x, uint64_t epoch);
+void create_fill(struct rec_create *r, const struct create_args *a, const struct ext_place *p);
+/* Room for a new extent's metadata, without and with space in the journal for REC_CREATE. */
+struct ext_place {
+    uint32_t head, meta[META_BLOCKS];
+};
+co_fn int ext_blocks_take(struct dev *d, struct ext_place *ret) MUST_CHECK;
+void ext_blocks_return(struct dev *d, const struct ext_place *p);
+co_fn int ext_place_take(struct dev *d, struct ext_place *ret) MUST_CHECK;
+void ext_place_return(struct dev *d, const struct ext_place *p);
+/* Journals a new extent that has a place. No suspension. */
+uint64_t ext_create_add(struct ext *x, const struct create_args *a, const struct ext_place *p,
+                        bool arriving);
+
+/* child.c */
+co_fn int child_create(struct engine *e, const struct create_args *a);
+void child_apply(struct ext *x, const struct rec_child *r, uint64_t rsn);
 
 /* head.c */
 /* Builds the images of a head and its overflow pages: returns how many, at most
@@ -510,12 +569,15 @@ struct ext_map *map_new(struct ext *x);       /* nothing was ever written; held 
 co_fn int map_gens(struct ext *x) MUST_CHECK; /* sees to it that x->map is there now */
 void map_evict(struct mpage *m);
 void map_free_all(struct ext *x);
-bool block_allocated(const struct ext *x, uint32_t block);
+bool block_allocated(const struct ext *x, uint32_t block); /* has its own: writes need no other */
+bool block_shared(const struct ext *x, uint32_t block);    /* has other sources */
+bool block_mapped(const struct ext *x, uint32_t block);    /* holds anything */
+const struct map_src *entry_source(const struct map_entry *en, uint32_t bit); /* NULL: zero */
 /* Applying journaled changes, also at replay. */
 void map_apply_alloc(struct ext *x, uint32_t index, uint32_t block, uint64_t rsn);
 void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *crc, uint64_t rsn);
-void map_apply_zero(struct ext *x, const struct rec_write *r, const struct rec_freed *freed,
-                    uint64_t rsn);
+void map_apply_data(struct ext *x, const struct rec_write *r, uint64_t rsn); /* REC_F_MAP */
+void map_apply_zero(struct ext *x, const struct rec_write *r, uint64_t rsn);
 /* jpage.c */
 struct vblk *vblk_get(const struct ext *x, uint32_t block); /* NULL if there is none */
 struct vblk *vblk_make(struct ext *x, uint32_t block);
@@ -623,6 +685,8 @@ void pace_end(struct dev *d);                      /* together with the ring's n
 void home_begin(struct dev *d); /* everything that is journaled now */
 /* Brings the next pages home; *ret_more: there are others. */
 co_fn int home_step(struct dev *d, bool *ret_more) MUST_CHECK;
+/* All pages of one extent, at once, beside the cycles. Writers must be kept out. */
+co_fn int home_extent(struct ext *x) MUST_CHECK;
 
 /* flush.c, checkpoint.c */
 co_fn int flush_main(void *dev);

@@ -392,6 +392,7 @@ int journal_replay(struct dev *d)
     int rc;
 
     list_init(&rp.commits);
+    htab_init(&rp.doomed);
     htab_init(&rp.unknown);
     htab_init(&rp.heads);
     htab_init(&rp.touched);

@@ -44,13 +44,22 @@ uint64_t map_gen_next(struct dev *d, uint32_t slot)
 
 static bool entry_ok(const struct dev *d, const struct map_entry *en)
 {
-    const struct map_src *s = &en->src[0];
+    uint64_t seen = 0;
 
-    for (uint32_t i = 1; i < MAP_SOURCES; i++) {
-        if (en->src[i].block != BLOCK_NONE || en->src[i].valid != 0)
+    for (uint32_t i = 0; i < MAP_SOURCES; i++) {
+        const struct map_src *s = &en->src[i];
+
+        if (s->block > d->g.blocks || (s->valid & seen) != 0 ||
+            (s->block == BLOCK_NONE && s->valid != 0) ||
+            (i > 0 && s->block != BLOCK_NONE && s->valid == 0))
             return false;
+        seen |= s->valid;
+        for (uint32_t k = 0; k < i; k++) {
+            if (s->block != BLOCK_NONE && en->src[k].block == s->block)
+                return false;
+        }
     }
-    return s->block <= d->g.blocks && (s->block != BLOCK_NONE || s->valid == 0);
+    return true;
 }
 
 static int map_page_check(const struct ext *x, const struct map_page *p, uint32_t index,
@@ -91,19 +100,70 @@ static const struct map_page *map_pick(const struct ext *x, const struct map_pag
     return best;
 }
 
-static void allocated_put(struct ext *x, uint32_t block, bool on)
-{
-    uint64_t bit = 1ull << (block % 64);
-
-    if (block_allocated(x, block) == on)
-        return;
-    x->allocated[block / 64] ^= bit;
-    x->blocks += on ? 1 : UINT32_MAX; /* -1 */
-}
-
 bool block_allocated(const struct ext *x, uint32_t block)
 {
     return x->allocated[block / 64] >> (block % 64) & 1;
+}
+
+bool block_shared(const struct ext *x, uint32_t block)
+{
+    return x->shared[block / 64] >> (block % 64) & 1;
+}
+
+bool block_mapped(const struct ext *x, uint32_t block)
+{
+    return ((x->allocated[block / 64] | x->shared[block / 64]) >> (block % 64)) & 1;
+}
+
+static bool entry_shared(const struct map_entry *en)
+{
+    bool any = false;
+
+    for (uint32_t k = 1; k < MAP_SOURCES; k++)
+        any |= en->src[k].block != BLOCK_NONE;
+    return any;
+}
+
+static bool entry_empty(const struct map_entry *en)
+{
+    return en->src[0].block == BLOCK_NONE && !entry_shared(en);
+}
+
+/* What the head says of a block, after its entry changed. */
+static void head_bits_put(struct ext *x, uint32_t block, const struct map_entry *en)
+{
+    uint64_t bit = 1ull << (block % 64);
+    bool own = en->src[0].block != BLOCK_NONE;
+
+    if (block_allocated(x, block) != own) {
+        x->allocated[block / 64] ^= bit;
+        x->blocks += own ? 1 : UINT32_MAX; /* -1 */
+    }
+    if (block_shared(x, block) != entry_shared(en))
+        x->shared[block / 64] ^= bit;
+}
+
+/* Takes the entry's blocks; returns how many sources it came through. */
+static uint32_t entry_own(struct dev *d, const struct map_entry *en, bool again)
+{
+    uint32_t k = 0;
+
+    while (k < MAP_SOURCES) {
+        uint32_t block = en->src[k].block;
+
+        if (block != BLOCK_NONE && !(again && block_owned(d, block)) && !block_own(d, block))
+            break;
+        k++;
+    }
+    return k;
+}
+
+static void entry_disown(struct dev *d, const struct map_entry *en, uint32_t end)
+{
+    for (uint32_t k = 0; k < end; k++) {
+        if (en->src[k].block != BLOCK_NONE)
+            block_disown(d, en->src[k].block);
+    }
 }
 
 static bool seen(const struct ext *x, uint32_t index)
@@ -111,29 +171,30 @@ static bool seen(const struct ext *x, uint32_t index)
     return x->map_seen[index / 64] >> (index % 64) & 1;
 }
 
-/* Every block in a page is allocated, and its alone: claimed when the page is read for the first
- * time, and known to be its own later. During replay this is not yet so. */
-static bool entry_own(struct ext *x, const struct map_page *p, uint32_t index, uint32_t i)
+/* Does the entry say what the head says, as far as that goes? */
+static bool entry_as_head(const struct ext *x, uint32_t block, const struct map_entry *en)
 {
-    uint32_t b = index * MAP_ENTRIES + i, block = p->e[i].src[0].block;
-
-    if (b >= BLOCKS_PER_EXTENT)
-        return block == BLOCK_NONE;
-    if ((block != BLOCK_NONE) != block_allocated(x, b))
-        return false;
-    return block == BLOCK_NONE ||
-           (seen(x, index) ? block_owned(x->dev, block) : block_own(x->dev, block));
+    if (block >= BLOCKS_PER_EXTENT)
+        return entry_empty(en);
+    return (en->src[0].block != BLOCK_NONE) == block_allocated(x, block) &&
+           entry_shared(en) == block_shared(x, block);
 }
 
+/* Every block in a page is allocated, and its alone unless it is shared: claimed when the page is
+ * read for the first time, and known to be its own later (or since it ceased to be shared). During
+ * replay this is not yet so. */
 static int map_page_own(struct ext *x, const struct map_page *p, uint32_t index)
 {
     for (uint32_t i = 0; i < MAP_ENTRIES; i++) {
-        if (entry_own(x, p, index, i))
+        bool same = entry_as_head(x, index * MAP_ENTRIES + i, &p->e[i]);
+        uint32_t got = same ? entry_own(x->dev, &p->e[i], seen(x, index)) : 0;
+
+        if (same && got == MAP_SOURCES)
             continue;
-        while (!seen(x, index) && i-- > 0) {
-            if (p->e[i].src[0].block != BLOCK_NONE)
-                block_disown(x->dev, p->e[i].src[0].block);
-        }
+        if (!seen(x, index))
+            entry_disown(x->dev, &p->e[i], got);
+        while (!seen(x, index) && i-- > 0)
+            entry_disown(x->dev, &p->e[i], MAP_SOURCES);
         return err_set(ERR_CORRUPT,
                        "map page %" PRIu32 " of extent %" PRIu64 " contradicts the allocation",
                        index, x->id);
@@ -145,12 +206,13 @@ static int map_page_own(struct ext *x, const struct map_page *p, uint32_t index)
 /* The pages are lost: they count as empty, and the extent as missing. */
 static void map_lost(struct ext *x, uint32_t first, uint32_t last)
 {
+    static const struct map_entry empty;
     char why[160];
 
     snprintf(why, sizeof(why), "%s", err_text(ERR_CORRUPT));
     for (uint32_t b = first * MAP_ENTRIES; b < MIN((last + 1) * MAP_ENTRIES, BLOCKS_PER_EXTENT);
          b++)
-        allocated_put(x, b, false);
+        head_bits_put(x, b, &empty);
     ext_damaged(x, why);
 }
 
@@ -464,14 +526,41 @@ static uint64_t page_mask(uint32_t first_bit, uint32_t count)
     return (count == 64 ? UINT64_MAX : (1ull << count) - 1) << first_bit;
 }
 
+const struct map_src *entry_source(const struct map_entry *en, uint32_t bit)
+{
+    for (uint32_t k = 0; k < MAP_SOURCES; k++) {
+        if (en->src[k].valid >> bit & 1)
+            return &en->src[k];
+    }
+    return NULL;
+}
+
+/* Pages leave all sources but the block's own. */
+static void entry_unshare(struct map_entry *en, uint64_t mask)
+{
+    for (uint32_t k = 1; k < MAP_SOURCES; k++) {
+        en->src[k].valid &= ~mask;
+        if (en->src[k].valid == 0)
+            en->src[k].block = BLOCK_NONE;
+    }
+}
+
+/* A new block, or one of the sources. At replay it may have been done already, and more. */
 void map_apply_alloc(struct ext *x, uint32_t index, uint32_t block, uint64_t rsn)
 {
     struct map_entry *en = map_change(x, index, rsn);
+    uint32_t k = 0;
 
-    memset(en, 0, sizeof(*en));
-    en->src[0].block = block;
-    allocated_put(x, index, true);
-    bit_set(x->dev, block, rsn);
+    while (k < MAP_SOURCES && en->src[k].block != block)
+        k++;
+    if (k == MAP_SOURCES) {
+        en->src[0] = (struct map_src){.block = block};
+        bit_set(x->dev, block, rsn);
+    } else if (k > 0) {
+        en->src[0] = en->src[k];
+        en->src[k] = (struct map_src){0};
+    }
+    head_bits_put(x, index, en);
     ext_dirty(x, rsn);
 }
 
@@ -482,38 +571,54 @@ void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *c
     struct map_entry *en = map_change(x, index, rsn);
 
     if (r->h.flags & REC_F_REPLACE) {
-        if (r->old_block != BLOCK_NONE)
-            bit_clear(x->dev, r->old_block, rsn, false);
         memset(en, 0, sizeof(*en));
         en->src[0].block = r->block;
         bit_set(x->dev, r->block, rsn);
     }
     ASSERT(x->dev->replaying || en->src[0].block == r->block);
+    entry_unshare(en, mask);
     en->src[0].block = r->block;
-    allocated_put(x, index, true);
     en->src[0].valid |= mask;
+    head_bits_put(x, index, en);
     corrupt_forget(x, r->first, r->count);
     memcpy(&en->crc[bit], crc, r->count * sizeof(*crc));
     jpage_drop(x, r->first, r->count);
     ext_dirty(x, rsn);
 }
 
-void map_apply_zero(struct ext *x, const struct rec_write *r, const struct rec_freed *freed,
-                    uint64_t rsn)
+void map_apply_data(struct ext *x, const struct rec_write *r, uint64_t rsn)
+{
+    uint32_t index = r->first / PAGES_PER_BLOCK, bit = r->first % PAGES_PER_BLOCK;
+    struct map_entry *en = map_change(x, index, rsn);
+
+    entry_unshare(en, page_mask(bit, r->count));
+    head_bits_put(x, index, en);
+}
+
+static void entry_zero(struct ext *x, uint32_t index, uint64_t mask, uint64_t rsn)
+{
+    struct map_entry *en;
+
+    if (entry_empty(map_get(x, index))) {
+        head_bits_put(x, index, map_get(x, index)); /* at replay the head may be older */
+        return;
+    }
+    en = map_change(x, index, rsn);
+    if (mask == UINT64_MAX)
+        memset(en, 0, sizeof(*en));
+    en->src[0].valid &= ~mask;
+    entry_unshare(en, mask);
+    head_bits_put(x, index, en);
+}
+
+void map_apply_zero(struct ext *x, const struct rec_write *r, uint64_t rsn)
 {
     uint32_t page = r->first, end = r->first + r->count;
 
-    for (uint32_t i = 0; i < r->n_freed; i++) {
-        memset(map_change(x, freed[i].index, rsn), 0, sizeof(struct map_entry));
-        allocated_put(x, freed[i].index, false);
-        bit_clear(x->dev, freed[i].block, rsn, false);
-    }
     while (page < end) {
         uint32_t bit = page % PAGES_PER_BLOCK, n = MIN(end - page, PAGES_PER_BLOCK - bit);
-        uint32_t index = page / PAGES_PER_BLOCK;
 
-        if (block_allocated(x, index) && (map_get(x, index)->src[0].valid & page_mask(bit, n)) != 0)
-            map_change(x, index, rsn)->src[0].valid &= ~page_mask(bit, n);
+        entry_zero(x, page / PAGES_PER_BLOCK, page_mask(bit, n), rsn);
         page += n;
     }
     corrupt_forget(x, r->first, r->count);

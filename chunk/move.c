@@ -25,14 +25,18 @@
 
 static int twin_new(struct ext *x, struct dev *d, struct ext **ret)
 {
+    const struct create_args a = {.id = x->id,
+                                  .epoch = x->durable_epoch,
+                                  .volume_id = x->volume_id,
+                                  .slot = x->slot,
+                                  .family = x->family};
     struct ext_place place;
     int rc = ext_place_take(d, &place);
 
     if (rc < 0)
         return rc;
     *ret = ext_new(d, x->id, place.head);
-    (*ret)->durable_epoch = x->durable_epoch;
-    (void)ext_create_add(*ret, x->durable_epoch, x->volume_id, x->slot, &place, true);
+    (void)ext_create_add(*ret, &a, &place, true);
     return 0;
 }
 
@@ -126,6 +130,7 @@ static int state_journal(const struct ext *x, struct ext *y)
     r->last_epoch = x->last.epoch;
     r->last_gen = x->last.gen;
     r->is_void = x->is_void;
+    r->frozen = x->frozen;
     rc = state_add(y, &r->h, &rsn);
     return rc == 0 ? journal_wait(y->dev, rsn) : rc;
 }
@@ -201,7 +206,7 @@ static int move_run(struct move *m)
 
     x->move = m; /* from here on writes are noted */
     for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
-        m->dirty[b] = block_allocated(x, b) ? UINT64_MAX : 0;
+        m->dirty[b] = block_mapped(x, b) ? UINT64_MAX : 0;
     while (rc == 0 && passes++ < PASSES_MAX && move_dirty_blocks(m) > FINAL_BLOCKS)
         rc = move_pass(m);
     if (rc == 0)

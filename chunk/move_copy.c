@@ -164,21 +164,24 @@ static int twin_write(struct ext *y, uint32_t first, uint32_t count, const struc
 /* Zeroes, and the block is free if they are all of it. */
 static int twin_zero(struct ext *y, uint32_t first, uint32_t count)
 {
-    uint32_t b = first / PAGES_PER_BLOCK, free = count == PAGES_PER_BLOCK;
-    struct rec_freed freed;
+    uint32_t b = first / PAGES_PER_BLOCK;
+    bool all = count == PAGES_PER_BLOCK, change;
+    struct rec_ref *refs;
     struct rec_write *r;
+    uint64_t rsn;
     int rc;
 
     if (!block_allocated(y, b))
         return 0;
-    freed = (struct rec_freed){b, map_get(y, b)->src[0].block};
-    r = copy_rec(y, REC_ZERO, first, count, free * sizeof(freed));
+    r = copy_rec(y, REC_ZERO, first, count, all ? sizeof(*refs) : 0);
     rc = rec_space(y->dev, &r->h);
     if (rc < 0)
         return rc;
-    r->n_freed = (uint16_t)free;
-    memcpy(r + 1, &freed, free * sizeof(freed));
-    map_apply_zero(y, r, (const struct rec_freed *)(r + 1), rec_add(y->dev, &r->h));
+    refs = (struct rec_ref *)(r + 1); /* a twin shares nothing */
+    r->n_refs = all ? (uint16_t)share_dropped(y, b, UINT64_MAX, true, refs, &change) : 0;
+    rsn = rec_add(y->dev, &r->h);
+    map_apply_zero(y, r, rsn);
+    refs_apply(y->dev, refs, r->n_refs, rsn);
     return 0;
 }
 
@@ -214,7 +217,7 @@ static int block_copy(struct move *m, uint32_t b, uint64_t dirty)
     struct fetched f = {.data = 0};
     int rc = 0;
 
-    if (!block_allocated(m->from, b))
+    if (!block_mapped(m->from, b))
         return twin_zero(m->to, b * PAGES_PER_BLOCK, PAGES_PER_BLOCK);
     f.buf = buf_alloc(BLOCK_BYTES);
     for (uint32_t bit = 0, n; bit < PAGES_PER_BLOCK && rc == 0; bit += n) {

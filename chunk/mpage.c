@@ -6,7 +6,7 @@
 /* Pages that are read when needed; the others are views of what is in memory anyway. */
 static bool is_cached(const struct mpage *m)
 {
-    return m->kind == MP_MAP || m->kind == MP_GENS;
+    return m->kind == MP_MAP || m->kind == MP_GENS || m->kind == MP_REFS;
 }
 
 void mpage_init(struct mpage *m, struct dev *d, enum mpage_kind kind, uint32_t index, struct ext *x)
@@ -53,7 +53,7 @@ void mpage_dirty(struct dev *d, struct mpage *m, uint64_t rsn)
 {
     if (!list_linked(&m->dirty)) {
         list_push_back(&d->dirty, &m->dirty);
-        d->e->dirty_pages += is_cached(m);
+        d->e->dirty_pages += m->kind == MP_MAP;
     }
     m->dirty_rsn = MIN(m->dirty_rsn, rsn);
     settle(m);
@@ -64,7 +64,7 @@ void mpage_dirty(struct dev *d, struct mpage *m, uint64_t rsn)
 static void make_clean(struct mpage *m)
 {
     if (list_linked(&m->dirty))
-        m->dev->e->dirty_pages -= is_cached(m);
+        m->dev->e->dirty_pages -= m->kind == MP_MAP;
     list_del(&m->dirty);
     m->dirty_rsn = RSN_NONE;
 }
@@ -111,8 +111,14 @@ static void reclaim(void *arg, uint64_t bytes)
     struct engine *e = arg;
     uint64_t until = e->mem_meta.bytes > bytes ? e->mem_meta.bytes - bytes : 0;
 
-    while (e->mem_meta.bytes > until && !list_empty(&e->idle))
-        map_evict(LIST_FIRST(&e->idle, struct mpage, idle));
+    while (e->mem_meta.bytes > until && !list_empty(&e->idle)) {
+        struct mpage *m = LIST_FIRST(&e->idle, struct mpage, idle);
+
+        if (m->kind == MP_REFS)
+            refs_evict(m);
+        else
+            map_evict(m);
+    }
 }
 
 void mpages_init(struct engine *e)

@@ -35,6 +35,7 @@ static void sources_find(struct reading *r)
         const struct jpage *jp = jpage_find(r->x, page);
         struct page_source *s = &r->src[i];
         const struct map_entry *en;
+        const struct map_src *src;
 
         *s = (struct page_source){.from = FROM_ZERO, .crc = zero_crc};
         if (jp != NULL) {
@@ -43,12 +44,13 @@ static void sources_find(struct reading *r)
             s->off = ring_off(&d->j, jp->pos);
             if (jp->buf != NULL)
                 memcpy(r->dst + (size_t)i * PAGE_BYTES, jp->data, PAGE_BYTES);
-        } else if (block_allocated(r->x, page / PAGES_PER_BLOCK)) {
+        } else if (block_mapped(r->x, page / PAGES_PER_BLOCK)) {
             en = map_get(r->x, page / PAGES_PER_BLOCK);
-            if (en->src[0].valid >> bit & 1) {
+            src = entry_source(en, bit);
+            if (src != NULL) {
                 s->crc = en->crc[bit];
                 s->from = FROM_HOME;
-                s->off = block_off(d, en->src[0].block) + (uint64_t)bit * PAGE_BYTES;
+                s->off = block_off(d, src->block) + (uint64_t)bit * PAGE_BYTES;
             }
         }
         r->data += s->from != FROM_ZERO;
@@ -174,10 +176,10 @@ int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst, uint
     return rc;
 }
 
-static bool any_allocated(const struct ext *x, uint32_t first, uint32_t last)
+static bool any_mapped(const struct ext *x, uint32_t first, uint32_t last)
 {
     for (uint32_t b = first; b <= last; b++) {
-        if (block_allocated(x, b))
+        if (block_mapped(x, b))
             return true;
     }
     return false;
@@ -196,7 +198,7 @@ static int read_begin(struct engine *e, uint64_t id, uint64_t epoch, uint32_t fi
     if (rc < 0)
         goto err_after_op;
     rc = op_check(op);
-    if (rc == 0 && any_allocated(op->ext, b0, b1)) {
+    if (rc == 0 && any_mapped(op->ext, b0, b1)) {
         rc = map_hold(op->ext, b0, b1, hold);
         if (rc == 0)
             rc = op_check(op);
@@ -311,7 +313,7 @@ int engine_digest(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first,
         rc = co_range_acquire(&op.ext->lock, &range, first, n, false);
         if (rc < 0)
             break;
-        if (block_allocated(op.ext, first / PAGES_PER_BLOCK))
+        if (block_mapped(op.ext, first / PAGES_PER_BLOCK))
             rc = map_hold(op.ext, first / PAGES_PER_BLOCK, first / PAGES_PER_BLOCK, &hold);
         if (rc == 0)
             rc = digest_step(op.ext, first, n, verify, crc);

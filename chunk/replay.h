@@ -17,14 +17,14 @@ struct replay {
     struct list commits;
     struct htab heads;   /* created or deleted in the journal: their pages don't count */
     struct htab touched; /* extents that records name */
-    struct htab unknown; /* extents that records name before their deletion */
+    struct htab doomed;  /* extents that records still to come delete */
+    struct htab unknown; /* extents that records name, and nobody else */
     bool hole;           /* the journal is damaged in the middle */
 };
 
 /* The checksums in a DATA or MAP record. */
 const uint32_t *rec_crcs(const struct rec_write *r);
 const uint32_t *rec_missing_list(const struct rec_write *r);
-const struct rec_freed *rec_freed_list(const struct rec_write *r);
 
 /* Sets of numbers: of struct idset_item, memory for what is in them only. */
 bool idset_has(const struct htab *set, uint64_t id);

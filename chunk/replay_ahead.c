@@ -36,7 +36,8 @@ static void needs_of(struct replay_ahead *a, struct dev *d, const struct commit_
         const struct rec_write *w = (const struct rec_write *)r;
         struct ext *x = dev_ext_find(d, r->extent_id);
 
-        if (x != NULL && (r->type == REC_MAP || r->type == REC_ZERO))
+        if (x != NULL && (r->type == REC_MAP || r->type == REC_ZERO ||
+                          (r->type == REC_DATA && (r->flags & REC_F_MAP))))
             need_add(a, x, w->first / PAGES_PER_BLOCK, (w->first + w->count - 1) / PAGES_PER_BLOCK);
         if (x != NULL && r->type == REC_ALLOC)
             need_add(a, x, ((const struct rec_alloc *)r)->index,

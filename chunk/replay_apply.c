@@ -13,9 +13,13 @@ const uint32_t *rec_crcs(const struct rec_write *r)
 {
     return rec_missing_list(r) + r->n_missing;
 }
-const struct rec_freed *rec_freed_list(const struct rec_write *r)
+static bool has_crcs(const struct rec_write *r)
 {
-    return (const struct rec_freed *)(rec_missing_list(r) + r->n_missing);
+    return r->h.type == REC_DATA || r->h.type == REC_MAP;
+}
+static const struct rec_ref *write_refs(const struct rec_write *r)
+{
+    return (const struct rec_ref *)(rec_crcs(r) + (has_crcs(r) ? r->count : 0));
 }
 
 /* ---- checking ---- */
@@ -25,10 +29,18 @@ static bool block_ok(const struct geometry *g, uint32_t block)
     return block != BLOCK_NONE && block <= g->blocks;
 }
 
+static bool refs_ok(const struct rec_ref *r, uint32_t n, const struct geometry *g)
+{
+    bool ok = true;
+
+    for (uint32_t i = 0; i < n; i++)
+        ok = ok && block_ok(g, r[i].block) && (r[i].left <= REFS_MAX || r[i].left == REFS_LOST);
+    return ok;
+}
+
 static bool write_ok(const struct rec_write *r, const struct geometry *g)
 {
-    bool one_block = r->h.type == REC_DATA || r->h.type == REC_MAP;
-    bool ok = true;
+    bool one_block = has_crcs(r);
 
     if (r->count == 0 || r->count > PAGES_PER_EXTENT || r->first >= PAGES_PER_EXTENT ||
         r->first + r->count > PAGES_PER_EXTENT || r->n_missing > MISSING_MAX)
@@ -37,27 +49,18 @@ static bool write_ok(const struct rec_write *r, const struct geometry *g)
         return false;
     if (r->h.pages != (r->h.type == REC_DATA ? r->count : 0))
         return false;
-    if (r->h.type == REC_MAP &&
-        (!block_ok(g, r->block) || (r->old_block != BLOCK_NONE && !block_ok(g, r->old_block))))
+    if (r->h.type == REC_MAP && !block_ok(g, r->block))
         return false;
-    for (uint32_t i = 0; r->h.type == REC_ZERO && i < r->n_freed; i++) {
-        const struct rec_freed *f = &rec_freed_list(r)[i];
-
-        ok = ok && f->index >= r->first / PAGES_PER_BLOCK &&
-             f->index <= (r->first + r->count - 1) / PAGES_PER_BLOCK && block_ok(g, f->block);
-    }
-    return ok;
+    return refs_ok(write_refs(r), r->n_refs, g);
 }
 
 static uint64_t write_bytes(const struct rec_write *r)
 {
     uint64_t n = sizeof(*r) + (uint64_t)r->n_missing * 4;
 
-    if (r->h.type == REC_DATA || r->h.type == REC_MAP)
+    if (has_crcs(r))
         n += (uint64_t)r->count * 4;
-    if (r->h.type == REC_ZERO)
-        n += (uint64_t)r->n_freed * sizeof(struct rec_freed);
-    return n;
+    return n + (uint64_t)r->n_refs * sizeof(struct rec_ref);
 }
 
 static bool masks_ok(const struct rec_missing *r)
@@ -82,18 +85,36 @@ static bool versions_ok(const struct rec_versions *r)
 
 static bool delete_ok(const struct rec_delete *r, const struct geometry *g)
 {
-    const uint32_t *blocks = (const uint32_t *)(r + 1);
     bool ok = r->head < g->heads;
 
-    for (uint32_t i = 0; i < r->count; i++)
-        ok = ok && block_ok(g, blocks[i]);
+    for (uint32_t k = 0; k < META_BLOCKS; k++)
+        ok = ok && block_ok(g, r->meta_block[k]);
+    return ok && refs_ok((const struct rec_ref *)(r + 1), r->n_refs, g);
+}
+
+static bool create_ok(const struct rec_create *r, const struct geometry *g)
+{
+    bool ok = r->head < g->heads;
+
+    for (uint32_t k = 0; k < META_BLOCKS; k++)
+        ok = ok && block_ok(g, r->meta_block[k]);
     return ok;
+}
+
+static bool child_ok(const struct rec_child *r, const struct geometry *g)
+{
+    const struct rec_ref *refs = (const struct rec_ref *)(r + 1);
+    bool ok = create_ok(&r->c, g) && r->origin != 0 && r->origin != r->c.h.extent_id;
+
+    for (uint32_t i = 0; i < r->n_refs; i++)
+        ok = ok && refs[i].left > 1;
+    return ok && refs_ok(refs, r->n_refs, g);
 }
 
 /* Length that a record of this type must have at least, then by its counts. 0: unknown type. */
 static uint64_t rec_bytes(const struct rec_head *h)
 {
-    static const uint8_t fixed[REC_TYPES] = {
+    static const uint16_t fixed[REC_TYPES] = {
         [REC_CREATE] = sizeof(struct rec_create),
         [REC_EPOCH] = sizeof(struct rec_epoch),
         [REC_COMMIT_POINT] = sizeof(struct rec_commit_point),
@@ -107,6 +128,7 @@ static uint64_t rec_bytes(const struct rec_head *h)
         [REC_VOID] = sizeof(struct rec_void),
         [REC_VERSIONS] = sizeof(struct rec_versions),
         [REC_ARRIVE] = sizeof(struct rec_arrive),
+        [REC_CHILD] = sizeof(struct rec_child),
     };
     uint64_t n = h->type < REC_TYPES ? fixed[h->type] : 0;
 
@@ -117,7 +139,9 @@ static uint64_t rec_bytes(const struct rec_head *h)
     if (h->type == REC_MISSING)
         n += (uint64_t)((const struct rec_missing *)h)->count * sizeof(struct disk_mask);
     if (h->type == REC_DELETE)
-        n += (uint64_t)((const struct rec_delete *)h)->count * 4;
+        n += (uint64_t)((const struct rec_delete *)h)->n_refs * sizeof(struct rec_ref);
+    if (h->type == REC_CHILD)
+        n += (uint64_t)((const struct rec_child *)h)->n_refs * sizeof(struct rec_ref);
     if (h->type == REC_VERSIONS)
         n += (uint64_t)((const struct rec_versions *)h)->count * sizeof(struct disk_uncommitted);
     return n;
@@ -137,9 +161,10 @@ int rec_check(const struct rec_head *h, size_t room, const struct geometry *g)
                        h->bytes);
     switch (h->type) {
     case REC_CREATE:
-        ok = ((const struct rec_create *)h)->head < g->heads;
-        for (uint32_t k = 0; k < META_BLOCKS; k++)
-            ok = ok && block_ok(g, ((const struct rec_create *)h)->meta_block[k]);
+        ok = create_ok((const struct rec_create *)h, g);
+        break;
+    case REC_CHILD:
+        ok = child_ok((const struct rec_child *)h, g);
         break;
     case REC_DATA:
     case REC_MAP:
@@ -172,6 +197,7 @@ int rec_check(const struct rec_head *h, size_t room, const struct geometry *g)
 
 struct idset_item {
     struct htab_node node;
+    uint32_t n; /* times it was added */
 };
 
 bool idset_has(const struct htab *set, uint64_t id)
@@ -181,15 +207,20 @@ bool idset_has(const struct htab *set, uint64_t id)
 
 void idset_add(struct htab *set, uint64_t id)
 {
-    if (!idset_has(set, id))
-        htab_insert(set, &MEM_NEW(struct idset_item)->node, id);
+    struct idset_item *i = HTAB_FIND(set, id, struct idset_item, node);
+
+    if (i == NULL) {
+        i = MEM_NEW(struct idset_item);
+        htab_insert(set, &i->node, id);
+    }
+    i->n++;
 }
 
 void idset_remove(struct htab *set, uint64_t id)
 {
     struct idset_item *i = HTAB_FIND(set, id, struct idset_item, node);
 
-    if (i == NULL)
+    if (i == NULL || --i->n > 0)
         return;
     htab_remove(set, &i->node);
     mem_free(i);
@@ -214,15 +245,91 @@ void replay_mark(struct replay *rp, const struct commit_head *h)
         const struct rec_head *r = (const struct rec_head *)at;
 
         idset_add(&rp->touched, r->extent_id);
-        if (r->type == REC_CREATE)
+        if (r->type == REC_CREATE || r->type == REC_CHILD)
             idset_add(&rp->heads, ((const struct rec_create *)r)->head);
-        if (r->type == REC_DELETE)
+        if (r->type == REC_CHILD)
+            idset_add(&rp->touched, ((const struct rec_child *)r)->origin);
+        if (r->type == REC_DELETE) {
             idset_add(&rp->heads, ((const struct rec_delete *)r)->head);
+            idset_add(&rp->doomed, r->extent_id);
+        }
         at += r->bytes;
     }
 }
 
 /* ---- applying ---- */
+
+/* What a record did to the allocation, whether or not its extent is still there at the end: the
+ * deletion names only what it held then. */
+static int apply_allocation(struct dev *d, const struct rec_head *h, uint64_t rsn)
+{
+    const struct rec_create *create = (const struct rec_create *)h;
+    const struct rec_child *child = (const struct rec_child *)h;
+    const struct rec_delete *del = (const struct rec_delete *)h;
+    const struct rec_write *w = (const struct rec_write *)h;
+
+    switch (h->type) {
+    case REC_CREATE:
+    case REC_CHILD:
+        head_bit_set(d, create->head, rsn);
+        for (uint32_t k = 0; k < META_BLOCKS; k++)
+            bit_set(d, create->meta_block[k], rsn);
+        if (h->type == REC_CREATE)
+            return 0;
+        return refs_replay(d, (const struct rec_ref *)(child + 1), child->n_refs, rsn);
+    case REC_DELETE:
+        ext_apply_delete(d, del, rsn);
+        return refs_replay(d, (const struct rec_ref *)(del + 1), del->n_refs, rsn);
+    case REC_ALLOC:
+        bit_set(d, ((const struct rec_alloc *)h)->block, rsn);
+        return 0;
+    case REC_DATA:
+    case REC_MAP:
+    case REC_ZERO:
+        if (h->flags & REC_F_REPLACE)
+            bit_set(d, w->block, rsn);
+        return refs_replay(d, write_refs(w), w->n_refs, rsn);
+    default:
+        return 0;
+    }
+}
+
+/* Records of the origin may be in the ring still, but when the child was made all its pages were
+ * home: they are not to be written again where the child reads. */
+static int origin_settle(struct ext *o, uint64_t rsn)
+{
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
+        const struct vblk *v = vblk_get(o, b);
+        struct map_hold hold;
+        struct map_entry *en;
+        int rc;
+
+        if (v == NULL || v->mask == 0)
+            continue;
+        rc = map_hold(o, b, b, &hold);
+        if (rc < 0 && rc != ERR_CORRUPT)
+            return rc;
+        for (uint64_t mask = v->mask; mask != 0 && block_allocated(o, b); mask &= mask - 1) {
+            uint32_t bit = (uint32_t)__builtin_ctzll(mask);
+
+            en = map_change(o, b, vblk_page(v, bit)->rsn);
+            en->src[0].valid |= 1ull << bit;
+            en->crc[bit] = vblk_page(v, bit)->crc;
+        }
+        map_release(&hold);
+        jpage_drop(o, b * PAGES_PER_BLOCK, PAGES_PER_BLOCK);
+    }
+    o->frozen = true;
+    ext_dirty(o, rsn);
+    return 0;
+}
+
+static int apply_origin(struct replay *rp, const struct rec_child *r, uint64_t rsn)
+{
+    struct ext *o = dev_ext_find(rp->d, r->origin);
+
+    return o != NULL ? origin_settle(o, rsn) : 0;
+}
 
 static void apply_create(struct replay *rp, const struct rec_create *r, uint64_t rsn)
 {
@@ -236,20 +343,10 @@ static void apply_create(struct replay *rp, const struct rec_create *r, uint64_t
     x = ext_new(rp->d, r->h.extent_id, r->head);
     x->durable_epoch = r->epoch;
     ext_insert(x);
-    ext_apply_create(x, r, rsn);
-}
-
-static void apply_delete(struct replay *rp, struct ext *x, const struct rec_delete *r, uint64_t rsn)
-{
-    const uint32_t *blocks = (const uint32_t *)(r + 1);
-
-    idset_remove(&rp->unknown, r->h.extent_id);
-    for (uint32_t i = 0; i < r->count; i++)
-        bit_clear(rp->d, blocks[i], rsn, i < META_BLOCKS);
-    head_bit_clear(rp->d, r->head, rsn);
-    rp->d->j.term = MAX(rp->d->j.term, r->term);
-    if (x != NULL)
-        ext_remove(x);
+    if (r->h.type == REC_CHILD)
+        child_apply(x, (const struct rec_child *)r, rsn);
+    else
+        ext_apply_create(x, r, rsn);
 }
 
 static void apply_data(struct ext *x, const struct rec_write *r, uint64_t rsn, uint64_t pos,
@@ -279,7 +376,7 @@ static void apply_note(struct ext *x, const struct rec_write *r, uint64_t rsn)
         x->is_void = false;
         version_commit(x, (struct version){r->cp_epoch, r->cp_gen});
     }
-    if (r->h.type != REC_NOTE)
+    if (r->h.type != REC_NOTE && !(r->h.flags & REC_F_MOVE))
         version_apply(x, r->first, r->count, v);
     for (uint32_t i = 0; i < r->n_missing; i++) {
         struct missing_set *m = missing_make(x, rec_missing_list(r)[i]);
@@ -298,14 +395,16 @@ static int apply_write(struct ext *x, const struct rec_write *r, uint64_t rsn, u
     struct map_hold hold = {0};
     int rc = 0;
 
-    if (r->h.type == REC_MAP || r->h.type == REC_ZERO)
+    if (r->h.type == REC_MAP || r->h.type == REC_ZERO || (r->h.flags & REC_F_MAP))
         rc = map_hold(x, first, last, &hold);
     if (rc < 0 && rc != ERR_CORRUPT) /* the latter: it is void now */
         return rc;
     if (r->h.type == REC_MAP)
         map_apply_write(x, r, rec_crcs(r), rsn);
     if (r->h.type == REC_ZERO)
-        map_apply_zero(x, r, rec_freed_list(r), rsn);
+        map_apply_zero(x, r, rsn);
+    if (r->h.flags & REC_F_MAP)
+        map_apply_data(x, r, rsn);
     if (r->h.type == REC_DATA)
         apply_data(x, r, rsn, pos, bad);
     map_release(&hold);
@@ -325,44 +424,13 @@ static int apply_alloc(struct ext *x, const struct rec_alloc *r, uint64_t rsn)
     return 0;
 }
 
-/* A record of an extent that a later record deletes, and whose base may be gone: what it did to
- * the allocation counts all the same, since the deletion names only the blocks held then. */
-static void apply_bits(struct dev *d, const struct rec_head *h, uint64_t rsn)
+/* What a record did to its extent. */
+static int apply_extent(struct ext *x, const struct rec_head *h, uint64_t rsn, uint64_t pos,
+                        const bool *bad)
 {
-    const struct rec_write *w = (const struct rec_write *)h;
-
-    if (h->type == REC_ALLOC)
-        bit_set(d, ((const struct rec_alloc *)h)->block, rsn);
-    if (h->type == REC_MAP && (h->flags & REC_F_REPLACE)) {
-        if (w->old_block != BLOCK_NONE)
-            bit_clear(d, w->old_block, rsn, false);
-        bit_set(d, w->block, rsn);
-    }
-    for (uint32_t i = 0; h->type == REC_ZERO && i < w->n_freed; i++)
-        bit_clear(d, rec_freed_list(w)[i].block, rsn, false);
-}
-
-int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_page_pos,
-                  const bool *bad)
-{
-    struct ext *x = dev_ext_find(rp->d, h->extent_id);
     const struct rec_commit_point *cp = (const struct rec_commit_point *)h;
     const struct rec_epoch *ep = (const struct rec_epoch *)h;
-    uint64_t rsn = rp->d->j.next_rsn++;
 
-    if (h->type == REC_CREATE) {
-        apply_create(rp, (const struct rec_create *)h, rsn);
-        return 0;
-    }
-    if (h->type == REC_DELETE) {
-        apply_delete(rp, x, (const struct rec_delete *)h, rsn);
-        return 0;
-    }
-    if (x == NULL) {
-        idset_add(&rp->unknown, h->extent_id);
-        apply_bits(rp->d, h, rsn);
-        return 0;
-    }
     switch (h->type) {
     case REC_EPOCH:
         x->epoch = x->durable_epoch = MAX(x->epoch, ep->epoch);
@@ -391,8 +459,39 @@ int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_pa
     case REC_ALLOC:
         return apply_alloc(x, (const struct rec_alloc *)h, rsn);
     default:
-        return apply_write(x, (const struct rec_write *)h, rsn, first_page_pos, bad);
+        return apply_write(x, (const struct rec_write *)h, rsn, pos, bad);
     }
+}
+
+/* An extent that a later record deletes is not made or changed any more: what its maps were may be
+ * gone from the device. */
+int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_page_pos,
+                  const bool *bad)
+{
+    uint64_t rsn = rp->d->j.next_rsn++;
+    struct ext *x;
+    int rc = apply_allocation(rp->d, h, rsn);
+
+    if (rc == 0 && h->type == REC_CHILD)
+        rc = apply_origin(rp, (const struct rec_child *)h, rsn);
+    if (h->type == REC_DELETE) {
+        x = dev_ext_find(rp->d, h->extent_id);
+        if (x != NULL) /* its head was not to be read: another has its number */
+            ext_remove(x);
+        idset_remove(&rp->doomed, h->extent_id);
+        return rc;
+    }
+    if (rc < 0 || idset_has(&rp->doomed, h->extent_id))
+        return rc;
+    if (h->type == REC_CREATE || h->type == REC_CHILD) {
+        apply_create(rp, (const struct rec_create *)h, rsn);
+        return 0;
+    }
+    x = dev_ext_find(rp->d, h->extent_id);
+    if (x != NULL)
+        return apply_extent(x, h, rsn, first_page_pos, bad);
+    idset_add(&rp->unknown, h->extent_id);
+    return 0;
 }
 
 /* ---- the end ---- */
@@ -469,6 +568,7 @@ int replay_finish(struct replay *rp)
     if (rp->hole)
         dev_ext_foreach(d, damage_all, d);
     dev_ext_foreach(d, damage_apply, d);
+    refs_finish_replay(d);
     bits_finish_replay(d);
     return 0;
 }
@@ -476,6 +576,7 @@ int replay_finish(struct replay *rp)
 void replay_free(struct replay *rp)
 {
     idset_free(&rp->unknown);
+    idset_free(&rp->doomed);
     idset_free(&rp->heads);
     idset_free(&rp->touched);
 }

@@ -60,7 +60,8 @@ static uint64_t geometry_place(const struct super_block *sb, uint64_t base, uint
     g->stage_pages = sb->stage_pages;
     g->journal_unit = sb->journal_unit;
     g->journal_units = (uint32_t)(sb->journal_bytes / sb->journal_unit);
-    g->bitmap_pages = DIV_UP(blocks + heads, BITS_PER_PAGE);
+    g->bitmap_pages = DIV_UP(2 * blocks + heads, BITS_PER_PAGE);
+    g->refs_pages = DIV_UP(blocks, REFS_PER_PAGE);
     g->anchors_off = off;
     off += 2 * PAGE_BYTES;
     g->stage_off = off;
@@ -69,6 +70,8 @@ static uint64_t geometry_place(const struct super_block *sb, uint64_t base, uint
     off += sb->journal_bytes;
     g->bitmap_off = off;
     off += (uint64_t)g->bitmap_pages * PAGE_BYTES;
+    g->refs_off = off;
+    off += (uint64_t)g->refs_pages * PAGE_BYTES;
     g->heads_off = off;
     off += (uint64_t)heads * PAGE_BYTES;
     off = ROUND_UP(off, (uint64_t)BLOCK_BYTES);

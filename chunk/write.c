@@ -281,8 +281,7 @@ static bool seg_needs_block(const struct writing *w, const struct seg *s)
 static int block_bind(struct writing *w, uint32_t index)
 {
     struct dev *d = w->x->dev;
-    struct rec_alloc *r;
-    uint32_t block, cost = journal_cost(d, sizeof(*r), 0);
+    uint32_t block, cost = journal_cost(d, sizeof(struct rec_alloc), 0);
     int rc = journal_space(d, cost, false);
 
     if (rc < 0)
@@ -297,10 +296,7 @@ static int block_bind(struct writing *w, uint32_t index)
         block_untake(d, block);
         goto err_after_space;
     }
-    r = rec_new(d, REC_ALLOC, w->x->id, sizeof(*r));
-    r->index = index;
-    r->block = block;
-    map_apply_alloc(w->x, index, block, journal_add(d, &r->h, NULL, cost, true));
+    share_alloc_add(w->x, index, block, cost);
     w->new_blocks++;
     return 0;
 
@@ -422,13 +418,31 @@ static void writing_free(struct writing *w)
     buf_put(w->copy);
     buf_put(w->edge[0].buf);
     buf_put(w->edge[1].buf);
+    refs_hold_free(&w->refs);
     mem_free(w->segs);
+}
+
+/* The blocks of which it writes a part: the others get a block of their own anyway, or none. */
+static int blocks_prepare(struct writing *w,
+                          co_fn int (*fn)(struct op *op, uint32_t first, uint32_t last))
+{
+    uint32_t first = w->first / PAGES_PER_BLOCK, last = w->last / PAGES_PER_BLOCK;
+    bool head = w->a->off % BLOCK_BYTES != 0, tail = (w->a->off + w->a->len) % BLOCK_BYTES != 0;
+    int rc = 0;
+
+    if (head || (tail && first == last))
+        rc = fn(&w->op, first, first);
+    if (rc == 0 && tail && first != last)
+        rc = fn(&w->op, last, last);
+    return rc;
 }
 
 static int write_locked(struct writing *w)
 {
     int rc = op_check(&w->op);
 
+    if (rc == 0)
+        rc = frozen_check(w->x);
     if (rc == 0 && !version_room(w->x))
         rc = err_set(ERR_AGAIN, "extent %" PRIu64 ": too many ranges above the commit point",
                      w->x->id);
@@ -436,6 +450,12 @@ static int write_locked(struct writing *w)
         rc = missing_room(w);
     if (rc == 0)
         rc = map_hold(w->x, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK, &w->hold);
+    if (rc == 0)
+        rc = refs_load_map(w->x, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK, &w->refs);
+    if (rc == 0)
+        rc = w->a->kind == W_DATA
+                 ? share_adopt(&w->op, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK)
+                 : blocks_prepare(w, share_adopt);
     if (rc == 0)
         rc = op_check(&w->op);
     if (rc == 0)
@@ -475,7 +495,10 @@ int engine_write(struct engine *e, const struct write_args *a, struct write_resu
     merge_note(&w);
     w.first = a->off / PAGE_BYTES;
     w.last = (a->off + a->len - 1) / PAGE_BYTES;
-    rc = dirty_throttle(w.x->dev);
+    rc = blocks_prepare(&w, share_merge);
+    if (rc == 0 ||
+        rc == ERR_CORRUPT) /* the latter: of another page; the sources stay as they are */
+        rc = dirty_throttle(w.x->dev);
     if (rc == 0)
         rc = co_range_acquire(&w.x->lock, &range, w.first, w.last - w.first + 1, true);
     if (rc == 0) {

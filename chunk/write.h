@@ -55,6 +55,7 @@ struct writing {
     struct seg *segs;
     uint32_t n_segs, cap_segs;
     uint32_t claimed, new_blocks;
+    struct refs_hold refs; /* of the blocks that it may drop */
     uint64_t last_rsn;
     struct merging merging;
 };

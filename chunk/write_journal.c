@@ -46,6 +46,28 @@ static uint32_t *rec_tail(struct rec_write *r)
     return (uint32_t *)(r + 1) + r->n_missing;
 }
 
+#define REFS_ROOM (MAP_SOURCES * sizeof(struct rec_ref)) /* of one block */
+
+/* The references that go when the record's pages leave shared sources (all: every source), put at
+ * its end, which had REFS_ROOM. */
+static void rec_refs_put(const struct writing *w, struct rec_write *r, bool all)
+{
+    uint32_t index = r->first / PAGES_PER_BLOCK, bit = r->first % PAGES_PER_BLOCK;
+    uint64_t mask = (r->count == 64 ? UINT64_MAX : (1ull << r->count) - 1) << bit;
+    struct rec_ref *refs = (struct rec_ref *)(rec_tail(r) + r->count);
+    bool change;
+
+    r->n_refs = (uint16_t)share_dropped(w->x, index, mask, all, refs, &change);
+    if (r->h.type == REC_DATA && change)
+        r->h.flags |= REC_F_MAP;
+    r->h.bytes = (uint16_t)ROUND_UP((uint8_t *)(refs + r->n_refs) - (uint8_t *)r, 8);
+}
+
+static const struct rec_ref *rec_refs(struct rec_write *r)
+{
+    return (struct rec_ref *)(rec_tail(r) + r->count);
+}
+
 /* What every record of a write does besides its pages. */
 static void note_apply(struct writing *w, const struct rec_write *r, uint64_t rsn)
 {
@@ -100,7 +122,8 @@ static struct buf *compact(const struct writing *w, uint32_t first, uint32_t cou
 
 static int journal_pages(struct writing *w, uint32_t first, uint32_t count)
 {
-    struct rec_write *r = write_rec(w, REC_DATA, first, count, count * sizeof(uint32_t));
+    struct rec_write *r =
+        write_rec(w, REC_DATA, first, count, count * sizeof(uint32_t) + REFS_ROOM);
     struct dev *d = w->x->dev;
     uint32_t cost = journal_cost(d, r->h.bytes, count);
     struct jpage **jp;
@@ -124,7 +147,11 @@ static int journal_pages(struct writing *w, uint32_t first, uint32_t count)
         rec_tail(r)[i] = c.crc;
     }
     buf_put(own);
+    rec_refs_put(w, r, false);
     rsn = journal_add(d, &r->h, jp, cost, false); /* numbers the pages */
+    if (r->h.flags & REC_F_MAP)
+        map_apply_data(w->x, r, rsn);
+    refs_apply(d, rec_refs(r), r->n_refs, rsn);
     for (uint32_t i = 0; i < count; i++)
         jpage_insert(w->x, jp[i]);
     note_apply(w, r, rsn);
@@ -133,7 +160,8 @@ static int journal_pages(struct writing *w, uint32_t first, uint32_t count)
 
 static struct rec_write *map_rec(const struct seg *s, uint32_t block)
 {
-    struct rec_write *r = write_rec(s->w, REC_MAP, s->first, s->count, s->count * sizeof(uint32_t));
+    struct rec_write *r =
+        write_rec(s->w, REC_MAP, s->first, s->count, s->count * sizeof(uint32_t) + REFS_ROOM);
 
     r->block = block;
     for (uint32_t i = 0; i < s->count; i++)
@@ -141,18 +169,17 @@ static struct rec_write *map_rec(const struct seg *s, uint32_t block)
     return r;
 }
 
-/* The record gives up the block's former place. */
-static void map_rec_replace(const struct seg *s, struct rec_write *r)
+/* all: the block is new, and nothing counts any more that the map names for it. */
+static void map_queue(struct seg *s, struct rec_write *r, uint32_t cost, bool all)
 {
-    r->h.flags |= REC_F_REPLACE;
-    r->old_block = map_get(s->w->x, s->first / PAGES_PER_BLOCK)->src[0].block;
-}
+    struct dev *d = s->w->x->dev;
+    uint64_t rsn;
 
-static void map_queue(struct seg *s, struct rec_write *r, uint32_t cost)
-{
-    uint64_t rsn = journal_add(s->w->x->dev, &r->h, NULL, cost, false);
-
+    r->h.flags |= all ? REC_F_REPLACE : 0;
+    rec_refs_put(s->w, r, all);
+    rsn = journal_add(d, &r->h, NULL, cost, false);
     map_apply_write(s->w->x, r, rec_tail(r), rsn);
+    refs_apply(d, rec_refs(r), r->n_refs, rsn);
     note_apply(s->w, r, rsn);
 }
 
@@ -168,12 +195,11 @@ static int journal_map(struct writing *w, struct seg *s)
         return rc;
     }
     if (s->how == SEG_BLOCK) {
-        map_rec_replace(s, r);
         w->new_blocks += s->is_new;
         d->spares -= !s->is_new;
-        ASSERT(s->is_new == (r->old_block == BLOCK_NONE));
+        ASSERT(s->is_new == !block_allocated(w->x, s->first / PAGES_PER_BLOCK));
     }
-    map_queue(s, r, cost);
+    map_queue(s, r, cost, s->how == SEG_BLOCK);
     return 0;
 }
 
@@ -213,12 +239,11 @@ int write_journal_run(const struct list *segs, uint32_t block)
             mem_free(recs[--n]);
         return rc;
     }
-    map_rec_replace(LIST_FIRST(segs, struct seg, merge), recs[0]);
     n = 0;
     LIST_FOREACH (s, segs, struct seg, merge) {
         if (n > 0)
             journal_join(d);
-        map_queue(s, recs[n], n == 0 ? cost : 0);
+        map_queue(s, recs[n], n == 0 ? cost : 0, n == 0);
         s->done = true;
         n++;
     }
@@ -226,34 +251,46 @@ int write_journal_run(const struct list *segs, uint32_t block)
     return 0;
 }
 
+/* All references that go with some pages; ret may be NULL, to count them. */
+static uint32_t zero_refs(const struct writing *w, const struct seg *s, struct rec_ref *ret)
+{
+    uint32_t page = s->first, end = s->first + s->count, n = 0;
+
+    while (page < end) {
+        uint32_t bit = page % PAGES_PER_BLOCK, count = MIN(end - page, PAGES_PER_BLOCK - bit);
+        uint64_t mask = (count == 64 ? UINT64_MAX : (1ull << count) - 1) << bit;
+        struct rec_ref refs[MAP_SOURCES];
+        bool change;
+        uint32_t k = share_dropped(w->x, page / PAGES_PER_BLOCK, mask, count == 64, refs, &change);
+
+        if (ret != NULL)
+            memcpy(ret + n, refs, k * sizeof(*refs));
+        n += k;
+        page += count;
+    }
+    return n;
+}
+
 static int journal_zero(struct writing *w, const struct seg *s)
 {
-    uint32_t b0 = DIV_UP(s->first, PAGES_PER_BLOCK), end = (s->first + s->count) / PAGES_PER_BLOCK;
+    uint32_t room = zero_refs(w, s, NULL) + 2 * MAP_SOURCES; /* others write in the outer blocks */
     struct dev *d = w->x->dev;
-    struct rec_freed *freed;
-    struct rec_write *r;
-    uint32_t cost, n = 0;
+    struct rec_write *r = write_rec(w, REC_ZERO, s->first, s->count, room * sizeof(struct rec_ref));
+    uint32_t cost = journal_cost(d, r->h.bytes, 0);
+    struct rec_ref *refs = (struct rec_ref *)rec_tail(r);
     uint64_t rsn;
-    int rc;
+    int rc = space_for(w, cost);
 
-    for (uint32_t b = b0; b < end; b++)
-        n += block_allocated(w->x, b);
-    r = write_rec(w, REC_ZERO, s->first, s->count, n * sizeof(*freed));
-    cost = journal_cost(d, r->h.bytes, 0);
-    rc = space_for(w, cost);
     if (rc < 0) {
         mem_free(r);
         return rc;
     }
-    /* Whole blocks are this request's alone, so nothing was allocated meanwhile. */
-    freed = (struct rec_freed *)rec_tail(r);
-    for (uint32_t b = b0; b < end; b++) {
-        if (block_allocated(w->x, b))
-            freed[r->n_freed++] = (struct rec_freed){b, map_get(w->x, b)->src[0].block};
-    }
-    ASSERT(r->n_freed == n);
+    r->n_refs = (uint16_t)zero_refs(w, s, refs);
+    ASSERT(r->n_refs <= room);
+    r->h.bytes = (uint16_t)ROUND_UP((uint8_t *)(refs + r->n_refs) - (uint8_t *)r, 8);
     rsn = journal_add(d, &r->h, NULL, cost, false);
-    map_apply_zero(w->x, r, freed, rsn);
+    map_apply_zero(w->x, r, rsn);
+    refs_apply(d, refs, r->n_refs, rsn);
     note_apply(w, r, rsn);
     return 0;
 }

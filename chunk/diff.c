@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The difference of two extents, from their maps alone: what both read from the same block has not
+ * been written since they parted. */
+#include <inttypes.h>
+#include "chunk/internal.h"
+
+struct diffing {
+    struct ext *a, *b; /* b may be NULL */
+    struct page_range *ranges;
+    uint32_t max;
+    struct diff_result *ret;
+};
+
+static uint64_t journaled(const struct ext *x, uint32_t block)
+{
+    const struct vblk *v = vblk_get(x, block);
+
+    return v != NULL ? v->mask : 0;
+}
+
+static uint64_t pages_held(const struct ext *x, uint32_t block)
+{
+    uint64_t mask = journaled(x, block);
+
+    for (uint32_t k = 0; k < MAP_SOURCES && block_mapped(x, block); k++)
+        mask |= map_get(x, block)->src[k].valid;
+    return mask;
+}
+
+/* Pages that both have in the same place. */
+static uint64_t pages_common(const struct ext *a, const struct ext *b, uint32_t block)
+{
+    uint64_t same = 0;
+
+    if (a->dev != b->dev || !block_mapped(a, block) || !block_mapped(b, block))
+        return 0;
+    for (uint32_t i = 0; i < MAP_SOURCES; i++) {
+        const struct map_src *s = &map_get(a, block)->src[i];
+
+        for (uint32_t k = 0; k < MAP_SOURCES; k++) {
+            const struct map_src *t = &map_get(b, block)->src[k];
+
+            if (s->block == t->block)
+                same |= s->valid & t->valid;
+        }
+    }
+    return same & ~journaled(a, block) & ~journaled(b, block);
+}
+
+static uint64_t pages_differ(const struct diffing *d, uint32_t block)
+{
+    uint64_t held = pages_held(d->a, block);
+
+    if (d->b == NULL)
+        return held;
+    return (held | pages_held(d->b, block)) & ~pages_common(d->a, d->b, block);
+}
+
+/* False if there is no room for it. */
+static bool page_add(struct diffing *d, uint32_t page)
+{
+    struct page_range *last = d->ret->count > 0 ? &d->ranges[d->ret->count - 1] : NULL;
+
+    if (last != NULL && last->first + last->count == page) {
+        last->count++;
+        return true;
+    }
+    if (d->ret->count == d->max) {
+        d->ret->more = true;
+        d->ret->next_page = page;
+        return false;
+    }
+    d->ranges[d->ret->count++] = (struct page_range){page, 1};
+    return true;
+}
+
+static int differ_at(const struct diffing *d, uint32_t block, uint64_t *ret)
+{
+    struct map_hold a, b = {0};
+    int rc = map_hold(d->a, block, block, &a);
+
+    if (rc == 0 && d->b != NULL)
+        rc = map_hold(d->b, block, block, &b);
+    if (rc == 0)
+        *ret = pages_differ(d, block);
+    map_release(&a);
+    map_release(&b);
+    return rc;
+}
+
+static bool any_held(const struct ext *x, uint32_t block)
+{
+    return x != NULL && (block_mapped(x, block) || vblk_get(x, block) != NULL);
+}
+
+static int diff_run(struct diffing *d, uint32_t from_page)
+{
+    for (uint32_t b = from_page / PAGES_PER_BLOCK; b < BLOCKS_PER_EXTENT; b++) {
+        uint64_t mask = 0;
+        int rc = any_held(d->a, b) || any_held(d->b, b) ? differ_at(d, b, &mask) : 0;
+
+        if (rc < 0)
+            return rc;
+        if (b == from_page / PAGES_PER_BLOCK)
+            mask &= UINT64_MAX << from_page % PAGES_PER_BLOCK;
+        for (; mask != 0; mask &= mask - 1) {
+            if (!page_add(d, b * PAGES_PER_BLOCK + (uint32_t)__builtin_ctzll(mask)))
+                return 0;
+        }
+    }
+    return 0;
+}
+
+int engine_diff(struct engine *e, uint64_t a, uint64_t b, uint32_t from_page,
+                struct page_range *ranges, uint32_t max, struct diff_result *ret)
+{
+    struct diffing d = {.ranges = ranges, .max = max, .ret = ret};
+    struct op op_a, op_b;
+    int rc;
+
+    *ret = (struct diff_result){0};
+    if (from_page >= PAGES_PER_EXTENT || max == 0)
+        return err_set(ERR_INVAL, "difference from page %" PRIu32 ", %" PRIu32 " ranges", from_page,
+                       max);
+    rc = op_begin_closed(e, a, OP_EPOCH_NONE, &op_a);
+    if (rc < 0)
+        return rc;
+    d.a = op_a.ext;
+    if (b != 0)
+        rc = op_begin_closed(e, b, OP_EPOCH_NONE, &op_b);
+    if (rc == 0) {
+        d.b = b != 0 ? op_b.ext : NULL;
+        rc = diff_run(&d, from_page);
+        if (b != 0)
+            op_end(&op_b);
+    }
+    op_end(&op_a);
+    return rc;
+}

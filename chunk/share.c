@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Writing where blocks are shared with other extents. A block of the extent has its own place once
+ * something is written to it (source 0); the pages not written since stay in the other sources,
+ * which are only read. A source that nobody else has becomes the block's own instead. */
+#include <inttypes.h>
+#include <string.h>
+#include "chunk/internal.h"
+
+/* A block that has its own keeps one slot free, so that its children have room for all sources. */
+#define OTHERS_MAX (MAP_SOURCES - 2)
+
+static uint32_t others(const struct map_entry *en)
+{
+    uint32_t n = 0;
+
+    for (uint32_t k = 1; k < MAP_SOURCES; k++)
+        n += en->src[k].block != BLOCK_NONE;
+    return n;
+}
+
+uint32_t share_dropped(const struct ext *x, uint32_t index, uint64_t mask, bool all,
+                       struct rec_ref *ret, bool *ret_change)
+{
+    const struct map_entry *en = map_get(x, index);
+    uint32_t n = 0;
+
+    *ret_change = false;
+    for (uint32_t k = 0; k < MAP_SOURCES; k++) {
+        const struct map_src *s = &en->src[k];
+
+        if (s->block == BLOCK_NONE || (k == 0 && !all))
+            continue;
+        *ret_change |= (s->valid & mask) != 0;
+        if (all || (s->valid & ~mask) == 0)
+            ret[n++] = refs_less(x->dev, s->block);
+    }
+    return n;
+}
+
+uint64_t share_alloc_add(struct ext *x, uint32_t index, uint32_t block, uint32_t space)
+{
+    struct rec_alloc *r = rec_new(x->dev, REC_ALLOC, x->id, sizeof(*r));
+    uint64_t rsn;
+
+    r->index = index;
+    r->block = block;
+    rsn = journal_add(x->dev, &r->h, NULL, space, true);
+    map_apply_alloc(x, index, block, rsn);
+    return rsn;
+}
+
+/* ---- adopting ---- */
+
+/* The source with most pages that is this extent's alone; BLOCK_NONE if there is none. */
+static uint32_t orphan(const struct ext *x, uint32_t index)
+{
+    const struct map_entry *en;
+    uint32_t best = 0;
+    int most = 0;
+
+    if (block_allocated(x, index) || !block_shared(x, index))
+        return BLOCK_NONE;
+    en = map_get(x, index);
+    for (uint32_t k = 1; k < MAP_SOURCES; k++) {
+        int pages = __builtin_popcountll(en->src[k].valid);
+
+        if (en->src[k].block != BLOCK_NONE && !shared_bit_get(x->dev, en->src[k].block) &&
+            pages > most) {
+            most = pages;
+            best = k;
+        }
+    }
+    return best != 0 ? en->src[best].block : BLOCK_NONE;
+}
+
+static int adopt(struct op *op, uint32_t index)
+{
+    struct dev *d = op->ext->dev;
+    uint32_t cost = journal_cost(d, sizeof(struct rec_alloc), 0);
+    int rc = journal_space(d, cost, false);
+
+    if (rc < 0)
+        return rc;
+    rc = op_check(op);
+    if (rc == 0 && orphan(op->ext, index) != BLOCK_NONE) /* nobody else was faster */
+        share_alloc_add(op->ext, index, orphan(op->ext, index), cost);
+    else
+        journal_space_return(d, cost);
+    return rc;
+}
+
+int share_adopt(struct op *op, uint32_t first_block, uint32_t last_block)
+{
+    int rc = 0;
+
+    for (uint32_t b = first_block; b <= last_block && rc == 0; b++) {
+        if (orphan(op->ext, b) != BLOCK_NONE)
+            rc = adopt(op, b);
+    }
+    return rc;
+}
+
+/* ---- merging: the smallest source moves to the block's own ---- */
+
+static int bind(struct op *op, uint32_t index)
+{
+    struct ext *x = op->ext;
+    uint32_t block, cost = journal_cost(x->dev, sizeof(struct rec_alloc), 0);
+    int rc = blocks_claim(x, 1);
+
+    if (rc < 0)
+        return rc;
+    rc = journal_space(x->dev, cost, false);
+    if (rc < 0)
+        goto err_after_claim;
+    rc = block_take(x, index, &block);
+    if (rc < 0)
+        goto err_after_space;
+    rc = op_check(op);
+    if (rc == 0) {
+        share_alloc_add(x, index, block, cost);
+        return 0;
+    }
+    block_untake(x->dev, block);
+    journal_space_return(x->dev, cost);
+    return rc;
+
+err_after_space:
+    journal_space_return(x->dev, cost);
+err_after_claim:
+    blocks_unclaim(x, 1);
+    return rc;
+}
+
+/* Journals pages as they are. */
+static int move_run(struct op *op, uint32_t first, uint32_t count, uint64_t *rsn)
+{
+    struct ext *x = op->ext;
+    uint32_t index = first / PAGES_PER_BLOCK;
+    uint64_t mask = ((1ull << count) - 1) << first % PAGES_PER_BLOCK; /* never all pages */
+    size_t room = count * sizeof(uint32_t) + MAP_SOURCES * sizeof(struct rec_ref);
+    struct rec_write *r = rec_new(x->dev, REC_DATA, x->id, sizeof(*r) + room);
+    uint32_t *crc = (uint32_t *)(r + 1), cost = journal_cost(x->dev, r->h.bytes, count);
+    struct rec_ref *refs = (struct rec_ref *)(crc + count);
+    struct buf *buf = buf_alloc((size_t)count * PAGE_BYTES);
+    struct jpage **jp;
+    bool zero, change;
+    int rc = pages_read(x, first, count, buf->data, crc, &zero);
+
+    if (rc == 0)
+        rc = journal_space(x->dev, cost, false);
+    if (rc == 0) {
+        rc = op_check(op);
+        if (rc < 0)
+            journal_space_return(x->dev, cost);
+    }
+    if (rc < 0) {
+        mem_free(r);
+        goto out;
+    }
+    jp = MEM_NEW_ARRAY(struct jpage *, count);
+    for (uint32_t i = 0; i < count; i++)
+        jp[i] = jpage_new(first + i, buf, buf->data + (size_t)i * PAGE_BYTES, crc[i]);
+    r->h.flags = REC_F_MAP | REC_F_MOVE;
+    r->h.pages = (uint16_t)count;
+    r->first = first;
+    r->count = count;
+    r->n_refs = (uint16_t)share_dropped(x, index, mask, false, refs, &change);
+    r->h.bytes = (uint16_t)ROUND_UP((uint8_t *)(refs + r->n_refs) - (uint8_t *)r, 8);
+    *rsn = journal_add(x->dev, &r->h, jp, cost, true);
+    map_apply_data(x, r, *rsn);
+    refs_apply(x->dev, refs, r->n_refs, *rsn);
+    for (uint32_t i = 0; i < count; i++)
+        jpage_insert(x, jp[i]);
+    ext_dirty(x, *rsn);
+out:
+    buf_put(buf);
+    return rc;
+}
+
+static int move_smallest(struct op *op, uint32_t index)
+{
+    const struct map_entry *en = map_get(op->ext, index);
+    uint32_t most = op->ext->dev->j.rec_pages_max, best = 1;
+    uint64_t mask, rsn = 0;
+    int rc = 0;
+
+    for (uint32_t k = 2; k < MAP_SOURCES; k++) {
+        if (__builtin_popcountll(en->src[k].valid) < __builtin_popcountll(en->src[best].valid))
+            best = k;
+    }
+    mask = en->src[best].valid;
+    while (mask != 0 && rc == 0) {
+        uint32_t bit = (uint32_t)__builtin_ctzll(mask), n = 1;
+
+        while (n < most && bit + n < PAGES_PER_BLOCK && (mask >> (bit + n) & 1))
+            n++;
+        rc = move_run(op, index * PAGES_PER_BLOCK + bit, n, &rsn);
+        mask &= ~(((1ull << n) - 1) << bit);
+    }
+    if (rsn != 0 && journal_wait(op->ext->dev, rsn) < 0 && rc == 0)
+        rc = dev_check(op->ext->dev);
+    return rc;
+}
+
+static int merge_locked(struct op *op, uint32_t index, struct map_hold *map, struct refs_hold *refs)
+{
+    struct ext *x = op->ext;
+    int rc = op_check(op);
+
+    if (rc == 0)
+        rc = map_hold(x, index, index, map);
+    if (rc == 0)
+        rc = refs_load_map(x, index, index, refs);
+    if (rc == 0)
+        rc = share_adopt(op, index, index);
+    if (rc < 0 || x->frozen || others(map_get(x, index)) <= OTHERS_MAX)
+        return rc;
+    if (!block_allocated(x, index))
+        rc = bind(op, index);
+    return rc == 0 ? move_smallest(op, index) : rc;
+}
+
+static int merge_block(struct op *op, uint32_t index)
+{
+    struct refs_hold refs = {0};
+    struct map_hold map = {0};
+    struct co_range range;
+    int rc =
+        co_range_acquire(&op->ext->lock, &range, index * PAGES_PER_BLOCK, PAGES_PER_BLOCK, true);
+
+    if (rc < 0)
+        return rc;
+    rc = merge_locked(op, index, &map, &refs);
+    refs_hold_free(&refs);
+    map_release(&map);
+    co_range_release(&op->ext->lock, &range);
+    return rc;
+}
+
+int share_merge(struct op *op, uint32_t first_block, uint32_t last_block)
+{
+    struct ext *x = op->ext;
+    struct map_hold hold;
+    int rc = 0;
+
+    for (uint32_t b = first_block; b <= last_block && rc == 0; b++) {
+        bool full;
+
+        if (!block_shared(x, b) || x->frozen)
+            continue;
+        rc = map_hold(x, b, b, &hold);
+        full = rc == 0 && others(map_get(x, b)) > OTHERS_MAX;
+        map_release(&hold);
+        if (full)
+            rc = merge_block(op, b);
+    }
+    return rc;
+}
