@@ -17,7 +17,11 @@ int dev_check(const struct dev *d)
 
 static void wake_waiting(void *arg, struct ext *x)
 {
-    (void)arg;
+    const struct dev *d = arg;
+
+    move_target_failed(x, d);
+    if (x->dev != d)
+        return;
     co_range_lock_break(&x->lock, ERR_IO);
     co_cond_broadcast(&x->ops_ended);
 }
@@ -37,7 +41,7 @@ void dev_isolate(struct dev *d, const char *why)
     co_cond_broadcast(&d->freed);
     co_cond_broadcast(&d->flush_work);
     co_cond_broadcast(&d->maps_written);
-    dev_ext_foreach(d, wake_waiting, d);
+    ext_foreach(d->e, wake_waiting, d);
     if (d->e->conf.dev_failed != NULL)
         d->e->conf.dev_failed(d->e->conf.dev_failed_arg);
 }

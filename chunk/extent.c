@@ -435,6 +435,9 @@ int engine_open(struct engine *e, uint64_t id, uint64_t epoch, uint32_t credit_b
     if (x == NULL)
         return no_replica(id);
     ret->epoch = x->epoch;
+    if (x->dev->failed && epoch > x->epoch) /* so that it may be made anew, on another disk */
+        return err_set(ERR_NO_REPLICA, "extent %" PRIu64 " was on disk %s, which has failed", id,
+                       x->dev->path);
     rc = dev_check(x->dev);
     if (rc < 0)
         return rc;

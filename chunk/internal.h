@@ -486,6 +486,9 @@ void ext_apply_arrive(struct ext *x, const struct rec_arrive *r, uint64_t rsn);
 /* The extent in force; NULL: none. Waits while it changes its device. */
 co_fn int ext_admit(struct engine *e, uint64_t id, struct ext **ret) MUST_CHECK;
 
+/* move.c */
+void move_target_failed(struct ext *x, const struct dev *d);
+
 /* move_copy.c */
 void move_note(struct ext *x, uint32_t first, uint32_t count); /* these pages have changed */
 

@@ -177,20 +177,34 @@ static void take_over(struct move *m)
     ext_put(x);
 }
 
+void move_target_failed(struct ext *x, const struct dev *d)
+{
+    if (!x->switching || x->move == NULL || x->move->to->dev != d)
+        return;
+    x->switching = false; /* the move can't succeed any more: nobody need wait for its end */
+    co_cond_broadcast(&x->ops_ended);
+}
+
 static int move_switch(struct move *m)
 {
+    struct map_hold hold = {0};
     int rc = quiesce(m);
 
     if (rc == 0)
         rc = move_pass(m);
+    if (rc == 0) /* so that the deletion need not read: its device may stop answering */
+        rc = map_hold(m->from, 0, BLOCKS_PER_EXTENT - 1, &hold);
+    if (rc == ERR_CORRUPT)
+        rc = 0; /* what is left of it */
     if (rc == 0)
         rc = dev_flush(m->to->dev);
     if (rc == 0)
         rc = state_journal(m->from, m->to);
-    if (rc == 0) {
+    if (rc == 0)
         take_over(m);
+    map_release(&hold);
+    if (rc == 0)
         return 0;
-    }
     m->from->switching = false;
     co_cond_broadcast(&m->from->ops_ended);
     return rc;

@@ -278,10 +278,10 @@ static int pass_main(void *arg)
 
     while (m->rc == 0 && m->next < BLOCKS_PER_EXTENT) {
         uint32_t b = m->next++;
-        int rc = m->dirty[b] == 0 ? 0 : block_pass(m, b);
+        int rc = dev_check(m->to->dev);
 
-        if (rc == 0)
-            rc = dev_check(m->to->dev);
+        if (rc == 0 && m->dirty[b] != 0)
+            rc = block_pass(m, b);
         if (rc == 0 && m->from->dev->drain_stop && !m->alone)
             rc = err_set(ERR_CANCELED, "the drain was stopped");
         if (rc < 0 && m->rc == 0)

@@ -54,6 +54,7 @@ static int write_error_story(void *arg)
         if (sw_check_epoch(w, id, 2) != ERR_IO)
             continue;
         CHECK(sw_create(w, id, 2) == ERR_IO); /* in the same epoch it is lost, not empty */
+        CHECK(sw_open(w, id, 2) == ERR_IO && sw_open(w, id, 3) == ERR_NO_REPLICA);
         CHECK(sw_create(w, id, 3) == 0 && sw_open(w, id, 3) == 0);
         CHECK(sw_read(w, id, 3, 0, 4096) == 0);
         CHECK(sw_write(w, id, 3, 1, 0, 65536, (uint8_t)(id + 100)) == 0);
@@ -148,7 +149,7 @@ static int hung_story(void *arg)
         nsec_t start = co_now();
         int rc = sw_write(w, id, 2, 3, 0, 4096, (uint8_t)id), open = sw_open(w, id, 3);
 
-        CHECK((rc == 0 && open == 0) || (rc == ERR_IO && open == ERR_IO));
+        CHECK((rc == 0 && open == 0) || (rc == ERR_IO && open == ERR_NO_REPLICA));
         CHECK(co_now() - start < NSEC_PER_SEC / 2);
     }
     sim_disk_hang(w->p, "/dev/b", false); /* so that the server can end */
