@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -59,6 +60,14 @@ static bool sysfs_nonzero(dev_t dev, const char *attr)
     return sysfs_read(dev, attr, text) && strcmp(text, "") != 0 && strcmp(text, "0") != 0;
 }
 
+/* 0: there is none. */
+static uint32_t sysfs_number(dev_t dev, const char *attr)
+{
+    char text[SYSFS_TEXT_MAX];
+
+    return sysfs_read(dev, attr, text) ? (uint32_t)strtoul(text, NULL, 10) : 0;
+}
+
 static int block_info(int fd, const char *path, dev_t dev, struct disk_info *info)
 {
     char model[SYSFS_TEXT_MAX];
@@ -101,7 +110,9 @@ static void file_info(int fd, const struct stat *st, bool read_only, struct disk
 {
     info->is_file = true;
     info->size_bytes = ROUND_DOWN((uint64_t)st->st_size, DISK_UNIT);
-    info->block_bytes = info->physical_bytes = file_sector(fd);
+    info->block_bytes = file_sector(fd);
+    info->physical_bytes =
+        MAX(info->block_bytes, sysfs_number(st->st_dev, "queue/physical_block_size"));
     info->rotational = sysfs_nonzero(st->st_dev, "queue/rotational");
     /* A hole beyond the end changes nothing and tells whether holes are supported. */
     info->discard =

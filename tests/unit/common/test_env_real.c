@@ -482,6 +482,23 @@ static void disk_many(struct disk *d)
     mem_free(reqs);
 }
 
+/* The smallest write changes nothing beside it. */
+static void disk_sector(struct disk *d)
+{
+    uint32_t n = disk_info(d)->block_bytes;
+    char *page = mem_alloc_aligned(4096, 8192);
+
+    ASSERT(n >= 512 && n <= 4096 && disk_info(d)->physical_bytes >= n);
+    memset(page, 'a', 8192);
+    ASSERT(disk_write(d, page, 8192, 0, false) == 0);
+    memset(page, 'b', n);
+    ASSERT(disk_write(d, page, n, n, true) == 0);
+    ASSERT(disk_read(d, page, 8192, 0) == 0);
+    for (uint32_t i = 0; i < 8192; i++)
+        ASSERT(page[i] == (i >= n && i < 2 * n ? 'b' : 'a'));
+    mem_free(page);
+}
+
 static void disk_vectors(struct disk *d)
 {
     uint8_t *data = mem_alloc_aligned(PAGE, 16 * PAGE), *back = mem_alloc_aligned(PAGE, 16 * PAGE);
@@ -521,6 +538,7 @@ static int body_disk(void *arg)
     ASSERT(disk_probe(path) == ERR_EXISTS && strstr(err_text(ERR_EXISTS), "in use") != NULL);
     disk_many(d);
     disk_vectors(d);
+    disk_sector(d);
     ASSERT(env_thread_start("worker", &worker) == 0);
     home = co_enter(worker);
     ASSERT(disk_open(path, 0, &second) == 0);
