@@ -174,6 +174,30 @@ static inline nsec_t latency_max(const struct load *l)
     return max;
 }
 
+static inline int nsec_cmp(const void *a, const void *b)
+{
+    const nsec_t *x = a, *y = b;
+
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Of the requests that ended in one tenth of the time. */
+static inline nsec_t tenth_p99(const struct load *l, uint32_t tenth)
+{
+    nsec_t span = (l->end - l->start) / TENTHS, from = l->start + span * tenth, p99;
+    nsec_t *some = calloc(l->n, sizeof(*some));
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < l->n; i++) {
+        if (l->done_at[i] > from && l->done_at[i] <= from + span)
+            some[n++] = l->latency[i];
+    }
+    qsort(some, n, sizeof(*some), nsec_cmp);
+    p99 = n > 0 ? some[n * 99 / 100] : 0;
+    free(some);
+    return p99;
+}
+
 static inline void load_print(const char *what, const struct load *l)
 {
     print_message(
@@ -184,6 +208,9 @@ static inline void load_print(const char *what, const struct load *l)
         usec(latency_max(l)), l->waits, usec(l->wait_max));
     for (uint32_t i = 0; i < TENTHS; i++)
         print_message(" %.0f", tenth_rate(l, i));
+    print_message("; p99 in ms:");
+    for (uint32_t i = 0; i < TENTHS; i++)
+        print_message(" %.2f", usec(tenth_p99(l, i)) / 1000.0);
     print_message("\n");
 }
 

@@ -25,6 +25,9 @@ static void overload_check(const struct load *l, double factor)
         assert_true(tenth_rate(l, i) > home / factor);
     for (uint32_t i = TENTHS / 2; i < TENTHS; i++)
         assert_true(tenth_rate(l, i) < home * factor);
+    /* No cliff, from the empty ring to the last of many ring-fulls. */
+    for (uint32_t i = 0; i < TENTHS * TENTHS; i++)
+        assert_true(2 * tenth_p99(l, i / TENTHS) <= 3 * tenth_p99(l, i % TENTHS));
     for (uint32_t i = 0; i < l->depth; i++) /* no one starves */
         assert_true(l->by_worker[i] > l->requests / l->depth / 2);
 }
