@@ -130,6 +130,8 @@ static int workers_drain(struct server *s, const struct server_disk *sd, bool ca
             engine_drain_stop(s->workers[i].engine, sd->path);
         else
             one = engine_drain(s->workers[i].engine, sd->path);
+        engine_drain_copies(s->workers[i].engine, sd->path,
+                            (sd->sb.flags & SUPER_F_DRAIN_COPIES) != 0);
         co_enter(home);
         if (one < 0 && one != ERR_NOTFOUND) /* there: it is removed already */
             rc = one;
@@ -137,16 +139,18 @@ static int workers_drain(struct server *s, const struct server_disk *sd, bool ca
     return rc;
 }
 
-static int drain_locked(struct server *s, struct server_disk *sd, bool cancel)
+static int drain_locked(struct server *s, struct server_disk *sd, bool cancel, bool copies)
 {
-    uint32_t flags = sd->sb.flags;
+    uint32_t flags = sd->sb.flags, set = SUPER_F_DRAINING | (copies ? SUPER_F_DRAIN_COPIES : 0);
     int rc;
 
     if (!disk_serves(sd))
         return err_set(ERR_IO, "%s is out of service: %s", sd->path, sd->why);
     if (!cancel && !others_serve(s, sd))
         return err_set(ERR_REFUSED, "there is no other disk that %s could be drained to", sd->path);
-    sd->sb.flags = cancel ? flags & ~SUPER_F_DRAINING : flags | SUPER_F_DRAINING;
+    sd->sb.flags = flags & ~(SUPER_F_DRAINING | SUPER_F_DRAIN_COPIES);
+    if (!cancel)
+        sd->sb.flags |= set;
     rc = sd->sb.flags != flags ? super_write(sd->path, &sd->sb) : 0;
     if (rc == 0)
         rc = workers_drain(s, sd, cancel);
@@ -157,14 +161,14 @@ static int drain_locked(struct server *s, struct server_disk *sd, bool cancel)
     return rc;
 }
 
-int server_disk_drain(struct server *s, const char *path, bool cancel)
+int server_disk_drain(struct server *s, const char *path, bool cancel, bool copies)
 {
     struct server_disk *sd;
     int rc;
 
     disks_lock(s);
     sd = disk_named(s, path);
-    rc = sd != NULL ? drain_locked(s, sd, cancel) : no_disk(path);
+    rc = sd != NULL ? drain_locked(s, sd, cancel, copies) : no_disk(path);
     disks_unlock(s);
     return rc;
 }
@@ -222,7 +226,7 @@ static int remove_serving(struct server *s, struct server_disk *sd)
     if (extents > 0)
         return err_set(ERR_BUSY, "%s holds %" PRIu64 " replicas; drain it first", sd->path,
                        extents);
-    rc = drain_locked(s, sd, false);
+    rc = drain_locked(s, sd, false, false);
     if (rc == 0)
         rc = workers_remove(s, sd, false);
     return rc == 0 ? super_wipe(sd->path, &sd->sb) : rc;

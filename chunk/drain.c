@@ -24,6 +24,7 @@ static int no_device(const char *path)
 /* ---- moving one after the other ---- */
 
 struct choosing {
+    uint64_t after; /* lower ones stay for now */
     struct ext *best;
 };
 
@@ -31,14 +32,18 @@ static void choose_one(void *arg, struct ext *x)
 {
     struct choosing *c = arg;
 
-    if (!x->dead && !x->deleting && (c->best == NULL || x->id < c->best->id))
+    if (!x->dead && !x->deleting && x->id > c->after && (c->best == NULL || x->id < c->best->id))
         c->best = x;
 }
 
-/* It needs its blocks, and room for what its owner was promised. */
+/* It needs its blocks, those that it shares too, and room for what its owner was promised. */
 static struct dev *target_for(const struct ext *x)
 {
-    return dev_choose(x->dev->e, x->blocks + META_BLOCKS + x->credits + 1);
+    uint32_t blocks = META_BLOCKS + x->credits + 1;
+
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
+        blocks += block_mapped(x, b);
+    return dev_choose(x->dev->e, blocks);
 }
 
 static int drain_one(struct ext *x)
@@ -56,21 +61,51 @@ static int drain_one(struct ext *x)
     return rc == ERR_NO_REPLICA || (rc < 0 && to->failed) ? 0 : rc;
 }
 
+struct pass { /* over the extents, by ascending id */
+    uint64_t after;
+    uint32_t moved, refused;
+};
+
+static int pass_ended(struct pass *p)
+{
+    uint32_t refused = p->refused;
+
+    if (refused == 0) /* what is left is being deleted */
+        return co_sleep(10 * NSEC_PER_MSEC);
+    if (p->moved == 0)
+        return err_set(ERR_REFUSED,
+                       "%" PRIu32 " replicas share blocks with others and would become full copies"
+                       " (--copies moves them so)",
+                       refused);
+    *p = (struct pass){0}; /* perhaps they share no longer */
+    return 0;
+}
+
 static int drain_run(struct dev *d)
 {
+    struct pass p = {0};
     int rc = 0;
 
     while (rc == 0 && d->extents > 0 && !d->drain_stop) {
-        struct choosing c = {NULL};
+        struct choosing c = {.after = p.after};
+        uint64_t id;
 
         rc = dev_check(d);
         if (rc < 0)
             break;
         dev_ext_foreach(d, choose_one, &c);
-        if (c.best != NULL)
-            rc = drain_one(c.best);
-        else /* what is left is being deleted */
-            rc = co_sleep(10 * NSEC_PER_MSEC);
+        if (c.best == NULL) {
+            rc = pass_ended(&p);
+            continue;
+        }
+        id = c.best->id;
+        rc = drain_one(c.best);
+        p.moved += rc == 0;
+        if (rc == ERR_REFUSED) {
+            p.refused++;
+            p.after = id;
+            rc = 0;
+        }
     }
     return rc;
 }
@@ -111,6 +146,14 @@ int engine_drain(struct engine *e, const char *path)
     d->drain_running = true;
     co_spawn_detached_deadline(&e->drains, "drain", drain_main, d);
     return 0;
+}
+
+void engine_drain_copies(struct engine *e, const char *path, bool on)
+{
+    struct dev *d = dev_named(e, path);
+
+    if (d != NULL)
+        d->drain_copies = on;
 }
 
 int engine_drain_wait(struct engine *e, const char *path)

@@ -284,7 +284,7 @@ struct dev {
     struct co_cond doomed_less;
     bool discarding; /* the doomed ones */
     enum drain drain;
-    bool drain_running, drain_stop;
+    bool drain_running, drain_stop, drain_copies;
     char drain_why[256];
     struct co_cond drain_ended;
     char error[256];

@@ -135,6 +135,40 @@ static int state_journal(const struct ext *x, struct ext *y)
     return rc == 0 ? journal_wait(y->dev, rsn) : rc;
 }
 
+/* ---- sharing ---- */
+
+/* Are there blocks that other extents name, too? Moving would make them two. */
+static int shares(struct ext *x, bool *ret)
+{
+    int rc = 0;
+
+    *ret = false;
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && rc == 0 && !*ret; b++) {
+        struct map_hold hold;
+
+        if (!block_shared(x, b) && !(x->frozen && block_mapped(x, b)))
+            continue;
+        rc = map_hold(x, b, b, &hold);
+        for (uint32_t k = 0; k < MAP_SOURCES && rc == 0; k++) {
+            uint32_t block = map_get(x, b)->src[k].block;
+
+            *ret |= block != BLOCK_NONE && shared_bit_get(x->dev, block);
+        }
+        map_release(&hold);
+        if (rc == ERR_CORRUPT)
+            rc = 0; /* it is void */
+    }
+    return rc;
+}
+
+static int shares_check(struct ext *x)
+{
+    bool yes = false;
+    int rc = x->dev->drain_copies ? 0 : shares(x, &yes);
+
+    return yes ? err_set(ERR_REFUSED, "extent %" PRIu64 " shares blocks with others", x->id) : rc;
+}
+
 /* ---- the switch ---- */
 
 /* Requests that come now wait (ext_admit), those that run end. */
@@ -190,6 +224,8 @@ static int move_switch(struct move *m)
     struct map_hold hold = {0};
     int rc = quiesce(m);
 
+    if (rc == 0) /* it may have got a child meanwhile */
+        rc = shares_check(m->from);
     if (rc == 0)
         rc = move_pass(m);
     if (rc == 0) /* so that the deletion need not read: its device may stop answering */
@@ -237,7 +273,9 @@ int ext_move(struct ext *x, struct dev *d)
     int rc;
 
     m->from = ext_get(x);
-    rc = twin_new(x, d, &m->to);
+    rc = shares_check(x);
+    if (rc == 0)
+        rc = twin_new(x, d, &m->to);
     if (rc == 0) {
         rc = move_run(m);
         if (rc == 0)

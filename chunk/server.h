@@ -89,7 +89,8 @@ void disks_unlock(struct server *s);
 /* devices_change.c. Adds a device to the running server; formats it unless it is one of this
  * server's. */
 co_fn int server_disk_add(struct server *s, const char *path, bool force) MUST_CHECK;
-co_fn int server_disk_drain(struct server *s, const char *path, bool cancel) MUST_CHECK;
+co_fn int server_disk_drain(struct server *s, const char *path, bool cancel,
+                            bool copies) MUST_CHECK;
 /* force: also one that has failed, whose replicas are given up. */
 co_fn int server_disk_remove(struct server *s, const char *path, bool force,
                              bool *ret_configured) MUST_CHECK;

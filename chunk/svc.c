@@ -162,7 +162,7 @@ static co_fn int svc_disk_drain(struct rpc_request *q)
     int rc = disk_request_check(q, m->path);
 
     if (rc == 0)
-        rc = server_disk_drain(w->server, m->path, m->cancel);
+        rc = server_disk_drain(w->server, m->path, m->cancel, m->copies);
     if (rc == 0)
         reply->disk = disk_message(q, m->path);
     return rc;

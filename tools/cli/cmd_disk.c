@@ -41,6 +41,7 @@ static enum cli_exit drain(struct cli *c)
     if (!q.path)
         return CLI_USAGE;
     q.cancel = cli_option(c, "cancel") != NULL;
+    q.copies = cli_option(c, "copies") != NULL;
     rc = cli_chunk_call(c, c->args[0], "DiskDrain", &q.base, DRAIN_SECONDS, NULL, &reply);
     if (rc)
         return rc;
@@ -89,7 +90,8 @@ const struct cli_command cli_disk_commands[] = {
      2,
      2,
      "moves what is on a disk to the chunk server's other disks, while it is used",
-     {{"cancel", NULL, "ends that; the disk takes new replicas again"}},
+     {{"cancel", NULL, "ends that; the disk takes new replicas again"},
+      {"copies", NULL, "also replicas that share blocks with others; each becomes a full copy"}},
      drain},
     {"disk",
      "remove",

@@ -158,14 +158,19 @@ static void stop(struct world *w)
     engine_stop(w->e);
 }
 
-static void move(struct world *w)
+static void move_all(struct world *w, uint64_t n)
 {
     int rc = engine_drain(w->e, FROM);
 
     if (rc == 0)
         rc = engine_drain_wait(w->e, FROM);
     ASSERTF(rc == 0, "drain: %s", err_text(rc));
-    CHECK(extents_on(w, FROM) == 0 && extents_on(w, TO) == 1);
+    CHECK(extents_on(w, FROM) == 0 && extents_on(w, TO) == n);
+}
+
+static void move(struct world *w)
+{
+    move_all(w, 1);
 }
 
 static int first_life(void *arg)
@@ -258,10 +263,102 @@ static void test_every_write(void **state)
     }
 }
 
+/* ---- extents that share blocks ---- */
+
+static uint64_t used_on(struct world *w, const char *path)
+{
+    for (uint32_t i = 0; i < engine_devs(w->e); i++) {
+        struct dev_stats st;
+
+        engine_dev_stats(w->e, i, &st);
+        if (strcmp(st.path, path) == 0)
+            return st.used_bytes;
+    }
+    return 0;
+}
+
+static void reads(struct world *w, uint64_t id, uint64_t epoch)
+{
+    struct read_result *res = mem_alloc(sizeof(*res));
+
+    for (uint32_t off = 0; off < write_off(WRITES) + BLOCK_BYTES; off += PAGE_BYTES) {
+        int rc = engine_read(w->e, id, epoch, off, PAGE_BYTES, res);
+
+        ASSERTF(rc == 0, "read: %s", err_text(rc));
+        CHECK((res->zero ? 0 : res->buf->data[res->buf_off]) == expected(off));
+        buf_put(res->buf);
+    }
+    mem_free(res);
+}
+
+static int family_life(void *arg)
+{
+    struct world *w = arg;
+    struct chunk_format_conf fc = {.workers = 1, .force = true};
+    struct create_args child = {
+        .id = ID + 1, .epoch = EPOCH + 1, .volume_id = 8, .origin = ID, .origin_epoch = EPOCH};
+    struct open_info oi;
+    uint64_t used;
+    int rc;
+
+    CHECK(chunk_format(FROM, &fc) == 0 && chunk_format(TO, &fc) == 0);
+    start(w);
+    CHECK(engine_drain(w->e, TO) == 0 && engine_drain_wait(w->e, TO) == 0);
+    CHECK(engine_create(w->e, ID, 1, 7, 3) == 0 && engine_create(w->e, ID + 2, 1, 7, 4) == 0);
+    engine_drain_stop(w->e, TO);
+    CHECK(engine_open(w->e, ID, EPOCH, 4, &oi) == 0);
+    open_info_free(&oi);
+    fill(w);
+    CHECK(engine_commit_point(w->e, ID, EPOCH, (struct version){EPOCH, 2 * WRITES}) == 0);
+    used = used_on(w, FROM);
+    rc = engine_create_as(w->e, &child);
+    ASSERTF(rc == 0, "child: %s", err_text(rc));
+    CHECK(engine_open(w->e, ID + 1, EPOCH + 1, 0, &oi) == 0);
+    open_info_free(&oi);
+    CHECK(used_on(w, FROM) < used + 8 * BLOCK_BYTES);
+    /* The two stay, and go on sharing; the third moves. */
+    CHECK(engine_drain(w->e, FROM) == 0);
+    rc = engine_drain_wait(w->e, FROM);
+    CHECK(rc < 0 && strstr(err_text(rc), "share") != NULL);
+    CHECK(extents_on(w, FROM) == 2 && extents_on(w, TO) == 1);
+    CHECK(used_on(w, FROM) < used + 8 * BLOCK_BYTES);
+    reads(w, ID + 1, EPOCH + 1);
+    /* As full copies, on request; the origin is still frozen. */
+    engine_drain_copies(w->e, FROM, true);
+    move_all(w, 3);
+    CHECK(used_on(w, FROM) == 0 && used_on(w, TO) > used + 8 * BLOCK_BYTES);
+    reads(w, ID + 1, EPOCH + 1);
+    CHECK(engine_open(w->e, ID, EPOCH + 2, 0, &oi) == 0);
+    open_info_free(&oi);
+    reads(w, ID, EPOCH + 2);
+    stop(w);
+    /* And over a restart, the other way round. */
+    start(w);
+    CHECK(extents_on(w, FROM) == 0 && extents_on(w, TO) == 3);
+    CHECK(engine_open(w->e, ID + 1, EPOCH + 3, 0, &oi) == 0);
+    open_info_free(&oi);
+    reads(w, ID + 1, EPOCH + 3);
+    stop(w);
+    return 0;
+}
+
+static void test_family(void **state)
+{
+    struct world w = {.s = world_new(1), .epoch = EPOCH};
+
+    (void)state;
+    w.p = sim_proc_new(w.s, HOST_A, "chunk");
+    sim_disk_create(w.p, FROM, DISK_BYTES);
+    sim_disk_create(w.p, TO, DISK_BYTES);
+    assert_int_equal(proc_run(w.s, w.p, family_life, &w), 0);
+    sim_free(w.s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_write),
+        cmocka_unit_test(test_family),
     };
 
     log_threshold = LOG_LV_ERROR;
