@@ -49,7 +49,7 @@ def memory_mib(pid, kind="Pss"):
     return 0
 
 
-def unchanged(counter, what, seconds=2.5, limit=120):
+def unchanged(counter, what, seconds, limit=120):
     """Waits until a counter has kept its value for so long."""
     deadline = time.monotonic() + limit
     since, last = time.monotonic(), counter()

@@ -67,27 +67,26 @@ class Loop:
         with open(self.stat) as f:
             return int(f.read().split()[6]) * 512
 
-    def settled(self):
-        """Waits until nothing has been written for a while."""
-        unchanged(self.written, f"bytes written to {self.path}")
+    def settled(self, seconds=2.5):
+        """Waits until nothing has been written for so long."""
+        unchanged(self.written, f"bytes written to {self.path}", seconds)
 
 
 class Mounted:
-    """A new file system with the defaults of its mkfs, and one file in it."""
+    """A new file system with the defaults of its mkfs, but nothing left for later."""
 
     def __init__(self, kind, device):
         self.kind, self.device = kind, device
 
     def __enter__(self):
-        force = {"ext4": "-F", "xfs": "-f"}[self.kind]
-        run(f"mkfs.{self.kind}", "-q", force, "-K" if self.kind == "xfs" else "-Enodiscard", self.device)
+        words = {"ext4": ("-F", "-Enodiscard,lazy_itable_init=0,lazy_journal_init=0"), "xfs": ("-f", "-K")}
+        run(f"mkfs.{self.kind}", "-q", *words[self.kind], self.device)
         self.dir = tempfile.mkdtemp(prefix="zbs-bench-", dir=DIR)
         try:
             run("mount", self.device, self.dir)
         except BaseException:
             os.rmdir(self.dir)
             raise
-        self.file = f"{self.dir}/file"
         return self
 
     def sync(self):

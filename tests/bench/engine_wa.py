@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write amplification and space: what the block layer counted, for each byte that was written.
 
-Appends four times, each in another file (extents), then overwrites 4 KiB at random in all of them.
+Appends four times, each in another file (extents), then overwrites 4 KiB at random in all of them,
+then writes 4 KiB at random where nothing was yet. Overwriting in a file system is in place: torn by
+a crash, without checksums; that is why it can be cheaper than a journal.
 The counter is read when nothing more is written: all that is journaled has come home by then.
 Depth: what is in flight at once. Every write is durable before the next one starts in its place."""
 import os
@@ -13,14 +15,15 @@ from devices import Backing, Loop, Mounted
 APPENDS = {"append128k_qd1": (131072, 1), "append128k_qd8": (131072, 8),
            "append1m_qd1": (1 << 20, 1), "append1m_qd8": (1 << 20, 8)}
 OVERWRITES = {"overwrite4k_qd1": 1, "overwrite4k_qd32": 32}
-LIMITS = {"append": 1.02, "overwrite": 2.1}
+SPARSE = "sparse4k_qd1"
+LIMITS = {"append": 1.02, "overwrite": 2.1, "sparse": 2.1}
 EXTENT = 256 << 20
 
 
 def options(parser):
     parser.add_argument("--extents", type=int, default=1,
                         help="of 256 MiB that each of the four appends fills; the overwrites go to all (1)")
-    parser.add_argument("--overwrite-mib", type=int, default=64, help="at depth 1; four times as much at 32 (64)")
+    parser.add_argument("--overwrite-mib", type=int, default=64, help="at depth 1; four times as much at 32, a quarter where nothing was (64)")
     parser.add_argument("--memory", default="64M", help="of the chunk server (64M)")
     parser.add_argument("--journal", help="of the chunk server (its default)")
     parser.add_argument("--only", nargs="+", choices=tuple(SYSTEMS), default=tuple(SYSTEMS), help="systems (all)")
@@ -47,6 +50,9 @@ class Zbs:
 
     def overwrite(self, size, depth):
         return self.load("randwrite", extents=len(APPENDS) * self.args.extents, depth=depth, bytes=size)
+
+    def sparse(self, size):
+        return self.load("randwrite", first_extent=1 + len(APPENDS) * self.args.extents, bytes=size)
 
     def load(self, rw, **options):
         r = self.server.load(rw, **options)
@@ -81,9 +87,13 @@ class FileSystem:
         return fio(":".join(self.files), "randwrite", 4096, depth, f"--io_size={size}", "--norandommap",
                    "--file_service_type=random", size=len(self.files) * self.args.extents * EXTENT)
 
+    def sparse(self, size):
+        return fio(f"{self.mounted.dir}/sparse", "randwrite", 4096, 1, "--fallocate=none", f"--io_size={size}",
+                   "--norandommap", size=EXTENT)
+
     def flush(self):
         self.mounted.sync()
-        self.loop.settled()
+        self.loop.settled(0.3)
 
     def used(self):
         st = os.statvfs(self.mounted.dir)
@@ -107,6 +117,10 @@ class LevelDb(FileSystem):
 
     def overwrite(self, size, depth):
         return self.load("randwrite", "--depth", depth, "--pages", len(APPENDS) * self.pages, "--ios", size // 4096)
+
+    def sparse(self, size):
+        return self.load("randwrite", "--first", len(APPENDS) * self.pages, "--pages", EXTENT // 4096,
+                         "--ios", size // 4096)
 
 
 SYSTEMS = {"ext4": lambda loop, args: FileSystem("ext4", loop, args),
@@ -136,12 +150,13 @@ def one_system(name, loop, args):
             size = args.overwrite_mib << 20
             measured(workload, lambda: system.overwrite(size if depth == 1 else 4 * size, depth))
         out["overwrite.space"] = round((system.used() - empty) / data, 4)
+        measured(SPARSE, lambda: system.sparse(args.overwrite_mib << 18))
     return out
 
 
 def table(out, systems):
     rows = []
-    for w in (*APPENDS, *OVERWRITES):
+    for w in (*APPENDS, *OVERWRITES, SPARSE):
         limit = next(v for k, v in LIMITS.items() if w.startswith(k))
         met = None
         if "zbs" in systems:
