@@ -128,16 +128,18 @@ static bool check_ended(void *arg)
 /* What a seed decides about a start. */
 static struct check check_new(const struct recording *r, struct model *m, uint64_t seed)
 {
+    /* The least: whatever may leave memory leaves it at once. */
+    static const uint64_t memory[4] = {0, 1u << 20, 0, 8u << 10};
     struct check c = {.stop = (seed >> 8 & 1) != 0};
 
     c.l = (struct life){.m = m,
                         .disks = workload_disks(r->w),
                         .conf = {.workers = 1,
                                  .flush_delay_ms = (seed >> 9 & 1) ? 2 : 1000,
-                                 .memory_bytes = (seed >> 10 & 1) ? 1u << 20 : 0},
+                                 .memory_bytes = memory[seed >> 10 & 3]},
                         .rng = seed | 1,
                         .may_fill = r->w->may_fill,
-                        .same_epoch = (seed >> 11 & 1) != 0};
+                        .same_epoch = (seed >> 12 & 1) != 0};
     return c;
 }
 

@@ -221,6 +221,7 @@ const struct workload workloads[] = {
      .disk_bytes = 13u << 19,
      .ring_bytes = RING_MIN,
      .flush_delay_ms = 3,
+     .memory_bytes = 8u << 10, /* no map page stays longer than it is needed */
      .extents = 2,
      .streams = 3,
      .ops = 180,
