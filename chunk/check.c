@@ -4,9 +4,14 @@
 #include <inttypes.h>
 #include "chunk/internal.h"
 
+struct count {
+    struct htab_node node; /* by block */
+    uint32_t refs;         /* as the maps have it */
+};
 struct checking {
     struct dev *d;
-    uint32_t *refs; /* of each block, as the maps have it */
+    uint64_t *named;     /* blocks: by a map or a head */
+    struct htab *shared; /* struct count of those whose shared bit is set */
     struct ext **exts;
     uint32_t n_exts, blocks;
 };
@@ -19,18 +24,53 @@ static void check_collect(void *arg, struct ext *x)
         c->exts[c->n_exts++] = ext_get(x);
 }
 
+static uint32_t count_get(const struct checking *c, uint32_t block)
+{
+    const struct count *n = HTAB_FIND(c->shared, block, struct count, node);
+
+    return n != NULL ? n->refs : 0;
+}
+
+static void count_add(struct checking *c, uint32_t block)
+{
+    struct count *n = HTAB_FIND(c->shared, block, struct count, node);
+
+    if (n == NULL) {
+        n = MEM_NEW(struct count);
+        htab_insert(c->shared, &n->node, block);
+    }
+    n->refs++;
+}
+
+static void counts_free(struct checking *c)
+{
+    HTAB_FOREACH (n, c->shared, struct count, node) {
+        htab_remove(c->shared, &n->node);
+        mem_free(n);
+    }
+    htab_fini(c->shared);
+}
+
 /* The extent names a block, for itself alone or (may_share) with others. */
 static int check_block(struct checking *c, const struct ext *x, uint32_t block, bool may_share)
 {
+    uint64_t bit = 1ull << ((block - 1) % 64), *named;
+    bool first;
+
     if (block == BLOCK_NONE || block > c->d->g.blocks)
         return err_set(ERR_CORRUPT, "extent %" PRIu64 ": block number %" PRIu32, x->id, block);
-    if (c->refs[block - 1]++ > 0 && !shared_bit_get(c->d, block))
+    named = &c->named[(block - 1) / 64];
+    first = (*named & bit) == 0;
+    *named |= bit;
+    if (shared_bit_get(c->d, block))
+        count_add(c, block);
+    else if (!first)
         return err_set(ERR_CORRUPT, "block %" PRIu32 " belongs to extent %" PRIu64 " and another",
                        block, x->id);
     if (shared_bit_get(c->d, block) && !may_share)
         return err_set(ERR_CORRUPT, "block %" PRIu32 " of extent %" PRIu64 " counts as shared",
                        block, x->id);
-    c->blocks += c->refs[block - 1] == 1;
+    c->blocks += first;
     if (!(c->d->bits[(block - 1) / 64] >> ((block - 1) % 64) & 1))
         return err_set(ERR_CORRUPT, "block %" PRIu32 " of extent %" PRIu64 " counts as free", block,
                        x->id);
@@ -103,10 +143,10 @@ static int check_refs(struct checking *c)
         if (!shared_bit_get(d, b))
             continue;
         rc = refs_load(d, b, &hold);
-        if (rc == 0 && refs_get(d, b) != c->refs[b - 1] && refs_get(d, b) != REFS_LOST)
+        if (rc == 0 && refs_get(d, b) != count_get(c, b) && refs_get(d, b) != REFS_LOST)
             rc = err_set(ERR_CORRUPT,
                          "block %" PRIu32 " has %" PRIu32 " references, the maps %" PRIu32, b,
-                         refs_get(d, b), c->refs[b - 1]);
+                         refs_get(d, b), count_get(c, b));
         refs_hold_free(&hold);
     }
     return rc;
@@ -114,12 +154,14 @@ static int check_refs(struct checking *c)
 
 static int check_dev(struct engine *e, struct dev *d)
 {
-    struct checking c = {.d = d};
+    struct htab shared;
+    struct checking c = {.d = d, .shared = &shared};
     uint32_t used = 0, heads = 0;
     int rc = 0;
 
     dev_settled_wait(d);
-    c.refs = MEM_NEW_ARRAY(uint32_t, d->g.blocks);
+    htab_init(&shared);
+    c.named = MEM_NEW_ARRAY(uint64_t, DIV_UP(d->g.blocks, 64));
     c.exts = MEM_NEW_ARRAY(struct ext *, e->exts.count + 1);
     ext_foreach(e, check_collect, &c);
     for (uint32_t i = 0; i < c.n_exts; i++) {
@@ -147,7 +189,8 @@ static int check_dev(struct engine *e, struct dev *d)
         rc = err_set(ERR_CORRUPT, "%" PRIu32 " blocks count as free of %" PRIu32 " less %" PRIu32,
                      d->free_blocks, d->g.blocks, used);
     mem_free(c.exts);
-    mem_free(c.refs);
+    mem_free(c.named);
+    counts_free(&c);
     return rc;
 }
 
