@@ -494,7 +494,8 @@ static void failing_body(struct rig *r)
     sim_disk_fail(r->p, DISK, false);
     /* Memory is ahead of the device: nothing of it is served until the next start. */
     CHECK(look(r, ID, 1, 0, K(4)) == -1);
-    CHECK(open_at(r, ID, 2) == ERR_IO && create(r, ID + 1, 1) == ERR_NOSPACE);
+    CHECK(open_at(r, ID, 1) == ERR_IO && open_at(r, ID, 2) == ERR_NO_REPLICA);
+    CHECK(create(r, ID + 1, 1) == ERR_NOSPACE);
     CHECK(engine_flush(r->e) == ERR_IO);
     engine_stop(r->e);
 }
