@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NEAR_BLOCKS 8u /* streams do not cross this */
-#define FAR_BLOCK   500u
+#define FAR_BLOCK 500u
 
 static size_t model_bytes(uint32_t extents)
 {

@@ -9,6 +9,7 @@
 #include "chunk/engine.h"
 
 #define MODEL_BLOCKS  12u /* of each extent that are used */
+#define NEAR_BLOCKS   8u  /* the first of these, in one piece; the others lie far away */
 #define MODEL_PAGES   (MODEL_BLOCKS * PAGES_PER_BLOCK)
 #define BLOCK_SECTORS (PAGES_PER_BLOCK * SECTORS_PER_PAGE)
 #define MODEL_SECTORS (MODEL_BLOCKS * BLOCK_SECTORS)

@@ -148,6 +148,24 @@ static bool op_sequential(struct stream *st, uint32_t i)
     return life_write(st->l, ext, st->first + at, MIN(piece, st->room - at), W_DATA);
 }
 
+/* All streams together are one, pass after pass over an extent: in one of them in pieces that are
+ * merged in new blocks, in the other in pieces that are when they fill old ones. */
+static bool op_merged(struct stream *st, uint32_t i)
+{
+    static const uint32_t pages[] = {12, 16};
+    struct stream *all = st - st->no;
+    uint32_t piece = pages[all->pass % ARRAY_SIZE(pages)] * SECTORS_PER_PAGE, at = all->next;
+
+    (void)i;
+    if (at + piece > NEAR_BLOCKS * BLOCK_SECTORS) {
+        all->pass++;
+        at = 0;
+        piece = pages[all->pass % ARRAY_SIZE(pages)] * SECTORS_PER_PAGE;
+    }
+    all->next = at + piece;
+    return life_write(st->l, all->pass % st->l->m->n_ext, at, piece, W_DATA);
+}
+
 static bool op_mixed(struct stream *st, uint32_t i)
 {
     uint32_t what = life_below(st->l, 100);
@@ -205,6 +223,15 @@ const struct workload workloads[] = {
      .ops = 60,
      .lives = 2,
      .op = op_sequential},
+    {.name = "merged",
+     .disk_bytes = 32u << 20,
+     .ring_bytes = 8 * RING_MIN, /* under pressure they come one at a time */
+     .flush_delay_ms = 4,
+     .extents = 2,
+     .streams = 6,
+     .ops = 60, /* over either extent four times and more */
+     .lives = 2,
+     .op = op_merged},
     {.name = "mixed",
      .disk_bytes = 28u << 20,
      .ring_bytes = RING_MIN,
@@ -315,7 +342,8 @@ void workload_run(struct life *l, const struct workload *w, uint32_t ops)
     for (uint32_t i = 0; i < w->streams; i++) {
         uint32_t room = MODEL_SECTORS / w->streams;
 
-        st[i] = (struct stream){l, w, i, ops, i * room, room};
+        st[i] =
+            (struct stream){.l = l, .w = w, .no = i, .ops = ops, .first = i * room, .room = room};
         co_spawn(&g, "stream", stream_main, &st[i]);
     }
     if (w->admin) {

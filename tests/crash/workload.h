@@ -11,6 +11,7 @@ struct stream {
     const struct workload *w;
     uint32_t no, ops;
     uint32_t first, room; /* its own sectors of every extent */
+    uint32_t pass, next;  /* of the first stream: what all of them do next */
 };
 struct workload {
     const char *name;
