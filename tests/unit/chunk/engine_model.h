@@ -35,6 +35,8 @@ struct model_extent {
     uint64_t in_flight_gen[STREAMS];        /* 0: none */
     struct version cp_sent;                 /* highest commit point that was acknowledged */
     bool created, deleting;
+    bool unborn; /* its creation as a child was not confirmed */
+    bool frozen; /* it has children: only read */
 };
 struct model {
     struct sim *s;
@@ -44,13 +46,14 @@ struct model {
     uint64_t memory_bytes;
     uint32_t disks;  /* 0: one; extents move between them all the time */
     bool deletes;    /* an extent is deleted and made again in each life */
+    bool children;   /* or made again as a child of another */
     bool sequential; /* the streams continue one another's writes, but for one */
     uint32_t ops;    /* of each stream in one life */
     uint64_t rng;    /* of the workload */
     bool formatted;
     uint64_t epoch;
     uint32_t writes; /* numbers given out */
-    uint64_t ops_done, reads_done, lives, drains;
+    uint64_t ops_done, reads_done, lives, drains, born;
     struct model_extent x[EXTENTS];
     struct engine *e; /* of the running life */
     struct {
@@ -240,7 +243,8 @@ static inline void model_seq_op(struct model *m, uint32_t stream)
     at = m->seq.at;
     n = MIN(m->seq.sectors, SEQ_SECTORS - at);
     m->seq.at = at + n;
-    model_write(m, m->seq.ext, stream, at, n, m->seq.kind, model_below(m, 4) != 0);
+    if (!m->x[m->seq.ext].frozen)
+        model_write(m, m->seq.ext, stream, at, n, m->seq.kind, model_below(m, 4) != 0);
 }
 
 static inline void model_op(struct model *m, uint32_t stream)
@@ -271,7 +275,7 @@ static inline void model_op(struct model *m, uint32_t stream)
         n = 1 + model_below(m, room - 1);
         first = model_below(m, room - n);
     }
-    if (kind >= 85) {
+    if (kind >= 85 || m->x[ext].frozen) {
         model_read(m, ext, base + first, n);
         return;
     }
@@ -343,6 +347,63 @@ static inline void model_delete(struct model *m, uint32_t ext)
     model_extent_gone(m, ext);
 }
 
+/* An extent comes again as a child of another one, which nobody is writing to. */
+static inline void model_child(struct model *m)
+{
+    uint32_t from = model_below(m, EXTENTS),
+             to = (from + 1 + model_below(m, EXTENTS - 1)) % EXTENTS;
+    struct create_args a = {.id = EXTENT_ID(to),
+                            .epoch = m->epoch + 1,
+                            .volume_id = 7,
+                            .slot = to,
+                            .origin = EXTENT_ID(from),
+                            .origin_epoch = m->epoch};
+    struct version cp = {m->epoch, m->x[from].gen};
+    int rc;
+
+    model_delete(m, to);
+    rc = engine_commit_point(m->e, EXTENT_ID(from), m->epoch, cp);
+    ASSERTF(rc == 0, "commit point: %s", err_text(rc));
+    if (version_cmp(cp, m->x[from].cp_sent) > 0)
+        m->x[from].cp_sent = cp;
+    m->x[to] = m->x[from];
+    m->x[to].unborn = true;
+    m->x[to].frozen = false;
+    rc = engine_create_as(m->e, &a);
+    ASSERTF(rc == 0, "child: %s", err_text(rc));
+    m->x[to].unborn = false;
+    m->x[from].frozen = true;
+    m->born++;
+}
+
+/* Pages that the difference does not name are equal. */
+static inline void model_diff(struct model *m, uint32_t a, uint32_t b)
+{
+    struct page_range r[64];
+    struct diff_result res;
+    uint32_t n = 0, i = 0;
+    bool more = true;
+
+    for (uint32_t p = 0; p < MODEL_PAGES; p++) {
+        uint32_t page = model_off(p * SECTORS_PER_PAGE) / PAGE_BYTES, s = p * SECTORS_PER_PAGE;
+        bool equal = memcmp(&m->x[a].acked[s], &m->x[b].acked[s],
+                            SECTORS_PER_PAGE * sizeof(m->x[a].acked[0])) == 0;
+
+        while (i < n && r[i].first + r[i].count <= page)
+            i++;
+        if (i == n && more) {
+            int rc = engine_diff(m->e, EXTENT_ID(a), EXTENT_ID(b), page, r, 64, &res);
+
+            ASSERTF(rc == 0, "diff: %s", err_text(rc));
+            n = res.count;
+            more = res.more;
+            i = 0;
+        }
+        ASSERTF(equal || (i < n && page >= r[i].first),
+                "extents %u and %u, page %u: the difference does not name it", a, b, page);
+    }
+}
+
 static inline void model_open_all(struct model *m)
 {
     m->epoch++;
@@ -353,6 +414,9 @@ static inline void model_open_all(struct model *m)
         if (m->x[i].deleting && engine_check_epoch(m->e, EXTENT_ID(i), 1) == ERR_NO_REPLICA)
             model_extent_gone(m, i);
         m->x[i].deleting = false;
+        if (m->x[i].unborn && engine_check_epoch(m->e, EXTENT_ID(i), 1) == ERR_NO_REPLICA)
+            model_extent_gone(m, i);
+        m->x[i].unborn = false;
         if (!m->x[i].created) {
             rc = engine_create(m->e, EXTENT_ID(i), 1, 7, i);
             ASSERTF(rc == 0, "create: %s", err_text(rc));
@@ -361,6 +425,8 @@ static inline void model_open_all(struct model *m)
         rc = engine_open(m->e, EXTENT_ID(i), m->epoch, 1, &oi);
         ASSERTF(rc == 0, "open: %s", err_text(rc));
         model_open_check(m, i, &oi);
+        ASSERT(oi.frozen || !m->x[i].frozen);
+        m->x[i].frozen = oi.frozen;
         open_info_free(&oi);
         memset(m->x[i].in_flight_gen, 0, sizeof(m->x[i].in_flight_gen));
         m->x[i].gen = 0;
@@ -376,6 +442,8 @@ static inline void model_verify(struct model *m)
         for (uint32_t s = 0; s < MODEL_SECTORS; s += step)
             model_read(m, i, s, step);
     }
+    for (uint32_t i = 1; i < EXTENTS && m->children; i++)
+        model_diff(m, i - 1, i);
     rc = engine_check(m->e);
     ASSERTF(rc == 0, "check: %s", err_text(rc));
 }
@@ -452,6 +520,9 @@ static inline int model_main(void *arg)
         CHECK(co_group_join(&g) == 0);
         if (round == 0 && m->deletes) {
             model_delete(m, model_below(m, EXTENTS));
+            model_open_all(m);
+        } else if (round == 0 && m->children) {
+            model_child(m);
             model_open_all(m);
         }
         (void)co_group_close(&movers); /* the check is of an engine at rest */

@@ -120,6 +120,45 @@ static void test_moves(void **state)
         moves_in(seed, seed % 3 * RING_SMALL, seed % 2);
 }
 
+/* Extents share blocks over many generations; their origins are deleted before and after them. */
+static uint64_t children_in(uint64_t seed, uint64_t journal_bytes, uint64_t memory_bytes)
+{
+    struct model *m = model_new(seed, DISK_BYTES, journal_bytes, 40);
+    uint64_t born;
+
+    m->children = true;
+    m->disks = seed % 4 == 0 ? 2 : 1;
+    m->flush_delay_ms = 1 + (uint32_t)(seed % 20);
+    m->memory_bytes = memory_bytes;
+    m->sequential = seed % 5 == 0;
+    for (uint32_t i = 0; i < 20; i++) {
+        sim_proc_start(m->p, model_main, m);
+        sim_run_for(m->s, (nsec_t)(sim_random(m->s) % 200) * NSEC_PER_MSEC);
+        assert_null(sim_proc_halted(m->p));
+        if (!sim_proc_running(m->p))
+            continue;
+        if (seed % 3 != 0 || sim_random(m->s) % 2)
+            sim_proc_power_loss(m->p);
+        else
+            sim_proc_crash(m->p);
+    }
+    model_live(m);
+    born = m->born;
+    model_free(m);
+    return born;
+}
+
+static void test_children(void **state)
+{
+    uint64_t born = 0;
+
+    (void)state;
+    for (uint64_t seed = 600; seed < 624; seed++)
+        born += children_in(seed, seed % 3 * RING_SMALL, seed % 2 ? NO_MEMORY : 1 << 20);
+    print_message("%" PRIu64 " children\n", born);
+    assert_true(born > 200);
+}
+
 /* ZBS_SOAK=N: N more seeds, on demand. ZBS_SOAK_FROM=S: the first of them. */
 static void test_soak(void **state)
 {
@@ -130,6 +169,7 @@ static void test_soak(void **state)
     (void)state;
     for (uint64_t seed = first; seed < end; seed++) {
         print_message("seed %" PRIu64 "\n", seed);
+        children_in(seed, seed % 3 * RING_SMALL, seed % 2 ? NO_MEMORY : 1 << 20);
         crashes_in(seed, seed % 5 < 2 ? 0 : (1 + seed % 3) * RING_SMALL, seed % 2 != 0,
                    seed % 7 < 3 ? NO_MEMORY : (seed % 7 < 5 ? 1 << 20 : 0));
     }
@@ -140,7 +180,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_crash), cmocka_unit_test(test_small_ring),
         cmocka_unit_test(test_crashes),  cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_moves),    cmocka_unit_test(test_soak),
+        cmocka_unit_test(test_moves),    cmocka_unit_test(test_children),
+        cmocka_unit_test(test_soak),
     };
 
     log_threshold = LOG_LV_ERROR;
