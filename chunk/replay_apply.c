@@ -535,10 +535,25 @@ static void own_meta(void *arg, struct ext *x)
     o->bad[o->n_bad++] = x;
 }
 
+/* A page in the journal was given a block before: a head that does not know it is not the last. */
+static bool pages_have_blocks(const struct ext *x)
+{
+    if (x->n_vblk == 0)
+        return true;
+    HTAB_FOREACH (v, &x->vblks, struct vblk, node) {
+        if (v->mask != 0 && !block_allocated(x, (uint32_t)v->node.key))
+            return false;
+    }
+    return true;
+}
+
 static void own_maps(void *arg, struct ext *x)
 {
-    if (x->dev == arg)
-        map_check_loaded(x);
+    if (x->dev != arg)
+        return;
+    map_check_loaded(x);
+    if (!pages_have_blocks(x))
+        ext_damaged(x, "a page in the journal has no block");
 }
 
 /* Checksums are right, and yet it can't be: what contradicts the allocation is given up. */

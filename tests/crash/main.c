@@ -3,7 +3,7 @@
  * zbs-crash: every crash point of recorded workloads of the storage engine.
  *
  *   zbs-crash [--workload NAME] [--seed S] [--from K] [--count N] [--outcome X] [--draws D]
- *             [--step P] [--again A] [--nested B] [--jobs J] [--verbose]
+ *             [--damage M] [--step P] [--again A] [--nested B] [--jobs J] [--verbose]
  *
  * A workload runs once on a simulated device that records all its writes. Then power is cut just
  * before each completion of a write or flush, with every outcome for the writes that were not
@@ -12,6 +12,7 @@
  * check in A goes on, writes more, is cut again and started once more; one in B is itself
  * recorded from its start on and cut at all points of that, too (0: none).
  *
+ * With --damage M pages are damaged instead, all of them in turn, at M moments of each workload.
  * One line per workload; each failure says how to repeat it. Exit 1 if anything failed. */
 #include <getopt.h>
 #include <inttypes.h>
@@ -35,9 +36,11 @@ struct options {
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: zbs-crash [--workload NAME] [--seed S] [--from K] [--count N]\n"
-                    "                 [--outcome lost|kept|subset|torn] [--draws D] [--step P]\n"
-                    "                 [--again A] [--nested B] [--jobs J] [--verbose]\nworkloads:");
+    fprintf(
+        stderr,
+        "usage: zbs-crash [--workload NAME] [--seed S] [--from K] [--count N]\n"
+        "                 [--outcome lost|kept|subset|torn] [--draws D] [--damage M] [--step P]\n"
+        "                 [--again A] [--nested B] [--jobs J] [--verbose]\nworkloads:");
     for (uint32_t i = 0; i < n_workloads; i++)
         fprintf(stderr, " %s", workloads[i].name);
     fprintf(stderr, "\n");
@@ -47,10 +50,19 @@ static void usage(void)
 static struct options parse(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"workload", 1, NULL, 'w'}, {"seed", 1, NULL, 's'},    {"from", 1, NULL, 'f'},
-        {"count", 1, NULL, 'n'},    {"outcome", 1, NULL, 'o'}, {"draws", 1, NULL, 'd'},
-        {"again", 1, NULL, 'a'},    {"nested", 1, NULL, 'r'},  {"jobs", 1, NULL, 'j'},
-        {"step", 1, NULL, 'p'},     {"verbose", 0, NULL, 'v'}, {0},
+        {"workload", 1, NULL, 'w'},
+        {"seed", 1, NULL, 's'},
+        {"from", 1, NULL, 'f'},
+        {"count", 1, NULL, 'n'},
+        {"outcome", 1, NULL, 'o'},
+        {"draws", 1, NULL, 'd'},
+        {"again", 1, NULL, 'a'},
+        {"nested", 1, NULL, 'r'},
+        {"jobs", 1, NULL, 'j'},
+        {"damage", 1, NULL, 'D'},
+        {"step", 1, NULL, 'p'},
+        {"verbose", 0, NULL, 'v'},
+        {0},
     };
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct options o = {.conf = {.seed = 1,
@@ -95,6 +107,9 @@ static struct options parse(int argc, char **argv)
         case 'j':
             o.conf.jobs = (uint32_t)MIN(MAX(n, 1u), JOBS_MAX);
             break;
+        case 'D':
+            o.conf.moments = (uint32_t)n;
+            break;
         case 'p':
             o.conf.step = MAX(n, 1u);
             break;
@@ -116,7 +131,10 @@ static pid_t spawn(const struct recording *r, const struct crash_conf *conf, uin
     fflush(stdout);
     pid = fork();
     if (pid == 0) {
-        crash_points(r, conf, part, from, t);
+        if (conf->moments != 0)
+            damage_moments(r, conf, part, from, t);
+        else
+            crash_points(r, conf, part, from, t);
         fflush(stdout);
         _exit(0);
     }
@@ -132,10 +150,13 @@ static void part_died(const struct recording *r, const struct crash_conf *conf, 
                       int status)
 {
     t->failures++;
-    printf("%s: point %" PRIu64 ", %s: the process ended by %s %d\n", r->w->name, t->at_point,
-           outcome_name(t->at_outcome), WIFSIGNALED(status) ? "signal" : "status",
+    printf("%s: number %" PRIu64 ": the process ended by %s %d\n", r->w->name, t->at_point,
+           WIFSIGNALED(status) ? "signal" : "status",
            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-    crash_again(r, conf, t->at_point, t->at_outcome);
+    if (conf->moments != 0)
+        damage_again(r, conf, t->at_point);
+    else
+        crash_again(r, conf, t->at_point, t->at_outcome);
 }
 
 static void check_all(const struct recording *r, const struct crash_conf *conf, struct tally *t)
@@ -164,6 +185,37 @@ static void check_all(const struct recording *r, const struct crash_conf *conf, 
     }
 }
 
+static void tally_add(struct tally *sum, const struct tally *t)
+{
+    sum->points += t->points;
+    sum->checks += t->checks;
+    sum->nested_points += t->nested_points;
+    sum->restarts += t->restarts;
+    sum->failures += t->failures;
+    for (uint32_t i = 0; i < DAMAGE_STRUCTS; i++) {
+        sum->damaged[i] += t->damaged[i];
+        for (uint32_t v = 0; v < VERDICTS; v++)
+            sum->verdict[i][v] += t->verdict[i][v];
+    }
+}
+
+static void report(const struct recording *r, const struct crash_conf *conf,
+                   const struct tally *sum, int seconds)
+{
+    printf("%-12s %5" PRIu64 " requests, %5" PRIu64 " device writes of %3" PRIu64 " MiB; ",
+           r->w->name, r->ops, r->tape->n_w, r->tape->bytes >> 20);
+    if (conf->moments != 0)
+        printf("%6" PRIu64 " damaged pages", sum->checks);
+    else
+        printf("%5" PRIu64 " crash points and %5" PRIu64 " inside recoveries, %6" PRIu64
+               " crashes checked, %6" PRIu64 " starts",
+               sum->points, sum->nested_points, sum->checks, sum->restarts);
+    printf(", %" PRIu64 " failed (%d s)\n", sum->failures, seconds);
+    if (conf->moments != 0)
+        damage_print(sum);
+    fflush(stdout);
+}
+
 /* True if all is well. */
 static bool run_workload(const struct workload *w, const struct crash_conf *conf)
 {
@@ -180,19 +232,9 @@ static bool run_workload(const struct workload *w, const struct crash_conf *conf
     } else {
         check_all(&r, conf, t);
     }
-    for (uint32_t i = 0; i < conf->jobs; i++) {
-        sum.points += t[i].points;
-        sum.checks += t[i].checks;
-        sum.nested_points += t[i].nested_points;
-        sum.restarts += t[i].restarts;
-        sum.failures += t[i].failures;
-    }
-    printf("%-12s %5" PRIu64 " requests, %5" PRIu64 " device writes of %3" PRIu64 " MiB; %5" PRIu64
-           " crash points and %5" PRIu64 " inside recoveries, %6" PRIu64
-           " crashes checked, %6" PRIu64 " starts, %" PRIu64 " failed (%d s)\n",
-           w->name, r.ops, r.tape->n_w, r.tape->bytes >> 20, sum.points, sum.nested_points,
-           sum.checks, sum.restarts, sum.failures, (int)(time(NULL) - began));
-    fflush(stdout);
+    for (uint32_t i = 0; i < conf->jobs; i++)
+        tally_add(&sum, &t[i]);
+    report(&r, conf, &sum, (int)(time(NULL) - began));
     recording_free(&r);
     munmap(t, bytes);
     return sum.failures == 0;
@@ -205,7 +247,8 @@ int main(int argc, char **argv)
 
     log_threshold = o.conf.verbose ? LOG_LV_INFO : LOG_LV_ERROR + 1;
     for (uint32_t i = 0; i < n_workloads; i++) {
-        if (o.workload && strcmp(o.workload, workloads[i].name) != 0)
+        if ((o.workload && strcmp(o.workload, workloads[i].name) != 0) ||
+            (o.conf.moments != 0 && workloads[i].disks > 1))
             continue;
         if (run_workload(&workloads[i], &o.conf))
             passed++;

@@ -50,6 +50,15 @@ uint32_t model_off(uint32_t sector)
 
 /* ---- small steps ---- */
 
+/* Comes into being again only under higher epochs. */
+static void extent_gone(struct model_extent *x)
+{
+    uint64_t epoch = x->epoch_maybe;
+
+    memset(x, 0, sizeof(*x));
+    x->epoch_maybe = epoch;
+}
+
 static struct version newer(struct version a, struct version b)
 {
     return version_cmp(a, b) > 0 ? a : b;
@@ -170,7 +179,7 @@ static void seen_step(struct model_extent *x, const struct change *c)
     switch (c->kind) {
     case CH_SEEN_EXTENT:
         if (!c->seen)
-            memset(x, 0, sizeof(*x));
+            extent_gone(x);
         x->there = (struct flag2){c->seen, c->seen};
         break;
     case CH_SEEN_EPOCH:
@@ -210,7 +219,7 @@ void model_apply(struct model *m, const struct change *c)
     case CH_DELETE:
         flag2_step(&x->there, false, c->phase);
         if (c->phase == PH_DONE)
-            memset(x, 0, sizeof(*x));
+            extent_gone(x);
         break;
     case CH_OPEN:
         x->epoch_maybe = MAX(x->epoch_maybe, c->epoch);
