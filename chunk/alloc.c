@@ -32,10 +32,16 @@ uint64_t block_off(const struct dev *d, uint32_t block)
     return d->g.data_off + (uint64_t)(block - 1) * BLOCK_BYTES;
 }
 
+/* Of d->busy: blocks and heads. */
+static size_t busy_bytes(const struct dev *d)
+{
+    return DIV_UP((size_t)d->g.blocks + d->g.heads, 64) * 8;
+}
+
 static int64_t bits_bytes(const struct dev *d)
 {
-    return (int64_t)d->g.bitmap_pages * (2 * META_BODY_BYTES + sizeof(*d->bitmap)) +
-           DIV_UP(d->g.blocks, 64) * 8;
+    return (int64_t)(d->g.bitmap_pages * (META_BODY_BYTES + sizeof(*d->bitmap)) + busy_bytes(d) +
+                     DIV_UP(d->g.blocks, 64) * 8);
 }
 
 void bits_init(struct dev *d)
@@ -47,7 +53,7 @@ void bits_init(struct dev *d)
     words = d->g.bitmap_pages * (BITS_PER_PAGE / 64);
     budget_fixed(&d->e->memory, bits_bytes(d));
     d->bits = MEM_NEW_ARRAY(uint64_t, words);
-    d->busy = MEM_NEW_ARRAY(uint64_t, words);
+    d->busy = mem_alloc(busy_bytes(d));
     d->owned = MEM_NEW_ARRAY(uint64_t, DIV_UP(d->g.blocks, 64));
     d->bitmap = MEM_NEW_ARRAY(struct mpage, d->g.bitmap_pages);
     for (uint32_t i = 0; i < d->g.bitmap_pages; i++)
@@ -60,7 +66,7 @@ void bits_init(struct dev *d)
 
 void bits_finish_replay(struct dev *d)
 {
-    memcpy(d->busy, d->bits, (size_t)d->g.bitmap_pages * META_BODY_BYTES);
+    memcpy(d->busy, d->bits, busy_bytes(d));
     d->free_blocks = d->g.blocks;
     for (uint32_t i = 0; i < d->g.blocks / 64; i++)
         d->free_blocks -= (uint32_t)__builtin_popcountll(d->bits[i]);
