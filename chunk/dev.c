@@ -58,7 +58,8 @@ void dev_fail(struct dev *d, int rc, const char *what)
 
 static bool may_take(const struct dev *d, uint32_t blocks)
 {
-    return !d->failed && !d->stopping && d->drain == DRAIN_NONE && blocks_available(d) >= (int64_t)blocks;
+    return !d->failed && !d->stopping && d->drain == DRAIN_NONE &&
+           blocks_available(d) >= (int64_t)blocks;
 }
 
 /* By chance, with the odds of their free space: they fill evenly, and a device that is new or

@@ -56,8 +56,8 @@ static_assert(sizeof(struct meta_head) == 64, "on disk");
 /* ---- superblock: at byte 0 and in the device's last whole page ---- */
 
 #define SUPER_F_DRAIN_COPIES 2u /* those that share blocks, too, as full copies */
-#define SUPER_F_DRAINING 1u /* its extents are to move to the server's other disks */
-#define SUPER_MAGIC      0x4b4e554843534255ull
+#define SUPER_F_DRAINING     1u /* its extents are to move to the server's other disks */
+#define SUPER_MAGIC          0x4b4e554843534255ull
 struct super_block {
     uint64_t magic;
     uint32_t crc; /* of the page */

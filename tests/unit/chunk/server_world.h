@@ -359,7 +359,8 @@ static inline uint32_t sw_whole(struct server_world *w, uint64_t epoch)
     for (uint64_t id = 1; id <= EXTENTS; id++) {
         int rc = sw_open(w, id, epoch);
 
-        ASSERTF(rc == 0 || rc == ERR_NO_REPLICA, "extent %d: %s %s", (int)id, err_name(rc), err_text(rc));
+        ASSERTF(rc == 0 || rc == ERR_NO_REPLICA, "extent %d: %s %s", (int)id, err_name(rc),
+                err_text(rc));
         if (rc < 0) {
             CHECK(sw_delete(w, id, epoch) == ERR_IO); /* nobody knows: not confirmed */
             continue;
