@@ -2,8 +2,8 @@
 """Operations a second with one, two and four workers, on a device with artificial latency.
 
 Two processors can't show it on a fast device: client and server share them. So each request waits
-before it goes to the device (ZBS_DISK_DELAY_US, in the debug build), every worker gets the same
-number of operations in flight, and what is shown is that no worker waits for another one."""
+before it goes to the device (ZBS_DISK_DELAY_US, in the debug build), every worker has the same
+number of operations in flight on extents of its own, and what is shown is that no worker waits for another one."""
 import os
 
 from chunkd import Chunkd, server_format
@@ -35,7 +35,7 @@ def with_workers(loop, args, workers):
         for kind in KINDS:
             progress(f"{kind}, {workers} workers")
             server.settled()
-            rounds = [server.load(kind, depth=args.depth * workers, extents=EXTENTS, span=SPAN, seconds=args.seconds,
+            rounds = [server.load(kind, depth=args.depth, per_worker=True, extents=EXTENTS, span=SPAN, seconds=args.seconds,
                                   ramp=0.5) for _ in range(args.rounds)]
             out[kind] = median_of(rounds, ("iops", "mean_us", "server_cpu_us_per_io"))
     return out

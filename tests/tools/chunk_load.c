@@ -30,6 +30,7 @@ static const char usage[] =
     "  --reads PERCENT      of randrw (50)\n"
     "  --block SIZE         of an operation (4K)\n"
     "  --depth N            operations in flight (1)\n"
+    "  --per-worker         so many for each worker of the server, on its extents (random kinds)\n"
     "  --extents N          how many (1), --first-extent ID the first of them (1)\n"
     "  --span SIZE          used of each extent (256M)\n"
     "  --streams N          of sequential kinds (1)\n"
@@ -46,7 +47,7 @@ struct load_conf {
     uint64_t reads, block, depth, streams, ios, bytes, rate, seed, pid;
     double seconds, ramp, window;
     const char *rw, *csv;
-    bool random;
+    bool random, per_worker;
 };
 
 struct load {
@@ -68,13 +69,21 @@ struct op {
     nsec_t due;
 };
 
+/* One of those who do operations, one after the other. */
+struct runner {
+    struct load *load;
+    const struct rpc_client *only; /* extents of this worker; NULL: all */
+};
+
 /* ---- what comes next ---- */
 
-static void place_random(struct load *l, struct op *op)
+static void place_random(struct load *l, const struct runner *r, struct op *op)
 {
     const struct owner_conf *c = &l->conf.owner;
 
-    op->extent = &l->owner->extents[prng_below(&l->prng, c->n_extents)];
+    do
+        op->extent = &l->owner->extents[prng_below(&l->prng, c->n_extents)];
+    while (r->only != NULL && op->extent->client != r->only);
     op->off = (uint32_t)(prng_below(&l->prng, c->span_bytes / l->conf.block) * l->conf.block);
 }
 
@@ -90,8 +99,9 @@ static void place_sequential(struct load *l, uint64_t ticket, struct op *op)
 }
 
 /* False: it is over. */
-static bool op_next(struct load *l, struct op *op)
+static bool op_next(const struct runner *r, struct op *op)
 {
+    struct load *l = r->load;
     const struct load_conf *c = &l->conf;
     uint64_t ticket = l->tickets;
 
@@ -104,7 +114,7 @@ static bool op_next(struct load *l, struct op *op)
     l->tickets++;
     op->dir = prng_below(&l->prng, 100) < c->reads ? LOADSTAT_READ : LOADSTAT_WRITE;
     if (c->random)
-        place_random(l, op);
+        place_random(l, r, op);
     else
         place_sequential(l, ticket, op);
     return true;
@@ -135,14 +145,14 @@ static struct buf *data_new(struct load *l)
     return b;
 }
 
-/* One of `depth`. */
-static int runner(void *arg)
+static int runner_main(void *arg)
 {
-    struct load *l = arg;
+    const struct runner *r = arg;
+    struct load *l = r->load;
     struct buf *data = data_new(l);
     struct op op;
 
-    while (op_next(l, &op)) {
+    while (op_next(r, &op)) {
         nsec_t begin = co_now(), now;
         int rc;
 
@@ -161,12 +171,45 @@ static int runner(void *arg)
     return 0;
 }
 
+/* Does everything there is to do, `depth` operations at a time. */
+static void runners_run(struct load *l)
+{
+    uint32_t per = l->conf.per_worker ? l->owner->n_workers : 1;
+    uint32_t n = (uint32_t)l->conf.depth * per;
+    struct runner *runners = MEM_NEW_ARRAY(struct runner, n);
+    struct co_group group;
+
+    co_group_init(&group);
+    for (uint32_t i = 0; i < n; i++) {
+        runners[i].load = l;
+        runners[i].only = l->conf.per_worker ? l->owner->clients[i % per] : NULL;
+        co_spawn(&group, "load", runner_main, &runners[i]);
+    }
+    (void)co_group_join(&group);
+    mem_free(runners);
+}
+
+/* Is there an extent on every worker? */
+static bool workers_covered(const struct owner *o)
+{
+    for (uint32_t w = 0; w < o->n_workers; w++) {
+        bool found = false;
+
+        for (uint32_t i = 0; i < o->conf.n_extents; i++)
+            found |= o->extents[i].client == o->clients[w];
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
 static int load_run(struct load *l)
 {
     const struct load_conf *c = &l->conf;
-    struct co_group group;
     int rc;
 
+    if (c->per_worker && !workers_covered(l->owner))
+        return err_set(ERR_INVAL, "too few extents: a worker has none");
     l->begin = co_now();
     l->limit = c->ios != 0 ? c->ios : c->bytes != 0 ? c->bytes / c->block : UINT64_MAX;
     l->end = l->limit != UINT64_MAX ? NSEC_NEVER
@@ -182,10 +225,7 @@ static int load_run(struct load *l)
                         l->begin);
     if (rc < 0)
         return rc;
-    co_group_init(&group);
-    for (uint64_t i = 0; i < c->depth; i++)
-        co_spawn(&group, "load", runner, l);
-    (void)co_group_join(&group);
+    runners_run(l);
     loadstat_stop(&l->stat, co_now());
     return l->rc < 0 ? err_set(l->rc, "%s", l->why) : 0;
 }
@@ -285,15 +325,18 @@ static bool options_parse(int argc, char **argv, struct load_conf *c)
         {"window", .seconds = &c->window},
     };
     const int n = ARRAY_SIZE(targets);
-    struct option options[ARRAY_SIZE(targets) + 2] = {0};
+    struct option options[ARRAY_SIZE(targets) + 3] = {0};
     int o;
 
     for (int i = 0; i < n; i++)
         options[i] = (struct option){targets[i].name, required_argument, NULL, i};
     options[n] = (struct option){"verify", no_argument, NULL, n};
+    options[n + 1] = (struct option){"per-worker", no_argument, NULL, n + 1};
     while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (o == n)
             c->owner.verify = true;
+        else if (o == n + 1)
+            c->per_worker = true;
         else if (o > n || o < 0 || !option_set(&targets[o], optarg))
             return false;
     }
@@ -332,7 +375,7 @@ static bool conf_valid(const struct load_conf *c)
            c->owner.span_bytes % c->block == 0 && c->owner.span_bytes % PAGE_BYTES == 0 &&
            c->streams >= 1 && c->streams <= STREAMS_MAX && c->streams <= c->owner.n_extents &&
            c->reads <= 100 && c->seconds > 0 && c->ramp >= 0 && c->window > 0 &&
-           (c->random || c->rw[0] == 's');
+           (c->random || !c->per_worker);
 }
 
 int main(int argc, char **argv)
