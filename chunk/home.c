@@ -133,10 +133,14 @@ static int maps_hold(struct home *h)
     struct holding l = {.h = h};
     struct co_group g;
 
+    int rc, others;
+
     co_group_init(&g);
-    for (uint32_t i = 0; i < MIN(h->n_blocks, HOLDERS); i++)
+    for (uint32_t i = 1; i < MIN(h->n_blocks / HOLDERS, HOLDERS); i++)
         co_spawn(&g, "map holder", hold_main, &l);
-    return co_group_join(&g);
+    rc = hold_main(&l);
+    others = co_group_join(&g);
+    return rc < 0 ? rc : others;
 }
 
 /* The pages of one block; its map is held. No suspension from here to the first submission. */
