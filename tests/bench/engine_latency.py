@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latency of 4 KiB random writes over time: at an even rate, then as fast as they go.
 
-First fio on the same device at the same rate, for what the device and the machine do. From an empty journal to a full one, over several extents. At the even rate a latency counts from
-the time at which the write was due, so a stall shows in all writes that it delayed. Draws
-build/bench_engine_latency.png from two CSV files beside it. Events are commands that run at given seconds of the first phase:
+First fio on the same device at the same rate, for what device and machine do. Then from an empty
+journal to a full one, over several extents. At the even rate a latency counts from the time at
+which the write was due, so a stall shows in all writes that it delayed. Draws
+build/bench_engine_latency.png from two CSV files beside it. Events are commands that run at given
+seconds of the first phase; ZBS_CHUNK is the chunk server's address in their environment:
   --event 20:drain='zbs-cli … disk drain …'"""
 import csv
 import os
@@ -48,7 +50,7 @@ def phase(server, args, name, path, **options):
     try:
         for at, _, command in pending:
             time.sleep(max(0, begin + at - time.monotonic()))
-            running.append(subprocess.Popen(command, shell=True))
+            running.append(subprocess.Popen(command, shell=True, env=dict(os.environ, ZBS_CHUNK=server.addr)))
         if load.wait(timeout=args.seconds + 60):
             raise RuntimeError(f"the load ended with {load.returncode}")
     finally:

@@ -53,7 +53,7 @@ static void windows_without_completions_are_listed(void **state)
     struct loadstat_conf conf = {.to = INT64_MAX, .csv = path, .window = 100L * MS};
     struct loadstat s;
     FILE *f;
-    int fd = mkstemp(path), ops[8], n = 0;
+    int fd = mkstemp(path), ops[8] = {0}, n = 0;
 
     (void)state;
     assert_true(fd >= 0);
