@@ -73,8 +73,7 @@ static bool page_right(struct judging *j, uint32_t ext, uint32_t page, const uin
         uint64_t word;
 
         memcpy(&word, data, sizeof(word));
-        if ((word != sector_word(x->acked[s], ext, s) &&
-             word != sector_word(x->maybe[s], ext, s)) ||
+        if ((word != sector_word(x->acked[s], s) && word != sector_word(x->maybe[s], s)) ||
             memcmp(data, data + 8, SECTOR_BYTES - 8) != 0) {
             j->wrong = true;
             return life_fail(&j->l, "extent %u sector %u: word %016" PRIx64 " of write %u, not %u",

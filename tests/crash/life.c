@@ -103,6 +103,26 @@ bool life_create(struct life *l, uint32_t ext)
     return end(l, &c, rc, "creation");
 }
 
+bool life_child(struct life *l, uint32_t origin, uint32_t ext)
+{
+    const struct model_extent *o = &l->m->x[origin];
+    struct change c = {.kind = CH_CREATE,
+                       .ext = ext,
+                       .epoch = MAX(l->m->x[ext].epoch_maybe, o->epoch_maybe) + 1,
+                       .origin = origin + 1};
+    struct create_args a = {.id = model_id(ext),
+                            .epoch = c.epoch,
+                            .volume_id = 8,
+                            .slot = ext,
+                            .origin = model_id(origin),
+                            .origin_epoch = o->epoch};
+    int rc;
+
+    begin(l, &c);
+    rc = engine_create_as(l->e, &a);
+    return end(l, &c, rc, "creation from another");
+}
+
 bool life_open(struct life *l, uint32_t ext)
 {
     struct change c = {.kind = CH_OPEN, .ext = ext, .epoch = l->m->x[ext].epoch_maybe + 1};
@@ -140,7 +160,7 @@ bool life_enter(struct life *l, uint32_t *ret_ext)
         for (uint32_t i = 0; i < l->m->n_ext; i++) {
             uint32_t ext = (first + i) % l->m->n_ext;
 
-            if (l->closed[ext] || l->epoch[ext] == 0)
+            if (l->closed[ext] || l->epoch[ext] == 0 || l->m->x[ext].frozen.maybe)
                 continue;
             l->busy[ext]++;
             *ret_ext = ext;
@@ -194,7 +214,7 @@ static struct buf *payload_new(const struct change *c)
     uint64_t *words = (uint64_t *)b->data;
 
     for (uint32_t i = 0; i < c->n; i++) {
-        uint64_t word = sector_word(c->number, c->ext, c->first + i);
+        uint64_t word = sector_word(c->number, c->first + i);
 
         for (uint32_t k = 0; k < SECTOR_BYTES / 8; k++)
             *words++ = word;

@@ -49,6 +49,7 @@ void life_change(struct life *l, const struct change *c);
 /* All of these return false after a failure. */
 co_fn bool life_start(struct life *l); /* opens the disk, replays */
 co_fn bool life_create(struct life *l, uint32_t ext);
+co_fn bool life_child(struct life *l, uint32_t origin, uint32_t ext);
 co_fn bool life_open(struct life *l, uint32_t ext); /* under a higher epoch */
 co_fn bool life_delete(struct life *l, uint32_t ext);
 /* Sectors of the extent, as writes of the stream. */

@@ -154,6 +154,36 @@ static void write_step(struct model *m, struct model_extent *x, const struct cha
 
 /* ---- the others ---- */
 
+/* A child is what its origin is now, all of which is committed. */
+static void create_step(struct model *m, struct model_extent *x, const struct change *c)
+{
+    struct model_extent *origin = c->origin != 0 ? &m->x[c->origin - 1] : NULL;
+
+    if (c->phase == PH_REFUSED) {
+        if (origin)
+            origin->frozen.maybe = origin->frozen.acked;
+        extent_gone(x);
+        return;
+    }
+    if (c->phase == PH_BEGIN && origin) {
+        *x = *origin;
+        memset(x->set, 0, sizeof(x->set));
+        for (uint32_t p = 0; p < MODEL_PAGES; p++)
+            memset(x->page[p].missing, 0, sizeof(x->page[p].missing));
+        x->there = x->frozen = (struct flag2){false, false};
+        x->epoch = 0;
+        x->origin = c->origin;
+    }
+    flag2_step(&x->there, true, c->phase);
+    x->epoch_maybe = c->epoch;
+    if (origin)
+        flag2_step(&origin->frozen, true, c->phase);
+    if (c->phase == PH_DONE) {
+        x->epoch = c->epoch;
+        x->origin = 0;
+    }
+}
+
 static void set_step(struct model_extent *x, const struct change *c)
 {
     for (uint32_t r = 0; r < REPLICAS; r++) {
@@ -172,12 +202,18 @@ static void set_step(struct model_extent *x, const struct change *c)
     }
 }
 
-static void seen_step(struct model_extent *x, const struct change *c)
+static void seen_step(struct model *m, struct model_extent *x, const struct change *c)
 {
     uint32_t r = c->replicas >> 1 & 1;
 
     switch (c->kind) {
     case CH_SEEN_EXTENT:
+        if (x->origin != 0) { /* frozen by the same record */
+            struct flag2 *f = &m->x[x->origin - 1].frozen;
+
+            f->acked = f->maybe = f->acked || c->seen;
+            x->origin = 0;
+        }
         if (!c->seen)
             extent_gone(x);
         x->there = (struct flag2){c->seen, c->seen};
@@ -211,10 +247,7 @@ void model_apply(struct model *m, const struct change *c)
 
     switch (c->kind) {
     case CH_CREATE:
-        flag2_step(&x->there, true, c->phase);
-        x->epoch_maybe = c->epoch;
-        if (c->phase == PH_DONE)
-            x->epoch = c->epoch;
+        create_step(m, x, c);
         break;
     case CH_DELETE:
         flag2_step(&x->there, false, c->phase);
@@ -246,6 +279,6 @@ void model_apply(struct model *m, const struct change *c)
         m->n_pending = 0;
         break;
     default:
-        seen_step(x, c);
+        seen_step(m, x, c);
     }
 }

@@ -36,6 +36,8 @@ struct model_set {
 };
 struct model_extent {
     struct flag2 there;
+    struct flag2 frozen; /* it has, or had, a child */
+    uint32_t origin;     /* plus one, while the child is being made; 0: none */
     uint64_t epoch, epoch_maybe;
     struct version2 cp, last; /* at least acked, at most maybe */
     struct model_set set[REPLICAS];
@@ -46,7 +48,7 @@ struct model_extent {
 };
 
 enum change_kind {
-    CH_CREATE,
+    CH_CREATE, /* epoch; origin: plus one, or 0 */
     CH_DELETE,
     CH_OPEN,  /* epoch */
     CH_WRITE, /* first, n: sectors; number, v, cp, replicas, write */
@@ -69,6 +71,7 @@ struct change {
     enum change_phase phase;
     uint32_t ext, first, n, number;
     uint32_t replicas; /* bits */
+    uint32_t origin;
     uint64_t epoch;
     struct version v, cp;
     enum write_kind write;
@@ -102,10 +105,10 @@ static inline uint32_t replica_id(uint32_t r)
 {
     return 77u + r;
 }
-/* A sector is filled with this word: which write, which place. */
-static inline uint64_t sector_word(uint32_t number, uint32_t ext, uint32_t sector)
+/* A sector is filled with this word: which write, of all extents, and which place. */
+static inline uint64_t sector_word(uint32_t number, uint32_t sector)
 {
-    return number == 0 ? 0 : (uint64_t)number << 32 | ext << 24 | sector;
+    return number == 0 ? 0 : (uint64_t)number << 32 | sector;
 }
 
 #endif

@@ -108,7 +108,7 @@ static bool look_open(struct look *k)
 static bool look_sector(struct look *k, uint32_t s, const uint8_t *data)
 {
     const uint32_t *hold = k->happened[s / SECTORS_PER_PAGE] ? k->x->maybe : k->x->acked;
-    uint64_t want = sector_word(hold[s], k->ext, s), word;
+    uint64_t want = sector_word(hold[s], s), word;
 
     memcpy(&word, data, sizeof(word));
     if (word == want && memcmp(data, data + 8, SECTOR_BYTES - 8) == 0)

@@ -128,6 +128,34 @@ static bool admin_drain(struct life *l, uint32_t i)
     return admin_any(l, i);
 }
 
+/* Makes an extent anew as the child of another, which is frozen from then on, or deletes one:
+ * origins before their children, and children before their origins. */
+static bool admin_snapshot(struct life *l, uint32_t i)
+{
+    uint32_t from = life_below(l, l->m->n_ext), n = l->m->n_ext - 1;
+    uint32_t to = (from + 1 + life_below(l, n)) % l->m->n_ext;
+    bool ok = true;
+
+    (void)i;
+    life_close(l, from);
+    life_close(l, to);
+    if (l->m->x[to].there.acked)
+        ok = life_delete(l, to);
+    if (ok && l->m->x[from].there.acked && !l->m->x[from].frozen.acked)
+        ok = life_write(l, from, life_below(l, MODEL_PAGES) * SECTORS_PER_PAGE, SECTORS_PER_PAGE,
+                        W_DATA) &&
+             life_cp(l, from);
+    if (ok && l->m->x[from].there.acked && life_below(l, 5) != 0)
+        ok = life_child(l, from, to);
+    else if (ok)
+        ok = life_create(l, to);
+    if (ok && l->m->x[to].there.acked)
+        ok = life_open(l, to);
+    life_reopen(l, from);
+    life_reopen(l, to);
+    return ok;
+}
+
 /* ---- streams ---- */
 
 static bool op_random(struct stream *st, uint32_t i)
@@ -291,6 +319,17 @@ const struct workload workloads[] = {
      .op = op_mixed,
      .admin = admin_drain,
      .admin_ops = 8},
+    {.name = "snapshots",
+     .disk_bytes = 40u << 20,
+     .ring_bytes = RING_MIN,
+     .flush_delay_ms = 4,
+     .extents = 5,
+     .streams = 3,
+     .ops = 60,
+     .lives = 3,
+     .op = op_mixed,
+     .admin = admin_snapshot,
+     .admin_ops = 30},
 };
 const uint32_t n_workloads = ARRAY_SIZE(workloads);
 
