@@ -201,7 +201,7 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb, s
     struct dev *d = dev_new(e, path, sb);
     int rc = geometry_compute(sb, e->conf.worker, &d->g);
 
-    d->replaying = true;
+    d->replaying = d->unsettled = true;
     bits_init(d);
     refs_init(d);
     journal_init(d);
@@ -217,12 +217,12 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb, s
         rc = journal_replay(d);
     if (rc < 0)
         goto err_after_open;
-    d->replaying = false; /* from here on its extents are looked for among all */
-    dev_settle(d);
+    d->replaying = false;
     if (d->any_damaged) /* for good, before anybody asks */
         rc = checkpoint_to(d, d->j.durable_rsn);
     if (rc < 0)
         goto err_after_open;
+    dev_settle(d); /* from here on its extents are looked for among all */
     co_spawn_detached_deadline(&d->group, "journal", journal_main, d);
     co_spawn_detached_deadline(&d->group, "flusher", flush_main, d);
     *ret = d;
@@ -230,6 +230,7 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb, s
 
 err_after_open:
     dev_drop_extents(d);
+    htab_fini(&d->opening);
     disk_close(d->disk);
 err_after_new:
     dev_free(d);
@@ -246,7 +247,7 @@ void dev_close(struct dev *d)
     (void)co_group_join(&d->group);
     dev_settle_end(d);
     dev_drop_extents(d);
-    while (d->extents > 0) /* requests of a failed device that are about to end */
+    while (d->ext_count > 0) /* requests of a failed device that are about to end */
         co_cond_wait_always(&d->doomed_less);
     disk_close(d->disk);
     dev_free(d);

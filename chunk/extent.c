@@ -16,7 +16,7 @@ struct ext *ext_find(struct engine *e, uint64_t id)
 /* While a device is being opened its extents are in a table of its own. */
 static struct htab *table_of(struct dev *d)
 {
-    return d->replaying ? &d->opening : &d->e->exts;
+    return d->unsettled ? &d->opening : &d->e->exts;
 }
 
 struct ext *dev_ext_find(struct dev *d, uint64_t id)
@@ -52,6 +52,9 @@ void ext_remove(struct ext *x)
 
 void ext_forget(struct ext *x)
 {
+    ASSERT(!x->forgotten);
+    x->forgotten = true;
+    x->dev->extents--;
     x->dead = true;
     x->open_epoch = 0;
     corrupt_forget(x, 0, PAGES_PER_EXTENT);
@@ -69,6 +72,7 @@ struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head)
     struct ext *x = MEM_NEW(struct ext);
 
     d->extents++;
+    d->ext_count++;
     x->refs = 1;
     x->id = id;
     x->dev = d;
@@ -97,7 +101,8 @@ void ext_put(struct ext *x)
         return;
     ASSERT(list_empty(&x->ops) && x->n_vblk == 0);
     x->dev->credits -= x->credits;
-    x->dev->extents--;
+    x->dev->extents -= !x->forgotten;
+    x->dev->ext_count--;
     co_cond_broadcast(&x->dev->doomed_less);
     map_free_all(x);
     version_free(x);

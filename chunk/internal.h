@@ -159,6 +159,7 @@ struct ext {
     uint32_t opening;  /* engine_open calls that run */
     bool arriving;     /* a twin: it counts for nothing yet */
     bool switching;    /* requests wait */
+    bool forgotten;    /* not counted in dev->extents any more */
 };
 
 struct op { /* an admitted request */
@@ -276,10 +277,12 @@ struct dev {
     struct disk *disk;
     struct co_group group;
     bool stopping, failed, replaying;
+    bool unsettled; /* its extents are in `opening` */
     bool any_damaged; /* found at replay */
     uint32_t io_errors;
-    uint32_t extents;    /* there are so many struct ext */
-    struct htab opening; /* its extents while `replaying` */
+    uint32_t extents;    /* it holds so many, twins and doomed ones included */
+    uint32_t ext_count;  /* there are so many struct ext: some are gone and still in use */
+    struct htab opening; /* see dev_settle */
     struct list doomed;  /* struct ext: copies that lost (settle.c) */
     struct co_cond doomed_less;
     bool discarding; /* the doomed ones */

@@ -60,6 +60,7 @@ static void doom(struct ext *x)
 
 void dev_settle(struct dev *d)
 {
+    d->unsettled = false;
     HTAB_FOREACH (x, &d->opening, struct ext, node) {
         struct ext *other = ext_find(d->e, x->id);
 
