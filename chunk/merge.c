@@ -108,12 +108,14 @@ static void run_add(struct run *r, int *n, struct seg *s)
 {
     for (uint32_t i = 0; i < s->count; i++) {
         uint8_t *data = (uint8_t *)page_content(s->w, s->first + i).data;
-        struct iovec *last = *n > 0 ? &r->iov[*n - 1] : NULL;
+        struct iovec *v = &r->iov[*n];
 
-        if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == data)
-            last->iov_len += PAGE_BYTES;
-        else
-            r->iov[(*n)++] = (struct iovec){data, PAGE_BYTES};
+        if (*n > 0 && (uint8_t *)v[-1].iov_base + v[-1].iov_len == data) {
+            v[-1].iov_len += PAGE_BYTES;
+        } else {
+            *v = (struct iovec){data, PAGE_BYTES};
+            (*n)++;
+        }
     }
     list_push_back(&r->segs, &s->merge);
     r->pages += s->count;

@@ -223,8 +223,8 @@ static int run_space(const struct list *segs, struct dev *d, uint32_t cost)
 
 int write_journal_run(const struct list *segs, uint32_t block)
 {
-    struct rec_write *recs[PAGES_PER_BLOCK];
-    struct dev *d = LIST_FIRST(segs, struct seg, merge)->w->x->dev;
+    struct rec_write *recs[PAGES_PER_BLOCK] = {0};
+    struct dev *d = LIST_ENTRY(segs->next, struct seg, merge)->w->x->dev;
     uint32_t n = 0, bytes = 0, cost;
     int rc;
 
@@ -241,6 +241,7 @@ int write_journal_run(const struct list *segs, uint32_t block)
     }
     n = 0;
     LIST_FOREACH (s, segs, struct seg, merge) {
+        ASSERT(recs[n] != NULL);
         if (n > 0)
             journal_join(d);
         map_queue(s, recs[n], n == 0 ? cost : 0, n == 0);
