@@ -23,6 +23,8 @@ static int no_device(const char *path)
 
 /* ---- moving one after the other ---- */
 
+#define RETRIES_MAX 16u /* of moves whose target was full all the same */
+
 struct choosing {
     uint64_t after; /* lower ones stay for now */
     struct ext *best;
@@ -46,7 +48,7 @@ static struct dev *target_for(const struct ext *x)
     return dev_choose(x->dev->e, blocks);
 }
 
-static int drain_one(struct ext *x)
+static int drain_one(struct ext *x, uint32_t *retries)
 {
     struct dev *to = target_for(x);
     int rc;
@@ -56,6 +58,10 @@ static int drain_one(struct ext *x)
                        "no other disk has room for extent %" PRIu64 " of %" PRIu32 " MiB", x->id,
                        x->blocks / 4);
     rc = ext_move(ext_get(x), to);
+    if (rc == ERR_NOSPACE && *retries > 0 && target_for(x) != NULL) {
+        (*retries)--; /* others filled the target meanwhile */
+        rc = 0;
+    }
     ext_put(x);
     /* Whatever the target says is another one's problem: the next attempt chooses again. */
     return rc == ERR_NO_REPLICA || (rc < 0 && to->failed) ? 0 : rc;
@@ -83,6 +89,7 @@ static int pass_ended(struct pass *p)
 
 static int drain_run(struct dev *d)
 {
+    uint32_t retries = RETRIES_MAX;
     struct pass p = {0};
     int rc = 0;
 
@@ -99,7 +106,7 @@ static int drain_run(struct dev *d)
             continue;
         }
         id = c.best->id;
-        rc = drain_one(c.best);
+        rc = drain_one(c.best, &retries);
         p.moved += rc == 0;
         if (rc == ERR_REFUSED) {
             p.refused++;
