@@ -65,6 +65,7 @@ SRC_chunk := $(filter-out chunk/main.c,$(call src,chunk))
 SRC_access := $(filter-out access/main.c,$(call src,access access/vol access/scsi access/iscsi))
 SRC_cli := $(call src,tools/cli)
 SRC_bench := $(call src,tools/bench)
+SRC_fsck := $(call src,tools/fsck)
 SRC_testlib := $(call src,tests/lib)
 
 LIB_common := $(OUT)/libzbs-common.a
@@ -75,7 +76,8 @@ LIB_access := $(OUT)/libzbs-access.a
 LIB_testlib := $(OUT)/libzbs-testlib.a
 
 BINS := $(foreach b,$(if $(wildcard meta/main.c),zbs-metad) $(if $(wildcard chunk/main.c),zbs-chunkd) \
-	$(if $(wildcard access/main.c),zbs-accessd) $(if $(SRC_cli),zbs-cli) $(if $(SRC_bench),zbs-bench),$(OUT)/$(b))
+	$(if $(wildcard access/main.c),zbs-accessd) $(if $(SRC_cli),zbs-cli) $(if $(SRC_bench),zbs-bench) \
+	$(if $(SRC_fsck),zbs-fsck),$(OUT)/$(b))
 
 .PHONY: all
 all: $(BINS)
@@ -97,6 +99,7 @@ $(OUT)/zbs-chunkd: $(OUT)/chunk/main.o $(LIB_chunk) $(LIB_common)
 $(OUT)/zbs-accessd: $(OUT)/access/main.o $(LIB_access) $(LIB_common)
 $(OUT)/zbs-cli: $(call obj,$(SRC_cli)) $(LIB_common)
 $(OUT)/zbs-bench: $(call obj,$(SRC_bench)) $(LIB_common)
+$(OUT)/zbs-fsck: $(call obj,$(SRC_fsck)) $(LIB_chunk) $(LIB_common)
 $(OUT)/zbs-%:
 	@echo "  LINK $(notdir $@)"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(LIBS_CLI)
@@ -184,7 +187,7 @@ sim: install-deps
 install: all
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/zbs \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/zbs
-	$(Q)install -m 755 $(OUT)/zbs-metad $(OUT)/zbs-chunkd $(OUT)/zbs-accessd $(DESTDIR)$(PREFIX)/sbin/
+	$(Q)install -m 755 $(OUT)/zbs-metad $(OUT)/zbs-chunkd $(OUT)/zbs-accessd $(OUT)/zbs-fsck $(DESTDIR)$(PREFIX)/sbin/
 	$(Q)install -m 755 $(OUT)/zbs-cli $(OUT)/zbs-bench $(DESTDIR)$(PREFIX)/bin/
 	$(Q)install -m 644 deploy/conf/*.conf $(DESTDIR)$(PREFIX)/share/zbs/
 	$(Q)for f in deploy/conf/*.conf; do \

@@ -64,6 +64,14 @@ void bits_init(struct dev *d)
     d->reserve_blocks = MIN(MAX(d->g.blocks / 64, 2u), 64u);
 }
 
+void bits_take_all(struct dev *d)
+{
+    for (uint32_t i = 0; i < d->g.blocks; i++) {
+        bit_put(d->bits, i, true);
+        bit_put(d->bits, d->g.blocks + d->g.heads + i, true);
+    }
+}
+
 void bits_finish_replay(struct dev *d)
 {
     memcpy(d->busy, d->bits, busy_bytes(d));

@@ -4,7 +4,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <string.h>
 #include "chunk/replay.h"
+#include "common/env/overlay.h"
 
 int dev_check(const struct dev *d)
 {
@@ -210,6 +212,8 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb, s
     rc = disk_open(path, 0, &d->disk);
     if (rc < 0)
         goto err_after_new;
+    if (e->conf.overlay != NULL)
+        disk_overlay_attach(d->disk, e->conf.overlay);
     rc = stage_recover(d);
     if (rc == 0)
         rc = bitmap_load(d);

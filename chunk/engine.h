@@ -30,6 +30,8 @@ static inline int version_cmp(struct version a, struct version b)
 /* Reads and validates both superblocks; *ret is the newer one. ERR_FORMAT says what was found
  * instead. */
 co_fn int super_read(const char *path, struct super_block *ret) MUST_CHECK;
+/* The same; says which copies are good. */
+co_fn int super_read_copies(const char *path, struct super_block *ret, bool whole[2]) MUST_CHECK;
 /* Overwrites both copies, the device is nobody's then. */
 co_fn int super_wipe(const char *path, const struct super_block *sb) MUST_CHECK;
 /* Writes both copies with the generation raised by one, durably, one after the other. */
@@ -45,6 +47,9 @@ struct engine_conf {
     /* Called on the engine's loop when a device has failed; may be NULL. Must not suspend. */
     void (*dev_failed)(void *arg);
     void *dev_failed_arg;
+    /* For fsck.c. Writes go there (NULL: to the device); the accounting is not believed. */
+    struct disk_overlay *overlay;
+    bool rebuild;
 };
 #define MERGE_NEVER UINT32_MAX
 struct engine *engine_new(const struct engine_conf *conf);

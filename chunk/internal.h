@@ -380,6 +380,7 @@ void pending_release(struct dev *d);
 uint64_t block_off(const struct dev *d, uint32_t block); /* number + 1 */
 void bits_init(struct dev *d);
 void bits_finish_replay(struct dev *d);
+void bits_take_all(struct dev *d); /* every block is in use, and shared: the maps decide */
 void bits_free(struct dev *d);
 void bit_set(struct dev *d, uint32_t block, uint64_t rsn); /* journaled: now allocated */
 /* Journaled: now free. meta: it held metadata, and the staging area may still hold images of it. */

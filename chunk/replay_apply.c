@@ -579,6 +579,8 @@ int replay_finish(struct replay *rp)
 
     HTAB_FOREACH (u, &rp->unknown, struct idset_item, node)
         log_error("journal.unknown_extent", "disk=%s extent=%" PRIu64, d->path, u->node.key);
+    if (d->e->conf.rebuild)
+        bits_take_all(d);
     replay_own(d);
     if (rp->hole)
         dev_ext_foreach(d, damage_all, d);

@@ -91,11 +91,21 @@ static uint32_t bitmap_next(const struct sweep *s, uint32_t from)
     return MIN(from, s->end);
 }
 
+/* Which heads are in use can't be found out in another way: those of deleted extents stay. */
+static bool bitmap_has_heads(const struct dev *d, uint32_t index)
+{
+    uint64_t first = (uint64_t)index * BITS_PER_PAGE;
+
+    return first < (uint64_t)d->g.blocks + d->g.heads && first + BITS_PER_PAGE > d->g.blocks;
+}
+
 static int bitmap_page(struct sweep *s, uint32_t index, const uint8_t *page)
 {
     struct dev *d = s->d;
     int rc = meta_check(&d->sb, page, META_BITMAP, s->off + (uint64_t)index * PAGE_BYTES, 0, index);
 
+    if (rc == ERR_CORRUPT && d->e->conf.rebuild && !bitmap_has_heads(d, index))
+        return 0; /* it is counted anew */
     if (rc == 0)
         memcpy(d->bits + (size_t)index * (BITS_PER_PAGE / 64), page + sizeof(struct meta_head),
                META_BODY_BYTES);

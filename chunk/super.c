@@ -152,7 +152,7 @@ static int super_read_at(struct disk *d, uint64_t off, uint32_t copy, struct sup
     return geometry_compute(page, page->workers - 1, &g);
 }
 
-int super_read(const char *path, struct super_block *ret)
+int super_read_copies(const char *path, struct super_block *ret, bool whole[2])
 {
     struct super_block *page = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
     struct disk *d;
@@ -167,6 +167,7 @@ int super_read(const char *path, struct super_block *ret)
         goto out_open;
     last = ROUND_DOWN(disk_info(d)->size_bytes, (uint64_t)PAGE_BYTES) - PAGE_BYTES;
     rc = rc_first = super_read_at(d, 0, 0, page);
+    whole[0] = whole[1] = rc == 0;
     if (rc == 0) {
         *ret = *page;
         last = ret->size_bytes - PAGE_BYTES;
@@ -175,6 +176,7 @@ int super_read(const char *path, struct super_block *ret)
                 *ret = *page;
         } else {
             log_warn("super.copy_bad", "disk=%s", path);
+            whole[1] = false;
         }
     } else {
         char why[200];
@@ -183,6 +185,7 @@ int super_read(const char *path, struct super_block *ret)
         rc = super_read_at(d, last, 1, page);
         if (rc == 0) {
             log_warn("super.first_bad", "disk=%s why=\"%s\"", path, why);
+            whole[1] = true;
             *ret = *page;
         } else {
             rc = err_set(rc_first,
@@ -196,6 +199,13 @@ out_open:
 out:
     mem_free(page);
     return rc;
+}
+
+int super_read(const char *path, struct super_block *ret)
+{
+    bool whole[2];
+
+    return super_read_copies(path, ret, whole);
 }
 
 static int super_write_copies(struct disk *d, struct super_block *sb)

@@ -12,6 +12,7 @@
 #include "common/base/log.h"
 #include "common/co/loop.h"
 #include "common/env/env_ops.h"
+#include "common/env/overlay.h"
 
 #define DISK_IOV_MAX 1024
 #define DISK_ALIGN   4096u
@@ -142,6 +143,7 @@ int disk_open(const char *path, unsigned flags, struct disk **ret)
     ASSERT(d->info.physical_bytes >= d->info.block_bytes);
     list_init(&d->waited);
     d->window = (struct disk_window){0};
+    d->overlay = NULL;
     *ret = d;
     return 0;
 }
@@ -192,7 +194,8 @@ void disk_submit(struct disk_req *r)
     co_wait_init(&r->wait);
     list_init(&r->waited);
     list_push_back(&d->waited, &r->waited);
-    d->env->ops->disk_submit(r);
+    if (d->overlay == NULL || !disk_overlay_submit(r))
+        d->env->ops->disk_submit(r);
 }
 
 int disk_wait(struct disk_req *r)
@@ -209,6 +212,8 @@ int disk_wait(struct disk_req *r)
         return err_set(rc, "%s of %" PRIu64 " bytes at %" PRIu64 " failed", names[r->op], r->len,
                        r->off);
     ASSERT(rc == 0);
+    if (r->disk->overlay != NULL)
+        disk_overlay_read(r);
     return 0;
 }
 

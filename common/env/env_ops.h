@@ -21,6 +21,7 @@ struct disk {
     /* kept by env.c */
     struct list waited; /* struct disk_req, oldest first */
     struct disk_window window;
+    struct disk_overlay *overlay; /* NULL: none */
 };
 struct net_listener {
     struct env *env;

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A device is checked by starting the engine on it, with all that would be written kept in memory,
+ * and comparing what heads and maps say (they are the truth) with the bitmap and the counts of
+ * references. Repairing counts both anew: first in memory too, and on the device only if a check
+ * of that result finds less than before. What heads and maps have lost can't be rebuilt here: such
+ * extents are void, and their owners fill them from other replicas. */
+#include "chunk/fsck.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "chunk/internal.h"
+#include "common/env/overlay.h"
+
+#define NEVER_MS 3600000u
+
+struct count {
+    struct htab_node node; /* by block */
+    uint32_t refs;
+};
+struct fsck { /* one region */
+    const struct fsck_conf *conf;
+    struct fsck_result *r;
+    struct engine *e;
+    struct dev *d;
+    uint64_t found;
+    uint64_t *named;  /* blocks that a head or a map names */
+    struct htab many; /* struct count, of those with several references */
+    struct ext **exts;
+    uint32_t n_exts;
+};
+
+static void PRINTF_FMT(2, 3) finding(struct fsck *f, const char *fmt, ...)
+{
+    char text[400];
+    va_list ap;
+
+    if (f->found++ >= FSCK_FINDINGS_TOLD || f->conf->finding == NULL)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    f->conf->finding(f->conf->arg, text);
+}
+
+static void PRINTF_FMT(2, 3) note(const struct fsck_conf *conf, const char *fmt, ...)
+{
+    char text[400];
+    va_list ap;
+
+    if (conf->note == NULL)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    conf->note(conf->arg, text);
+}
+
+/* ---- what heads and maps say ---- */
+
+static bool named(const struct fsck *f, uint32_t block)
+{
+    return f->named[(block - 1) / 64] >> ((block - 1) % 64) & 1;
+}
+
+static uint32_t refs_true(const struct fsck *f, uint32_t block)
+{
+    const struct count *n = HTAB_FIND(&f->many, block, struct count, node);
+
+    return n != NULL ? n->refs : named(f, block);
+}
+
+static void name_block(struct fsck *f, const struct ext *x, uint32_t block, bool may_share)
+{
+    struct count *n;
+
+    if (!named(f, block)) {
+        f->named[(block - 1) / 64] |= 1ull << ((block - 1) % 64);
+        f->r->blocks++;
+        return;
+    }
+    if (!may_share)
+        finding(f, "block %" PRIu32 " belongs to extent %" PRIu64 " and to another", block, x->id);
+    n = HTAB_FIND(&f->many, block, struct count, node);
+    if (n == NULL) {
+        n = MEM_NEW(struct count);
+        n->refs = 1;
+        htab_insert(&f->many, &n->node, block);
+        f->r->shared_blocks++;
+    }
+    n->refs++;
+}
+
+static void name_entry(struct fsck *f, struct ext *x, uint32_t b)
+{
+    const struct map_entry *en = map_get(x, b);
+    const struct vblk *v = vblk_get(x, b);
+    uint64_t seen = 0;
+
+    for (uint32_t k = 0; k < MAP_SOURCES; k++) {
+        const struct map_src *s = &en->src[k];
+
+        if (s->valid & seen)
+            finding(f, "extent %" PRIu64 " block %" PRIu32 " has pages in two places", x->id, b);
+        seen |= s->valid;
+        if (s->block != BLOCK_NONE)
+            name_block(f, x, s->block, k > 0 || x->frozen);
+    }
+    seen |= v != NULL ? v->mask : 0; /* still in the journal only */
+    f->r->pages += (uint64_t)__builtin_popcountll(seen);
+    if (block_allocated(x, b) != (en->src[0].block != BLOCK_NONE))
+        finding(f, "extent %" PRIu64 " block %" PRIu32 ": head and map differ", x->id, b);
+}
+
+static int name_extent(struct fsck *f, struct ext *x)
+{
+    int rc = 0;
+
+    for (uint32_t k = 0; k < META_BLOCKS; k++)
+        name_block(f, x, x->meta_block[k], false);
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && rc == 0; b += MAP_ENTRIES) {
+        uint32_t last = MIN(b + MAP_ENTRIES, BLOCKS_PER_EXTENT) - 1;
+        struct map_hold hold;
+
+        rc = map_hold(x, b, last, &hold);
+        if (rc == ERR_CORRUPT) {
+            finding(f, "%s", err_text(rc));
+            rc = 0;
+        }
+        for (uint32_t i = b; i <= last && rc == 0; i++)
+            name_entry(f, x, i);
+        map_release(&hold);
+    }
+    return rc;
+}
+
+/* Every page of an extent, read from where it lies. */
+static int read_extent(struct fsck *f, struct ext *x, uint8_t *buf)
+{
+    struct corrupt_page bad[64];
+    uint32_t n;
+    int rc = 0;
+
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && (rc == 0 || rc == ERR_CORRUPT); b++) {
+        struct map_hold hold;
+        bool zero;
+
+        if (!block_mapped(x, b))
+            continue;
+        rc = map_hold(x, b, b, &hold);
+        if (rc == 0)
+            rc = pages_read(x, b * PAGES_PER_BLOCK, PAGES_PER_BLOCK, buf, NULL, &zero);
+        map_release(&hold);
+    }
+    n = engine_corrupt(f->e, bad, ARRAY_SIZE(bad));
+    for (uint32_t i = 0; i < n; i++) {
+        f->r->bad_pages++;
+        finding(f, "extent %" PRIu64 " page %" PRIu32 ": the data fails its checksum", bad[i].id,
+                bad[i].page);
+    }
+    corrupt_forget(x, 0, PAGES_PER_EXTENT);
+    return rc == ERR_CORRUPT ? 0 : rc;
+}
+
+static void collect(void *arg, struct ext *x)
+{
+    struct fsck *f = arg;
+
+    f->exts[f->n_exts++] = ext_get(x);
+}
+
+static int extents_examine(struct fsck *f)
+{
+    uint8_t *buf = mem_alloc_aligned(PAGE_BYTES, BLOCK_BYTES);
+    int rc = 0;
+
+    f->exts = MEM_NEW_ARRAY(struct ext *, f->d->extents + 1);
+    dev_ext_foreach(f->d, collect, f);
+    for (uint32_t i = 0; i < f->n_exts && rc == 0; i++) {
+        struct ext *x = f->exts[i];
+
+        rc = name_extent(f, x);
+        if (rc == 0 && f->conf->data)
+            rc = read_extent(f, x, buf);
+        if (x->is_void) {
+            f->r->lost_extents++;
+            finding(f, "extent %" PRIu64 " is void: its owner fills it from another replica",
+                    x->id);
+        }
+    }
+    f->r->extents += f->n_exts;
+    mem_free(buf);
+    return rc;
+}
+
+/* ---- the bitmap and the counts, compared ---- */
+
+static bool used(const struct dev *d, uint32_t block)
+{
+    return d->bits[(block - 1) / 64] >> ((block - 1) % 64) & 1;
+}
+
+static int counts_compare(struct fsck *f)
+{
+    struct refs_hold hold = {0};
+    struct dev *d = f->d;
+    uint64_t leaked = 0;
+    uint32_t heads = 0;
+    int rc = 0;
+
+    for (uint32_t b = 1; b <= d->g.blocks && rc == 0; b++) {
+        leaked += used(d, b) && !named(f, b);
+        if (!used(d, b) && named(f, b))
+            finding(f, "block %" PRIu32 " counts as free and is in use", b);
+        if (!shared_bit_get(d, b) && refs_true(f, b) > 1)
+            finding(f, "block %" PRIu32 " has %" PRIu32 " references and does not count as shared",
+                    b, refs_true(f, b));
+        if (!shared_bit_get(d, b))
+            continue;
+        rc = refs_load(d, b, &hold);
+        if (rc == 0 && refs_get(d, b) != refs_true(f, b))
+            finding(f, "block %" PRIu32 " counts %" PRIu32 " references and has %" PRIu32, b,
+                    refs_get(d, b), refs_true(f, b));
+        refs_hold_free(&hold);
+    }
+    if (leaked > 0)
+        finding(f, "%" PRIu64 " blocks are taken and nothing names them", leaked);
+    for (uint32_t i = 0; i < d->g.heads; i++)
+        heads += head_bit_get(d, i);
+    if (heads != f->n_exts)
+        finding(f, "%" PRIu32 " heads are in use, %" PRIu32 " can be read: extents are lost", heads,
+                f->n_exts);
+    return rc;
+}
+
+/* ---- counting anew ---- */
+
+static void bit_assign(struct dev *d, uint32_t i, bool on)
+{
+    uint64_t bit = 1ull << (i % 64), *w = &d->bits[i / 64];
+
+    *w = on ? *w | bit : *w & ~bit;
+}
+
+static int counts_assign(struct fsck *f)
+{
+    struct refs_hold hold = {0};
+    struct dev *d = f->d;
+    uint64_t rsn = d->j.durable_rsn;
+    int rc = 0;
+
+    for (uint32_t i = 0; i < d->g.heads; i++)
+        bit_assign(d, d->g.blocks + i, false);
+    for (uint32_t i = 0; i < f->n_exts; i++)
+        bit_assign(d, d->g.blocks + f->exts[i]->head, true);
+    for (uint32_t b = 1; b <= d->g.blocks && rc == 0; b++) {
+        uint32_t n = refs_true(f, b);
+
+        bit_assign(d, b - 1, n > 0);
+        if (n > 1)
+            rc = refs_load(d, b, &hold);
+        if (rc == 0 && n > 1)
+            refs_apply(d, &(struct rec_ref){b, (uint16_t)n}, 1, rsn);
+        bit_assign(d, d->g.blocks + d->g.heads + b - 1, n > 1);
+        refs_hold_free(&hold);
+    }
+    for (uint32_t i = 0; i < d->g.bitmap_pages; i++)
+        mpage_dirty(d, &d->bitmap[i], rsn);
+    return rc < 0 ? rc : checkpoint_to(d, rsn);
+}
+
+/* ---- one pass over a region ---- */
+
+enum pass { PASS_CHECK, PASS_REPAIR };
+
+static void fsck_free(struct fsck *f)
+{
+    for (uint32_t i = 0; i < f->n_exts; i++)
+        ext_put(f->exts[i]);
+    mem_free(f->exts);
+    mem_free(f->named);
+    HTAB_FOREACH (n, &f->many, struct count, node) {
+        htab_remove(&f->many, &n->node);
+        mem_free(n);
+    }
+    htab_fini(&f->many);
+}
+
+static int region_examine(struct fsck *f, enum pass pass)
+{
+    int rc = 0;
+
+    f->named = MEM_NEW_ARRAY(uint64_t, DIV_UP(f->d->g.blocks, 64));
+    /* Records of the journal would undo what is counted anew. */
+    if (pass == PASS_REPAIR)
+        rc = engine_flush(f->e);
+    if (rc == 0)
+        rc = extents_examine(f);
+    if (rc == 0)
+        rc = pass == PASS_REPAIR ? counts_assign(f) : counts_compare(f);
+    return rc;
+}
+
+static int region_pass(const char *path, const struct super_block *sb, uint32_t worker,
+                       struct disk_overlay *overlay, enum pass pass, struct fsck *f)
+{
+    struct engine_conf conf = {.worker = worker,
+                               .workers = sb->workers,
+                               .flush_delay_ms = NEVER_MS,
+                               .overlay = overlay,
+                               .rebuild = pass == PASS_REPAIR};
+    int rc;
+
+    htab_init(&f->many);
+    f->e = engine_new(&conf);
+    engine_devs_absent(f->e, 1); /* the server's others may know more */
+    rc = engine_dev_add(f->e, path, sb);
+    if (rc < 0) {
+        finding(f, "%s", err_text(rc));
+    } else {
+        f->d = LIST_FIRST(&f->e->devs, struct dev, link);
+        rc = region_examine(f, pass);
+        if (pass == PASS_CHECK && rc == 0)
+            note(f->conf,
+                 "worker %" PRIu32 ": %" PRIu32 " extents, journal of %" PRIu64
+                 " MiB holds %" PRIu64 " KiB to bring home",
+                 worker, f->n_exts, (uint64_t)f->d->j.units * f->d->j.unit / MIB,
+                 journal_used(f->d) * f->d->j.unit / 1024);
+        fsck_free(f);
+    }
+    engine_stop(f->e);
+    return rc == ERR_CORRUPT || rc == ERR_FORMAT ? 0 : rc;
+}
+
+static int region_check(const char *path, const struct super_block *sb, uint32_t worker,
+                        struct disk_overlay *o, const struct fsck_conf *conf, struct fsck_result *r,
+                        uint64_t *ret_found)
+{
+    struct fsck f = {.conf = conf, .r = r};
+    int rc = region_pass(path, sb, worker, o, PASS_CHECK, &f);
+
+    *ret_found = f.found;
+    return rc;
+}
+
+/* Tries the repair in memory; makes it if the result is better. */
+static int region_repair(const char *path, const struct super_block *sb, uint32_t worker,
+                         const struct fsck_conf *conf, uint64_t found, uint64_t *ret_left)
+{
+    struct disk_overlay *o = disk_overlay_new();
+    struct fsck_conf quiet = {.data = false};
+    struct fsck_result r = {0};
+    struct fsck f = {.conf = &quiet, .r = &r};
+    uint64_t left = 0;
+    int rc = region_pass(path, sb, worker, o, PASS_REPAIR, &f);
+
+    if (rc == 0)
+        rc = region_check(path, sb, worker, o, &quiet, &r, &left);
+    disk_overlay_free(o);
+    *ret_left = found;
+    if (rc < 0)
+        return rc;
+    if (left >= found) {
+        note(conf, "worker %" PRIu32 ": nothing of it can be rebuilt", worker);
+        return 0;
+    }
+    f = (struct fsck){.conf = &quiet, .r = &r};
+    rc = region_pass(path, sb, worker, NULL, PASS_REPAIR, &f);
+    if (rc == 0)
+        rc = region_check(path, sb, worker, NULL, &quiet, &r, ret_left);
+    note(conf, "worker %" PRIu32 ": counted anew, %" PRIu64 " of %" PRIu64 " findings are left",
+         worker, *ret_left, found);
+    return rc;
+}
+
+/* ---- a device ---- */
+
+static void uuid_text(const uint8_t uuid[16], char dst[33])
+{
+    for (int i = 0; i < 16; i++)
+        snprintf(dst + (size_t)2 * i, 3, "%02x", uuid[i]);
+}
+
+static void super_explain(const struct fsck_conf *conf, const char *path,
+                          const struct super_block *sb)
+{
+    char disk[33], server[33];
+
+    uuid_text(sb->disk_uuid, disk);
+    uuid_text(sb->server_uuid, server);
+    note(conf,
+         "%s: format %" PRIu32 ", %" PRIu64 " MiB, %" PRIu32 " worker(s) of %" PRIu32
+         " blocks and %" PRIu32 " heads",
+         path, sb->version, sb->size_bytes / MIB, sb->workers, sb->blocks, sb->heads);
+    note(conf, "disk %s of chunk server %s (chunk %" PRIu32 ", cluster %s)", disk, server,
+         sb->chunk_id, sb->cluster_id[0] != 0 ? (const char *)sb->cluster_id : "none yet");
+}
+
+static int supers_check(const char *path, const struct fsck_conf *conf, struct super_block *sb,
+                        struct fsck_result *r)
+{
+    struct fsck f = {.conf = conf, .r = r};
+    bool whole[2];
+    int rc = super_read_copies(path, sb, whole);
+
+    if (rc < 0)
+        return rc;
+    super_explain(conf, path, sb);
+    for (uint32_t k = 0; k < 2; k++) {
+        if (!whole[k])
+            finding(&f, "the %s copy of the superblock is damaged", k == 0 ? "first" : "second");
+    }
+    r->findings += f.found;
+    if (f.found > 0 && conf->repair)
+        rc = super_write(path, sb);
+    r->left += rc < 0 || !conf->repair ? f.found : 0;
+    return rc;
+}
+
+int fsck_device(const char *path, const struct fsck_conf *conf, struct fsck_result *ret)
+{
+    struct super_block *sb = mem_alloc(sizeof(*sb));
+    struct disk *guard = NULL;
+    int rc = disk_open(path, DISK_EXCLUSIVE | (conf->repair ? 0 : DISK_READ_ONLY), &guard);
+
+    *ret = (struct fsck_result){0};
+    if (rc == 0)
+        rc = supers_check(path, conf, sb, ret);
+    for (uint32_t w = 0; rc == 0 && w < sb->workers; w++) {
+        struct disk_overlay *o = disk_overlay_new();
+        uint64_t found, left, data = ret->bad_pages;
+
+        rc = region_check(path, sb, w, o, conf, ret, &found);
+        disk_overlay_free(o);
+        data = ret->bad_pages - data; /* can't be made up */
+        left = found;
+        if (rc == 0 && found > data && conf->repair) {
+            rc = region_repair(path, sb, w, conf, found - data, &left);
+            left += data;
+        }
+        ret->findings += found;
+        ret->left += left;
+    }
+    if (guard != NULL)
+        disk_close(guard);
+    mem_free(sb);
+    return rc;
+}
