@@ -38,8 +38,9 @@ uint32_t life_below(struct life *l, uint32_t n)
 void life_change(struct life *l, const struct change *c)
 {
     model_apply(l->m, c);
-    if (l->log)
-        changes_add(l->log, c);
+    if (!l->log)
+        return;
+    changes_add(l->log, c);
     if (l->tape)
         sim_tape_mark(l->tape, l->log->n);
 }
@@ -68,6 +69,7 @@ const char *disk_path(uint32_t disk)
 {
     static const char *const path[DISKS_MAX] = {"/dev/chunk0", "/dev/chunk1"};
 
+    ASSERT(disk < DISKS_MAX);
     return path[disk];
 }
 

@@ -16,6 +16,7 @@ struct model *model_new(uint32_t extents)
 {
     struct model *m = calloc(1, model_bytes(extents));
 
+    ASSERT(m != NULL && extents <= EXTENTS_MAX);
     m->n_ext = extents;
     return m;
 }
@@ -24,6 +25,7 @@ struct model *model_copy(const struct model *m)
 {
     struct model *copy = malloc(model_bytes(m->n_ext));
 
+    ASSERT(copy != NULL);
     memcpy(copy, m, model_bytes(m->n_ext));
     return copy;
 }
@@ -245,6 +247,7 @@ void model_apply(struct model *m, const struct change *c)
 {
     struct model_extent *x = &m->x[c->ext];
 
+    ASSERT(c->ext < m->n_ext);
     switch (c->kind) {
     case CH_CREATE:
         create_step(m, x, c);
