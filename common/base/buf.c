@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Payload buffers: size classes of 4, 6, 8, 12, 16, 24 … 1024 KiB with one free list each;
- * larger ones come straight from the system. */
+ * Payload buffers: size classes of 4, 8, 12, 16, 24 … 1024 KiB with one free list each; larger ones
+ * come straight from the system. Single pages are cut from slabs, because the system's allocator
+ * takes two for each; those given back keep their place in the slab, but no memory. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "common/base/assert.h"
 #include "common/base/buf.h"
 #include "common/base/mem.h"
@@ -25,6 +27,7 @@
 #define BUF_CLASS_NONE     UINT32_MAX       /* not pooled, counted */
 #define BUF_CLASS_TRACKED  (UINT32_MAX - 1) /* belongs to a tracked heap */
 #define BUF_IDLE_BYTES_MAX (64u << 20)      /* of one class */
+#define SLAB_PAGES         512u
 
 struct buf_node { /* lies in the data of an idle buffer's header */
     struct buf buf;
@@ -36,6 +39,12 @@ static struct {
     struct buf_node *idle;
     uint64_t idle_bytes;
 } pools[BUF_CLASSES];
+
+/* Single pages without memory: given back, or never used. */
+static struct {
+    struct spin lock;
+    struct buf_node *first;
+} hollow;
 
 static struct {
     _Atomic uint64_t limit; /* 0: none */
@@ -75,20 +84,75 @@ static struct buf_node *node_of(struct buf *b)
     return CONTAINER_OF(b, struct buf_node, buf);
 }
 
+static void *data_new(size_t len)
+{
+    void *data = NULL;
+
+    if (posix_memalign(&data, BUF_ALIGN, len) != 0)
+        assert_fail("memory", __FILE__, __LINE__, "out of memory for a buffer of %zu bytes", len);
+    return data;
+}
+
+/* ---- single pages ---- */
+
+static struct buf_node *hollow_take(void)
+{
+    struct buf_node *n;
+
+    spin_lock(&hollow.lock);
+    n = hollow.first;
+    if (n != NULL)
+        hollow.first = n->next;
+    spin_unlock(&hollow.lock);
+    return n;
+}
+
+static void hollow_put(struct buf_node *first, struct buf_node *last)
+{
+    spin_lock(&hollow.lock);
+    last->next = hollow.first;
+    hollow.first = first;
+    spin_unlock(&hollow.lock);
+}
+
+/* Slabs and their nodes stay for good. */
+static struct buf_node *slab_new(void)
+{
+    struct buf_node *nodes = mem_raw_alloc(SLAB_PAGES * sizeof(*nodes));
+    uint8_t *data = data_new((size_t)SLAB_PAGES * BUF_ALIGN);
+
+    for (uint32_t i = 0; i < SLAB_PAGES; i++) {
+        nodes[i].buf.data = data + (size_t)i * BUF_ALIGN;
+        nodes[i].buf.cap = BUF_ALIGN;
+        nodes[i].next = i + 1 < SLAB_PAGES ? &nodes[i + 1] : NULL;
+    }
+    hollow_put(&nodes[1], &nodes[SLAB_PAGES - 1]);
+    return &nodes[0];
+}
+
+/* ---- */
+
 static void node_free(struct buf_node *n)
 {
+    if (n->buf.pool == 0) {
+        (void)madvise(n->buf.data, BUF_ALIGN, MADV_DONTNEED);
+        hollow_put(n, n);
+        return;
+    }
     free(n->buf.data);
     mem_raw_free(n);
 }
 
-static struct buf_node *node_new(size_t cap)
+static struct buf_node *node_new(uint32_t class, size_t cap)
 {
-    struct buf_node *n = mem_raw_alloc(sizeof(*n));
-    void *data = NULL;
+    struct buf_node *n;
 
-    if (posix_memalign(&data, BUF_ALIGN, cap) != 0)
-        assert_fail("memory", __FILE__, __LINE__, "out of memory for a buffer of %zu bytes", cap);
-    n->buf.data = data;
+    if (class == 0) {
+        n = hollow_take();
+        return n != NULL ? n : slab_new();
+    }
+    n = mem_raw_alloc(sizeof(*n));
+    n->buf.data = data_new(cap);
     n->buf.cap = cap;
     return n;
 }
@@ -156,7 +220,7 @@ struct buf *buf_alloc(size_t len)
     if (class != BUF_CLASS_NONE)
         n = pool_take(class);
     if (n == NULL)
-        n = node_new(cap);
+        n = node_new(class, cap);
     n->buf.pool = class;
     atomic_store_explicit(&n->buf.refs, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&account.used, cap, memory_order_relaxed);

@@ -2,6 +2,7 @@
  *
  * Memory: tracked heaps and payload buffers, the latter from several threads. */
 #include <pthread.h>
+#include <stdio.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
@@ -86,6 +87,44 @@ static void buffers_are_aligned_counted_and_limited(void **state)
     buf_pool_trim();
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static uint64_t resident(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%*u %lu", &pages), 1);
+    fclose(f);
+    return (uint64_t)pages * 4096;
+}
+
+static void single_pages_take_one_page(void **state)
+{
+    enum { COUNT = 16384 };
+    static struct buf *held[COUNT];
+    uint64_t before = resident(), bytes = (uint64_t)COUNT * BUF_ALIGN;
+
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < COUNT; i++) {
+            held[i] = buf_alloc(BUF_ALIGN);
+            held[i]->data[0] = 1;
+        }
+        assert_true(resident() - before < bytes + bytes / 8);
+        for (int i = 0; i < COUNT; i++)
+            buf_put(held[i]);
+        buf_pool_trim();
+        assert_true(resident() - before < bytes / 8);
+    }
+}
+#else
+static void single_pages_take_one_page(void **state)
+{
+    (void)state; /* a sanitizer has memory of its own */
+}
+#endif
+
 static void *churn(void *arg)
 {
     struct buf *held[16] = {NULL};
@@ -124,6 +163,7 @@ int main(void)
         cmocka_unit_test(destroyed_heap_gives_everything_back),
         cmocka_unit_test(memory_is_zeroed),
         cmocka_unit_test(buffers_are_aligned_counted_and_limited),
+        cmocka_unit_test(single_pages_take_one_page),
         cmocka_unit_test(buffers_survive_two_threads),
     };
 
