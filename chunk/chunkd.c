@@ -23,6 +23,7 @@ static int worker_start(struct server *s, uint32_t i)
             (s->conf->memory_bytes != 0 ? s->conf->memory_bytes : (uint64_t)1 << 30) / s->n_workers,
         .flush_delay_ms = s->conf->flush_delay_ms,
         .merge_us = s->conf->merge_us,
+        .readahead = s->conf->readahead,
         .dev_failed = health_dev_failed,
         .dev_failed_arg = s,
     };

@@ -43,6 +43,7 @@ void dev_isolate(struct dev *d, const char *why)
     co_cond_broadcast(&d->freed);
     co_cond_broadcast(&d->flush_work);
     co_cond_broadcast(&d->maps_written);
+    co_cond_broadcast(&d->loaded);
     ext_foreach(d->e, wake_waiting, d);
     if (d->e->conf.dev_failed != NULL)
         d->e->conf.dev_failed(d->e->conf.dev_failed_arg);
@@ -158,6 +159,8 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
     list_init(&d->pins);
     co_cond_init(&d->unpinned);
     co_cond_init(&d->homed);
+    co_cond_init(&d->loaded);
+    d->number = ++e->dev_numbers;
     list_init(&d->dirty);
     list_init(&d->journaled);
     list_init(&d->cycle);
@@ -253,6 +256,7 @@ void dev_close(struct dev *d)
     dev_drop_extents(d);
     while (d->ext_count > 0) /* requests of a failed device that are about to end */
         co_cond_wait_always(&d->doomed_less);
+    cache_drop_dev(d);
     disk_close(d->disk);
     dev_free(d);
 }

@@ -17,13 +17,18 @@ struct engine *engine_new(const struct engine_conf *conf)
         e->conf.flush_delay_ms = 1000;
     if (e->conf.merge_us == 0)
         e->conf.merge_us = 200;
+    if (e->conf.readahead == 0)
+        e->conf.readahead = MIB;
     e->loop = co_loop();
     htab_init(&e->exts);
     list_init(&e->devs);
     list_init(&e->merges);
+    list_init(&e->aheads);
+    co_group_init(&e->readers);
     co_group_init(&e->drains);
     e->scrub = scrub_new();
     budget_init(&e->memory, e->conf.memory_bytes);
+    e->cache = cache_new(e);
     jpages_init(e);
     mpages_init(e);
     return e;
@@ -59,9 +64,11 @@ void engine_stop(struct engine *e)
     e->conf.dev_failed = NULL; /* whoever stops it need not know any more */
     drains_end(e);
     scrub_end(e);
+    (void)co_group_join(&e->readers);
     while ((l = list_pop_front(&e->devs)) != NULL)
         dev_close(LIST_ENTRY(l, struct dev, link));
     scrub_free(e);
+    cache_free(e->cache);
     ASSERT(e->memory.used == 0 && e->memory.fixed == 0 && e->dirty_pages == 0);
     htab_fini(&e->exts);
     mem_free(e);

@@ -44,6 +44,7 @@ struct engine_conf {
     uint64_t memory_bytes;   /* all that it keeps in memory, see README; 0: 1 GiB */
     uint32_t flush_delay_ms; /* 0: 1000 */
     uint32_t merge_us;       /* how long sequential writes wait to be merged; 0: 200 */
+    uint32_t readahead;      /* bytes ahead of a sequential reader, at most; 0: 1 MiB */
     /* Called on the engine's loop when a device has failed; may be NULL. Must not suspend. */
     void (*dev_failed)(void *arg);
     void *dev_failed_arg;
@@ -51,7 +52,8 @@ struct engine_conf {
     struct disk_overlay *overlay;
     bool rebuild;
 };
-#define MERGE_NEVER UINT32_MAX
+#define MERGE_NEVER     UINT32_MAX
+#define READAHEAD_NEVER UINT32_MAX
 struct engine *engine_new(const struct engine_conf *conf);
 /* Opens this worker's region of a device and replays its journal. */
 co_fn int engine_dev_add(struct engine *e, const char *path,
@@ -112,6 +114,14 @@ struct memory_stats {
     uint64_t meta_reads, evicted; /* map pages since the start */
 };
 void engine_memory(const struct engine *e, struct memory_stats *ret);
+/* The read cache, counted in pages since the start. */
+struct cache_stats {
+    uint64_t bytes;        /* held now */
+    uint64_t hits, misses; /* of pages that were wanted from home */
+    uint64_t ahead_read, ahead_used, ahead_wasted;
+    uint64_t stale; /* found with another checksum: always 0, unless there is a bug */
+};
+void engine_cache(const struct engine *e, struct cache_stats *ret);
 /* Extents found damaged and not yet made whole, and those of failed devices; returns how many there
  * are (may be over max). */
 uint32_t engine_lost(struct engine *e, uint64_t *ids, uint32_t max);

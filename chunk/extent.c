@@ -108,6 +108,7 @@ void ext_put(struct ext *x)
     version_free(x);
     missing_free_all(x);
     merge_free(x);
+    readahead_free(x);
     budget_fixed(&x->dev->e->memory, -(int64_t)sizeof(*x));
     mem_free(x);
 }
@@ -309,6 +310,13 @@ int op_check(const struct op *op)
     int rc = op->closed ? closed_check(op->ext, op->epoch) : epoch_check(op->ext, op->epoch);
 
     return rc < 0 ? rc : dev_check(op->ext->dev);
+}
+
+void op_again(const struct op *op, struct op *ret)
+{
+    ret->ext = ext_get(op->ext);
+    ret->epoch = op->epoch;
+    list_push_back(&op->ext->ops, &ret->link);
 }
 
 void op_end(struct op *op)

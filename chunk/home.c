@@ -322,6 +322,7 @@ static void done(struct home *h, bool ok)
             ASSERT(block_off(h->d, en->src[0].block) + (uint64_t)bit * PAGE_BYTES == p->off);
             en->src[0].valid |= 1ull << bit;
             en->crc[bit] = jp->crc;
+            cache_drop(h->d, p->off, 1);
             jpage_drop(p->x, jp->page, 1);
         } else if (ok && jp->current) {
             jpage_drop(p->x, jp->page, 1); /* damaged */

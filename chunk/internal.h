@@ -12,6 +12,7 @@
 #ifndef ZBS_CHUNK_INTERNAL_H
 #define ZBS_CHUNK_INTERNAL_H
 
+#include "chunk/cache.h"
 #include "chunk/engine.h"
 #include "chunk/memory.h"
 #include "common/base/assert.h"
@@ -30,6 +31,7 @@
 struct dev;
 struct ext;
 struct merge;
+struct ahead;
 
 /* ---- metadata pages ---- */
 
@@ -142,6 +144,7 @@ struct ext {
     uint32_t n_vblk;
     uint32_t stretch;      /* of its latest new block, plus one; 0: none */
     struct merge *merge;   /* its write streams; NULL before the first write */
+    struct ahead *ahead;   /* its read streams */
     struct list journaled; /* dev->journaled or dev->cycle, while n_vblk > 0 */
     struct co_mutex load_lock;
     struct co_range_lock lock; /* in pages */
@@ -275,9 +278,11 @@ struct dev {
     struct super_block sb;
     struct geometry g;
     struct disk *disk;
+    uint16_t number;       /* among those that the engine ever had: its pages in the cache */
+    struct co_cond loaded; /* some pages that were being read ahead are there, or not */
     struct co_group group;
     bool stopping, failed, replaying;
-    bool unsettled; /* its extents are in `opening` */
+    bool unsettled;   /* its extents are in `opening` */
     bool any_damaged; /* found at replay */
     uint32_t io_errors;
     uint32_t extents;    /* it holds so many, twins and doomed ones included */
@@ -344,7 +349,12 @@ struct engine {
     struct list idle;     /* struct mpage that may leave, last used last */
     uint64_t dirty_pages; /* of those kinds that leave */
     uint64_t map_reads, map_evictions;
-    struct list merges; /* struct merge, last used last */
+    struct cache *cache;
+    struct list aheads; /* struct ahead, last used last */
+    uint32_t n_aheads;
+    struct co_group readers; /* ahead */
+    uint16_t dev_numbers;    /* given out */
+    struct list merges;      /* struct merge, last used last */
     uint32_t n_merges;
     bool any_void;        /* some extent may be */
     uint32_t devs_absent; /* of the server, not in devs */
@@ -482,6 +492,8 @@ int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op
 int op_check(const struct op *op); /* still admitted? */
 int frozen_check(const struct ext *x);
 void op_end(struct op *op);
+/* Another request of the same kind, admitted because this one is. */
+void op_again(const struct op *op, struct op *ret);
 void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn);
 void ext_apply_delete(struct dev *d, const struct rec_delete *r, uint64_t rsn);
 void ext_apply_void(struct ext *x, bool on, uint64_t rsn);
@@ -658,6 +670,8 @@ co_fn int journal_replay(struct dev *d) MUST_CHECK;
  * *ret_zero: nothing but zeroes, dst untouched. crc may be NULL. */
 co_fn int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst, uint32_t *crc,
                      bool *ret_zero) MUST_CHECK;
+/* Where a page that has no journaled one lies at home; false: it is zero. The map must be held. */
+bool page_home(struct ext *x, uint32_t page, uint64_t *ret_off, uint32_t *ret_crc);
 #define ZERO_PAGE_CRC 0x98f94189u /* asserted at start */
 uint32_t zero_page_crc(void);
 
@@ -670,6 +684,18 @@ void corrupt_forget(const struct ext *x, uint32_t first, uint32_t count); /* wri
 
 /* merge.c */
 void merge_free(struct ext *x);
+
+/* readahead.c */
+struct ahead_stream;
+struct ahead_use { /* of a read request */
+    struct ahead *a;
+    struct ahead_stream *s; /* NULL: it belongs to no sequential stream */
+};
+/* Notes a request that was admitted, and reads ahead in the background if that is worth it. */
+co_fn void readahead_begin(const struct op *op, uint32_t off, uint32_t len, struct ahead_use *ret);
+void readahead_end(struct ahead_use *u, uint32_t hits); /* pages that were in memory */
+void readahead_free(struct ext *x);
+
 /* pace.c */
 void pace_init(struct dev *d);
 uint64_t pace_level(const struct dev *d);

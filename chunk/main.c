@@ -14,7 +14,7 @@
 struct settings {
     char *listen, *listen_unix, *data_dir, *meta, *host, *rack, *zone, *disks;
     uint64_t memory, disk_errors, disk_slow_factor;
-    uint64_t scrub_rate;
+    uint64_t readahead, scrub_rate;
     nsec_t scrub_interval;
     nsec_t flush_delay, merge_delay, disk_hung, disk_slow_floor, disk_slow_after;
 };
@@ -53,6 +53,9 @@ static const struct conf_key keys[] = {
     {FIELD(merge_delay), .type = CONF_SPAN, .otherwise = "200us", .max = 10 * NSEC_PER_MSEC,
      .help = "How long small sequential writes that are in flight together may wait for one "
              "another, to be written as one; 0: never"},
+    {FIELD(readahead), .type = CONF_SIZE, .otherwise = "1M", .max = 16 << 20,
+     .help = "How much is read ahead of a sequential reader with small requests, at most; 0: "
+             "nothing"},
     {FIELD(scrub_rate), .type = CONF_SIZE, .otherwise = "20M", .max = (uint64_t)1 << 40,
      .help = "Bytes a second that are read in the background to find pages that went bad; 0: only "
              "when 'zbs-cli chunk scrub' asks for it"},
@@ -121,6 +124,7 @@ static int prepare(void *arg, const char *file)
         .flush_delay_ms = (uint32_t)(s->flush_delay / NSEC_PER_MSEC),
         .merge_us = s->merge_delay < NSEC_PER_USEC ? MERGE_NEVER
                                                    : (uint32_t)(s->merge_delay / NSEC_PER_USEC),
+        .readahead = s->readahead != 0 ? (uint32_t)s->readahead : READAHEAD_NEVER,
         .health = {.errors = (uint32_t)s->disk_errors,
                    .hung = s->disk_hung,
                    .slow_factor = (uint32_t)s->disk_slow_factor,

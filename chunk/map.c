@@ -581,6 +581,7 @@ void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *c
     en->src[0].valid |= mask;
     head_bits_put(x, index, en);
     corrupt_forget(x, r->first, r->count);
+    cache_drop(x->dev, block_off(x->dev, r->block) + (uint64_t)bit * PAGE_BYTES, r->count);
     memcpy(&en->crc[bit], crc, r->count * sizeof(*crc));
     jpage_drop(x, r->first, r->count);
     ext_dirty(x, rsn);

@@ -14,46 +14,89 @@ uint32_t zero_page_crc(void)
 enum source { FROM_ZERO, FROM_MEMORY, FROM_RING, FROM_HOME };
 struct page_source {
     enum source from;
-    uint64_t off; /* RING, HOME: on the device */
+    bool ahead; /* it was read ahead for this reader */
     uint32_t crc;
+    uint64_t off; /* not ZERO: on the device */
+    /* MEMORY: valid until the next suspension */
+    struct buf *buf;
+    const uint8_t *data;
 };
 struct reading {
     struct ext *x;
     uint32_t first, count;
     uint8_t *dst;
     struct page_source *src;
-    uint32_t data; /* pages that are not zero */
+    bool cached;      /* look for pages in the cache */
+    bool keep;        /* put what was read into it */
+    uint32_t data;    /* pages that are not zero */
+    uint32_t hits;    /* pages that the cache had */
+    uint32_t loading; /* pages that are just being read ahead */
 };
+
+bool page_home(struct ext *x, uint32_t page, uint64_t *ret_off, uint32_t *ret_crc)
+{
+    uint32_t bit = page % PAGES_PER_BLOCK;
+    const struct map_entry *en;
+    const struct map_src *src;
+
+    if (!block_mapped(x, page / PAGES_PER_BLOCK))
+        return false;
+    en = map_get(x, page / PAGES_PER_BLOCK);
+    src = entry_source(en, bit);
+    if (src == NULL)
+        return false;
+    *ret_crc = en->crc[bit];
+    *ret_off = block_off(x->dev, src->block) + (uint64_t)bit * PAGE_BYTES;
+    return true;
+}
+
+static void source_cached(struct reading *r, struct page_source *s)
+{
+    struct cached hit;
+    enum cache_answer a = cache_find(r->x->dev, s->off, s->crc, &hit);
+
+    r->loading += a == CACHE_LOADING;
+    if (a == CACHE_MISS || a == CACHE_LOADING)
+        return;
+    r->hits++;
+    s->from = FROM_MEMORY;
+    s->ahead = a == CACHE_AHEAD;
+    s->buf = hit.buf;
+    s->data = hit.data;
+}
+
+static void source_find(struct reading *r, uint32_t page, struct page_source *s)
+{
+    const struct jpage *jp = jpage_find(r->x, page);
+
+    *s = (struct page_source){.from = FROM_ZERO, .crc = ZERO_PAGE_CRC};
+    if (jp != NULL) {
+        s->crc = jp->crc;
+        s->from = jp->buf != NULL ? FROM_MEMORY : FROM_RING;
+        s->off = ring_off(&r->x->dev->j, jp->pos);
+        s->buf = jp->buf;
+        s->data = jp->data;
+    } else if (page_home(r->x, page, &s->off, &s->crc)) {
+        s->from = FROM_HOME;
+        if (r->cached)
+            source_cached(r, s);
+    }
+    r->data += s->from != FROM_ZERO;
+}
 
 static void sources_find(struct reading *r)
 {
-    struct dev *d = r->x->dev;
-    uint32_t zero_crc = zero_page_crc();
+    r->data = r->hits = r->loading = 0;
+    for (uint32_t i = 0; i < r->count; i++)
+        source_find(r, r->first + i, &r->src[i]);
+}
 
+/* At once: what memory has may leave it. */
+static void sources_copy(const struct reading *r)
+{
     for (uint32_t i = 0; i < r->count; i++) {
-        uint32_t page = r->first + i, bit = page % PAGES_PER_BLOCK;
-        const struct jpage *jp = jpage_find(r->x, page);
-        struct page_source *s = &r->src[i];
-        const struct map_entry *en;
-        const struct map_src *src;
-
-        *s = (struct page_source){.from = FROM_ZERO, .crc = zero_crc};
-        if (jp != NULL) {
-            s->crc = jp->crc;
-            s->from = jp->buf != NULL ? FROM_MEMORY : FROM_RING;
-            s->off = ring_off(&d->j, jp->pos);
-            if (jp->buf != NULL)
-                memcpy(r->dst + (size_t)i * PAGE_BYTES, jp->data, PAGE_BYTES);
-        } else if (block_mapped(r->x, page / PAGES_PER_BLOCK)) {
-            en = map_get(r->x, page / PAGES_PER_BLOCK);
-            src = entry_source(en, bit);
-            if (src != NULL) {
-                s->crc = en->crc[bit];
-                s->from = FROM_HOME;
-                s->off = block_off(d, src->block) + (uint64_t)bit * PAGE_BYTES;
-            }
-        }
-        r->data += s->from != FROM_ZERO;
+        if (r->src[i].from == FROM_MEMORY)
+            memcpy(r->dst + (size_t)i * PAGE_BYTES, r->src[i].data, PAGE_BYTES);
     }
 }
 
@@ -137,40 +180,67 @@ static void corrupt_note_all(const struct reading *r)
     }
 }
 
+/* A page that shares its buffer with others would keep all of them. */
+static void keep_one(const struct reading *r, uint32_t i, struct buf *buf)
+{
+    const struct page_source *s = &r->src[i];
+    const uint8_t *data = r->dst + (size_t)i * PAGE_BYTES;
+
+    if (buf != NULL && buf->cap == PAGE_BYTES) {
+        cache_put(r->x->dev, s->off, buf, data, s->crc);
+        return;
+    }
+    buf = buf_alloc(PAGE_BYTES);
+    memcpy(buf->data, data, PAGE_BYTES);
+    cache_put(r->x->dev, s->off, buf, buf->data, s->crc);
+    buf_put(buf);
+}
+
+/* Copies and reads all pages, verified. buf: dst lies there. */
+static int sources_read(struct reading *r, struct buf *buf)
+{
+    struct pin pin;
+    int rc;
+
+    pin_begin(r->x->dev, &pin);
+    sources_copy(r);
+    rc = sources_fetch(r);
+    if (rc == 0)
+        rc = sources_verify(r);
+    if (rc == ERR_CORRUPT) { /* once more, in case the transfer was at fault */
+        rc = sources_fetch(r);
+        if (rc == 0)
+            rc = sources_verify(r);
+        if (rc == ERR_CORRUPT) {
+            log_error("page.corrupt", "%s", err_text(rc));
+            corrupt_note_all(r);
+        }
+    }
+    for (uint32_t i = 0; i < r->count && rc == 0; i++) {
+        if (r->src[i].from == FROM_ZERO)
+            memset(r->dst + (size_t)i * PAGE_BYTES, 0, PAGE_BYTES);
+        if (r->src[i].from == FROM_HOME && r->keep)
+            keep_one(r, i, buf);
+    }
+    pin_end(r->x->dev, &pin);
+    return rc;
+}
+
 int pages_read(struct ext *x, uint32_t first, uint32_t count, uint8_t *dst, uint32_t *crc,
                bool *ret_zero)
 {
     struct page_source one;
     struct reading r = {.x = x, .first = first, .count = count, .dst = dst, .src = &one};
-    struct pin pin;
     int rc = 0;
 
     if (count > 1)
         r.src = mem_alloc(count * sizeof(*r.src));
     sources_find(&r);
     *ret_zero = r.data == 0;
-    if (r.data > 0) {
-        pin_begin(x->dev, &pin);
-        rc = sources_fetch(&r);
-        if (rc == 0)
-            rc = sources_verify(&r);
-        if (rc == ERR_CORRUPT) { /* once more, in case the transfer was at fault */
-            rc = sources_fetch(&r);
-            if (rc == 0)
-                rc = sources_verify(&r);
-            if (rc == ERR_CORRUPT) {
-                log_error("page.corrupt", "%s", err_text(rc));
-                corrupt_note_all(&r);
-            }
-        }
-        pin_end(x->dev, &pin);
-    }
-    for (uint32_t i = 0; i < count && rc == 0; i++) {
-        if (r.src[i].from == FROM_ZERO && r.data > 0)
-            memset(dst + (size_t)i * PAGE_BYTES, 0, PAGE_BYTES);
-        if (crc != NULL)
-            crc[i] = r.src[i].crc;
-    }
+    if (r.data > 0)
+        rc = sources_read(&r, NULL);
+    for (uint32_t i = 0; i < count && rc == 0 && crc != NULL; i++)
+        crc[i] = r.src[i].crc;
     if (count > 1)
         mem_free(r.src);
     return rc;
@@ -219,6 +289,10 @@ static void read_end(struct op *op, struct co_range *range, struct map_hold *hol
     op_end(op);
 }
 
+/* ---- a request ---- */
+
+#define KEEP_PAGES_MAX 15u /* longer requests gain little from the cache */
+
 /* Checksums of the pieces asked for: whole pages have theirs. */
 static void piece_crcs(struct read_result *ret, uint32_t off, uint32_t len)
 {
@@ -229,10 +303,87 @@ static void piece_crcs(struct read_result *ret, uint32_t off, uint32_t len)
 
         if (next - at != PAGE_BYTES)
             ret->crc[i] = crc32c(
-                0, ret->zero ? zero_page : ret->buf->data + (at - off / PAGE_BYTES * PAGE_BYTES),
-                next - at);
+                0, ret->zero ? zero_page : ret->buf->data + ret->buf_off + (at - off), next - at);
         at = next;
     }
+}
+
+/* All pages lie behind one another in one buffer. */
+static bool in_one_buffer(const struct reading *r)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        const struct page_source *s = &r->src[i];
+
+        if (s->from != FROM_MEMORY || s->buf != r->src[0].buf ||
+            s->data != r->src[0].data + (size_t)i * PAGE_BYTES)
+            return false;
+    }
+    return true;
+}
+
+/* Pages that were read ahead leave when their end was read. */
+static void ahead_used(const struct reading *r, uint32_t end)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        if (r->src[i].ahead && (r->first + i + 1) * PAGE_BYTES <= end)
+            cache_ahead_used(r->x->dev, r->src[i].off);
+    }
+}
+
+/* Finds the pages; waits for those that are being read ahead. */
+static int request_find(const struct op *op, struct reading *r)
+{
+    int rc = 0;
+
+    for (sources_find(r); r->loading > 0 && rc == 0; sources_find(r)) {
+        rc = co_cond_wait(&r->x->dev->loaded);
+        if (rc == 0)
+            rc = op_check(op);
+    }
+    return rc;
+}
+
+static int request_read(const struct op *op, struct reading *r, uint32_t end,
+                        struct read_result *ret)
+{
+    int rc = request_find(op, r);
+
+    if (rc < 0)
+        return rc;
+    ret->zero = r->data == 0;
+    if (in_one_buffer(r)) {
+        ret->buf = buf_get(r->src[0].buf);
+        ret->buf_off += (uint32_t)(r->src[0].data - ret->buf->data);
+    } else if (!ret->zero) {
+        ret->buf = buf_alloc((size_t)r->count * PAGE_BYTES);
+        r->dst = ret->buf->data;
+        rc = sources_read(r, ret->buf);
+    }
+    if (r->hits > 0)
+        ahead_used(r, end);
+    for (uint32_t i = 0; i < r->count; i++)
+        ret->crc[i] = r->src[i].crc;
+    return rc;
+}
+
+static int read_admitted(const struct op *op, uint32_t off, uint32_t len, struct read_result *ret)
+{
+    uint32_t first = off / PAGE_BYTES;
+    struct page_source one;
+    struct reading r = {
+        .x = op->ext, .first = first, .count = ret->n_crc, .src = &one, .cached = true};
+    struct ahead_use ahead;
+    int rc;
+
+    readahead_begin(op, off, len, &ahead);
+    r.keep = ahead.s == NULL && r.count <= KEEP_PAGES_MAX;
+    if (r.count > 1)
+        r.src = mem_alloc(r.count * sizeof(*r.src));
+    rc = request_read(op, &r, off + len, ret);
+    readahead_end(&ahead, r.hits);
+    if (r.count > 1)
+        mem_free(r.src);
+    return rc;
 }
 
 int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uint32_t len,
@@ -254,14 +405,13 @@ int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uin
     rc = read_begin(e, id, epoch, first, count, &op, &range, &hold);
     if (rc < 0)
         return rc;
-    ret->buf = buf_alloc((size_t)count * PAGE_BYTES);
     ret->buf_off = off % PAGE_BYTES;
     ret->n_crc = count;
-    rc = pages_read(op.ext, first, count, ret->buf->data, ret->crc, &ret->zero);
+    rc = read_admitted(&op, off, len, ret);
     read_end(&op, &range, &hold);
     if (rc == 0)
         piece_crcs(ret, off, len);
-    if (rc < 0 || ret->zero) {
+    if (rc < 0) {
         buf_put(ret->buf);
         ret->buf = NULL;
     }

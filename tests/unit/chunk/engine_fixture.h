@@ -22,6 +22,7 @@ struct rig {
     uint64_t disk_bytes, journal_bytes;
     uint32_t merge_us;     /* engine_conf's */
     uint64_t memory_bytes; /* too */
+    uint32_t readahead;    /* too */
     bool formatted;
     struct engine *e;
     void (*body)(struct rig *r);
@@ -32,8 +33,10 @@ struct rig {
 
 static inline void rig_engine_start(struct rig *r)
 {
-    struct engine_conf conf = {
-        .workers = 1, .merge_us = r->merge_us, .memory_bytes = r->memory_bytes};
+    struct engine_conf conf = {.workers = 1,
+                               .merge_us = r->merge_us,
+                               .memory_bytes = r->memory_bytes,
+                               .readahead = r->readahead};
     struct chunk_format_conf fc = {.journal_bytes = r->journal_bytes};
     struct super_block *sb = mem_alloc(sizeof(*sb));
 

@@ -504,6 +504,7 @@ static inline int model_main(void *arg)
     struct model *m = arg;
     struct model_stream ms[STREAMS];
     struct co_group g, movers;
+    struct cache_stats cache;
 
     co_group_init(&movers);
     model_start(m);
@@ -530,6 +531,8 @@ static inline int model_main(void *arg)
     model_verify(m);
     CHECK(engine_flush(m->e) == 0);
     model_verify(m);
+    engine_cache(m->e, &cache);
+    CHECK(cache.stale == 0);
     engine_stop(m->e);
     return 0;
 }

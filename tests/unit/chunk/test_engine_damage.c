@@ -67,7 +67,7 @@ static void judge_extent(struct verdict *v, uint32_t ext)
             v->corrupt++;
             continue;
         }
-        sectors_check(v->m, ext, s, SECTORS_PER_PAGE, r->zero ? zeroes : r->buf->data);
+        sectors_check(v->m, ext, s, SECTORS_PER_PAGE, r->zero ? zeroes : r->buf->data + r->buf_off);
         buf_put(r->buf);
         v->right++;
     }
