@@ -114,7 +114,8 @@ static co_fn void deletes_do(struct session *ss, const Zbs__Meta__ChunkHeartbeat
 {
     for (size_t i = 0; i < r->n_deletes && ss->n_deleted < DELETED_MAX; i++) {
         const Zbs__Chunk__DeleteItem *it = r->deletes[i];
-        struct worker *w = &ss->s->workers[extent_worker(it->extent_id, ss->s->n_workers)];
+        uint64_t family = it->family != 0 ? it->family : it->extent_id;
+        struct worker *w = &ss->s->workers[extent_worker(family, ss->s->n_workers)];
         struct co_loop *home = co_enter(w->loop);
         int rc = engine_delete(w->engine, r->term, it->extent_id, it->epoch);
 

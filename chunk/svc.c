@@ -20,10 +20,10 @@ static struct engine *engine_of(struct rpc_request *q)
 }
 
 /* The request must have come to the extent's worker. */
-static int extent_here(const struct rpc_request *q, uint64_t id)
+static int extent_here(const struct rpc_request *q, uint64_t id, uint64_t family)
 {
     const struct worker *w = q->ctx;
-    uint32_t right = extent_worker(id, w->server->n_workers);
+    uint32_t right = extent_worker(family != 0 ? family : id, w->server->n_workers);
 
     if (right != w->index)
         return err_set(ERR_INVAL,
@@ -202,10 +202,19 @@ static co_fn void create_one(struct rpc_request *q, size_t i)
 {
     const Zbs__Chunk__CreateItem *it = ((const Zbs__Chunk__CreateRequest *)q->msg)->items[i];
     Zbs__Chunk__CreateReply *reply = (Zbs__Chunk__CreateReply *)q->reply;
-    int rc = extent_here(q, it->extent_id);
+    const struct create_args a = {
+        .id = it->extent_id,
+        .epoch = it->epoch,
+        .volume_id = it->volume_id,
+        .slot = it->slot,
+        .family = it->family,
+        .origin = it->origin,
+        .origin_epoch = it->origin_epoch,
+    };
+    int rc = extent_here(q, it->extent_id, it->family);
 
     if (rc == 0)
-        rc = engine_create(engine_of(q), it->extent_id, it->epoch, it->volume_id, it->slot);
+        rc = engine_create_as(engine_of(q), &a);
     reply->results[i] = result_message(q, rc);
 }
 
@@ -259,7 +268,7 @@ static co_fn void open_one(struct rpc_request *q, size_t i)
     Zbs__Chunk__OpenReply *reply = (Zbs__Chunk__OpenReply *)q->reply;
     Zbs__Chunk__OpenResult *r = rpc_alloc(q, sizeof(*r));
     struct open_info oi = {0};
-    int rc = extent_here(q, it->extent_id);
+    int rc = extent_here(q, it->extent_id, it->family);
 
     zbs__chunk__open_result__init(r);
     reply->results[i] = r;
@@ -276,6 +285,12 @@ static co_fn void open_one(struct rpc_request *q, size_t i)
     r->allocated.len = sizeof(oi.allocated);
     r->allocated.data = rpc_alloc(q, sizeof(oi.allocated));
     memcpy(r->allocated.data, oi.allocated, sizeof(oi.allocated));
+    r->frozen = oi.frozen;
+    if (!mem_is_zero(oi.shared, sizeof(oi.shared))) {
+        r->shared.len = sizeof(oi.shared);
+        r->shared.data = rpc_alloc(q, sizeof(oi.shared));
+        memcpy(r->shared.data, oi.shared, sizeof(oi.shared));
+    }
     open_uncommitted(q, &oi, r);
     open_missing(q, &oi, r);
     open_info_free(&oi);
@@ -295,7 +310,7 @@ static co_fn void delete_one(struct rpc_request *q, size_t i)
 {
     const Zbs__Chunk__DeleteRequest *m = (const Zbs__Chunk__DeleteRequest *)q->msg;
     Zbs__Chunk__DeleteReply *reply = (Zbs__Chunk__DeleteReply *)q->reply;
-    int rc = extent_here(q, m->items[i]->extent_id);
+    int rc = extent_here(q, m->items[i]->extent_id, m->items[i]->family);
 
     if (rc == 0)
         rc = engine_delete(engine_of(q), m->term, m->items[i]->extent_id, m->items[i]->epoch);
@@ -331,7 +346,7 @@ static co_fn int svc_write(struct rpc_request *q)
         .n_missing = (uint32_t)m->n_missing,
     };
     struct write_result res;
-    int rc = extent_here(q, m->extent_id);
+    int rc = extent_here(q, m->extent_id, m->family);
 
     if (rc < 0)
         return rc;
@@ -354,7 +369,7 @@ static co_fn int svc_read(struct rpc_request *q)
     const Zbs__Chunk__ReadRequest *m = (const Zbs__Chunk__ReadRequest *)q->msg;
     Zbs__Chunk__ReadReply *reply = (Zbs__Chunk__ReadReply *)q->reply;
     struct read_result res;
-    int rc = extent_here(q, m->extent_id);
+    int rc = extent_here(q, m->extent_id, m->family);
 
     if (rc < 0)
         return rc;
@@ -376,7 +391,7 @@ static co_fn void commit_point_one(struct rpc_request *q, size_t i)
 {
     const Zbs__Chunk__CommitPointItem *it =
         ((const Zbs__Chunk__CommitPointRequest *)q->msg)->items[i];
-    int rc = extent_here(q, it->extent_id);
+    int rc = extent_here(q, it->extent_id, it->family);
 
     /* One that is refused has another owner by now, who sends its own. */
     if (rc == 0)
@@ -390,7 +405,7 @@ static co_fn int svc_commit_point(struct rpc_request *q)
     const Zbs__Chunk__CommitPointRequest *m = (const Zbs__Chunk__CommitPointRequest *)q->msg;
 
     if (m->n_items == 1) {
-        int rc = extent_here(q, m->items[0]->extent_id);
+        int rc = extent_here(q, m->items[0]->extent_id, m->items[0]->family);
 
         return rc < 0
                    ? rc
@@ -403,7 +418,7 @@ static co_fn int svc_commit_point(struct rpc_request *q)
 static co_fn int svc_check_epoch(struct rpc_request *q)
 {
     const Zbs__Chunk__CheckEpochRequest *m = (const Zbs__Chunk__CheckEpochRequest *)q->msg;
-    int rc = extent_here(q, m->extent_id);
+    int rc = extent_here(q, m->extent_id, m->family);
 
     return rc < 0 ? rc : engine_check_epoch(engine_of(q), m->extent_id, m->epoch);
 }
@@ -412,7 +427,7 @@ static co_fn int svc_reserve(struct rpc_request *q)
 {
     const Zbs__Chunk__ReserveRequest *m = (const Zbs__Chunk__ReserveRequest *)q->msg;
     Zbs__Chunk__ReserveReply *reply = (Zbs__Chunk__ReserveReply *)q->reply;
-    int rc = extent_here(q, m->extent_id);
+    int rc = extent_here(q, m->extent_id, m->family);
 
     return rc < 0
                ? rc
@@ -434,7 +449,7 @@ static co_fn int svc_missing_start(struct rpc_request *q)
 {
     const Zbs__Chunk__MissingStartRequest *m = (const Zbs__Chunk__MissingStartRequest *)q->msg;
     struct missing_change *c;
-    int rc = extent_here(q, m->extent_id);
+    int rc = extent_here(q, m->extent_id, m->family);
 
     if (rc < 0)
         return rc;
@@ -462,7 +477,7 @@ static co_fn int svc_missing_update(struct rpc_request *q)
 {
     const Zbs__Chunk__MissingUpdateRequest *m = (const Zbs__Chunk__MissingUpdateRequest *)q->msg;
     struct missing_change c;
-    int rc = extent_here(q, m->extent_id);
+    int rc = extent_here(q, m->extent_id, m->family);
 
     if (rc < 0)
         return rc;
@@ -487,7 +502,7 @@ static co_fn int svc_missing_get(struct rpc_request *q)
     uint32_t max = MIN(m->max_ranges, RANGES_MAX);
     struct page_range *ranges = rpc_alloc(q, (max + 1) * sizeof(*ranges));
     struct missing_page page;
-    int rc = extent_here(q, m->extent_id);
+    int rc = extent_here(q, m->extent_id, m->family);
 
     if (rc == 0)
         rc = engine_missing_get(engine_of(q), m->extent_id, m->epoch, m->replica, m->from_page,
@@ -514,7 +529,7 @@ static co_fn int svc_digest(struct rpc_request *q)
 {
     const Zbs__Chunk__DigestRequest *m = (const Zbs__Chunk__DigestRequest *)q->msg;
     Zbs__Chunk__DigestReply *reply = (Zbs__Chunk__DigestReply *)q->reply;
-    int rc = extent_here(q, m->extent_id);
+    int rc = extent_here(q, m->extent_id, m->family);
 
     if (rc == 0 && m->count > DIGEST_MAX)
         rc =
@@ -549,12 +564,43 @@ static co_fn int svc_list_replicas(struct rpc_request *q)
         r->volume_id = info[i].volume_id;
         r->last_version = version_message(q, info[i].last_version);
         r->blocks = info[i].blocks;
+        r->family = info[i].family;
+        r->frozen = info[i].frozen;
         reply->replicas[i] = r;
     }
     return 0;
 }
 
-/* By position in the service of proto/chunk.proto. */
+/* ---- difference ---- */
+
+static co_fn int svc_diff(struct rpc_request *q)
+{
+    const Zbs__Chunk__DiffRequest *m = (const Zbs__Chunk__DiffRequest *)q->msg;
+    Zbs__Chunk__DiffReply *reply = (Zbs__Chunk__DiffReply *)q->reply;
+    uint32_t max = MIN(m->max_ranges, RANGES_MAX);
+    struct page_range *ranges = rpc_alloc(q, (max + 1) * sizeof(*ranges));
+    struct diff_result res;
+    int rc = extent_here(q, m->extent_id, m->family);
+
+    if (rc == 0)
+        rc = engine_diff(engine_of(q), m->extent_id, m->other_id, m->from_page, ranges, max, &res);
+    if (rc < 0)
+        return rc;
+    reply->more = res.more;
+    reply->next_page = res.next_page;
+    reply->n_ranges = res.count;
+    reply->ranges = rpc_alloc(q, (res.count + 1) * sizeof(*reply->ranges));
+    for (uint32_t i = 0; i < res.count; i++) {
+        reply->ranges[i] = rpc_alloc(q, sizeof(Zbs__PageRange));
+        zbs__page_range__init(reply->ranges[i]);
+        reply->ranges[i]->first = ranges[i].first;
+        reply->ranges[i]->count = ranges[i].count;
+    }
+    return 0;
+}
+
+/* ---- scrubbing ---- */
+
 #define SCRUB_BAD_MAX      256u
 #define SCRUB_RATE_DEFAULT (20 * MIB)
 
@@ -597,6 +643,7 @@ static co_fn int svc_scrub(struct rpc_request *q)
     return 0;
 }
 
+/* By position in the service of proto/chunk.proto. */
 const struct rpc_method chunk_methods[] = {
     {.handler = svc_info},          {.handler = svc_create},
     {.handler = svc_open},          {.handler = svc_write, .payload_max = RPC_PAYLOAD_MAX},
@@ -607,4 +654,5 @@ const struct rpc_method chunk_methods[] = {
     {.handler = svc_digest},        {.handler = svc_list_replicas},
     {.handler = svc_disk_add},      {.handler = svc_scrub},
     {.handler = svc_disk_drain},    {.handler = svc_disk_remove},
+    {.handler = svc_diff},
 };

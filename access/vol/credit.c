@@ -30,14 +30,24 @@ void credits_recount(struct tenure *t)
                 t->allocated[w] &= t->m[i].allocated[w];
 }
 
+/* Of an extent's blocks; what a message leaves out is zero. */
+static void bitmap_read(uint64_t *dst, const ProtobufCBinaryData *src)
+{
+    size_t len = MIN(src->len, (size_t)BLOCKS_PER_EXTENT / 8);
+
+    memset(dst, 0, BLOCKS_PER_EXTENT / 8);
+    if (len > 0)
+        memcpy(dst, src->data, len);
+}
+
 void credits_opened(struct tenure *t, uint32_t i, const Zbs__Chunk__OpenResult *r)
 {
     struct member *m = &t->m[i];
 
-    memset(m->allocated, 0, sizeof(m->allocated));
-    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && b / 8 < r->allocated.len; b++)
-        if (r->allocated.data[b / 8] >> (b % 8) & 1)
-            bit_set(m->allocated, b);
+    bitmap_read(m->allocated, &r->allocated);
+    bitmap_read(m->shared, &r->shared);
+    for (uint32_t w = 0; w < ARRAY_SIZE(m->allocated); w++)
+        m->allocated[w] &= ~m->shared[w];
     m->credits = r->credit_blocks;
     credits_recount(t);
 }
@@ -156,7 +166,9 @@ void credits_freed(struct tenure *t, uint32_t off, uint32_t len)
 
     for (uint32_t b = first; b < end; b++) {
         bit_clear(t->allocated, b);
-        for (uint32_t i = 0; i < t->n; i++)
+        for (uint32_t i = 0; i < t->n; i++) {
             bit_clear(t->m[i].allocated, b);
+            bit_clear(t->m[i].shared, b);
+        }
     }
 }

@@ -141,9 +141,13 @@ static int settle_pages(struct join *j, uint32_t first, uint32_t end)
 
 static bool block_allocated(const struct tenure *t, uint32_t block)
 {
-    for (uint32_t i = 0; i < t->n; i++)
-        if ((t->set & t->open) >> i & 1 && (t->m[i].allocated[block / 64] >> (block % 64) & 1))
+    for (uint32_t i = 0; i < t->n; i++) {
+        const struct member *m = &t->m[i];
+        uint64_t held = m->allocated[block / 64] | m->shared[block / 64];
+
+        if ((t->set & t->open) >> i & 1 && (held >> (block % 64) & 1))
             return true;
+    }
     return false;
 }
 

@@ -319,7 +319,8 @@ struct member {
     uint32_t recent_pos;
     uint64_t incarnation; /* of the process that opened it */
     uint32_t credits;
-    uint64_t allocated[BLOCKS_PER_EXTENT / 64];
+    uint64_t allocated[BLOCKS_PER_EXTENT / 64]; /* blocks that are written without a credit */
+    uint64_t shared[BLOCKS_PER_EXTENT / 64];    /* hold something, but were not at the open */
     nsec_t failing_since;
     bool everything; /* it is known to lack anything: void or unknown there */
     bool reopening;

@@ -38,7 +38,8 @@ enum method {
     DISK_ADD,
     SCRUB,
     DISK_DRAIN,
-    DISK_REMOVE
+    DISK_REMOVE,
+    DIFF
 };
 
 static const char *const disk_paths[DISKS_IN] = {"/dev/a", "/dev/b", "/dev/c", "/dev/d"};

@@ -31,7 +31,8 @@ enum method {
     DELETE_,
     DIGEST,
     LIST,
-    DISK_ADD
+    DISK_ADD,
+    DIFF = DISK_ADD + 4
 };
 
 struct world {
@@ -246,6 +247,80 @@ static int disk_add(struct world *w, uint32_t instance, bool force)
     return rc;
 }
 
+/* ---- children ---- */
+
+static int child_create(struct world *w, uint32_t instance, uint64_t id, uint64_t origin,
+                        uint64_t family)
+{
+    Zbs__Chunk__CreateItem item = ZBS__CHUNK__CREATE_ITEM__INIT, *items[] = {&item};
+    Zbs__Chunk__CreateRequest req = ZBS__CHUNK__CREATE_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    item.extent_id = id;
+    item.epoch = 100;
+    item.family = family;
+    item.origin = origin;
+    item.origin_epoch = 99;
+    req.items = items;
+    req.n_items = 1;
+    CHECK(call(w->c[instance], CREATE, &req.base, NULL, &r) == 0);
+    rc = ((Zbs__Chunk__CreateReply *)r.msg)->results[0]->rc;
+    rpc_reply_free(&r);
+    return rc;
+}
+
+static void commit(struct world *w, uint64_t id, uint64_t epoch)
+{
+    Zbs__Chunk__CommitPointItem item = ZBS__CHUNK__COMMIT_POINT_ITEM__INIT, *items[] = {&item};
+    Zbs__Chunk__CommitPointRequest req = ZBS__CHUNK__COMMIT_POINT_REQUEST__INIT;
+    Zbs__Version v = ZBS__VERSION__INIT;
+    struct rpc_reply r;
+
+    v.epoch = epoch;
+    v.gen = 1;
+    item.extent_id = id;
+    item.epoch = epoch;
+    item.commit_point = &v;
+    req.items = items;
+    req.n_items = 1;
+    CHECK(call(client_of(w, id), COMMIT_POINT, &req.base, NULL, &r) == 0);
+    rpc_reply_free(&r);
+}
+
+/* A child is served by its origin's worker, whatever its own id. */
+static void children(struct world *w, uint64_t origin, uint64_t epoch)
+{
+    uint32_t here = extent_worker(origin, WORKERS), other = (here + 1) % WORKERS;
+    Zbs__Chunk__DiffRequest req = ZBS__CHUNK__DIFF_REQUEST__INIT;
+    const Zbs__Chunk__DiffReply *d;
+    struct rpc_reply r;
+    uint64_t id = 100 * origin;
+
+    while (extent_worker(id, WORKERS) != other)
+        id++;
+    CHECK(child_create(w, here, id, origin, origin) == ERR_AGAIN);
+    commit(w, origin, epoch);
+    CHECK(child_create(w, here, id, origin, 0) == ERR_INVAL);
+    CHECK(child_create(w, other, id, origin, origin) == ERR_INVAL);
+    CHECK(child_create(w, here, id, origin + 500, origin) == ERR_NO_REPLICA);
+    CHECK(child_create(w, here, id, origin, origin) == 0);
+    CHECK(write_one(w, origin, epoch, 0, 4096, 1) == ERR_PERM);
+    req.extent_id = id;
+    req.family = origin;
+    req.max_ranges = 10;
+    CHECK(call(w->c[here], DIFF, &req.base, NULL, &r) == 0);
+    d = (const Zbs__Chunk__DiffReply *)r.msg;
+    CHECK(d->n_ranges == 1 && d->ranges[0]->first == 0 && d->ranges[0]->count == 2 && !d->more);
+    rpc_reply_free(&r);
+    req.other_id = origin;
+    CHECK(call(w->c[here], DIFF, &req.base, NULL, &r) == 0);
+    CHECK(((const Zbs__Chunk__DiffReply *)r.msg)->n_ranges == 0);
+    rpc_reply_free(&r);
+    CHECK(call(w->c[other], DIFF, &req.base, NULL, &r) == ERR_INVAL);
+    rpc_reply_free(&r);
+}
+
 /* ---- the story ---- */
 
 static int client_main(void *arg)
@@ -292,6 +367,8 @@ static int client_main(void *arg)
     open_all(w, 40, 5, 40);
     for (uint64_t id = 21; id <= 40; id++)
         CHECK(read_one(w, id, 5, 0, 8192) == (int)id);
+    children(w, 30, 5);
+    children(w, 31, 5);
     for (uint32_t i = 0; i < WORKERS; i++)
         rpc_client_close(w->c[i]);
     return 0;
