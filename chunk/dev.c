@@ -212,7 +212,7 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb, s
     journal_init(d);
     if (rc < 0)
         goto err_after_new;
-    rc = disk_open(path, 0, &d->disk);
+    rc = disk_open(path, e->conf.overlay != NULL ? DISK_READ_ONLY : 0, &d->disk);
     if (rc < 0)
         goto err_after_new;
     if (e->conf.overlay != NULL)

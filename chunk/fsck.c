@@ -25,8 +25,9 @@ struct fsck { /* one region */
     struct fsck_result *r;
     struct engine *e;
     struct dev *d;
-    uint64_t found;
+    uint64_t found, conflicts;
     uint64_t *named;  /* blocks that a head or a map names */
+    uint64_t *alone;  /* ... and that nothing else may name */
     struct htab many; /* struct count, of those with several references */
     struct ext **exts;
     uint32_t n_exts;
@@ -74,15 +75,20 @@ static uint32_t refs_true(const struct fsck *f, uint32_t block)
 
 static void name_block(struct fsck *f, const struct ext *x, uint32_t block, bool may_share)
 {
+    uint64_t bit = 1ull << ((block - 1) % 64), *alone = &f->alone[(block - 1) / 64];
+    bool taken = (*alone & bit) != 0;
     struct count *n;
 
+    *alone |= may_share ? 0 : bit;
     if (!named(f, block)) {
-        f->named[(block - 1) / 64] |= 1ull << ((block - 1) % 64);
+        f->named[(block - 1) / 64] |= bit;
         f->r->blocks++;
         return;
     }
-    if (!may_share)
+    if (taken || !may_share) {
         finding(f, "block %" PRIu32 " belongs to extent %" PRIu64 " and to another", block, x->id);
+        f->conflicts++;
+    }
     n = HTAB_FIND(&f->many, block, struct count, node);
     if (n == NULL) {
         n = MEM_NEW(struct count);
@@ -136,11 +142,22 @@ static int name_extent(struct fsck *f, struct ext *x)
     return rc;
 }
 
-/* Every page of an extent, read from where it lies. */
+static void bad_pages_tell(struct fsck *f, struct ext *x)
+{
+    struct corrupt_page bad[PAGES_PER_BLOCK];
+    uint32_t n = engine_corrupt(f->e, bad, ARRAY_SIZE(bad));
+
+    for (uint32_t i = 0; i < n; i++) {
+        f->r->bad_pages++;
+        finding(f, "extent %" PRIu64 " page %" PRIu32 ": the data fails its checksum", bad[i].id,
+                bad[i].page);
+    }
+    corrupt_forget(x, 0, PAGES_PER_EXTENT);
+}
+
+/* Every page of an extent, read from where it lies. A map that is damaged was told of before. */
 static int read_extent(struct fsck *f, struct ext *x, uint8_t *buf)
 {
-    struct corrupt_page bad[64];
-    uint32_t n;
     int rc = 0;
 
     for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && (rc == 0 || rc == ERR_CORRUPT); b++) {
@@ -153,14 +170,9 @@ static int read_extent(struct fsck *f, struct ext *x, uint8_t *buf)
         if (rc == 0)
             rc = pages_read(x, b * PAGES_PER_BLOCK, PAGES_PER_BLOCK, buf, NULL, &zero);
         map_release(&hold);
+        if (rc == ERR_CORRUPT)
+            bad_pages_tell(f, x);
     }
-    n = engine_corrupt(f->e, bad, ARRAY_SIZE(bad));
-    for (uint32_t i = 0; i < n; i++) {
-        f->r->bad_pages++;
-        finding(f, "extent %" PRIu64 " page %" PRIu32 ": the data fails its checksum", bad[i].id,
-                bad[i].page);
-    }
-    corrupt_forget(x, 0, PAGES_PER_EXTENT);
     return rc == ERR_CORRUPT ? 0 : rc;
 }
 
@@ -281,6 +293,7 @@ static void fsck_free(struct fsck *f)
         ext_put(f->exts[i]);
     mem_free(f->exts);
     mem_free(f->named);
+    mem_free(f->alone);
     HTAB_FOREACH (n, &f->many, struct count, node) {
         htab_remove(&f->many, &n->node);
         mem_free(n);
@@ -293,6 +306,8 @@ static int region_examine(struct fsck *f, enum pass pass)
     int rc = 0;
 
     f->named = MEM_NEW_ARRAY(uint64_t, DIV_UP(f->d->g.blocks, 64));
+    f->alone = MEM_NEW_ARRAY(uint64_t, DIV_UP(f->d->g.blocks, 64));
+    dev_settled_wait(f->d); /* a start deletes copies that a move left behind */
     /* Records of the journal would undo what is counted anew. */
     if (pass == PASS_REPAIR)
         rc = engine_flush(f->e);
@@ -301,6 +316,19 @@ static int region_examine(struct fsck *f, enum pass pass)
     if (rc == 0)
         rc = pass == PASS_REPAIR ? counts_assign(f) : counts_compare(f);
     return rc;
+}
+
+/* What its extents are is not known: a list of heads or the place where the journal begins is gone.
+ */
+static void unusable_explain(const struct fsck *f, uint32_t worker)
+{
+    note(f->conf,
+         "worker %" PRIu32 ": what its part of the disk holds can't be found out. If --repair does "
+         "not help: take the disk out",
+         worker);
+    note(f->conf, "  (zbs-cli disk remove), format it (zbs-chunkd --format "
+                  "DEVICE --force) and add it again;");
+    note(f->conf, "  the cluster makes its replicas anew from the others");
 }
 
 static int region_pass(const char *path, const struct super_block *sb, uint32_t worker,
@@ -319,9 +347,12 @@ static int region_pass(const char *path, const struct super_block *sb, uint32_t 
     rc = engine_dev_add(f->e, path, sb);
     if (rc < 0) {
         finding(f, "%s", err_text(rc));
+        unusable_explain(f, worker);
     } else {
         f->d = LIST_FIRST(&f->e->devs, struct dev, link);
         rc = region_examine(f, pass);
+        if (rc == ERR_CORRUPT || rc == ERR_FORMAT)
+            finding(f, "%s", err_text(rc));
         if (pass == PASS_CHECK && rc == 0)
             note(f->conf,
                  "worker %" PRIu32 ": %" PRIu32 " extents, journal of %" PRIu64
@@ -336,40 +367,59 @@ static int region_pass(const char *path, const struct super_block *sb, uint32_t 
 
 static int region_check(const char *path, const struct super_block *sb, uint32_t worker,
                         struct disk_overlay *o, const struct fsck_conf *conf, struct fsck_result *r,
-                        uint64_t *ret_found)
+                        uint64_t *ret_found, uint64_t *ret_conflicts)
 {
     struct fsck f = {.conf = conf, .r = r};
     int rc = region_pass(path, sb, worker, o, PASS_CHECK, &f);
 
     *ret_found = f.found;
+    *ret_conflicts = f.conflicts;
     return rc;
 }
 
-/* Tries the repair in memory; makes it if the result is better. */
-static int region_repair(const char *path, const struct super_block *sb, uint32_t worker,
-                         const struct fsck_conf *conf, uint64_t found, uint64_t *ret_left)
+/* What a repair would leave. */
+static int region_try(const char *path, const struct super_block *sb, uint32_t worker,
+                      uint64_t *ret_left, uint64_t *ret_conflicts)
 {
     struct disk_overlay *o = disk_overlay_new();
     struct fsck_conf quiet = {.data = false};
     struct fsck_result r = {0};
     struct fsck f = {.conf = &quiet, .r = &r};
-    uint64_t left = 0;
     int rc = region_pass(path, sb, worker, o, PASS_REPAIR, &f);
 
+    *ret_left = UINT64_MAX;
+    *ret_conflicts = 0;
     if (rc == 0)
-        rc = region_check(path, sb, worker, o, &quiet, &r, &left);
+        rc = region_check(path, sb, worker, o, &quiet, &r, ret_left, ret_conflicts);
     disk_overlay_free(o);
+    return rc;
+}
+
+/* Tries the repair in memory; makes it if the result is better. If two extents name a block that
+ * one of them writes in place, counting it twice would let both go on: that is not better than the
+ * chunk server's own way, which gives one of them up. */
+static int region_repair(const char *path, const struct super_block *sb, uint32_t worker,
+                         const struct fsck_conf *conf, uint64_t found, uint64_t *ret_left)
+{
+    struct fsck_conf quiet = {.data = false};
+    struct fsck_result r = {0};
+    struct fsck f = {.conf = &quiet, .r = &r};
+    uint64_t left, conflicts;
+    int rc = region_try(path, sb, worker, &left, &conflicts);
+
     *ret_left = found;
     if (rc < 0)
         return rc;
-    if (left >= found) {
-        note(conf, "worker %" PRIu32 ": nothing of it can be rebuilt", worker);
+    if (left >= found || conflicts > 0) {
+        note(conf, "worker %" PRIu32 ": %s", worker,
+             conflicts > 0 ? "extents contradict each other, which counting anew would hide: the "
+                             "chunk server gives one of them up"
+                           : "nothing of it can be rebuilt");
         return 0;
     }
-    f = (struct fsck){.conf = &quiet, .r = &r};
     rc = region_pass(path, sb, worker, NULL, PASS_REPAIR, &f);
     if (rc == 0)
-        rc = region_check(path, sb, worker, NULL, &quiet, &r, ret_left);
+        rc = region_check(path, sb, worker, NULL, &quiet, &r, ret_left, &conflicts);
     note(conf, "worker %" PRIu32 ": counted anew, %" PRIu64 " of %" PRIu64 " findings are left",
          worker, *ret_left, found);
     return rc;
@@ -430,9 +480,9 @@ int fsck_device(const char *path, const struct fsck_conf *conf, struct fsck_resu
         rc = supers_check(path, conf, sb, ret);
     for (uint32_t w = 0; rc == 0 && w < sb->workers; w++) {
         struct disk_overlay *o = disk_overlay_new();
-        uint64_t found, left, data = ret->bad_pages;
+        uint64_t found, conflicts, left, data = ret->bad_pages;
 
-        rc = region_check(path, sb, w, o, conf, ret, &found);
+        rc = region_check(path, sb, w, o, conf, ret, &found, &conflicts);
         disk_overlay_free(o);
         data = ret->bad_pages - data; /* can't be made up */
         left = found;

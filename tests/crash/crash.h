@@ -72,8 +72,8 @@ int outcome_by_name(const char *name); /* -1: none */
 void crash_again(const struct recording *r, const struct crash_conf *conf, uint64_t point,
                  int outcome);
 
-/* A check of a device at rest (zbs-fsck): 0, or a text of what is wrong. NULL: there is none. Runs
- * in a process with the device, before the engine starts, and must not change it. */
-extern const char *(*crash_fsck)(const char *path); /* co_fn */
+/* Is the device at rest sound, all data included (zbs-fsck)? `why`: the first finding. Runs in a
+ * process that has the device, before its engine starts. */
+co_fn bool crash_fsck(const char *path, char *why, size_t size);
 
 #endif

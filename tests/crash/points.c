@@ -15,8 +15,6 @@
 #define MORE_OPS 3u /* of each stream, where a life goes on */
 #define RESTARTS 2u
 
-const char *(*crash_fsck)(const char *path);
-
 static const char *const names[SIM_OUTCOMES] = {"lost", "kept", "subset", "torn"};
 
 const char *outcome_name(int outcome)
@@ -71,11 +69,11 @@ struct check {
 
 static bool fsck_ok(struct life *l)
 {
-    for (uint32_t i = 0; i < l->disks && crash_fsck; i++) {
-        const char *bad = crash_fsck(disk_path(i));
+    char why[300] = "";
 
-        if (bad)
-            return life_fail(l, "fsck: %s", bad);
+    for (uint32_t i = 0; i < l->disks; i++) {
+        if (!crash_fsck(disk_path(i), why, sizeof(why)))
+            return life_fail(l, "fsck of %s: %s", disk_path(i), why);
     }
     return true;
 }
