@@ -174,6 +174,7 @@ static void dev_free(struct dev *d)
 {
     journal_free(d);
     refs_free(d);
+    mem_free(d->scrubbed);
     bits_free(d);
     mem_free(d->path);
     mem_free(d);

@@ -308,6 +308,7 @@ struct dev {
     struct place place;
     struct mpage **refs; /* by number; NULL: not in memory */
     struct co_mutex refs_lock;
+    uint64_t *scrubbed;      /* shared blocks that the round has read; NULL: none */
     uint32_t free_blocks;    /* not allocated, those pending included */
     uint32_t claimed;        /* promised to running writes */
     uint32_t credits;        /* promised to extents */

@@ -101,13 +101,48 @@ static bool paced(struct scrub *s, uint64_t bytes)
     return !s->stop;
 }
 
+/* What several extents share is read once in a round, if the first one reads all of it: false if
+ * all of the extent's block was read so. */
+static bool block_due(struct ext *x, uint32_t block)
+{
+    const struct map_entry *en = map_get(x, block);
+    struct dev *d = x->dev;
+    bool due = false;
+
+    for (uint32_t k = 0; k < MAP_SOURCES; k++) {
+        const struct map_src *s = &en->src[k];
+        uint32_t i = s->block - 1;
+
+        if (s->block == BLOCK_NONE)
+            continue;
+        if (!shared_bit_get(d, s->block)) {
+            due = true;
+            continue;
+        }
+        if (d->scrubbed == NULL)
+            d->scrubbed = MEM_NEW_ARRAY(uint64_t, DIV_UP(d->g.blocks, 64));
+        due |= !(d->scrubbed[i / 64] >> (i % 64) & 1);
+        if (s->valid == UINT64_MAX)
+            d->scrubbed[i / 64] |= 1ull << (i % 64);
+    }
+    return due;
+}
+
+static void round_forget(struct engine *e)
+{
+    LIST_FOREACH (d, &e->devs, struct dev, link) {
+        mem_free(d->scrubbed);
+        d->scrubbed = NULL;
+    }
+}
+
 static int scrub_block(struct ext *x, uint32_t block, uint8_t *buf)
 {
     struct map_hold hold;
     bool zero;
     int rc = map_hold(x, block, block, &hold);
 
-    if (rc == 0)
+    if (rc == 0 && block_due(x, block))
         rc = pages_read(x, block * PAGES_PER_BLOCK, PAGES_PER_BLOCK, buf, NULL, &zero);
     map_release(&hold);
     return rc;
@@ -123,7 +158,7 @@ static bool scrub_next(struct engine *e, uint64_t id, uint32_t *block, uint8_t *
 
     if (op_begin_closed(e, id, OP_EPOCH_NONE, &op) < 0)
         return false; /* deleted meanwhile, or on a failed disk */
-    while (b < BLOCKS_PER_EXTENT && !block_allocated(op.ext, b))
+    while (b < BLOCKS_PER_EXTENT && !block_mapped(op.ext, b))
         b++;
     *block = b + 1;
     if (b < BLOCKS_PER_EXTENT &&
@@ -171,6 +206,7 @@ static co_fn int scrub_main(void *arg)
         while (scrub_next(e, l.ids[s->st.extents], &block, buf) && paced(s, BLOCK_BYTES))
             ;
     }
+    round_forget(e);
     s->st.running = false;
     s->st.rounds += !s->stop;
     log_info("scrub.end",

@@ -424,6 +424,54 @@ static void test_diff(void **state)
     sim_free(r.s);
 }
 
+/* ---- the scrubber reads what only children have ---- */
+
+static void scrub_make(struct rig *r)
+{
+    origin_make(r);
+    CHECK(child(r, 2, 2, ID) == 0 && child(r, 3, 2, ID) == 0);
+    CHECK(engine_delete(r->e, 1, ID, 100) == 0);
+    CHECK(engine_flush(r->e) == 0);
+}
+
+static void scrub_body(struct rig *r)
+{
+    struct scrub_status st;
+
+    engine_scrub_start(r->e, GIB);
+    do {
+        CHECK(co_sleep(NSEC_PER_MSEC) == 0);
+        engine_scrub_status(r->e, &st);
+    } while (st.running);
+    assert_int_equal(st.errors, r->x[0]);
+}
+
+static void test_scrub(void **state)
+{
+    struct rig r = rig_new(9, 64 << 20, 0);
+    struct super_block sb;
+    struct geometry g;
+    uint8_t page[PAGE_BYTES], same[PAGE_BYTES];
+    uint64_t off;
+
+    (void)state;
+    rig_life(&r, scrub_make, END_STOP);
+    rig_life(&r, scrub_body, END_STOP);
+    sim_disk_peek(r.p, DISK, &sb, sizeof(sb), 0);
+    assert_int_equal(geometry_compute(&sb, 0, &g), 0);
+    memset(same, 0x12, sizeof(same));
+    for (off = g.data_off; off < 64 << 20; off += PAGE_BYTES) {
+        sim_disk_peek(r.p, DISK, page, PAGE_BYTES, off);
+        if (memcmp(page, same, PAGE_BYTES) == 0)
+            break;
+    }
+    page[5] ^= 1;
+    sim_disk_poke(r.p, DISK, page, PAGE_BYTES, off);
+    r.x[0] = 1; /* once, though two have it */
+    rig_life(&r, scrub_body, END_STOP);
+    sim_free(r.s);
+}
+
 /* ---- damage of the counts: blocks stay, nothing is given out twice ---- */
 
 static void lost_make(struct rig *r)
@@ -470,11 +518,11 @@ static void test_lost_counts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_child),       cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_cost),        cmocka_unit_test(test_generations),
-        cmocka_unit_test(test_adopt),       cmocka_unit_test(test_many),
-        cmocka_unit_test(test_limit),       cmocka_unit_test(test_diff),
-        cmocka_unit_test(test_lost_counts),
+        cmocka_unit_test(test_child), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cost),  cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_adopt), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_limit), cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_scrub), cmocka_unit_test(test_lost_counts),
     };
 
     log_threshold = LOG_LV_ERROR;
