@@ -97,11 +97,11 @@ static int exports_follow(void *arg)
     return 0;
 }
 
-static int backend_open(void *arg, uint64_t volume_id, struct scsi_backend **ret)
+static int backend_open(void *arg, uint64_t volume_id, struct block_backend **ret)
 {
     struct accessd *d = arg;
 
-    return scsi_backend_vol_open(d->engine, volume_id, ret);
+    return block_backend_vol_open(d->engine, volume_id, ret);
 }
 
 /* ---- status ---- */

@@ -30,13 +30,13 @@ bool iscsi_node_allows(const struct iscsi_node *n, const char *initiator)
 /* ---- units ---- */
 
 /* Opens the back end, again every second until it succeeds. NULL: the unit was removed first. */
-static co_fn struct scsi_backend *lun_open(struct iscsi_lun *lun)
+static co_fn struct block_backend *lun_open(struct iscsi_lun *lun)
 {
     const struct iscsi_conf *conf = &lun->t->conf;
     bool said = false;
 
     while (!lun->gone.set) {
-        struct scsi_backend *b;
+        struct block_backend *b;
         int rc = conf->open(conf->arg, lun->volume_id, &b);
 
         if (rc == 0)
@@ -56,7 +56,7 @@ static co_fn struct scsi_backend *lun_open(struct iscsi_lun *lun)
 static co_fn int lun_main(void *arg)
 {
     struct iscsi_lun *lun = arg;
-    struct scsi_backend *b = lun_open(lun);
+    struct block_backend *b = lun_open(lun);
 
     if (b != NULL)
         scsi_lun_attach(lun->scsi, b);

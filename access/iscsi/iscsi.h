@@ -19,7 +19,7 @@ struct iscsi_conf {
     uint32_t ping_ms;           /* idle time before a NOP-In, and again until its end; 0: 30,000 */
     uint32_t logout_timeout_ms; /* at a stop, for initiators to log out; 0: 1,000 */
     /* Opens the back end of a volume. May suspend. Repeated once a second until it succeeds. */
-    co_fn int (*open)(void *arg, uint64_t volume_id, struct scsi_backend **ret);
+    co_fn int (*open)(void *arg, uint64_t volume_id, struct block_backend **ret);
     /* Asks meta for its export table and passes it to iscsi_target_exports_update. May suspend;
      * one call at a time. NULL: nobody is asked. */
     co_fn int (*refresh)(void *arg);

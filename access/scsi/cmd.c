@@ -220,7 +220,7 @@ static bool scsi_cmd_may_run(const struct scsi_cmd *c)
  * may have been repeated over another path, and overwritten since. */
 static co_fn void scsi_cmd_confirm(struct scsi_cmd *c)
 {
-    struct scsi_backend *b = c->lun->backend;
+    struct block_backend *b = c->lun->backend;
     int rc = b->ops->confirm != NULL && !c->abort_requested ? b->ops->confirm(b) : 0;
 
     if (rc < 0 && !c->abort_requested)

@@ -57,7 +57,7 @@ static int unmap_check_list(struct scsi_cmd *c)
 
 co_fn void scsi_run_unmap(struct scsi_cmd *c)
 {
-    struct scsi_backend *b = c->lun->backend;
+    struct block_backend *b = c->lun->backend;
     int n = unmap_check_list(c);
 
     for (int i = 0; i < n && !c->abort_requested; i++) {
@@ -104,7 +104,7 @@ void scsi_check_write_same(struct scsi_cmd *c)
 /* Writes the block everywhere, a buffer full of copies at a time. */
 static co_fn int write_same_fill(struct scsi_cmd *c, uint64_t off, uint64_t len)
 {
-    struct scsi_backend *b = c->lun->backend;
+    struct block_backend *b = c->lun->backend;
     uint32_t step = (uint32_t)MIN(len, 1024u * 1024);
     struct buf *run = buf_alloc(step);
     int rc = 0;
@@ -119,7 +119,7 @@ static co_fn int write_same_fill(struct scsi_cmd *c, uint64_t off, uint64_t len)
 
 co_fn void scsi_run_write_same(struct scsi_cmd *c)
 {
-    struct scsi_backend *b = c->lun->backend;
+    struct block_backend *b = c->lun->backend;
     uint64_t off = c->lba * SCSI_BLOCK_BYTES;
     uint64_t len = (uint64_t)c->blocks * SCSI_BLOCK_BYTES;
     bool zeroes = c->out_len == 0 || mem_is_zero(c->out->data, SCSI_BLOCK_BYTES);
@@ -158,7 +158,7 @@ void scsi_check_caw(struct scsi_cmd *c)
 
 co_fn void scsi_run_caw(struct scsi_cmd *c)
 {
-    struct scsi_backend *b = c->lun->backend;
+    struct block_backend *b = c->lun->backend;
     uint32_t at = 0;
     int rc = b->ops->compare_and_write(b, c->lba * SCSI_BLOCK_BYTES, SCSI_BLOCK_BYTES, c->out, 0,
                                        c->out, SCSI_BLOCK_BYTES, &at);

@@ -26,7 +26,7 @@ void scsi_check_read(struct scsi_cmd *c)
 
 co_fn void scsi_run_read(struct scsi_cmd *c)
 {
-    struct scsi_backend *b = c->lun->backend;
+    struct block_backend *b = c->lun->backend;
 
     c->in = buf_alloc(c->in_cap);
     int rc = b->ops->read(b, cmd_offset(c), c->in_cap, c->in, 0);
@@ -50,7 +50,7 @@ void scsi_check_write(struct scsi_cmd *c)
 
 co_fn void scsi_run_write(struct scsi_cmd *c)
 {
-    struct scsi_backend *b = c->lun->backend;
+    struct block_backend *b = c->lun->backend;
     uint32_t len = ROUND_DOWN(c->out_len, SCSI_BLOCK_BYTES);
 
     if (len == 0)
@@ -65,7 +65,7 @@ co_fn void scsi_run_write(struct scsi_cmd *c)
 static co_fn void compare(struct scsi_cmd *c, uint64_t off, uint64_t len, const uint8_t *data,
                           bool same_block)
 {
-    struct scsi_backend *b = c->lun->backend;
+    struct block_backend *b = c->lun->backend;
     uint32_t step = (uint32_t)MIN(len, 1024u * 1024);
     struct buf *have = buf_alloc(MAX(step, 1u));
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A SCSI target without a transport: logical units over a back end of bytes, I_T nexuses with
+ * A SCSI target without a transport: logical units over back ends (access/block), I_T nexuses with
  * their unit attentions, and the commands of SPC-4 and SBC-3. A transport (access/iscsi) fills a
  * struct scsi_cmd and takes it through three steps:
  *
@@ -19,76 +19,27 @@
 #define ZBS_ACCESS_SCSI_SCSI_H
 
 #include <stdbool.h>
+#include "access/block/block.h"
 #include "access/scsi/sense.h"
-#include "common/base/buf.h"
 #include "common/base/list.h"
 #include "common/co/co.h"
 #include "common/co/sync.h"
 
-#define SCSI_BLOCK_BYTES        512u /* logical block */
-#define SCSI_BLOCKS_PER_PHYS    8u   /* physical block: 4 KiB */
-#define SCSI_LBPPBE             3u   /* log2 of the above */
+#define SCSI_BLOCK_BYTES        BLOCK_SECTOR_BYTES /* logical block */
+#define SCSI_BLOCKS_PER_PHYS    8u                 /* physical block: 4 KiB */
+#define SCSI_LBPPBE             3u                 /* log2 of the above */
 #define SCSI_TRANSFER_BYTES_MAX (4u * 1024 * 1024)
 #define SCSI_LUNS_MAX           256u
 #define SCSI_CDB_MAX            16u
 #define SCSI_SENSE_MAX          64u
-
-/* ---- back end ---- */
-
-struct scsi_backend_info {
-    uint64_t volume_id; /* for scsi_lun_volume_changed and messages */
-    uint8_t uuid[16];   /* identity of the logical unit on every path */
-    uint64_t size_bytes;
-};
-
-struct scsi_backend;
-
-/* Semantics and errors are those of access/vol/vol.h. All but info may suspend. */
-struct scsi_backend_ops {
-    void (*info)(struct scsi_backend *b, struct scsi_backend_info *ret);
-    int (*read)(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *dst,
-                uint32_t dst_off);
-    int (*write)(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *src,
-                 uint32_t src_off);
-    int (*zero)(struct scsi_backend *b, uint64_t off, uint64_t len);
-    int (*discard)(struct scsi_backend *b, uint64_t off, uint64_t len);
-    int (*compare_and_write)(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *cmp,
-                             uint32_t cmp_off, struct buf *src, uint32_t src_off,
-                             uint32_t *ret_offset);
-    int (*flush)(struct scsi_backend *b);
-    /* Asked before each write: 0 once it is certain that nobody else could have served the volume
-     * since the command came; an error: it must not be executed (vol_engine_confirm). NULL: 0. */
-    int (*confirm)(struct scsi_backend *b);
-    void (*close)(struct scsi_backend *b); /* frees */
-};
-
-/* First member of every back end. */
-struct scsi_backend {
-    const struct scsi_backend_ops *ops;
-};
-
-struct vol_engine;
-/* A volume of the engine. Suspends; errors of vol_open. */
-co_fn int scsi_backend_vol_open(struct vol_engine *e, uint64_t volume_id,
-                                struct scsi_backend **ret) MUST_CHECK;
-
-/* Zeroed memory, for tests and tools. */
-struct scsi_backend *scsi_backend_mem_new(uint64_t volume_id, uint64_t size_bytes);
-/* Grows (or cuts) it; tell the target with scsi_target_volume_changed. */
-void scsi_backend_mem_resize(struct scsi_backend *b, uint64_t size_bytes);
-/* The next `count` data operations suspend until the event is set (NULL: none), then return rc.
- * Tests use it to hold commands and to inject errors. */
-void scsi_backend_mem_hold(struct scsi_backend *b, struct co_event *until, int rc, uint32_t count);
-/* From now on confirm waits (interruptibly) for the event and returns its code; NULL: 0 at once. */
-void scsi_backend_mem_confirm(struct scsi_backend *b, struct co_event *until);
 
 /* ---- targets, logical units, nexuses ---- */
 
 struct scsi_lun {
     struct scsi_target *target;
     uint16_t number;
-    struct scsi_backend *backend; /* NULL: becoming ready */
-    struct scsi_backend_info info;
+    struct block_backend *backend; /* NULL: becoming ready */
+    struct block_backend_info info;
     uint64_t blocks;
     bool removed;
     /* mode pages that can be changed; not saved */
@@ -133,7 +84,7 @@ void scsi_target_fini(struct scsi_target *t); /* no luns, no nexuses */
 /* Adds a logical unit without a back end (not ready). number: free, below SCSI_LUNS_MAX. */
 struct scsi_lun *scsi_lun_add(struct scsi_target *t, uint16_t number);
 /* Takes over the back end. */
-void scsi_lun_attach(struct scsi_lun *lun, struct scsi_backend *b);
+void scsi_lun_attach(struct scsi_lun *lun, struct block_backend *b);
 /* Nobody finds it any more; commands that run are waited for; closes the back end, frees. */
 co_fn void scsi_lun_remove(struct scsi_lun *lun);
 /* The first half of scsi_lun_remove, without waiting. Idempotent. */

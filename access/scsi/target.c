@@ -46,7 +46,7 @@ static void scsi_lun_refresh(struct scsi_lun *lun)
     lun->blocks = lun->info.size_bytes / SCSI_BLOCK_BYTES;
 }
 
-void scsi_lun_attach(struct scsi_lun *lun, struct scsi_backend *b)
+void scsi_lun_attach(struct scsi_lun *lun, struct block_backend *b)
 {
     ASSERT(lun->backend == NULL);
     lun->backend = b;

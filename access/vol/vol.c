@@ -185,6 +185,62 @@ int vol_compare_and_write(struct vol *h, uint64_t off, uint32_t len, struct buf 
     return rc;
 }
 
+/* ---- holes ---- */
+
+static int slot_is_hole(struct slot *s, bool *ret)
+{
+    struct tenure *t;
+    uint64_t owner;
+    int rc = slot_enter(s, false, &t, &owner);
+
+    *ret = rc == 0 && !t;
+    if (rc == 0 && t)
+        slot_leave(s, t);
+    return rc == ERR_NOT_OWNER ? 0 : rc;
+}
+
+/* One answer serves all slots of a stripe group: it is a hole if each of them is. */
+static int group_is_hole(struct volume *v, uint64_t off, uint64_t len, bool *ret)
+{
+    const struct layout *l = &v->info.layout;
+    uint64_t at = off;
+    int rc = 0;
+
+    *ret = true;
+    for (uint32_t k = 0; k < l->stripe_count && at - off < len && *ret && rc == 0; k++) {
+        struct layout_run r = layout_first_run(l, at, len - (at - off));
+        struct slot *s = vol_slot_at(v, r.slot);
+
+        rc = s ? slot_is_hole(s, ret) : err_set(ERR_TOO_LARGE, "slot %u is beyond the end", r.slot);
+        at += r.len;
+    }
+    return rc;
+}
+
+int vol_hole(struct vol *h, uint64_t off, uint64_t len, bool *ret_hole, uint64_t *ret_len)
+{
+    const struct layout *l = &h->v->info.layout;
+    uint64_t group_bytes = (uint64_t)l->stripe_count * EXTENT_BYTES, at = off, end = off + len;
+    int rc = vol_begin(h, off, len);
+
+    if (rc < 0)
+        return rc;
+    while (at < end && rc == 0) {
+        uint64_t n = MIN(end - at, group_bytes - at % group_bytes);
+        bool hole;
+
+        rc = group_is_hole(h->v, at, n, &hole);
+        if (rc == 0 && at == off)
+            *ret_hole = hole;
+        if (rc == 0 && hole != *ret_hole)
+            break;
+        at += n;
+    }
+    *ret_len = at - off;
+    vol_end(h);
+    return rc;
+}
+
 int vol_flush(struct vol *h)
 {
     int rc = vol_begin(h, 0, 0);

@@ -100,6 +100,12 @@ co_fn int vol_compare_and_write(struct vol *v, uint64_t off, uint32_t len, struc
                                 uint32_t cmp_off, struct buf *src, uint32_t src_off,
                                 uint32_t *ret_offset) MUST_CHECK;
 
+/* Does the range begin with a hole: extents that nobody has written, ours under a valid lease?
+ * *ret_len: how far the answer holds, 1 .. len. What is allocated, and what another access server
+ * owns, is no hole, whatever it reads as. len > 0. */
+co_fn int vol_hole(struct vol *v, uint64_t off, uint64_t len, bool *ret_hole,
+                   uint64_t *ret_len) MUST_CHECK;
+
 /* Acknowledged writes are durable already: returns at once if the handle is healthy. */
 co_fn int vol_flush(struct vol *v) MUST_CHECK;
 

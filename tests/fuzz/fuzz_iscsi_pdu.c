@@ -84,7 +84,7 @@ static void fuzz_cdb(struct input *in)
 
     scsi_target_init(&t, IW_IQN);
     lun = scsi_lun_add(&t, 0);
-    scsi_lun_attach(lun, scsi_backend_mem_new(1, 1024 * 1024));
+    scsi_lun_attach(lun, block_backend_mem_new(1, 1024 * 1024));
     scsi_nexus_init(&n, &t, "127.0.0.1:3260", 1);
     memset(n.ua, 0, sizeof(n.ua));
     while (in->size > 0) {

@@ -9,7 +9,7 @@
 
 #define HOST "127.1.0.1"
 
-static co_fn int open_backend(void *arg, uint64_t volume_id, struct scsi_backend **ret)
+static co_fn int open_backend(void *arg, uint64_t volume_id, struct block_backend **ret)
 {
     struct iscsiworld *w = arg;
 
@@ -20,7 +20,7 @@ static co_fn int open_backend(void *arg, uint64_t volume_id, struct scsi_backend
         w->opens_to_fail--;
         return err_set(ERR_AGAIN, "not yet");
     }
-    *ret = w->backends[volume_id] = scsi_backend_mem_new(volume_id, IW_SIZE);
+    *ret = w->backends[volume_id] = block_backend_mem_new(volume_id, IW_SIZE);
     return 0;
 }
 

@@ -26,8 +26,8 @@ struct iscsiworld {
     /* for the body */
     struct iscsi_target *target;
     const char *addr;
-    struct scsi_backend *backends[IW_VOLUMES]; /* open ones, by volume id */
-    uint32_t opens_to_fail;                    /* that many calls of open fail first */
+    struct block_backend *backends[IW_VOLUMES]; /* open ones, by volume id */
+    uint32_t opens_to_fail;                     /* that many calls of open fail first */
     nsec_t open_takes;
 };
 

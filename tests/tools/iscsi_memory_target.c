@@ -23,11 +23,11 @@ struct options {
     uint32_t luns;
 };
 
-static co_fn int open_backend(void *arg, uint64_t volume_id, struct scsi_backend **ret)
+static co_fn int open_backend(void *arg, uint64_t volume_id, struct block_backend **ret)
 {
     struct options *o = arg;
 
-    *ret = scsi_backend_mem_new(volume_id, o->size_bytes);
+    *ret = block_backend_mem_new(volume_id, o->size_bytes);
     return 0;
 }
 

@@ -342,7 +342,7 @@ static void body_window(struct iscsiworld *w)
 
     co_event_init(&go);
     login(&i, w, IW_NORMAL);
-    scsi_backend_mem_hold(w->backends[1], &go, 0, 100);
+    block_backend_mem_hold(w->backends[1], &go, 0, 100);
     for (int k = 0; k < 5; k++) {
         ini_cmd_bhs(&i, bhs, FLAG_FINAL | FLAG_READ, read, 10, 512);
         CHECK(ini_send(&i, bhs, NULL, 0) == 0);
@@ -380,7 +380,7 @@ static void body_attributes(struct iscsiworld *w)
     co_event_init(&go);
     login(&i, w, IW_NORMAL);
     uint32_t first = i.itt + 1;
-    scsi_backend_mem_hold(w->backends[1], &go, 0, 1); /* the first command only */
+    block_backend_mem_hold(w->backends[1], &go, 0, 1); /* the first command only */
     for (size_t k = 0; k < ARRAY_SIZE(attrs); k++) {
         ini_cmd_bhs(&i, bhs, FLAG_FINAL | FLAG_READ, read, 10, 512);
         bhs[1] = (uint8_t)((bhs[1] & ~7) | attrs[k]);
@@ -454,7 +454,7 @@ static void body_abort(struct iscsiworld *w)
     ini_close(&i);
     /* a write under way is not cancelled: the answer waits for its end */
     login(&i, w, IW_NORMAL);
-    scsi_backend_mem_hold(w->backends[1], &go, 0, 1);
+    block_backend_mem_hold(w->backends[1], &go, 0, 1);
     const uint8_t small[10] = {0x2a, 0, 0, 0, 0, 5, 0, 0, 1, 0};
     ini_cmd_bhs(&i, bhs, FLAG_FINAL | FLAG_WRITE, small, 10, 512);
     CHECK(ini_send(&i, bhs, data, 512) == 0);
@@ -498,7 +498,7 @@ static void body_reset(struct iscsiworld *w)
         struct ini_pdu p;
 
         co_event_init(&go);
-        scsi_backend_mem_hold(w->backends[1], &go, 0, 2);
+        block_backend_mem_hold(w->backends[1], &go, 0, 2);
         ini_cmd_bhs(&a, bhs, FLAG_FINAL | FLAG_READ, cdb, 10, 512);
         CHECK(ini_send(&a, bhs, NULL, 0) == 0);
         ini_cmd_bhs(&b, bhs, FLAG_FINAL | FLAG_READ, cdb, 10, 512);

@@ -285,7 +285,7 @@ static void body_reinstatement_waits(struct iscsiworld *w)
     ini_connect(&a, w->addr);
     CHECK(ini_login(&a, IW_INI, IW_IQN, IW_NORMAL) == 0);
     ini_clear_attentions(&a);
-    scsi_backend_mem_hold(w->backends[1], &go, 0, 1);
+    block_backend_mem_hold(w->backends[1], &go, 0, 1);
     ini_cmd_bhs(&a, bhs, FLAG_FINAL | FLAG_WRITE, cdb, 10, 512);
     CHECK(ini_send(&a, bhs, data, 512) == 0);
     CHECK(co_sleep(10 * NSEC_PER_MSEC) == 0);
@@ -399,7 +399,7 @@ static void body_exports(struct iscsiworld *w)
     CHECK(co_sleep(5 * NSEC_PER_SEC) == 0);
     CHECK(w->opens_to_fail == 0);
     /* capacity */
-    scsi_backend_mem_resize(w->backends[1], 2 * IW_SIZE);
+    block_backend_mem_resize(w->backends[1], 2 * IW_SIZE);
     iscsi_target_volume_changed(w->target, 1);
     r = ini_cmd(&i, tur, 6, NULL, 0, NULL, 0);
     CHECK(r.key == 6 && r.asc == 0x2a && r.ascq == 0x09);

@@ -340,7 +340,7 @@ static void body_unknown(struct iscsiworld *w)
 
     for (int k = 0; k < 3; k++) { /* no answer; after a login it can be repeated */
         login(&i, w);
-        scsi_backend_mem_hold(w->backends[1], NULL, ERR_AMBIGUOUS, 1);
+        block_backend_mem_hold(w->backends[1], NULL, ERR_AMBIGUOUS, 1);
         start_write(&i, 1, 0, data);
         struct ini_pdu p;
         CHECK(ini_recv(&i, &p) == ERR_CLOSED);
@@ -348,10 +348,10 @@ static void body_unknown(struct iscsiworld *w)
     }
     login(&i, w);
     CHECK(ini_write(&i, 0, data, 512).status == 0);
-    scsi_backend_mem_hold(w->backends[1], NULL, ERR_AMBIGUOUS, 1);
+    block_backend_mem_hold(w->backends[1], NULL, ERR_AMBIGUOUS, 1);
     r = ini_cmd(&i, caw, 16, data, 1024, NULL, 0);
     CHECK(r.status == 2 && r.key == 0xb);
-    scsi_backend_mem_hold(w->backends[1], NULL, ERR_EXPIRED, 1);
+    block_backend_mem_hold(w->backends[1], NULL, ERR_EXPIRED, 1);
     CHECK(ini_read(&i, 0, in, 512).status == 8); /* BUSY */
     CHECK(ini_read(&i, 0, in, 512).status == 0 && in[0] == 1);
     ini_close(&i);
@@ -378,7 +378,7 @@ static void body_dead_session(struct iscsiworld *w)
 
     co_event_init(&go);
     login(&a, w);
-    scsi_backend_mem_hold(w->backends[1], &go, 0, 1);
+    block_backend_mem_hold(w->backends[1], &go, 0, 1);
     start_write(&a, 1, 0, old);
     start_write(&a, 2, 1, old); /* ORDERED: behind the first */
     start_write(&a, 1, 2, old); /* behind the second */
@@ -460,12 +460,12 @@ static void body_drop(struct iscsiworld *w)
     ini_clear_attentions(&a);
     ini_connect(&c, w->addr); /* no login yet */
     CHECK(co_sleep(MSEC(10)) == 0);
-    scsi_backend_mem_confirm(w->backends[1], &never);
+    block_backend_mem_confirm(w->backends[1], &never);
     start_write(&b, 1, 0, old);
     start_write(&b, 2, 1, old);
     CHECK(co_sleep(MSEC(10)) == 0);
     iscsi_target_drop(w->target, "lost");
-    scsi_backend_mem_confirm(w->backends[1], NULL);
+    block_backend_mem_confirm(w->backends[1], NULL);
     start_write(&b, 1, 2, old); /* may be read by the target, or not */
     CHECK(ini_recv(&b, &p) == ERR_CLOSED);
     CHECK(ini_recv(&a, &p) == ERR_CLOSED);
@@ -477,7 +477,7 @@ static void body_drop(struct iscsiworld *w)
     for (uint32_t lba = 0; lba < 3; lba++)
         CHECK(ini_read(&b, lba, in, 512).status == 0 && in[0] == 0);
     /* a late confirmation: the write goes on */
-    scsi_backend_mem_confirm(w->backends[1], &go);
+    block_backend_mem_confirm(w->backends[1], &go);
     start_write(&b, 1, 0, old);
     CHECK(co_sleep(NSEC_PER_SEC) == 0);
     co_event_set(&go, 0);
@@ -485,7 +485,7 @@ static void body_drop(struct iscsiworld *w)
     CHECK(p.bhs[3] == 0);
     ini_pdu_free(&p);
     /* one that is aborted while it waits ends, and the session goes on */
-    scsi_backend_mem_confirm(w->backends[1], &never);
+    block_backend_mem_confirm(w->backends[1], &never);
     start_write(&b, 1, 1, old);
     uint8_t bhs[BHS_BYTES] = {0x40 | OP_TASK_MGMT, FLAG_FINAL | 1};
     put_be32(bhs + 16, 4711);
@@ -494,16 +494,16 @@ static void body_drop(struct iscsiworld *w)
     CHECK(ini_send(&b, bhs, NULL, 0) == 0);
     ini_expect(&b, OP_TASK_MGMT_RESPONSE, &p);
     CHECK(p.bhs[2] == 0);
-    scsi_backend_mem_confirm(w->backends[1], NULL);
+    block_backend_mem_confirm(w->backends[1], NULL);
     CHECK(ini_read(&b, 1, in, 512).status == 0 && in[0] == 0);
     /* what may be old gets no answer */
     co_event_init(&go);
     co_event_set(&go, ERR_EXPIRED);
-    scsi_backend_mem_confirm(w->backends[1], &go);
+    block_backend_mem_confirm(w->backends[1], &go);
     start_write(&b, 1, 1, old);
     CHECK(ini_recv(&b, &p) == ERR_CLOSED);
     ini_close(&b);
-    scsi_backend_mem_confirm(w->backends[1], NULL);
+    block_backend_mem_confirm(w->backends[1], NULL);
     login(&b, w);
     CHECK(ini_read(&b, 1, in, 512).status == 0 && in[0] == 0);
     ini_close(&b);

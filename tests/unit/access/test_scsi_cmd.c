@@ -16,7 +16,7 @@
 struct rig {
     struct scsi_target target;
     struct scsi_lun *lun;
-    struct scsi_backend *backend;
+    struct block_backend *backend;
     struct scsi_nexus nexus, other;
     /* result of the last command */
     struct scsi_cmd cmd;
@@ -29,7 +29,7 @@ static int setup(void **state)
 
     scsi_target_init(&r->target, "iqn.2024-01.example:t");
     r->lun = scsi_lun_add(&r->target, 0);
-    r->backend = scsi_backend_mem_new(77, SIZE_BYTES);
+    r->backend = block_backend_mem_new(77, SIZE_BYTES);
     scsi_lun_attach(r->lun, r->backend);
     scsi_nexus_init(&r->nexus, &r->target, "127.0.0.1:3260", 5);
     scsi_nexus_init(&r->other, &r->target, "127.0.0.1:3260", 5);
@@ -267,7 +267,7 @@ static void a_unit_without_back_end_becomes_ready(void **state)
     expect_sense(run_on(r, &r->nexus, 3, CDB(0x12, 1, 0x83, 0, 255, 0), NULL, 0, 255),
                  SENSE_NOT_READY, 4, 1);
     expect_good(run_on(r, &r->nexus, 3, CDB(0x12, 0, 0, 0, 255, 0), NULL, 0, 255));
-    scsi_lun_attach(lun, scsi_backend_mem_new(1, 4096));
+    scsi_lun_attach(lun, block_backend_mem_new(1, 4096));
     expect_good(run_on(r, &r->nexus, 3, CDB(0, 0, 0, 0, 0, 0), NULL, 0, 0));
     scsi_lun_remove(lun);
 }
@@ -496,14 +496,14 @@ static void errors_become_sense(void **state)
     uint8_t data[512] = {0};
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-        scsi_backend_mem_hold(r->backend, NULL, table[i].rc, 1);
+        block_backend_mem_hold(r->backend, NULL, table[i].rc, 1);
         RUN(r, data, 512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0);
         assert_int_equal(r->cmd.status, table[i].status);
         assert_int_equal(r->cmd.lost, 0);
         if (table[i].status == SCSI_CHECK_CONDITION)
             expect_sense(&r->cmd, table[i].key, table[i].asc, table[i].ascq);
     }
-    scsi_backend_mem_hold(r->backend, NULL, ERR_CORRUPT, 1);
+    block_backend_mem_hold(r->backend, NULL, ERR_CORRUPT, 1);
     expect_sense(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0), SENSE_MEDIUM_ERROR, 0x11,
                  0);
     assert_int_equal(r->cmd.residual_bytes, 512);
@@ -520,21 +520,21 @@ static void unknown_outcomes_depend_on_the_command(void **state)
 
     unmap[19] = 1;
     for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
-        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        block_backend_mem_hold(r->backend, NULL, codes[i], 1);
         assert_int_equal(RUN(r, data, 512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0)->lost, codes[i]);
-        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        block_backend_mem_hold(r->backend, NULL, codes[i], 1);
         assert_int_equal(RUN(r, data, 512, 0, 0x2e, 2, 0, 0, 0, 0, 0, 0, 1, 0)->lost, codes[i]);
-        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        block_backend_mem_hold(r->backend, NULL, codes[i], 1);
         assert_int_equal(RUN(r, data, 512, 0, 0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0)->lost, codes[i]);
-        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        block_backend_mem_hold(r->backend, NULL, codes[i], 1);
         assert_int_equal(RUN(r, unmap, 24, 0, 0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0)->lost, codes[i]);
-        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        block_backend_mem_hold(r->backend, NULL, codes[i], 1);
         expect_sense(RUN(r, data, 1024, 0, 0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0),
                      SENSE_ABORTED_COMMAND, 0, 0);
         assert_int_equal(r->cmd.lost, 0);
-        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        block_backend_mem_hold(r->backend, NULL, codes[i], 1);
         assert_int_equal(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0)->status, SCSI_BUSY);
-        scsi_backend_mem_hold(r->backend, NULL, codes[i], 1);
+        block_backend_mem_hold(r->backend, NULL, codes[i], 1);
         assert_int_equal(RUN(r, NULL, 0, 0, 0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0)->status, SCSI_BUSY);
     }
 }
@@ -549,11 +549,11 @@ static void unconfirmed_writes_are_not_executed(void **state)
     memset(ones, 1, sizeof(ones));
     co_event_init(&gone);
     co_event_set(&gone, ERR_EXPIRED);
-    scsi_backend_mem_confirm(r->backend, &gone);
+    block_backend_mem_confirm(r->backend, &gone);
     assert_int_equal(RUN(r, ones, 512, 0, 0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0)->lost, ERR_EXPIRED);
     expect_good(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 9, 0, 0, 1, 0));
     assert_int_equal(r->in[0], 0);
-    scsi_backend_mem_confirm(r->backend, NULL);
+    block_backend_mem_confirm(r->backend, NULL);
     expect_good(RUN(r, ones, 512, 0, 0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0));
     expect_good(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 9, 0, 0, 1, 0));
     assert_int_equal(r->in[0], 1);
@@ -573,7 +573,7 @@ static void attentions_are_reported_once(void **state)
     assert_int_equal(r->in[12], 0x2a);
     expect_good(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0));
 
-    scsi_backend_mem_resize(r->backend, SIZE_BYTES * 2);
+    block_backend_mem_resize(r->backend, SIZE_BYTES * 2);
     scsi_target_volume_changed(&r->target, 77);
     expect_sense(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0), SENSE_UNIT_ATTENTION, 0x2a, 0x09);
     expect_sense(run_on(r, &r->other, 0, CDB(0, 0, 0, 0, 0, 0), NULL, 0, 0), SENSE_UNIT_ATTENTION,

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A back end in memory, for tests and for running the target without a cluster. Pages come into
+ * A back end in memory, for tests and for running a front end without a cluster. Pages come into
  * being at their first write, so a large one costs nothing. */
 #include <string.h>
-#include "access/scsi/scsi.h"
+#include "access/block/block.h"
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 
 #define RUN_BYTES (64u * 1024)
 
 struct backend_mem {
-    struct scsi_backend base;
-    struct scsi_backend_info info;
+    struct block_backend base;
+    struct block_backend_info info;
     uint8_t **runs; /* NULL: zeroes */
     uint64_t run_count;
     struct co_event *hold;
@@ -20,12 +20,12 @@ struct backend_mem {
     struct co_event *confirm;
 };
 
-static struct backend_mem *mem_of(struct scsi_backend *b)
+static struct backend_mem *mem_of(struct block_backend *b)
 {
     return CONTAINER_OF(b, struct backend_mem, base);
 }
 
-static void backend_info(struct scsi_backend *b, struct scsi_backend_info *ret)
+static void backend_info(struct block_backend *b, struct block_backend_info *ret)
 {
     *ret = mem_of(b)->info;
 }
@@ -35,7 +35,7 @@ static co_fn int backend_enter(struct backend_mem *m, uint64_t off, uint64_t len
 {
     struct co_event *hold = m->hold;
 
-    if (off % SCSI_BLOCK_BYTES != 0 || len % SCSI_BLOCK_BYTES != 0)
+    if (off % BLOCK_SECTOR_BYTES != 0 || len % BLOCK_SECTOR_BYTES != 0)
         return err_set(ERR_INVAL, "range is not of whole sectors");
     if (off > m->info.size_bytes || len > m->info.size_bytes - off)
         return err_set(ERR_TOO_LARGE, "range beyond the end");
@@ -45,6 +45,12 @@ static co_fn int backend_enter(struct backend_mem *m, uint64_t off, uint64_t len
     if (hold != NULL)
         co_event_wait_always(hold);
     return m->hold_rc < 0 ? err_set(m->hold_rc, "injected") : 0;
+}
+
+static void run_free(struct backend_mem *m, uint64_t i)
+{
+    mem_free(m->runs[i]);
+    m->runs[i] = NULL;
 }
 
 /* Calls for each run of the range: copies in, out, or zeroes. */
@@ -65,6 +71,8 @@ static void backend_copy(struct backend_mem *m, enum copy_kind kind, uint64_t of
             memset(data, 0, n);
         else if (kind == COPY_OUT)
             memcpy(data, m->runs[i] + in_run, n);
+        else if (n == RUN_BYTES) /* zeroed whole: a hole again */
+            run_free(m, i);
         else if (m->runs[i] != NULL)
             memset(m->runs[i] + in_run, 0, n);
         off += n;
@@ -74,7 +82,7 @@ static void backend_copy(struct backend_mem *m, enum copy_kind kind, uint64_t of
     }
 }
 
-static co_fn int backend_read(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *dst,
+static co_fn int backend_read(struct block_backend *b, uint64_t off, uint32_t len, struct buf *dst,
                               uint32_t dst_off)
 {
     int rc = backend_enter(mem_of(b), off, len);
@@ -84,7 +92,7 @@ static co_fn int backend_read(struct scsi_backend *b, uint64_t off, uint32_t len
     return rc;
 }
 
-static co_fn int backend_write(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *src,
+static co_fn int backend_write(struct block_backend *b, uint64_t off, uint32_t len, struct buf *src,
                                uint32_t src_off)
 {
     int rc = backend_enter(mem_of(b), off, len);
@@ -94,7 +102,7 @@ static co_fn int backend_write(struct scsi_backend *b, uint64_t off, uint32_t le
     return rc;
 }
 
-static co_fn int backend_zero(struct scsi_backend *b, uint64_t off, uint64_t len)
+static co_fn int backend_zero(struct block_backend *b, uint64_t off, uint64_t len)
 {
     int rc = backend_enter(mem_of(b), off, len);
 
@@ -103,7 +111,7 @@ static co_fn int backend_zero(struct scsi_backend *b, uint64_t off, uint64_t len
     return rc;
 }
 
-static co_fn int backend_caw(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *cmp,
+static co_fn int backend_caw(struct block_backend *b, uint64_t off, uint32_t len, struct buf *cmp,
                              uint32_t cmp_off, struct buf *src, uint32_t src_off,
                              uint32_t *ret_offset)
 {
@@ -124,19 +132,35 @@ static co_fn int backend_caw(struct scsi_backend *b, uint64_t off, uint32_t len,
     return 0;
 }
 
-static co_fn int backend_flush(struct scsi_backend *b)
+static co_fn int backend_hole(struct block_backend *b, uint64_t off, uint64_t len, bool *ret_hole,
+                              uint64_t *ret_len)
+{
+    struct backend_mem *m = mem_of(b);
+    int rc = backend_enter(m, off, len);
+    uint64_t end = off + len, at = off;
+
+    if (rc < 0)
+        return rc;
+    *ret_hole = m->runs[off / RUN_BYTES] == NULL;
+    while (at < end && (m->runs[at / RUN_BYTES] == NULL) == *ret_hole)
+        at = ROUND_DOWN(at, RUN_BYTES) + RUN_BYTES;
+    *ret_len = MIN(at, end) - off;
+    return 0;
+}
+
+static co_fn int backend_flush(struct block_backend *b)
 {
     return backend_enter(mem_of(b), 0, 0);
 }
 
-static co_fn int backend_confirm(struct scsi_backend *b)
+static co_fn int backend_confirm(struct block_backend *b)
 {
     struct backend_mem *m = mem_of(b);
 
     return m->confirm != NULL ? co_event_wait(m->confirm) : 0;
 }
 
-static void backend_close(struct scsi_backend *b)
+static void backend_close(struct block_backend *b)
 {
     struct backend_mem *m = mem_of(b);
 
@@ -146,19 +170,20 @@ static void backend_close(struct scsi_backend *b)
     mem_free(m);
 }
 
-static const struct scsi_backend_ops backend_mem_ops = {
+static const struct block_backend_ops backend_mem_ops = {
     .info = backend_info,
     .read = backend_read,
     .write = backend_write,
     .zero = backend_zero,
     .discard = backend_zero,
     .compare_and_write = backend_caw,
+    .hole = backend_hole,
     .flush = backend_flush,
     .confirm = backend_confirm,
     .close = backend_close,
 };
 
-struct scsi_backend *scsi_backend_mem_new(uint64_t volume_id, uint64_t size_bytes)
+struct block_backend *block_backend_mem_new(uint64_t volume_id, uint64_t size_bytes)
 {
     struct backend_mem *m = MEM_NEW(struct backend_mem);
 
@@ -167,11 +192,11 @@ struct scsi_backend *scsi_backend_mem_new(uint64_t volume_id, uint64_t size_byte
     memcpy(m->info.uuid, "zbs-memory", 10);
     for (int i = 0; i < 6; i++)
         m->info.uuid[10 + i] = (uint8_t)(volume_id >> (8 * i));
-    scsi_backend_mem_resize(&m->base, size_bytes);
+    block_backend_mem_resize(&m->base, size_bytes);
     return &m->base;
 }
 
-void scsi_backend_mem_resize(struct scsi_backend *b, uint64_t size_bytes)
+void block_backend_mem_resize(struct block_backend *b, uint64_t size_bytes)
 {
     struct backend_mem *m = mem_of(b);
     uint64_t runs = DIV_UP(size_bytes, RUN_BYTES);
@@ -185,7 +210,7 @@ void scsi_backend_mem_resize(struct scsi_backend *b, uint64_t size_bytes)
     m->info.size_bytes = size_bytes;
 }
 
-void scsi_backend_mem_hold(struct scsi_backend *b, struct co_event *until, int rc, uint32_t count)
+void block_backend_mem_hold(struct block_backend *b, struct co_event *until, int rc, uint32_t count)
 {
     struct backend_mem *m = mem_of(b);
 
@@ -194,7 +219,7 @@ void scsi_backend_mem_hold(struct scsi_backend *b, struct co_event *until, int r
     m->hold_count = count;
 }
 
-void scsi_backend_mem_confirm(struct scsi_backend *b, struct co_event *until)
+void block_backend_mem_confirm(struct block_backend *b, struct co_event *until)
 {
     mem_of(b)->confirm = until;
 }

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A volume of the engine as the back end of a logical unit. */
+ * A volume of the engine as the back end of a front end. */
 #include <string.h>
-#include "access/scsi/scsi.h"
+#include "access/block/block.h"
 #include "access/vol/vol.h"
 #include "common/base/mem.h"
 
 struct backend_vol {
-    struct scsi_backend base;
+    struct block_backend base;
     struct vol_engine *engine;
     struct vol *vol;
 };
 
-static struct vol *vol_of(struct scsi_backend *b)
+static struct vol *vol_of(struct block_backend *b)
 {
     return CONTAINER_OF(b, struct backend_vol, base)->vol;
 }
 
-static void backend_info(struct scsi_backend *b, struct scsi_backend_info *ret)
+static void backend_info(struct block_backend *b, struct block_backend_info *ret)
 {
     const struct vol_info *info = vol_info(vol_of(b));
 
@@ -26,64 +26,72 @@ static void backend_info(struct scsi_backend *b, struct scsi_backend_info *ret)
     memcpy(ret->uuid, info->uuid, sizeof(ret->uuid));
 }
 
-static co_fn int backend_read(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *dst,
+static co_fn int backend_read(struct block_backend *b, uint64_t off, uint32_t len, struct buf *dst,
                               uint32_t dst_off)
 {
     return vol_read(vol_of(b), off, len, dst, dst_off);
 }
 
-static co_fn int backend_write(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *src,
+static co_fn int backend_write(struct block_backend *b, uint64_t off, uint32_t len, struct buf *src,
                                uint32_t src_off)
 {
     return vol_write(vol_of(b), off, len, src, src_off);
 }
 
-static co_fn int backend_zero(struct scsi_backend *b, uint64_t off, uint64_t len)
+static co_fn int backend_zero(struct block_backend *b, uint64_t off, uint64_t len)
 {
     return vol_zero(vol_of(b), off, len);
 }
 
-static co_fn int backend_discard(struct scsi_backend *b, uint64_t off, uint64_t len)
+static co_fn int backend_discard(struct block_backend *b, uint64_t off, uint64_t len)
 {
     return vol_discard(vol_of(b), off, len);
 }
 
-static co_fn int backend_caw(struct scsi_backend *b, uint64_t off, uint32_t len, struct buf *cmp,
+static co_fn int backend_caw(struct block_backend *b, uint64_t off, uint32_t len, struct buf *cmp,
                              uint32_t cmp_off, struct buf *src, uint32_t src_off,
                              uint32_t *ret_offset)
 {
     return vol_compare_and_write(vol_of(b), off, len, cmp, cmp_off, src, src_off, ret_offset);
 }
 
-static co_fn int backend_flush(struct scsi_backend *b)
+static co_fn int backend_hole(struct block_backend *b, uint64_t off, uint64_t len, bool *ret_hole,
+                              uint64_t *ret_len)
+{
+    return vol_hole(vol_of(b), off, len, ret_hole, ret_len);
+}
+
+static co_fn int backend_flush(struct block_backend *b)
 {
     return vol_flush(vol_of(b));
 }
 
-static co_fn int backend_confirm(struct scsi_backend *b)
+static co_fn int backend_confirm(struct block_backend *b)
 {
     return vol_engine_confirm(CONTAINER_OF(b, struct backend_vol, base)->engine);
 }
 
-static co_fn void backend_close(struct scsi_backend *b)
+static co_fn void backend_close(struct block_backend *b)
 {
     vol_close(vol_of(b));
     mem_free(CONTAINER_OF(b, struct backend_vol, base));
 }
 
-static const struct scsi_backend_ops backend_vol_ops = {
+static const struct block_backend_ops backend_vol_ops = {
     .info = backend_info,
     .read = backend_read,
     .write = backend_write,
     .zero = backend_zero,
     .discard = backend_discard,
     .compare_and_write = backend_caw,
+    .hole = backend_hole,
     .flush = backend_flush,
     .confirm = backend_confirm,
     .close = backend_close,
 };
 
-co_fn int scsi_backend_vol_open(struct vol_engine *e, uint64_t volume_id, struct scsi_backend **ret)
+co_fn int block_backend_vol_open(struct vol_engine *e, uint64_t volume_id,
+                                 struct block_backend **ret)
 {
     struct vol *vol;
     int rc = vol_open(e, volume_id, &vol);
