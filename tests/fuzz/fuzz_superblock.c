@@ -15,7 +15,7 @@
 #include "chunk/internal.h"
 #include "common/base/log.h"
 
-#define DISK_BYTES (6u << 20)
+#define DISK_BYTES (8u << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -160,7 +160,7 @@ static void use_extent(struct engine *e, uint64_t id, uint64_t epoch)
         a.off = 512;
         a.len = 2 * BLOCK_BYTES;
         if (engine_write(e, &a, &res) == 0)
-            (void)engine_missing_change(e, id, epoch, &c, 1);
+            (void)!engine_missing_change(e, id, epoch, &c, 1);
     }
     mem_free(r);
 }
