@@ -9,50 +9,20 @@
  *   4  as 3, with header and data digests
  *   5  a CDB with its data, to the SCSI target alone
  *   6  as 3 in a discovery session
- * Whatever comes, nothing may crash, hang or leak, and a good initiator is still served.
- *
- * Without libFuzzer, main() runs the files that it is given. */
-#include <stdio.h>
-#include <stdlib.h>
+ * Whatever comes, nothing may crash, hang or leak, and a good initiator is still served. */
 #include <string.h>
 #include "access/iscsi/param.h"
 #include "access/scsi/scsi_int.h"
 #include "common/base/assert.h"
-#include "common/base/log.h"
 #include "common/base/mem.h"
+#include "tests/lib/fuzz.h"
 #include "tests/lib/iscsiworld.h"
 
 #define CHECK(x) ASSERTF(x, "seen here")
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t size;
-    unsigned mode;
-};
-
-static size_t input_take(struct input *in, void *dst, size_t len)
-{
-    size_t n = MIN(len, in->size);
-
-    memcpy(dst, in->data, n);
-    in->data += n;
-    in->size -= n;
-    return n;
-}
-
-static uint8_t input_byte(struct input *in)
-{
-    uint8_t b = 0;
-
-    input_take(in, &b, 1);
-    return b;
-}
-
 /* ---- parsers ---- */
 
-static void fuzz_header(struct input *in)
+static void fuzz_header(struct fuzz_input *in)
 {
     uint8_t bhs[BHS_BYTES] = {0};
     char text[8192], answer[8192], *k, *v;
@@ -61,11 +31,11 @@ static void fuzz_header(struct input *in)
     struct params params;
     struct pdu_in p;
 
-    input_take(in, bhs, sizeof(bhs));
+    fuzz_take(in, bhs, sizeof(bhs));
     int rc = pdu_parse(bhs, 65536, &p, &reason);
     CHECK(rc == 0 || rc == ERR_PROTO || rc == ERR_INVAL);
     CHECK(rc == ERR_PROTO || p.data_len <= 65536);
-    struct text_in t = {text, text + input_take(in, text, sizeof(text))};
+    struct text_in t = {text, text + fuzz_take(in, text, sizeof(text))};
     params_init(&params);
     while (text_next(&t, &k, &v) > 0)
         if (params_negotiate(&params, k, v, false, &out) < 0)
@@ -76,7 +46,7 @@ static void fuzz_header(struct input *in)
     CHECK(params.value[PARAM_MAX_R2T] >= 1 && params.value[PARAM_MAX_R2T] <= OUR_MAX_R2T);
 }
 
-static void fuzz_cdb(struct input *in)
+static void fuzz_cdb(struct fuzz_input *in)
 {
     struct scsi_target t;
     struct scsi_nexus n;
@@ -89,10 +59,10 @@ static void fuzz_cdb(struct input *in)
     memset(n.ua, 0, sizeof(n.ua));
     while (in->size > 0) {
         struct scsi_cmd c = {.nexus = &n};
-        uint8_t sense[SCSI_SENSE_MAX], pick = input_byte(in);
+        uint8_t sense[SCSI_SENSE_MAX], pick = fuzz_u8(in);
         bool known;
 
-        input_take(in, c.cdb, sizeof(c.cdb));
+        fuzz_take(in, c.cdb, sizeof(c.cdb));
         if (pick & 1) { /* a command that exists, with legal bits only */
             const struct scsi_row *row = &scsi_rows[c.cdb[0] % scsi_row_count];
 
@@ -104,15 +74,15 @@ static void fuzz_cdb(struct input *in)
             CHECK(scsi_row_find(c.cdb, &known) == row);
         }
         c.lun_number = pick >> 6 == 3;
-        c.out_expected = input_byte(in) * 128u;
-        c.in_expected = pick & 2 ? input_byte(in) * 128u : 0;
+        c.out_expected = fuzz_u8(in) * 128u;
+        c.in_expected = pick & 2 ? fuzz_u8(in) * 128u : 0;
         scsi_cmd_start(&c);
         CHECK(c.out_len <= c.out_expected);
         if (!c.done) {
             if (c.out_len > 0) {
                 c.out = buf_alloc(c.out_len);
                 memset(c.out->data, 0, c.out_len);
-                input_take(in, c.out->data, c.out_len);
+                fuzz_take(in, c.out->data, c.out_len);
             }
             scsi_cmd_execute(&c);
         }
@@ -128,24 +98,16 @@ static void fuzz_cdb(struct input *in)
 
 /* ---- connections ---- */
 
-static void send_raw(struct ini *i, const void *data, size_t len)
-{
-    struct iovec iov = {(void *)(uintptr_t)data, len};
-
-    if (len > 0)
-        (void)!net_writev_full(i->net, &iov, 1);
-}
-
 /* One PDU made of input: opcode among those that exist, numbers and lengths plausible. */
-static void send_pdu(struct ini *i, struct input *in)
+static void send_pdu(struct ini *i, struct fuzz_input *in)
 {
     static const uint8_t ops[] = {OP_SCSI_COMMAND, OP_SCSI_COMMAND, OP_DATA_OUT, OP_DATA_OUT,
                                   OP_NOP_OUT,      OP_TASK_MGMT,    OP_TEXT,     OP_SNACK,
                                   OP_SCSI_COMMAND, OP_LOGIN,        OP_LOGOUT,   OP_DATA_OUT};
-    uint8_t bhs[BHS_BYTES] = {0}, data[2048], how = input_byte(in);
+    uint8_t bhs[BHS_BYTES] = {0}, data[2048], how = fuzz_u8(in);
     uint32_t len;
 
-    input_take(in, bhs, sizeof(bhs));
+    fuzz_take(in, bhs, sizeof(bhs));
     bhs[0] = (uint8_t)(ops[how % ARRAY_SIZE(ops)] | (how & 0x40));
     bhs[4] = how & 0x80 ? bhs[4] & 1 : 0;
     if (bhs[4])
@@ -163,7 +125,7 @@ static void send_pdu(struct ini *i, struct input *in)
         put_be32(bhs + 36, bhs[39] & 3);
         put_be32(bhs + 40, get_be32(bhs + 40) & 0x0e00);
     }
-    len = (uint32_t)input_take(in, data, (bhs[7] & 3) * 512u);
+    len = (uint32_t)fuzz_take(in, data, (bhs[7] & 3) * 512u);
     if (ini_send(i, bhs, data, len) < 0)
         in->size = 0;
 }
@@ -189,7 +151,7 @@ static void check_good(struct iscsiworld *w)
 
 static void body(struct iscsiworld *w)
 {
-    struct input *in = w->arg;
+    struct fuzz_input *in = w->arg;
     struct ini i;
 
     ini_connect(&i, w->addr);
@@ -201,7 +163,7 @@ static void body(struct iscsiworld *w)
     else if (in->mode >= 2)
         CHECK(ini_login(&i, IW_INI, IW_IQN, IW_NORMAL) == 0);
     if (in->mode <= 2) {
-        send_raw(&i, in->data, in->size);
+        (void)fuzz_send(i.net, in->data, in->size);
     } else {
         while (in->size > 0)
             send_pdu(&i, in);
@@ -214,14 +176,10 @@ static void body(struct iscsiworld *w)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct iscsiworld w = {.body = body, .conf = {.window = 8, .logout_timeout_ms = 1}};
-    struct input in = {data, size, 0};
+    struct fuzz_input in;
 
-    if (size == 0)
+    if (!fuzz_begin(&in, data, size, 7))
         return 0;
-    log_threshold = LOG_LV_ERROR + 1;
-    in.mode = data[0] % 7;
-    in.data++;
-    in.size--;
     w.arg = &in;
     if (in.mode == 0)
         fuzz_header(&in);
@@ -231,23 +189,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         iscsiworld_run(&w);
     return 0;
 }
-
-#ifndef ZBS_FUZZER
-int main(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        static uint8_t data[1 << 20];
-        FILE *file = fopen(argv[i], "rb");
-        size_t size;
-
-        if (file == NULL) {
-            perror(argv[i]);
-            return 1;
-        }
-        size = fread(data, 1, sizeof(data), file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(data, size);
-    }
-    return 0;
-}
-#endif

@@ -9,45 +9,22 @@
  *      made right, so that what lies behind the header check is reached
  *   4  bytes to a client, as the server's hello and everything after
  *   5  as 3, to a client that waits for a reply
- * Whatever comes, nothing may crash, hang or leak, and a good client is still served afterwards.
- *
- * Without libFuzzer, main() runs the files that it is given. */
-#include <stdio.h>
-#include <stdlib.h>
+ * Whatever comes, nothing may crash, hang or leak, and a good client is still served afterwards. */
 #include <string.h>
 #include "common/base/crc32c.h"
-#include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/rpc/conn.h"
+#include "tests/lib/fuzz.h"
 #include "tests/lib/rpcworld.h"
 
 #define FUZZ_CLIENT_ADDR RPCWORLD_CLIENT_HOST ":7000"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t size;
-    unsigned mode;
-};
-
-/* Takes up to len bytes of the input. */
-static size_t input_take(struct input *in, void *dst, size_t len)
-{
-    size_t n = MIN(len, in->size);
-
-    memcpy(dst, in->data, n);
-    in->data += n;
-    in->size -= n;
-    return n;
-}
-
-static void fuzz_header(struct input *in)
+static void fuzz_header(struct fuzz_input *in)
 {
     uint8_t bytes[FRAME_HEADER_BYTES] = {0}, again[FRAME_HEADER_BYTES];
     struct frame_header h;
 
-    input_take(in, bytes, sizeof(bytes));
+    fuzz_take(in, bytes, sizeof(bytes));
     if (frame_header_parse(bytes, &h) == 0) {
         frame_header_encode(again, &h);
         CHECK(memcmp(bytes, again, sizeof(bytes)) == 0);
@@ -56,16 +33,10 @@ static void fuzz_header(struct input *in)
     }
 }
 
-static bool raw_write(struct net_conn *net, const void *data, size_t len)
-{
-    struct iovec iov = {(void *)(uintptr_t)data, len};
-
-    return len == 0 || net_writev_full(net, &iov, 1) == 0;
-}
-
 /* One frame from the input: a header whose fields are the input's but whose form is right, then
  * an area from the input with a right checksum. */
-static bool send_frame(struct net_conn *net, struct input *in, enum frame_kind kind, uint64_t id)
+static bool send_frame(struct net_conn *net, struct fuzz_input *in, enum frame_kind kind,
+                       uint64_t id)
 {
     struct {
         uint8_t flags, method, choice, pad;
@@ -76,11 +47,11 @@ static bool send_frame(struct net_conn *net, struct input *in, enum frame_kind k
     uint8_t bytes[FRAME_HEADER_BYTES], *area;
     bool ok;
 
-    if (input_take(in, &f, sizeof(f)) == 0)
+    if (fuzz_take(in, &f, sizeof(f)) == 0)
         return false;
     h.area_len = (uint32_t)MIN(f.area_len % 70000, in->size);
     area = mem_alloc(h.area_len + 1);
-    input_take(in, area, h.area_len);
+    fuzz_take(in, area, h.area_len);
     h.flags = (f.flags & FRAME_F_MESSAGE) | (f.choice & 1 ? 0 : FRAME_F_AREA_CRC);
     h.area_crc = h.flags & FRAME_F_AREA_CRC ? crc32c(0, area, h.area_len) : 0;
     h.id = f.choice & 2 ? f.pad : id;
@@ -94,10 +65,10 @@ static bool send_frame(struct net_conn *net, struct input *in, enum frame_kind k
         h.text_len = f.choice & 32 ? f.text_len % 600 : 0;
     }
     frame_header_encode(bytes, &h);
-    ok = raw_write(net, bytes, sizeof(bytes)) && raw_write(net, area, h.area_len);
+    ok = fuzz_send(net, bytes, sizeof(bytes)) && fuzz_send(net, area, h.area_len);
     mem_free(area);
     for (uint32_t sent = 0; ok && sent < h.payload_len && h.payload_len < 100000; sent += 4096)
-        ok = raw_write(net, zero_page, MIN(4096u, h.payload_len - sent));
+        ok = fuzz_send(net, zero_page, MIN(4096u, h.payload_len - sent));
     return ok;
 }
 
@@ -120,7 +91,7 @@ static void body_to_server(struct rpcworld *w)
                                .features = FRAME_FEATURE_AREA_CRC,
                                .cluster_id = "c1",
                                .self = "fuzz"};
-    struct input *in = w->arg;
+    struct fuzz_input *in = w->arg;
     struct rpc_conn c;
     struct net_conn *net;
     struct co_group g;
@@ -138,7 +109,7 @@ static void body_to_server(struct rpcworld *w)
         while (send_frame(net, in, FRAME_REQUEST, 1))
             ;
     } else {
-        (void)raw_write(net, in->data, in->size);
+        (void)fuzz_send(net, in->data, in->size);
     }
     co_sleep(10 * NSEC_PER_MSEC);
     net_shutdown(net);
@@ -150,7 +121,7 @@ static void body_to_server(struct rpcworld *w)
 
 struct false_server {
     struct net_listener *listener;
-    struct input *in;
+    struct fuzz_input *in;
 };
 
 static int false_server_main(void *arg)
@@ -168,7 +139,7 @@ static int false_server_main(void *arg)
     conn_init(&c, net);
     CHECK(conn_hello_recv(&c, &theirs) == 0);
     if (f->in->mode == 4) {
-        (void)raw_write(net, f->in->data, f->in->size);
+        (void)fuzz_send(net, f->in->data, f->in->size);
     } else {
         CHECK(conn_hello_send(&c, &ours, 0) == 0);
         c.version = 1;
@@ -218,14 +189,10 @@ static void body_to_client(struct rpcworld *w)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct rpcworld w = {.sim_conf = {.seed = 1}};
-    struct input in = {data, size, 0};
+    struct fuzz_input in;
 
-    if (size == 0)
+    if (!fuzz_begin(&in, data, size, 6))
         return 0;
-    log_threshold = LOG_LV_ERROR + 1;
-    in.mode = data[0] % 6;
-    in.data++;
-    in.size--;
     w.arg = &in;
     if (in.mode == 0)
         fuzz_header(&in);
@@ -233,23 +200,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         rpcworld_run(&w, in.mode <= 3 ? body_to_server : body_to_client);
     return 0;
 }
-
-#ifndef ZBS_FUZZER
-int main(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        static uint8_t data[1 << 20];
-        FILE *file = fopen(argv[i], "rb");
-        size_t size;
-
-        if (file == NULL) {
-            perror(argv[i]);
-            return 1;
-        }
-        size = fread(data, 1, sizeof(data), file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(data, size);
-    }
-    return 0;
-}
-#endif

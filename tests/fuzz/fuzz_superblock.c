@@ -5,36 +5,19 @@
  * the middle of its work. The first byte says whether checksums are made right afterwards, so
  * that what lies behind them is reached (1: pages, 2: the journal), and whether the rest is a
  * seed of patches instead (4). The engine then starts (or refuses to), opens, reads,
- * writes, checks and flushes what it finds, starts again, and must not crash, hang or leak.
- *
- * Without libFuzzer, main() runs the files that it is given. */
+ * writes, checks and flushes what it finds, starts again, and must not crash, hang or leak. */
 #define EXTENTS       2u
 #define STREAMS       2u
 #define STREAM_BLOCKS 2u
 #include "tests/unit/chunk/engine_model.h"
 #include "chunk/internal.h"
 #include "common/base/log.h"
+#include "tests/lib/fuzz.h"
 
 #define DISK_BYTES (8u << 20)
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static uint8_t *sample; /* the disk's content, made once */
 static struct geometry geo;
-
-struct input {
-    const uint8_t *data;
-    size_t size;
-};
-
-static uint32_t take(struct input *in, size_t bytes)
-{
-    uint32_t v = 0;
-
-    for (size_t i = 0; i<bytes; i++, in->data += in->size> 0, in->size -= in->size > 0)
-        v = v << 8 | (in->size > 0 ? *in->data : 0);
-    return v;
-}
 
 static void sample_make(void)
 {
@@ -74,18 +57,18 @@ static uint64_t place(uint32_t area, uint32_t page)
     }
 }
 
-static void patch(struct input *in, uint8_t *disk)
+static void patch(struct fuzz_input *in, uint8_t *disk)
 {
     while (in->size > 0) {
-        uint64_t at = place(take(in, 1), take(in, 2)) + take(in, 2) % PAGE_BYTES;
+        uint64_t at = place(fuzz_uint(in, 1), fuzz_uint(in, 2)) + fuzz_uint(in, 2) % PAGE_BYTES;
 
-        for (uint32_t n = 1 + take(in, 1) % 16; n > 0 && at < DISK_BYTES; n--)
-            disk[at++] = (uint8_t)take(in, 1);
+        for (uint32_t n = 1 + fuzz_uint(in, 1) % 16; n > 0 && at < DISK_BYTES; n--)
+            disk[at++] = (uint8_t)fuzz_uint(in, 1);
     }
 }
 
 /* A few bytes of input stand for a long list of patches. */
-static struct input noise_make(const struct input *in, uint8_t noise[256])
+static struct fuzz_input noise_make(const struct fuzz_input *in, uint8_t noise[256])
 {
     uint64_t x = 88172645463325252ull;
 
@@ -97,7 +80,7 @@ static struct input noise_make(const struct input *in, uint8_t noise[256])
         x ^= x << 17;
         noise[i] = (uint8_t)(x >> 24);
     }
-    return (struct input){noise, 16 + noise[0] % 240u};
+    return (struct fuzz_input){.data = noise, .size = 16 + noise[0] % 240u};
 }
 
 /* ---- checksums ---- */
@@ -197,7 +180,7 @@ static bool use_over(void *arg)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct input in = {data, size};
+    struct fuzz_input in = {.data = data, .size = size};
     uint8_t *disk, noise[256];
     struct sim_proc *p;
     struct sim *s;
@@ -208,7 +191,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sample_make();
     disk = malloc(DISK_BYTES);
     memcpy(disk, sample, DISK_BYTES);
-    seal = take(&in, 1);
+    seal = fuzz_uint(&in, 1);
     if (seal & 4)
         in = noise_make(&in, noise);
     patch(&in, disk);
@@ -229,23 +212,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     sim_free(s);
     return 0;
 }
-
-#ifndef ZBS_FUZZER
-int main(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        static uint8_t data[1 << 16];
-        size_t n;
-
-        if (f == NULL) {
-            perror(argv[i]);
-            return 1;
-        }
-        n = fread(data, 1, sizeof(data), f);
-        fclose(f);
-        LLVMFuzzerTestOneInput(data, n);
-    }
-    return 0;
-}
-#endif
