@@ -92,6 +92,27 @@ static co_fn int batch_run(struct rpc_request *q, size_t n,
 
 /* ---- the whole server ---- */
 
+static co_fn Zbs__Chunk__Cache *cache_message(struct rpc_request *q)
+{
+    struct server *s = ((struct worker *)q->ctx)->server;
+    Zbs__Chunk__Cache *m = rpc_alloc(q, sizeof(*m));
+
+    zbs__chunk__cache__init(m);
+    for (uint32_t i = 0; i < s->n_workers; i++) {
+        struct co_loop *home = co_enter(s->workers[i].loop);
+        struct cache_stats st;
+
+        engine_cache(s->workers[i].engine, &st);
+        co_enter(home);
+        m->bytes += st.bytes;
+        m->hits += st.hits;
+        m->misses += st.misses;
+        m->ahead_read += st.ahead_read;
+        m->ahead_used += st.ahead_used;
+    }
+    return m;
+}
+
 static co_fn int svc_info(struct rpc_request *q)
 {
     struct worker *w = q->ctx;
@@ -118,6 +139,7 @@ static co_fn int svc_info(struct rpc_request *q)
         disk_view_message(copy, reply->disks[i]);
     }
     mem_free(views);
+    reply->cache = cache_message(q);
     return 0;
 }
 

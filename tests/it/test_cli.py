@@ -171,6 +171,9 @@ def servers(t):
               [x.get("name", x["host"] if "host" in x else 0) for x in status[key]], noun)
         check(len(t.ok(noun, "list").splitlines()) == 2, f"{noun} list")
     check("cluster" in t.ok("cluster", "status") and len(status["cluster_id"]) == 36, "cluster status")
+    cache = t.json("chunk", "cache", "host-1")
+    check(cache["chunk"] == 1 and cache["hits"] >= 0 and "read cache" in t.ok("chunk", "cache", "1"), f"{cache}")
+    t.fails(NOT_FOUND, "no chunk server '9'", "chunk", "cache", "9")
 
 
 def disks(t):

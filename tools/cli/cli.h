@@ -57,6 +57,7 @@ struct cli {
 /* NULL-noun terminated tables, one per file. */
 extern const struct cli_command cli_cluster_commands[];
 extern const struct cli_command cli_scrub_commands[];
+extern const struct cli_command cli_chunk_commands[];
 extern const struct cli_command cli_disk_commands[];
 extern const struct cli_command cli_pool_commands[];
 extern const struct cli_command cli_volume_commands[];

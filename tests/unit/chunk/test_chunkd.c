@@ -190,7 +190,7 @@ static int read_one(struct world *w, uint64_t id, uint64_t epoch, uint32_t off, 
     return value;
 }
 
-static void info_check(struct world *w, size_t disks)
+static void info_check(struct world *w, size_t disks, bool read)
 {
     Zbs__Chunk__InfoRequest req = ZBS__CHUNK__INFO_REQUEST__INIT;
     const Zbs__Chunk__InfoReply *m;
@@ -202,6 +202,7 @@ static void info_check(struct world *w, size_t disks)
     CHECK(m->incarnation != w->incarnation && m->chunk_id == 0);
     CHECK(m->disks[0]->used_bytes > 0 && m->disks[0]->used_bytes < m->disks[0]->size_bytes);
     w->incarnation = m->incarnation;
+    CHECK(m->cache != NULL && (m->cache->misses > 0) == read);
     rpc_reply_free(&r);
 }
 
@@ -342,7 +343,7 @@ static int client_main(void *arg)
     for (uint64_t id = 1; id <= 20; id++)
         CHECK(write_one(w, id, 2, (uint32_t)id * BLOCK_BYTES, 4096 * (uint32_t)id, (uint8_t)id) ==
               0);
-    info_check(w, 1);
+    info_check(w, 1, false);
     list_check(w, 20);
     restart(w);
     CHECK(read_one(w, 1, 2, 0, 4096) == -1);
@@ -356,14 +357,14 @@ static int client_main(void *arg)
     CHECK(disk_add(w, 0, false) == ERR_EXISTS);
     CHECK(disk_add(w, 0, true) == 0);
     CHECK(disk_add(w, 0, true) == ERR_EXISTS);
-    info_check(w, 2);
+    info_check(w, 2, true);
     /* The new one is emptier, and is still there after a restart. */
     create_all(w, 21, 40);
     open_all(w, 40, 4, 20);
     for (uint64_t id = 21; id <= 40; id++)
         CHECK(write_one(w, id, 4, 0, 8192, (uint8_t)id) == 0);
     restart(w);
-    info_check(w, 2);
+    info_check(w, 2, false);
     open_all(w, 40, 5, 40);
     for (uint64_t id = 21; id <= 40; id++)
         CHECK(read_one(w, id, 5, 0, 8192) == (int)id);
