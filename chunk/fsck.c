@@ -20,12 +20,18 @@ struct count {
     struct htab_node node; /* by block */
     uint32_t refs;
 };
+struct verdict {
+    uint64_t found;
+    uint64_t conflicts; /* blocks that two extents write in place */
+    uint64_t damaged;   /* map pages */
+    bool usable;        /* it can be started */
+};
 struct fsck { /* one region */
     const struct fsck_conf *conf;
     struct fsck_result *r;
     struct engine *e;
     struct dev *d;
-    uint64_t found, conflicts;
+    struct verdict v;
     uint64_t *named;  /* blocks that a head or a map names */
     uint64_t *alone;  /* ... and that nothing else may name */
     struct htab many; /* struct count, of those with several references */
@@ -38,7 +44,7 @@ static void PRINTF_FMT(2, 3) finding(struct fsck *f, const char *fmt, ...)
     char text[400];
     va_list ap;
 
-    if (f->found++ >= FSCK_FINDINGS_TOLD || f->conf->finding == NULL)
+    if (f->v.found++ >= FSCK_FINDINGS_TOLD || f->conf->finding == NULL)
         return;
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
@@ -87,7 +93,7 @@ static void name_block(struct fsck *f, const struct ext *x, uint32_t block, bool
     }
     if (taken || !may_share) {
         finding(f, "block %" PRIu32 " belongs to extent %" PRIu64 " and to another", block, x->id);
-        f->conflicts++;
+        f->v.conflicts++;
     }
     n = HTAB_FIND(&f->many, block, struct count, node);
     if (n == NULL) {
@@ -133,6 +139,7 @@ static int name_extent(struct fsck *f, struct ext *x)
         rc = map_hold(x, b, last, &hold);
         if (rc == ERR_CORRUPT) {
             finding(f, "%s", err_text(rc));
+            f->v.damaged++;
             rc = 0;
         }
         for (uint32_t i = b; i <= last && rc == 0; i++)
@@ -192,14 +199,16 @@ static int extents_examine(struct fsck *f)
     dev_ext_foreach(f->d, collect, f);
     for (uint32_t i = 0; i < f->n_exts && rc == 0; i++) {
         struct ext *x = f->exts[i];
+        uint64_t damaged = f->v.damaged;
 
         rc = name_extent(f, x);
         if (rc == 0 && f->conf->data)
             rc = read_extent(f, x, buf);
         if (x->is_void) {
             f->r->lost_extents++;
-            finding(f, "extent %" PRIu64 " is void: its owner fills it from another replica",
-                    x->id);
+            if (f->v.damaged == damaged)
+                finding(f, "extent %" PRIu64 " is void: its owner fills it from another replica",
+                        x->id);
         }
     }
     f->r->extents += f->n_exts;
@@ -349,6 +358,7 @@ static int region_pass(const char *path, const struct super_block *sb, uint32_t 
         finding(f, "%s", err_text(rc));
         unusable_explain(f, worker);
     } else {
+        f->v.usable = true;
         f->d = LIST_FIRST(&f->e->devs, struct dev, link);
         rc = region_examine(f, pass);
         if (rc == ERR_CORRUPT || rc == ERR_FORMAT)
@@ -367,19 +377,18 @@ static int region_pass(const char *path, const struct super_block *sb, uint32_t 
 
 static int region_check(const char *path, const struct super_block *sb, uint32_t worker,
                         struct disk_overlay *o, const struct fsck_conf *conf, struct fsck_result *r,
-                        uint64_t *ret_found, uint64_t *ret_conflicts)
+                        struct verdict *ret)
 {
     struct fsck f = {.conf = conf, .r = r};
     int rc = region_pass(path, sb, worker, o, PASS_CHECK, &f);
 
-    *ret_found = f.found;
-    *ret_conflicts = f.conflicts;
+    *ret = f.v;
     return rc;
 }
 
 /* What a repair would leave. */
 static int region_try(const char *path, const struct super_block *sb, uint32_t worker,
-                      uint64_t *ret_left, uint64_t *ret_conflicts)
+                      struct verdict *ret)
 {
     struct disk_overlay *o = disk_overlay_new();
     struct fsck_conf quiet = {.data = false};
@@ -387,41 +396,69 @@ static int region_try(const char *path, const struct super_block *sb, uint32_t w
     struct fsck f = {.conf = &quiet, .r = &r};
     int rc = region_pass(path, sb, worker, o, PASS_REPAIR, &f);
 
-    *ret_left = UINT64_MAX;
-    *ret_conflicts = 0;
     if (rc == 0)
-        rc = region_check(path, sb, worker, o, &quiet, &r, ret_left, ret_conflicts);
+        rc = region_check(path, sb, worker, o, &quiet, &r, ret);
+    ret->damaged = f.v.damaged;
     disk_overlay_free(o);
     return rc;
 }
 
-/* Tries the repair in memory; makes it if the result is better. If two extents name a block that
- * one of them writes in place, counting it twice would let both go on: that is not better than the
- * chunk server's own way, which gives one of them up. */
+/* Why a repair is not made; NULL: it is. */
+static const char *no_repair(const struct verdict *was, const struct verdict *left)
+{
+    /* Counted twice, the block would be written by both: the chunk server gives one of them up. */
+    if (left->conflicts > 0)
+        return "extents contradict each other, and counting anew would hide that: the chunk "
+               "server, when it finds it, gives one of them up";
+    /* Until the chunk server comes to the page, the rest of the extent can be read. */
+    if (left->damaged > 0 && was->usable)
+        return "which blocks a damaged map page names is not known, so nothing is counted: the "
+               "cluster replaces that replica when the chunk server runs and comes across it";
+    return left->found >= was->found ? "nothing of it can be rebuilt" : NULL;
+}
+
+/* Tries the repair in memory; makes it if the result is better. */
 static int region_repair(const char *path, const struct super_block *sb, uint32_t worker,
-                         const struct fsck_conf *conf, uint64_t found, uint64_t *ret_left)
+                         const struct fsck_conf *conf, const struct verdict *was,
+                         uint64_t *ret_left)
 {
     struct fsck_conf quiet = {.data = false};
     struct fsck_result r = {0};
     struct fsck f = {.conf = &quiet, .r = &r};
-    uint64_t left, conflicts;
-    int rc = region_try(path, sb, worker, &left, &conflicts);
+    struct verdict left = {0};
+    int rc = region_try(path, sb, worker, &left);
 
-    *ret_left = found;
+    *ret_left = was->found;
     if (rc < 0)
         return rc;
-    if (left >= found || conflicts > 0) {
-        note(conf, "worker %" PRIu32 ": %s", worker,
-             conflicts > 0 ? "extents contradict each other, which counting anew would hide: the "
-                             "chunk server gives one of them up"
-                           : "nothing of it can be rebuilt");
+    if (no_repair(was, &left) != NULL) {
+        note(conf, "worker %" PRIu32 ": not repaired: %s", worker, no_repair(was, &left));
         return 0;
     }
     rc = region_pass(path, sb, worker, NULL, PASS_REPAIR, &f);
     if (rc == 0)
-        rc = region_check(path, sb, worker, NULL, &quiet, &r, ret_left, &conflicts);
+        rc = region_check(path, sb, worker, NULL, &quiet, &r, &left);
+    *ret_left = left.found;
     note(conf, "worker %" PRIu32 ": counted anew, %" PRIu64 " of %" PRIu64 " findings are left",
-         worker, *ret_left, found);
+         worker, left.found, was->found);
+    return rc;
+}
+
+static int region(const char *path, const struct super_block *sb, uint32_t worker,
+                  const struct fsck_conf *conf, struct fsck_result *r)
+{
+    struct disk_overlay *o = disk_overlay_new();
+    uint64_t data = r->bad_pages, left;
+    struct verdict v;
+    int rc = region_check(path, sb, worker, o, conf, r, &v);
+
+    disk_overlay_free(o);
+    r->findings += v.found;
+    data = r->bad_pages - data; /* can't be made up */
+    left = v.found -= data;
+    if (rc == 0 && v.found > 0 && conf->repair)
+        rc = region_repair(path, sb, worker, conf, &v, &left);
+    r->left += left + data;
     return rc;
 }
 
@@ -462,10 +499,10 @@ static int supers_check(const char *path, const struct fsck_conf *conf, struct s
         if (!whole[k])
             finding(&f, "the %s copy of the superblock is damaged", k == 0 ? "first" : "second");
     }
-    r->findings += f.found;
-    if (f.found > 0 && conf->repair)
+    r->findings += f.v.found;
+    if (f.v.found > 0 && conf->repair)
         rc = super_write(path, sb);
-    r->left += rc < 0 || !conf->repair ? f.found : 0;
+    r->left += rc < 0 || !conf->repair ? f.v.found : 0;
     return rc;
 }
 
@@ -478,21 +515,8 @@ int fsck_device(const char *path, const struct fsck_conf *conf, struct fsck_resu
     *ret = (struct fsck_result){0};
     if (rc == 0)
         rc = supers_check(path, conf, sb, ret);
-    for (uint32_t w = 0; rc == 0 && w < sb->workers; w++) {
-        struct disk_overlay *o = disk_overlay_new();
-        uint64_t found, conflicts, left, data = ret->bad_pages;
-
-        rc = region_check(path, sb, w, o, conf, ret, &found, &conflicts);
-        disk_overlay_free(o);
-        data = ret->bad_pages - data; /* can't be made up */
-        left = found;
-        if (rc == 0 && found > data && conf->repair) {
-            rc = region_repair(path, sb, w, conf, found - data, &left);
-            left += data;
-        }
-        ret->findings += found;
-        ret->left += left;
-    }
+    for (uint32_t w = 0; rc == 0 && w < sb->workers; w++)
+        rc = region(path, sb, w, conf, ret);
     if (guard != NULL)
         disk_close(guard);
     mem_free(sb);

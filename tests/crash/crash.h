@@ -4,6 +4,7 @@
 #ifndef ZBS_TESTS_CRASH_CRASH_H
 #define ZBS_TESTS_CRASH_CRASH_H
 
+#include "chunk/fsck.h"
 #include "tests/crash/workload.h"
 
 struct crash_conf {
@@ -31,8 +32,9 @@ struct recording {
 void recording_make(struct recording *r, const struct workload *w, uint64_t seed);
 void recording_free(struct recording *r);
 
-/* Ways to damage a page: a bit flipped, as it was a little or long before, another one's. */
-enum damage { DAMAGE_FLIP, DAMAGE_NEAR, DAMAGE_FAR, DAMAGE_OTHER, DAMAGES };
+/* Ways to damage a page: a bit flipped, as it was a little or long before, another one's, zeroes.
+ */
+enum damage { DAMAGE_FLIP, DAMAGE_NEAR, DAMAGE_FAR, DAMAGE_OTHER, DAMAGE_ZERO, DAMAGES };
 /* What became of it: starts that were refused; extents gone, void, or behind what their owner
  * knows; pages that answer an error, or what they should. */
 enum verdict {
@@ -46,11 +48,15 @@ enum verdict {
     VERDICTS
 };
 #define DAMAGE_STRUCTS 9u
+/* Of damaged devices: the check ended with an error; found something; a repair left nothing of it;
+ * more pages can be read after it. */
+enum fsck_counts { FSCK_REFUSED, FSCK_FOUND, FSCK_MENDED, FSCK_SAVED, FSCK_COUNTS };
 
 /* Counts; shared by the processes that check. */
 struct tally {
     uint64_t points, checks, nested_points, restarts, failures;
     uint64_t damaged[DAMAGE_STRUCTS], verdict[DAMAGE_STRUCTS][VERDICTS];
+    uint64_t fsck[DAMAGE_STRUCTS][FSCK_COUNTS];
     /* what is being checked: an engine that aborts does not return */
     uint64_t at_point;
     int at_outcome;
@@ -72,8 +78,28 @@ int outcome_by_name(const char *name); /* -1: none */
 void crash_again(const struct recording *r, const struct crash_conf *conf, uint64_t point,
                  int outcome);
 
-/* Is the device at rest sound, all data included (zbs-fsck)? `why`: the first finding. Runs in a
- * process that has the device, before its engine starts. */
-co_fn bool crash_fsck(const char *path, char *why, size_t size);
+/* ---- zbs-fsck: in a process that has the device, while no engine does ---- */
+
+struct fsck_run {
+    const char *path;
+    bool repair;
+    bool done;
+    int rc;
+    struct fsck_result r;
+    char why[300]; /* the first finding, or error */
+};
+co_fn int fsck_run_main(void *fsck_run);
+/* Is all well, all data included? */
+co_fn bool fsck_clean(struct fsck_run *f);
+/* Of a damaged device: whatever an engine has lost, the check has found something. */
+bool fsck_explains(const struct fsck_run *check, const uint64_t verdicts[VERDICTS], char *why,
+                   size_t size);
+/* What could be read before a repair can be read after it, and a check agrees with its result. */
+bool fsck_no_worse(const struct fsck_run *repair, const struct fsck_run *after,
+                   const uint64_t was[VERDICTS], const uint64_t is[VERDICTS], char *why,
+                   size_t size);
+void fsck_count(struct tally *t, uint32_t where, const struct fsck_run *check,
+                const struct fsck_run *repair, const uint64_t was[VERDICTS],
+                const uint64_t is[VERDICTS]);
 
 #endif

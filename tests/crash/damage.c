@@ -15,6 +15,7 @@
 
 #define LIMIT     (1000 * NSEC_PER_SEC)
 #define NEAR_PAST 40u /* device writes */
+#define DATA_FSCK 16u /* zbs-fsck looks at one in so many of these */
 #define DATA_STEP 8u  /* one page in so many of data: there are far more of them */
 
 static const char *const struct_names[] = {"superblock", "anchor", "staging",  "ring", "bitmap",
@@ -24,7 +25,7 @@ static const char *const verdict_names[] = {"refused", "gone",  "void",     "beh
 
 const char *damage_name(int kind)
 {
-    static const char *const names[DAMAGES] = {"flip", "near", "far", "other"};
+    static const char *const names[DAMAGES] = {"flip", "near", "far", "other", "zero"};
 
     return names[kind];
 }
@@ -213,9 +214,22 @@ static bool is_over(void *arg)
     return !sim_proc_running(arg);
 }
 
-/* Starts twice: the second one sees what the first made of the damage. */
+/* A check, or a repair and a check. */
+static bool fsck_first(struct sim *s, struct sim_proc *p, struct fsck_run runs[2])
+{
+    bool ok = true;
+
+    for (uint32_t i = 0; i < 2 && ok && runs[i].path; i++) {
+        sim_proc_start(p, fsck_run_main, &runs[i]);
+        ok = sim_run_until(s, is_over, p, LIMIT) && runs[i].done;
+    }
+    return ok;
+}
+
+/* After zbs-fsck, starts twice: the second one sees what the first made of the damage. */
 static bool judge(const struct recording *r, const struct model *m, const struct sim_image *img,
-                  uint64_t seed, uint64_t *verdicts, bool *ret_wrong, char *why, size_t why_len)
+                  uint64_t seed, struct fsck_run fsck[2], uint64_t *verdicts, bool *ret_wrong,
+                  char *why, size_t why_len)
 {
     struct sim_conf conf = {.seed = seed};
     struct sim *s = sim_new(&conf);
@@ -227,6 +241,10 @@ static bool judge(const struct recording *r, const struct model *m, const struct
     sim_disk_create_from(p, disk_path(0), img, 0, img->pages);
     if (r->w->physical_bytes != 0)
         sim_disk_set_physical(p, disk_path(0), r->w->physical_bytes);
+    *ret_wrong = false;
+    ok = fsck_first(s, p, fsck);
+    if (!ok)
+        snprintf(why, why_len, "fsck does not end");
     for (uint32_t i = 0; i < 2 && ok; i++) {
         struct judging j = {.l = {.m = copy, .disks = 1, .rng = seed | 1, .conf = {.workers = 1}},
                             .verdicts = i == 0 ? verdicts : second};
@@ -272,9 +290,7 @@ static uint64_t draw(uint64_t *rng)
 
 static const uint8_t *page_or_zero(const struct sim_image *img, uint64_t page)
 {
-    static const uint8_t zeroes[PAGE_BYTES];
-
-    return img->page[page] ? img->page[page] : zeroes;
+    return img->page[page] ? img->page[page] : zero_page;
 }
 
 /* Another page of the same kind: NULL if none was found. */
@@ -303,6 +319,8 @@ static bool damaged(struct moment *mo, uint64_t page, int kind, uint8_t *dst)
         to = page_or_zero(mo->far, page);
     else if (kind == DAMAGE_OTHER)
         to = other_page(mo, page);
+    else if (kind == DAMAGE_ZERO)
+        to = zero_page;
     if (!to)
         return false;
     memcpy(dst, to, PAGE_BYTES);
@@ -322,8 +340,27 @@ static bool known_gap(int where, int kind)
            (where == ST_HEAD || where == ST_OVERFLOW || where == ST_BITMAP);
 }
 
+/* A check explains what is lost; a repair of what it found makes nothing worse. */
+static bool fsck_judge(struct moment *mo, const struct sim_image *img, int where, bool gap,
+                       const struct fsck_run *check, const uint64_t was[VERDICTS], char *why,
+                       size_t size)
+{
+    struct fsck_run repair[2] = {{.path = disk_path(0), .repair = true}, {.path = disk_path(0)}};
+    uint64_t is[VERDICTS] = {0};
+    bool wrong = false, ok = !check->done || gap || fsck_explains(check, was, why, size);
+
+    if (ok && check->rc == 0 && check->r.findings > 0)
+        ok = judge(mo->r, mo->m, img, mo->rng, repair, is, &wrong, why, size) &&
+             fsck_no_worse(&repair[0], &repair[1], was, is, why, size);
+    ok = ok || (gap && wrong);
+    fsck_count(mo->t, (uint32_t)where, check, &repair[0], was, is);
+    return ok;
+}
+
 static void one_damage(struct moment *mo, uint64_t page, int kind)
 {
+    struct fsck_run check[2] = {{0}};
+    uint64_t verdicts[VERDICTS] = {0};
     struct tally *t = mo->t;
     int where = struct_of(&mo->g, mo->now, page);
     uint8_t bytes[PAGE_BYTES];
@@ -346,7 +383,10 @@ static void one_damage(struct moment *mo, uint64_t page, int kind)
                page, struct_names[where], damage_name(kind));
         fflush(stdout);
     }
-    if (judge(mo->r, mo->m, img, mo->rng, t->verdict[where], &wrong, why, sizeof(why))) {
+    if (where != ST_DATA || draw(&mo->rng) % DATA_FSCK == 0)
+        check[0].path = disk_path(0);
+    if (judge(mo->r, mo->m, img, mo->rng, check, verdicts, &wrong, why, sizeof(why)) &&
+        fsck_judge(mo, img, where, known_gap(where, kind), check, verdicts, why, sizeof(why))) {
         /* as it should be */
     } else if (wrong && known_gap(where, kind)) {
         t->verdict[where][VERDICT_UNNOTICED]++;
@@ -356,6 +396,8 @@ static void one_damage(struct moment *mo, uint64_t page, int kind)
                damage_name(kind), why);
         damage_again(mo->r, mo->conf, t->at_point);
     }
+    for (uint32_t v = 0; v < VERDICTS; v++)
+        t->verdict[where][v] += verdicts[v];
     t->damaged[where]++;
     t->checks++;
     sim_image_free(img);
@@ -448,6 +490,10 @@ void damage_print(const struct tally *sum)
         printf("  %-10s %6" PRIu64 " damaged:", struct_names[w], sum->damaged[w]);
         for (uint32_t v = 0; v < VERDICTS; v++)
             printf(" %s %" PRIu64 "%s", verdict_names[v], sum->verdict[w][v],
-                   v + 1 < VERDICTS ? "," : "\n");
+                   v + 1 < VERDICTS ? "," : ";");
+        printf(" fsck: refused %" PRIu64 ", found %" PRIu64 ", mended %" PRIu64 ", saved %" PRIu64
+               "\n",
+               sum->fsck[w][FSCK_REFUSED], sum->fsck[w][FSCK_FOUND], sum->fsck[w][FSCK_MENDED],
+               sum->fsck[w][FSCK_SAVED]);
     }
 }

@@ -1,33 +1,80 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * zbs-fsck at a crash point: whatever a power loss leaves behind is sound. That the check does not
- * write is guarded by the simulator: it opens the device for reading only. */
-#include "chunk/fsck.h"
+ * zbs-fsck at crash points, where everything is sound, and on damaged devices. That a check does
+ * not write is guarded by the simulator: it opens the device for reading only. */
+#include <inttypes.h>
 #include <stdio.h>
 #include "common/base/err.h"
 #include "tests/crash/crash.h"
 
-struct found {
-    char *text; /* the first one */
-    size_t size;
-};
-
 static void first_finding(void *arg, const char *text)
 {
-    struct found *f = arg;
+    struct fsck_run *f = arg;
 
-    if (f->text[0] == 0)
-        snprintf(f->text, f->size, "%s", text);
+    if (f->why[0] == 0)
+        snprintf(f->why, sizeof(f->why), "%s", text);
 }
 
-bool crash_fsck(const char *path, char *why, size_t size)
+int fsck_run_main(void *arg)
 {
-    struct found f = {why, size};
-    struct fsck_conf conf = {.data = true, .finding = first_finding, .arg = &f};
-    struct fsck_result r;
-    int rc = fsck_device(path, &conf, &r);
+    struct fsck_run *f = arg;
+    struct fsck_conf conf = {.repair = f->repair, .data = true, .finding = first_finding, .arg = f};
 
-    if (rc < 0)
-        snprintf(why, size, "%s", err_text(rc));
-    return rc == 0 && r.findings == 0;
+    f->rc = fsck_device(f->path, &conf, &f->r);
+    if (f->rc < 0)
+        snprintf(f->why, sizeof(f->why), "%s", err_text(f->rc));
+    f->done = true;
+    return 0;
+}
+
+bool fsck_clean(struct fsck_run *f)
+{
+    (void)fsck_run_main(f);
+    return f->rc == 0 && f->r.findings == 0;
+}
+
+/* ---- damage ---- */
+
+bool fsck_explains(const struct fsck_run *check, const uint64_t verdicts[VERDICTS], char *why,
+                   size_t size)
+{
+    bool lost = verdicts[VERDICT_REFUSED] + verdicts[VERDICT_GONE] + verdicts[VERDICT_VOID] +
+                    verdicts[VERDICT_CORRUPT] >
+                0;
+
+    if (check->rc < 0 && verdicts[VERDICT_REFUSED] == 0)
+        snprintf(why, size, "fsck ends with '%s', and the engine starts", check->why);
+    else if (check->rc == 0 && check->r.findings == 0 && lost)
+        snprintf(why, size, "fsck finds nothing, and something is lost");
+    else
+        return true;
+    return false;
+}
+
+bool fsck_no_worse(const struct fsck_run *repair, const struct fsck_run *after,
+                   const uint64_t was[VERDICTS], const uint64_t is[VERDICTS], char *why,
+                   size_t size)
+{
+    if (repair->rc < 0 || after->rc < 0)
+        snprintf(why, size, "repair: %s%s", repair->why, after->why);
+    else if (repair->r.left > repair->r.findings || after->r.findings > repair->r.left)
+        snprintf(why, size,
+                 "repair: %" PRIu64 " findings, %" PRIu64 " left, then %" PRIu64 " found: %s",
+                 repair->r.findings, repair->r.left, after->r.findings, after->why);
+    else if (is[VERDICT_RIGHT] < was[VERDICT_RIGHT] || is[VERDICT_REFUSED] > was[VERDICT_REFUSED])
+        snprintf(why, size, "repair: %" PRIu64 " pages were right, %" PRIu64 " are (it found: %s)",
+                 was[VERDICT_RIGHT], is[VERDICT_RIGHT], repair->why);
+    else
+        return true;
+    return false;
+}
+
+void fsck_count(struct tally *t, uint32_t where, const struct fsck_run *check,
+                const struct fsck_run *repair, const uint64_t was[VERDICTS],
+                const uint64_t is[VERDICTS])
+{
+    t->fsck[where][FSCK_REFUSED] += check->rc < 0;
+    t->fsck[where][FSCK_FOUND] += check->rc == 0 && check->r.findings > 0;
+    t->fsck[where][FSCK_MENDED] += repair->done && repair->r.left == 0;
+    t->fsck[where][FSCK_SAVED] += repair->done && is[VERDICT_RIGHT] > was[VERDICT_RIGHT];
 }

@@ -196,6 +196,8 @@ static void tally_add(struct tally *sum, const struct tally *t)
         sum->damaged[i] += t->damaged[i];
         for (uint32_t v = 0; v < VERDICTS; v++)
             sum->verdict[i][v] += t->verdict[i][v];
+        for (uint32_t v = 0; v < FSCK_COUNTS; v++)
+            sum->fsck[i][v] += t->fsck[i][v];
     }
 }
 

@@ -69,11 +69,11 @@ struct check {
 
 static bool fsck_ok(struct life *l)
 {
-    char why[300] = "";
-
     for (uint32_t i = 0; i < l->disks; i++) {
-        if (!crash_fsck(disk_path(i), why, sizeof(why)))
-            return life_fail(l, "fsck of %s: %s", disk_path(i), why);
+        struct fsck_run f = {.path = disk_path(i)};
+
+        if (!fsck_clean(&f))
+            return life_fail(l, "fsck of %s: %s", f.path, f.why);
     }
     return true;
 }
