@@ -39,10 +39,10 @@ static void sink_put_msg(const struct codec_sink *to, const struct key *k,
         mem_free(buf);
 }
 
-static void sink_del(const struct codec_sink *to, const struct key *k)
+/* A field of 16 bytes. */
+static ProtobufCBinaryData uuid_field(const uint8_t *uuid)
 {
-    if (to->batch != NULL)
-        kv_batch_delete(to->batch, k->bytes, k->len);
+    return (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)uuid, .len = 16};
 }
 
 void codec_header_take(struct codec_header *h, const struct state *st)
@@ -73,10 +73,9 @@ void codec_put_header(const struct codec_sink *to, const struct codec_header *h)
 
 void codec_put_pool(const struct codec_sink *to, const struct pool *p)
 {
-    struct key k = key_of(KEY_POOL);
+    struct key k = key_of_u32(KEY_POOL, p->id);
     Zbs__Metalog__KvPool m = ZBS__METALOG__KV_POOL__INIT;
 
-    key_u32(&k, p->id);
     m.id = p->id;
     m.name = p->name;
     m.replicas = p->replicas;
@@ -87,10 +86,9 @@ void codec_put_pool(const struct codec_sink *to, const struct pool *p)
 
 void codec_put_volume(const struct codec_sink *to, const struct volume *v)
 {
-    struct key k = key_of(KEY_VOLUME);
+    struct key k = key_of_u64(KEY_VOLUME, v->id);
     Zbs__Metalog__KvVolume m = ZBS__METALOG__KV_VOLUME__INIT;
 
-    key_u64(&k, v->id);
     m.id = v->id;
     m.pool_id = v->pool_id;
     m.name = v->name;
@@ -101,7 +99,7 @@ void codec_put_volume(const struct codec_sink *to, const struct volume *v)
     m.stripe_bytes = v->layout.stripe_bytes;
     m.preferred_host = v->preferred_host;
     m.created_ns = v->created_ns;
-    m.uuid = (ProtobufCBinaryData){.data = (uint8_t *)v->uuid, .len = sizeof(v->uuid)};
+    m.uuid = uuid_field(v->uuid);
     m.version = v->version;
     m.removed = v->removed;
     m.sweep_next = v->sweep_next;
@@ -110,11 +108,9 @@ void codec_put_volume(const struct codec_sink *to, const struct volume *v)
 
 void codec_put_slot(const struct codec_sink *to, const struct slot *s)
 {
-    struct key k = key_of(KEY_SLOT);
+    struct key k = key_slot(s->volume->id, s->number);
     Zbs__Metalog__KvSlot m = ZBS__METALOG__KV_SLOT__INIT;
 
-    key_u64(&k, s->volume->id);
-    key_u32(&k, s->number);
     m.epoch = s->epoch;
     m.owner = s->owner;
     m.extent_id = s->extent_id;
@@ -129,12 +125,11 @@ void codec_put_slot(const struct codec_sink *to, const struct slot *s)
 
 void codec_put_chunk(const struct codec_sink *to, const struct chunk *c)
 {
-    struct key k = key_of(KEY_CHUNK);
+    struct key k = key_of_u32(KEY_CHUNK, c->id);
     Zbs__Metalog__KvChunk m = ZBS__METALOG__KV_CHUNK__INIT;
 
-    key_u32(&k, c->id);
     m.id = c->id;
-    m.uuid = (ProtobufCBinaryData){.data = (uint8_t *)c->uuid, .len = sizeof(c->uuid)};
+    m.uuid = uuid_field(c->uuid);
     m.addr = c->addr;
     m.addr_unix = c->addr_unix;
     m.host = c->host;
@@ -146,10 +141,9 @@ void codec_put_chunk(const struct codec_sink *to, const struct chunk *c)
 
 void codec_put_session(const struct codec_sink *to, const struct session *s)
 {
-    struct key k = key_of(KEY_SESSION);
+    struct key k = key_of_u64(KEY_SESSION, s->id);
     Zbs__Metalog__KvSession m = ZBS__METALOG__KV_SESSION__INIT;
 
-    key_u64(&k, s->id);
     m.id = s->id;
     m.name = s->name;
     m.incarnation = s->incarnation;
@@ -163,7 +157,7 @@ void codec_put_session(const struct codec_sink *to, const struct session *s)
 
 void codec_put_target(const struct codec_sink *to, const struct target *t)
 {
-    struct key k = key_of(KEY_TARGET);
+    struct key k = key_target(t->iqn);
     Zbs__Metalog__KvTarget m = ZBS__METALOG__KV_TARGET__INIT;
     Zbs__Metalog__KvLun *luns = MEM_NEW_ARRAY(Zbs__Metalog__KvLun, t->n_luns + 1);
     Zbs__Metalog__KvLun **ptrs = MEM_NEW_ARRAY(Zbs__Metalog__KvLun *, t->n_luns + 1);
@@ -174,7 +168,6 @@ void codec_put_target(const struct codec_sink *to, const struct target *t)
         luns[i].volume_id = t->luns[i].volume_id;
         ptrs[i] = &luns[i];
     }
-    key_str(&k, t->iqn);
     m.iqn = t->iqn;
     m.chap_user = t->chap_user;
     m.chap_secret = t->chap_secret;
@@ -185,15 +178,6 @@ void codec_put_target(const struct codec_sink *to, const struct target *t)
     sink_put_msg(to, &k, &m.base);
     mem_free(luns);
     mem_free(ptrs);
-}
-
-static struct key key_garbage(uint32_t chunk_id, uint64_t extent_id)
-{
-    struct key k = key_of(KEY_GARBAGE);
-
-    key_u32(&k, chunk_id);
-    key_u64(&k, extent_id);
-    return k;
 }
 
 void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id,
@@ -208,69 +192,54 @@ void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t 
 
 void codec_put_result(const struct codec_sink *to, const struct result *r)
 {
-    struct key k = key_of(KEY_RESULT);
+    struct key k = key_of_u64(KEY_RESULT, r->mutation);
     Zbs__Metalog__KvResult m = ZBS__METALOG__KV_RESULT__INIT;
 
-    key_u64(&k, r->mutation);
     m.client = r->client;
     m.number = r->number;
     m.reply = (ProtobufCBinaryData){.data = r->reply, .len = r->reply_len};
     sink_put_msg(to, &k, &m.base);
 }
 
-void codec_del_pool(const struct codec_sink *to, uint32_t id)
+static void sink_del(const struct codec_sink *to, struct key k)
 {
-    struct key k = key_of(KEY_POOL);
-
-    key_u32(&k, id);
-    sink_del(to, &k);
+    if (to->batch != NULL)
+        kv_batch_delete(to->batch, k.bytes, k.len);
 }
 
-static void del_u64(const struct codec_sink *to, enum key_kind kind, uint64_t id)
+void codec_del_pool(const struct codec_sink *to, uint32_t id)
 {
-    struct key k = key_of(kind);
-
-    key_u64(&k, id);
-    sink_del(to, &k);
+    sink_del(to, key_of_u32(KEY_POOL, id));
 }
 
 void codec_del_volume(const struct codec_sink *to, uint64_t id)
 {
-    del_u64(to, KEY_VOLUME, id);
+    sink_del(to, key_of_u64(KEY_VOLUME, id));
 }
 
 void codec_del_slot(const struct codec_sink *to, uint64_t volume_id, uint32_t slot)
 {
-    struct key k = key_of(KEY_SLOT);
-
-    key_u64(&k, volume_id);
-    key_u32(&k, slot);
-    sink_del(to, &k);
+    sink_del(to, key_slot(volume_id, slot));
 }
 
 void codec_del_session(const struct codec_sink *to, uint64_t id)
 {
-    del_u64(to, KEY_SESSION, id);
+    sink_del(to, key_of_u64(KEY_SESSION, id));
 }
 
 void codec_del_target(const struct codec_sink *to, const char *iqn)
 {
-    struct key k = key_of(KEY_TARGET);
-
-    key_str(&k, iqn);
-    sink_del(to, &k);
+    sink_del(to, key_target(iqn));
 }
 
 void codec_del_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id)
 {
-    struct key k = key_garbage(chunk_id, extent_id);
-
-    sink_del(to, &k);
+    sink_del(to, key_garbage(chunk_id, extent_id));
 }
 
 void codec_del_result(const struct codec_sink *to, uint64_t mutation)
 {
-    del_u64(to, KEY_RESULT, mutation);
+    sink_del(to, key_of_u64(KEY_RESULT, mutation));
 }
 
 static void put_volume_slots(const struct codec_sink *to, const struct volume *v)

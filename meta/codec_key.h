@@ -55,6 +55,47 @@ static inline void key_str(struct key *k, const char *s)
     k->len += len;
 }
 
+/* Keys that are one number. */
+static inline struct key key_of_u32(enum key_kind kind, uint32_t id)
+{
+    struct key k = key_of(kind);
+
+    key_u32(&k, id);
+    return k;
+}
+
+static inline struct key key_of_u64(enum key_kind kind, uint64_t id)
+{
+    struct key k = key_of(kind);
+
+    key_u64(&k, id);
+    return k;
+}
+
+static inline struct key key_slot(uint64_t volume_id, uint32_t number)
+{
+    struct key k = key_of_u64(KEY_SLOT, volume_id);
+
+    key_u32(&k, number);
+    return k;
+}
+
+static inline struct key key_target(const char *iqn)
+{
+    struct key k = key_of(KEY_TARGET);
+
+    key_str(&k, iqn);
+    return k;
+}
+
+static inline struct key key_garbage(uint32_t chunk_id, uint64_t extent_id)
+{
+    struct key k = key_of_u32(KEY_GARBAGE, chunk_id);
+
+    key_u64(&k, extent_id);
+    return k;
+}
+
 static inline uint32_t key_get_u32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
