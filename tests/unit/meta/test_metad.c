@@ -33,14 +33,7 @@ static void one_server_begins(void **state)
 static void three_servers_begin(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 10; seed++) {
-        struct sim_conf conf = {.seed = seed};
-        struct mworld w;
-
-        world_init(&w, &conf, 3);
-        world_run(&w, bootstrap_script);
-        world_fini(&w);
-    }
+    for_seeds(bootstrap_script, 10);
 }
 
 /* ---- loss of the leader ---- */
@@ -158,18 +151,6 @@ static int paused_leader_script(struct mworld *w)
     check_equal(w);
     assert_true(world_marks.serve == 2 && world_marks.deposed == 1);
     return 0;
-}
-
-static void for_seeds(int (*script)(struct mworld *w), uint32_t seeds)
-{
-    for (uint64_t seed = 1; seed <= seeds; seed++) {
-        struct sim_conf conf = {.seed = seed};
-        struct mworld w;
-
-        world_init(&w, &conf, 3);
-        world_run(&w, script);
-        world_fini(&w);
-    }
 }
 
 static void standby_takes_over_in_time(void **state)

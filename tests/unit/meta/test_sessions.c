@@ -401,18 +401,6 @@ static int garbage_script(struct mworld *w)
     return 0;
 }
 
-static void for_seeds(int (*script)(struct mworld *w), uint32_t seeds)
-{
-    for (uint64_t seed = 1; seed <= seeds; seed++) {
-        struct sim_conf conf = {.seed = seed};
-        struct mworld w;
-
-        world_init(&w, &conf, 3);
-        world_run(&w, script);
-        world_fini(&w);
-    }
-}
-
 static void expired_session_frees_its_leases(void **state)
 {
     (void)state;

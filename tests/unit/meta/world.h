@@ -135,6 +135,19 @@ UNUSED static void world_fini(struct mworld *w)
     sim_free(w->sim);
 }
 
+/* The script in worlds of three meta servers, one for each seed from 1. */
+UNUSED static void for_seeds(int (*script)(struct mworld *w), uint32_t seeds)
+{
+    for (uint64_t seed = 1; seed <= seeds; seed++) {
+        struct sim_conf conf = {.seed = seed};
+        struct mworld w;
+
+        world_init(&w, &conf, 3);
+        world_run(&w, script);
+        world_fini(&w);
+    }
+}
+
 /* ---- calls; from the script ---- */
 
 /* The reply must be freed. */
