@@ -146,6 +146,18 @@ co_fn int zk_req_wait(struct zk_req *req, int zrc, bool write, const char *path)
     return err_set(rc, "%s %s: %s", write ? "changing" : "reading", path, err_default_text(rc));
 }
 
+/* Waits for the answer to a submitted request. 0: it is in the record, which the caller frees. */
+static co_fn int answer_wait(struct zk_req *req, int zrc, bool write, const char *path)
+{
+    int rc = zk_req_wait(req, zrc, write, path);
+
+    if (rc < 0 || req->zrc == ZOK)
+        return rc;
+    rc = zk_error(req->zrc, write, path);
+    zk_req_free(req);
+    return rc;
+}
+
 void zk_reqs_abandon(struct coord_zk *zk)
 {
     LIST_FOREACH (req, &zk->reqs, struct zk_req, link) {
@@ -158,6 +170,25 @@ void zk_reqs_abandon(struct coord_zk *zk)
 }
 
 /* ---- reads ---- */
+
+/* Hands a read of a whole path to the client library; ZOK if it was accepted. */
+typedef int (*read_submit_fn)(struct coord_zk *zk, const char *full, struct zk_req *req);
+
+/* 0: *ret holds the answer and is to be freed. */
+static co_fn int read_request(struct coord_zk *zk, const char *path, read_submit_fn submit,
+                              struct zk_req **ret)
+{
+    int rc = zk_usable(zk), zrc;
+    char *full;
+
+    if (rc < 0)
+        return rc;
+    full = zk_path(zk, path);
+    *ret = zk_req_new(zk);
+    zrc = submit(zk, full, *ret);
+    mem_free(full);
+    return answer_wait(*ret, zrc, false, path);
+}
 
 static void stat_convert(const struct Stat *from, struct coord_stat *to)
 {
@@ -184,33 +215,25 @@ static void get_cb(int zrc, const char *value, int len, const struct Stat *stat,
     zk_req_complete(req, zrc);
 }
 
+static int get_submit(struct coord_zk *zk, const char *full, struct zk_req *req)
+{
+    return zoo_awget(zk->zh, full, NULL, NULL, get_cb, req);
+}
+
 int real_coord_get(struct coord *c, const char *path, void **ret_data, size_t *ret_len,
                    struct coord_stat *ret_stat)
 {
-    struct coord_zk *zk = zk_of(c);
     struct zk_req *req;
-    char *full;
-    int rc, zrc;
+    int rc = read_request(zk_of(c), path, get_submit, &req);
 
-    rc = zk_usable(zk);
     if (rc < 0)
         return rc;
-    full = zk_path(zk, path);
-    req = zk_req_new(zk);
-    zrc = zoo_awget(zk->zh, full, NULL, NULL, get_cb, req);
-    mem_free(full);
-    rc = zk_req_wait(req, zrc, false, path);
-    if (rc < 0)
-        return rc;
-    rc = req->zrc == ZOK ? 0 : zk_error(req->zrc, false, path);
-    if (rc == 0) {
-        *ret_data = req->data;
-        *ret_len = req->len;
-        stat_convert(&req->stat, ret_stat);
-        req->data = NULL;
-    }
+    *ret_data = req->data;
+    *ret_len = req->len;
+    stat_convert(&req->stat, ret_stat);
+    req->data = NULL;
     zk_req_free(req);
-    return rc;
+    return 0;
 }
 
 static int name_compare(const void *a, const void *b)
@@ -240,31 +263,23 @@ static void children_cb(int zrc, const struct String_vector *strings, const void
     zk_req_complete(req, zrc);
 }
 
+static int children_submit(struct coord_zk *zk, const char *full, struct zk_req *req)
+{
+    return zoo_awget_children(zk->zh, full, NULL, NULL, children_cb, req);
+}
+
 int real_coord_children(struct coord *c, const char *path, char ***ret, uint32_t *ret_n)
 {
-    struct coord_zk *zk = zk_of(c);
     struct zk_req *req;
-    char *full;
-    int rc, zrc;
+    int rc = read_request(zk_of(c), path, children_submit, &req);
 
-    rc = zk_usable(zk);
     if (rc < 0)
         return rc;
-    full = zk_path(zk, path);
-    req = zk_req_new(zk);
-    zrc = zoo_awget_children(zk->zh, full, NULL, NULL, children_cb, req);
-    mem_free(full);
-    rc = zk_req_wait(req, zrc, false, path);
-    if (rc < 0)
-        return rc;
-    rc = req->zrc == ZOK ? 0 : zk_error(req->zrc, false, path);
-    if (rc == 0) {
-        *ret = req->names;
-        *ret_n = req->count;
-        req->names = NULL;
-    }
+    *ret = req->names;
+    *ret_n = req->count;
+    req->names = NULL;
     zk_req_free(req);
-    return rc;
+    return 0;
 }
 
 static void string_cb(int zrc, const char *value, const void *data)
@@ -273,26 +288,20 @@ static void string_cb(int zrc, const char *value, const void *data)
     zk_req_complete((struct zk_req *)(uintptr_t)data, zrc);
 }
 
+static int sync_submit(struct coord_zk *zk, const char *full, struct zk_req *req)
+{
+    return zoo_async(zk->zh, full, string_cb, req);
+}
+
 int real_coord_sync(struct coord *c, const char *path)
 {
-    struct coord_zk *zk = zk_of(c);
     struct zk_req *req;
-    char *full;
-    int rc, zrc;
+    int rc = read_request(zk_of(c), path, sync_submit, &req);
 
-    rc = zk_usable(zk);
     if (rc < 0)
         return rc;
-    full = zk_path(zk, path);
-    req = zk_req_new(zk);
-    zrc = zoo_async(zk->zh, full, string_cb, req);
-    mem_free(full);
-    rc = zk_req_wait(req, zrc, false, path);
-    if (rc < 0)
-        return rc;
-    rc = req->zrc == ZOK ? 0 : zk_error(req->zrc, false, path);
     zk_req_free(req);
-    return rc;
+    return 0;
 }
 
 /* ---- single writes ---- */
@@ -369,18 +378,17 @@ static co_fn int single_write(struct coord_zk *zk, struct coord_op *op, char **r
     struct zk_req *req = zk_req_new(zk);
     int rc;
 
-    rc = zk_req_wait(req, single_submit(zk, op, req), true, op->path);
+    rc = answer_wait(req, single_submit(zk, op, req), true, op->path);
     if (rc < 0)
         return op->rc = rc;
-    rc = req->zrc == ZOK ? 0 : zk_error(req->zrc, true, op->path);
-    if (rc == 0 && op->kind != COORD_OP_DELETE) {
+    if (op->kind != COORD_OP_DELETE) {
         op->ret_version = req->stat.version;
         stat_convert(&req->stat, ret_stat);
         if (req->path != NULL)
             *ret_path = path_strip(zk, req->path);
     }
     zk_req_free(req);
-    return op->rc = rc;
+    return op->rc = 0;
 }
 
 co_fn int zk_create_plain(struct coord_zk *zk, const char *full_path)
