@@ -86,9 +86,22 @@ enum cli_exit cli_parse(struct cli *c, int argc, char **argv);
  * CLI_OK r->msg is the reply. */
 enum cli_exit cli_meta_call(struct cli *c, enum meta_method method, const ProtobufCMessage *request,
                             struct rpc_reply *r);
-/* Calls a chunk server by itself: named by id or host, the method by its name in
- * proto/chunk.proto. Else as cli_meta_call. *ret_id (may be NULL): its id. */
-enum cli_exit cli_chunk_call(struct cli *c, const char *chunk, const char *method,
+/* The state of the cluster: r->msg is a ClusterStatusReply. */
+enum cli_exit cli_cluster_status(struct cli *c, struct rpc_reply *r);
+
+struct cli_chunk {
+    uint32_t id;
+    char host[128], addr[128];
+};
+
+/* Finds a chunk server by id or host; prints what is wrong. */
+enum cli_exit cli_chunk_find(struct cli *c, const char *name, struct cli_chunk *ret);
+/* Calls that server by itself; the method by its name in proto/chunk.proto. 0 or ERR_*, of which it
+ * prints nothing; *r is to be freed either way. */
+int cli_chunk_try(const struct cli_chunk *chunk, const char *method,
+                  const ProtobufCMessage *request, uint32_t seconds, struct rpc_reply *r);
+/* Both, else as cli_meta_call. *ret_id (may be NULL): the server's id. */
+enum cli_exit cli_chunk_call(struct cli *c, const char *name, const char *method,
                              const ProtobufCMessage *request, uint32_t seconds, uint32_t *ret_id,
                              struct rpc_reply *r);
 /* Prints "zbs-cli: text" for a failed call to `where`. */

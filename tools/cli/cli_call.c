@@ -53,8 +53,14 @@ enum cli_exit cli_meta_call(struct cli *c, enum meta_method method, const Protob
     return rc;
 }
 
-/* The chunk server named by id or host; NULL with a message if there is none. */
-static const Zbs__Meta__ChunkView *chunk_find(const Zbs__Meta__ClusterStatusReply *s,
+enum cli_exit cli_cluster_status(struct cli *c, struct rpc_reply *r)
+{
+    Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
+
+    return cli_meta_call(c, META_CLUSTER_STATUS, &q.base, r);
+}
+
+static const Zbs__Meta__ChunkView *chunk_view(const Zbs__Meta__ClusterStatusReply *s,
                                               const char *name)
 {
     for (size_t i = 0; i < s->n_chunks; i++) {
@@ -65,20 +71,40 @@ static const Zbs__Meta__ChunkView *chunk_find(const Zbs__Meta__ClusterStatusRepl
         if (!strcmp(id, name) || !strcmp(v->host, name))
             return v;
     }
-    fprintf(stderr, "zbs-cli: there is no chunk server '%s': 'zbs-cli chunk list' shows them\n",
-            name);
     return NULL;
 }
 
-static int chunk_call(const char *addr, const char *method, const ProtobufCMessage *request,
-                      uint32_t seconds, struct rpc_reply *r)
+enum cli_exit cli_chunk_find(struct cli *c, const char *name, struct cli_chunk *ret)
+{
+    const Zbs__Meta__ChunkView *v;
+    struct rpc_reply r;
+    enum cli_exit rc = cli_cluster_status(c, &r);
+
+    if (rc)
+        return rc;
+    v = chunk_view((const Zbs__Meta__ClusterStatusReply *)r.msg, name);
+    if (v) {
+        ret->id = v->chunk_id;
+        snprintf(ret->host, sizeof(ret->host), "%s", v->host);
+        snprintf(ret->addr, sizeof(ret->addr), "%s", v->addr);
+    } else {
+        fprintf(stderr, "zbs-cli: there is no chunk server '%s': 'zbs-cli chunk list' shows them\n",
+                name);
+        rc = CLI_NOT_FOUND;
+    }
+    rpc_reply_free(&r);
+    return rc;
+}
+
+int cli_chunk_try(const struct cli_chunk *chunk, const char *method,
+                  const ProtobufCMessage *request, uint32_t seconds, struct rpc_reply *r)
 {
     const ProtobufCServiceDescriptor *service = &zbs__chunk__chunk__descriptor;
     const ProtobufCMethodDescriptor *m =
         protobuf_c_service_descriptor_get_method_by_name(service, method);
     nsec_t former = co_deadline_push(co_now() + seconds * NSEC_PER_SEC);
     struct rpc_client *client = rpc_client_new(
-        &(struct rpc_client_conf){.addr = addr, .self = "zbs-cli", .cluster_id = ""});
+        &(struct rpc_client_conf){.addr = chunk->addr, .self = "zbs-cli", .cluster_id = ""});
     int rc;
 
     ASSERTF(m != NULL, "%s", method);
@@ -89,29 +115,22 @@ static int chunk_call(const char *addr, const char *method, const ProtobufCMessa
     return rc;
 }
 
-enum cli_exit cli_chunk_call(struct cli *c, const char *chunk, const char *method,
+enum cli_exit cli_chunk_call(struct cli *c, const char *name, const char *method,
                              const ProtobufCMessage *request, uint32_t seconds, uint32_t *ret_id,
                              struct rpc_reply *r)
 {
-    Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
-    const Zbs__Meta__ChunkView *v;
-    struct rpc_reply status;
-    enum cli_exit rc = cli_meta_call(c, META_CLUSTER_STATUS, &q.base, &status);
+    struct cli_chunk chunk;
+    enum cli_exit rc = cli_chunk_find(c, name, &chunk);
     int err;
 
     if (rc)
         return rc;
-    v = chunk_find((const Zbs__Meta__ClusterStatusReply *)status.msg, chunk);
-    rc = v ? CLI_OK : CLI_NOT_FOUND;
-    if (v) {
-        if (ret_id)
-            *ret_id = v->chunk_id;
-        err = chunk_call(v->addr, method, request, seconds, r);
-        if (err < 0) {
-            rc = cli_report(err, v->addr);
-            rpc_reply_free(r);
-        }
+    if (ret_id)
+        *ret_id = chunk.id;
+    err = cli_chunk_try(&chunk, method, request, seconds, r);
+    if (err < 0) {
+        rc = cli_report(err, chunk.addr);
+        rpc_reply_free(r);
     }
-    rpc_reply_free(&status);
     return rc;
 }

@@ -1,40 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * zbs-cli cluster | meta | chunk | access | disk. */
+ * zbs-cli cluster | meta | chunk | access. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "proto/access.pb-c.h"
-#include "proto/chunk.pb-c.h"
 #include "tools/cli/cli.h"
-
-#define DISK_ADD_METHOD  14  /* position in proto/chunk.proto */
-#define DISK_ADD_SECONDS 120 /* its journals are written once */
 
 static json_t *meta_json(const Zbs__Meta__MetaView *m)
 {
     return json_pack("{s:s,s:s,s:b,s:b,s:I}", "name", m->name, "address", m->addr, "leader",
                      m->leader, "alive", m->alive, "applied", (json_int_t)m->applied);
-}
-
-static const char *disk_state(const Zbs__Chunk__Disk *d)
-{
-    static const char *const names[] = {"healthy", "failing", "failed"};
-    static const char *const drains[] = {"healthy", "draining", "drained", "drain stopped"};
-
-    if (d->state == 3 && d->drain < ARRAY_SIZE(drains))
-        return drains[d->drain];
-    return d->state < ARRAY_SIZE(names) ? names[d->state] : "unknown";
-}
-
-static json_t *disk_json(const Zbs__Chunk__Disk *d, const Zbs__Meta__ChunkStatus *s)
-{
-    return json_pack("{s:i,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s}", "chunk", (int)s->view->chunk_id,
-                     "host", s->view->host, "path", d->path, "size_bytes",
-                     (json_int_t)d->size_bytes, "used_bytes", (json_int_t)d->used_bytes, "extents",
-                     (json_int_t)d->extents, "state", disk_state(d), "model", d->model, "error",
-                     d->error);
 }
 
 static json_t *chunk_json(const Zbs__Meta__ChunkStatus *s)
@@ -79,13 +56,6 @@ static json_t *status_json(const Zbs__Meta__ClusterStatusReply *s)
                      "extents_at_risk", (int)s->extents_at_risk);
 }
 
-static enum cli_exit get_status(struct cli *c, struct rpc_reply *r)
-{
-    Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
-
-    return cli_meta_call(c, META_CLUSTER_STATUS, &q.base, r);
-}
-
 static const struct cli_column meta_columns[] = {
     {"name", "META", CLI_TEXT},   {"address", "ADDRESS", CLI_TEXT}, {"leader", "LEADER", CLI_BOOL},
     {"alive", "ALIVE", CLI_BOOL}, {"applied", "APPLIED", CLI_TEXT}, {0},
@@ -108,13 +78,6 @@ static const struct cli_column access_columns[] = {
     {"iscsi", "ISCSI", CLI_TEXT},
     {0},
 };
-static const struct cli_column disk_columns[] = {
-    {"chunk", "CHUNK", CLI_TEXT},     {"host", "HOST", CLI_TEXT},
-    {"path", "DISK", CLI_TEXT},       {"state", "STATE", CLI_TEXT},
-    {"extents", "EXTENTS", CLI_TEXT}, {"used_bytes", "USED", CLI_SIZE},
-    {"size_bytes", "SIZE", CLI_SIZE}, {"model", "MODEL", CLI_TEXT},
-    {"error", "ERROR", CLI_TEXT},     {0},
-};
 static const struct cli_column status_columns[] = {
     {"cluster_id", "cluster", CLI_TEXT},
     {"term", "leader's term", CLI_TEXT},
@@ -131,7 +94,7 @@ static const struct cli_column status_columns[] = {
 static enum cli_exit cluster_status(struct cli *c)
 {
     struct rpc_reply r;
-    enum cli_exit rc = get_status(c, &r);
+    enum cli_exit rc = cli_cluster_status(c, &r);
     json_t *all;
 
     if (rc)
@@ -153,7 +116,7 @@ static enum cli_exit cluster_status(struct cli *c)
 static enum cli_exit print_part(struct cli *c, const char *key, const struct cli_column *columns)
 {
     struct rpc_reply r;
-    enum cli_exit rc = get_status(c, &r);
+    enum cli_exit rc = cli_cluster_status(c, &r);
     json_t *all, *part;
 
     if (rc)
@@ -178,120 +141,6 @@ static enum cli_exit chunk_list(struct cli *c)
 static enum cli_exit access_list(struct cli *c)
 {
     return print_part(c, "accesses", access_columns);
-}
-
-static enum cli_exit disk_list(struct cli *c)
-{
-    struct rpc_reply r;
-    enum cli_exit rc = get_status(c, &r);
-    const Zbs__Meta__ClusterStatusReply *s;
-    json_t *rows;
-
-    if (rc)
-        return rc;
-    s = (const Zbs__Meta__ClusterStatusReply *)r.msg;
-    rows = json_array();
-    for (size_t i = 0; i < s->n_chunks; i++)
-        for (size_t d = 0; d < s->chunks[i]->n_disks; d++)
-            json_array_append_new(rows, disk_json(s->chunks[i]->disks[d], s->chunks[i]));
-    rpc_reply_free(&r);
-    return cli_print_table(c, rows, disk_columns);
-}
-
-/* The chunk server named by id or host; NULL with a message if there is none. */
-static const Zbs__Meta__ChunkStatus *find_chunk(const Zbs__Meta__ClusterStatusReply *s,
-                                                const char *name)
-{
-    for (size_t i = 0; i < s->n_chunks; i++) {
-        char id[16];
-
-        snprintf(id, sizeof(id), "%u", s->chunks[i]->view->chunk_id);
-        if (!strcmp(id, name) || !strcmp(s->chunks[i]->view->host, name))
-            return s->chunks[i];
-    }
-    fprintf(stderr, "zbs-cli: there is no chunk server '%s': 'zbs-cli chunk list' shows them\n",
-            name);
-    return NULL;
-}
-
-static bool has_disk(const Zbs__Meta__ClusterStatusReply *s, uint32_t chunk, const char *path)
-{
-    for (size_t i = 0; i < s->n_chunks; i++)
-        for (size_t d = 0; d < s->chunks[i]->n_disks; d++)
-            if (s->chunks[i]->view->chunk_id == chunk &&
-                !strcmp(s->chunks[i]->disks[d]->path, path))
-                return true;
-    return false;
-}
-
-/* The leader learns of it with the chunk server's next heartbeat: whoever asks next shall see it.
- */
-static void await_disk(struct cli *c, uint32_t chunk, const char *path)
-{
-    bool known = false;
-
-    for (int i = 0; i < 50 && !known; i++) {
-        struct rpc_reply r;
-
-        if (get_status(c, &r))
-            return;
-        known = has_disk((const Zbs__Meta__ClusterStatusReply *)r.msg, chunk, path);
-        rpc_reply_free(&r);
-        if (!known)
-            (void)co_sleep(100 * NSEC_PER_MSEC);
-    }
-}
-
-static enum cli_exit disk_add_call(struct cli *c, const Zbs__Meta__ChunkStatus *chunk)
-{
-    Zbs__Chunk__DiskAddRequest q = ZBS__CHUNK__DISK_ADD_REQUEST__INIT;
-    nsec_t former = co_deadline_push(co_now() + DISK_ADD_SECONDS * NSEC_PER_SEC);
-    struct rpc_client *client = rpc_client_new(
-        &(struct rpc_client_conf){.addr = chunk->view->addr, .self = "zbs-cli", .cluster_id = ""});
-    struct rpc_reply reply;
-    enum cli_exit rc;
-    int err;
-
-    q.path = (char *)c->args[1];
-    q.force = cli_option(c, "force") != NULL;
-    rpc_reply_init(&reply);
-    err = rpc_call(client, &zbs__chunk__chunk__descriptor, DISK_ADD_METHOD, &q.base, NULL, &reply);
-    co_deadline_restore(former);
-    if (err == 0) {
-        json_t *rows = json_array();
-
-        json_array_append_new(rows,
-                              disk_json(((Zbs__Chunk__DiskAddReply *)reply.msg)->disk, chunk));
-        await_disk(c, chunk->view->chunk_id, q.path);
-        rc = cli_print_table(c, rows, disk_columns);
-    } else if (err == ERR_EXISTS && !q.force) {
-        fprintf(stderr, "zbs-cli: %s; --force formats it nevertheless, and what it holds is lost\n",
-                err_text(err));
-        rc = CLI_FAILED;
-    } else {
-        rc = cli_report(err, chunk->view->addr);
-    }
-    rpc_reply_free(&reply);
-    rpc_client_close(client);
-    return rc;
-}
-
-static enum cli_exit disk_add(struct cli *c)
-{
-    const Zbs__Meta__ChunkStatus *chunk;
-    struct rpc_reply r;
-    enum cli_exit rc;
-
-    if (c->args[1][0] != '/')
-        return cli_usage_error(c, "'%s' is not the absolute path of a device on that host",
-                               c->args[1]);
-    rc = get_status(c, &r);
-    if (rc)
-        return rc;
-    chunk = find_chunk((const Zbs__Meta__ClusterStatusReply *)r.msg, c->args[0]);
-    rc = chunk ? disk_add_call(c, chunk) : CLI_NOT_FOUND;
-    rpc_reply_free(&r);
-    return rc;
 }
 
 /* ---- what a policy asks for and the cluster does not have ---- */
@@ -325,7 +174,7 @@ void cli_warn_placement(struct cli *c, uint32_t replicas, const char *domain, co
     uint32_t there;
     bool known = false;
 
-    if (get_status(c, &r))
+    if (cli_cluster_status(c, &r))
         return;
     s = (const Zbs__Meta__ClusterStatusReply *)r.msg;
     there = domains_alive(s, domain);
@@ -356,14 +205,5 @@ const struct cli_command cli_cluster_commands[] = {
     {"meta", "list", "", 0, 0, "lists meta servers", {{0}}, meta_list},
     {"chunk", "list", "", 0, 0, "lists chunk servers", {{0}}, chunk_list},
     {"access", "list", "", 0, 0, "lists access servers and their portals", {{0}}, access_list},
-    {"disk", "list", "", 0, 0, "lists disks of all chunk servers", {{0}}, disk_list},
-    {"disk",
-     "add",
-     "CHUNK|HOST DEVICE",
-     2,
-     2,
-     "formats a device and takes it into service; refuses one that carries data",
-     {{"force", NULL, "also if it carries data, which is lost"}},
-     disk_add},
     {0},
 };
