@@ -293,7 +293,7 @@ int accessd_main(const struct accessd_conf *conf)
         log_info("access.ready", "name=%s rpc=%s iscsi=%s", conf->name, rpc_server_addr(d.server),
                  d.iscsi ? iscsi_target_addr(d.iscsi) : "-");
         if (conf->ready)
-            conf->ready(conf->ready_arg);
+            conf->ready(conf->ready_arg, conf->listen);
         while (!co_canceled())
             (void)co_sleep_until(NSEC_NEVER);
     }

@@ -31,14 +31,6 @@ static const struct conf_key keys[] = {
              "it has caught up, in milliseconds"},
 };
 
-static void on_ready(void *arg)
-{
-    struct service *s = arg;
-    const struct accessd_conf *conf = s->arg;
-
-    service_ready(s, conf->listen);
-}
-
 static co_fn int run(void *arg)
 {
     return accessd_main(arg);
@@ -46,12 +38,10 @@ static co_fn int run(void *arg)
 
 int main(int argc, char **argv)
 {
-    struct accessd_conf conf = {.ready = on_ready};
+    struct accessd_conf conf = {.ready = service_ready};
     struct service service = {
         .name = "zbs-accessd",
-        .intro = "zbs-accessd: the access server (iSCSI). Every setting with its help; what is "
-                 "commented out shows the default or an example. 'zbs-accessd --config FILE "
-                 "--check' checks a file; a change takes effect at a restart.",
+        .what = "the access server (iSCSI)",
         .keys = keys,
         .key_count = ARRAY_SIZE(keys),
         .settings = &conf,

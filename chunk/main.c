@@ -88,11 +88,6 @@ struct format {
     struct chunk_format_conf conf;
 };
 
-static void on_ready(void *arg, const char *addr)
-{
-    service_ready(arg, addr);
-}
-
 /* Cuts the list of devices, in place. */
 static int disks_split(struct program *p, const char *file)
 {
@@ -132,7 +127,7 @@ static int prepare(void *arg, const char *file)
                    .slow_windows = (uint32_t)(s->disk_slow_after / NSEC_PER_SEC)},
         .scrub_bytes_per_s = s->scrub_rate,
         .scrub_interval = s->scrub_interval,
-        .ready = on_ready,
+        .ready = service_ready,
         .ready_arg = &p->service,
     };
     return disks_split(p, file);
@@ -231,10 +226,7 @@ int main(int argc, char **argv)
 {
     struct program p = {
         .service = {.name = "zbs-chunkd",
-                    .intro = "zbs-chunkd: the chunk server, one per host. Every setting with its "
-                             "help; what is commented out shows the default or an example. "
-                             "'zbs-chunkd --config FILE --check' checks a file; a change takes "
-                             "effect at a restart.",
+                    .what = "the chunk server, one per host",
                     .usage = usage_format,
                     .keys = keys,
                     .key_count = ARRAY_SIZE(keys),

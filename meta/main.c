@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * zbs-metad --config FILE. */
-#include "common/base/log.h"
 #include "common/env/service.h"
 #include "meta/metad.h"
 
@@ -39,15 +38,6 @@ static const struct conf_key keys[] = {
      .help = "Log entries kept in ZooKeeper beyond what standbys still need"},
 };
 
-static void on_ready(void *arg)
-{
-    struct service *s = arg;
-    const struct metad_conf *conf = s->arg;
-
-    log_info("metad.ready", "listen=%s", conf->listen);
-    service_ready(s, conf->listen);
-}
-
 static co_fn int run(void *arg)
 {
     return metad_main(arg);
@@ -55,12 +45,10 @@ static co_fn int run(void *arg)
 
 int main(int argc, char **argv)
 {
-    struct metad_conf conf = {.ready = on_ready};
+    struct metad_conf conf = {.ready = service_ready};
     struct service service = {
         .name = "zbs-metad",
-        .intro = "zbs-metad: the meta server. Every setting with its help; what is commented out "
-                 "shows the default or an example. 'zbs-metad --config FILE --check' checks a "
-                 "file; a change takes effect at a restart.",
+        .what = "the meta server",
         .keys = keys,
         .key_count = ARRAY_SIZE(keys),
         .settings = &conf,

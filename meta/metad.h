@@ -16,13 +16,14 @@ struct metad_conf {
     const char *peers;      /* RPC addresses of all configured meta servers, comma separated */
     uint32_t zk_session_ms; /* 0: 1500; how soon a silent ZooKeeper server is given up */
     /* PROTOCOL 12; 0: the default in brackets */
-    uint32_t beat_ms;         /* leader's heartbeat [200] */
-    uint32_t takeover_ms;     /* silence before a standby takes over [800] */
-    uint32_t authority_ms;    /* T_auth [800] */
-    uint32_t session_ttl_ms;  /* of access sessions [1000] */
-    uint32_t chunk_dead_ms;   /* silence before a chunk server counts as dead [1000] */
-    uint32_t log_keep;        /* entries kept beyond what must be [1000] */
-    void (*ready)(void *arg); /* called once when serving (leader or standby); may be NULL */
+    uint32_t beat_ms;        /* leader's heartbeat [200] */
+    uint32_t takeover_ms;    /* silence before a standby takes over [800] */
+    uint32_t authority_ms;   /* T_auth [800] */
+    uint32_t session_ttl_ms; /* of access sessions [1000] */
+    uint32_t chunk_dead_ms;  /* silence before a chunk server counts as dead [1000] */
+    uint32_t log_keep;       /* entries kept beyond what must be [1000] */
+    /* called once when serving (leader or standby) at addr; may be NULL */
+    void (*ready)(void *arg, const char *addr);
     void *ready_arg;
 };
 

@@ -138,8 +138,9 @@ void metad_set_ready(struct metad *m)
     if (m->is_ready)
         return;
     m->is_ready = true;
+    log_info("metad.ready", "listen=%s", m->conf.listen);
     if (m->conf.ready != NULL)
-        m->conf.ready(m->conf.ready_arg);
+        m->conf.ready(m->conf.ready_arg, m->conf.listen);
 }
 
 static co_fn int rpc_start(struct metad *m)

@@ -10,7 +10,7 @@
 
 struct service {
     const char *name;  /* "zbs-metad" */
-    const char *intro; /* head of the sample configuration */
+    const char *what;  /* "the meta server": for the head of the sample configuration */
     const char *usage; /* further lines of --help, with newlines; NULL: none */
     const struct conf_key *keys;
     size_t key_count;
@@ -32,7 +32,7 @@ struct service {
 /* Runs a daemon; its exit code: 0 stopped in good order, 1 failed, 2 wrong usage. */
 int service_main(struct service *s, int argc, char **argv);
 
-/* Tells the service manager that it serves, and where. */
-void service_ready(struct service *s, const char *where);
+/* Tells the service manager that it serves, and where: what daemons call when they are ready. */
+void service_ready(void *service, const char *where);
 
 #endif

@@ -18,8 +18,10 @@
  * service manager after this time, because what it waits for may be started after it. */
 #define START_PATIENCE (10 * NSEC_PER_SEC)
 
-void service_ready(struct service *s, const char *where)
+void service_ready(void *service, const char *where)
 {
+    struct service *s = service;
+
     s->is_ready = true;
     sd_notifyf(0, "READY=1\nSTATUS=serving at %s", where);
 }
@@ -163,9 +165,14 @@ static int usage(const struct service *s, FILE *to)
 
 static int config_print(const struct service *s)
 {
-    char *text = conf_sample(s->intro, s->keys, s->key_count);
+    char *intro = mem_printf("%s: %s. Every setting with its help; what is commented out shows the "
+                             "default or an example. '%s --config FILE --check' checks a file; a "
+                             "change takes effect at a restart.",
+                             s->name, s->what, s->name);
+    char *text = conf_sample(intro, s->keys, s->key_count);
     int rc = fputs(text, stdout) < 0 || fflush(stdout) != 0;
 
+    mem_free(intro);
     mem_free(text);
     return rc;
 }
