@@ -379,7 +379,7 @@ static inline void model_child(struct model *m)
 /* Pages that the difference does not name are equal. */
 static inline void model_diff(struct model *m, uint32_t a, uint32_t b)
 {
-    struct page_range r[64];
+    struct page_range r[64] = {0};
     struct diff_result res;
     uint32_t n = 0, i = 0;
     bool more = true;

@@ -149,6 +149,16 @@ static inline int sw_call(struct rpc_client *c, enum method m, const ProtobufCMe
     return rc;
 }
 
+/* A request of whose reply only the result counts. */
+static inline int sw_do(struct rpc_client *c, enum method m, const ProtobufCMessage *req)
+{
+    struct rpc_reply r;
+    int rc = sw_call(c, m, req, NULL, &r);
+
+    rpc_reply_free(&r);
+    return rc;
+}
+
 static inline struct rpc_client *sw_client(struct server_world *w, uint64_t id)
 {
     return w->c[extent_worker(id, WORKERS)];
@@ -241,14 +251,10 @@ static inline int sw_read(struct server_world *w, uint64_t id, uint64_t epoch, u
 static inline int sw_check_epoch(struct server_world *w, uint64_t id, uint64_t epoch)
 {
     Zbs__Chunk__CheckEpochRequest req = ZBS__CHUNK__CHECK_EPOCH_REQUEST__INIT;
-    struct rpc_reply r;
-    int rc;
 
     req.extent_id = id;
     req.epoch = epoch;
-    rc = sw_call(sw_client(w, id), CHECK_EPOCH, &req.base, NULL, &r);
-    rpc_reply_free(&r);
-    return rc;
+    return sw_do(sw_client(w, id), CHECK_EPOCH, &req.base);
 }
 
 static inline int sw_delete(struct server_world *w, uint64_t id, uint64_t epoch)
@@ -273,27 +279,19 @@ static inline int sw_delete(struct server_world *w, uint64_t id, uint64_t epoch)
 static inline int sw_drain(struct server_world *w, const char *path, bool cancel)
 {
     Zbs__Chunk__DiskDrainRequest req = ZBS__CHUNK__DISK_DRAIN_REQUEST__INIT;
-    struct rpc_reply r;
-    int rc;
 
     req.path = (char *)path;
     req.cancel = cancel;
-    rc = sw_call(w->c[0], DISK_DRAIN, &req.base, NULL, &r);
-    rpc_reply_free(&r);
-    return rc;
+    return sw_do(w->c[0], DISK_DRAIN, &req.base);
 }
 
 static inline int sw_remove(struct server_world *w, const char *path, bool force)
 {
     Zbs__Chunk__DiskRemoveRequest req = ZBS__CHUNK__DISK_REMOVE_REQUEST__INIT;
-    struct rpc_reply r;
-    int rc;
 
     req.path = (char *)path;
     req.force = force;
-    rc = sw_call(w->c[0], DISK_REMOVE, &req.base, NULL, &r);
-    rpc_reply_free(&r);
-    return rc;
+    return sw_do(w->c[0], DISK_REMOVE, &req.base);
 }
 
 struct sw_disk {
