@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The access server: the volume engine, its RPC service, and the iSCSI target over it, started in
- * this order and stopped in the reverse one. */
+ * The access server: the volume engine, its RPC service, and over it the iSCSI target and the NBD
+ * server, started in this order and stopped in the reverse one. */
 #include "access/accessd.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include "access/iscsi/iscsi.h"
+#include "access/nbd/nbd.h"
 #include "common/base/assert.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -26,6 +27,7 @@ struct accessd {
     struct rpc_service services[2]; /* ended by an empty one */
     const struct rpc_service *instances[1];
     struct iscsi_target *iscsi;
+    struct nbd_server *nbd;
     struct co_group bg;
     struct co_cond exports_changed;
     uint64_t exports_wanted, exports_have;
@@ -78,6 +80,8 @@ static void on_session_expired(void *arg)
 
     if (d->iscsi)
         iscsi_target_drop(d->iscsi, "the session with meta expired");
+    if (d->nbd)
+        nbd_server_drop(d->nbd, "the session with meta expired");
 }
 
 static int exports_follow(void *arg)
@@ -102,6 +106,78 @@ static int backend_open(void *arg, uint64_t volume_id, struct block_backend **re
     struct accessd *d = arg;
 
     return block_backend_vol_open(d->engine, volume_id, ret);
+}
+
+/* ---- NBD exports: every volume, by POOL/VOLUME ---- */
+
+static int nbd_open(void *arg, const char *name, struct block_backend **ret)
+{
+    struct accessd *d = arg;
+    Zbs__Meta__VolumeGetRequest req = ZBS__META__VOLUME_GET_REQUEST__INIT;
+    struct rpc_reply r;
+    char *pool = mem_strdup(name), *slash = strchr(pool, '/');
+    uint64_t id = 0;
+    int rc = slash ? 0 : err_set(ERR_NOTFOUND, "an export is named POOL/VOLUME");
+
+    if (rc == 0) {
+        *slash = '\0';
+        req.pool = pool;
+        req.name = slash + 1;
+        rpc_reply_init(&r);
+        rc = meta_call(d->meta, META_VOLUME_GET, &req.base, true, &r);
+        if (rc == 0)
+            id = ((const Zbs__Meta__Volume *)r.msg)->id;
+        rpc_reply_free(&r);
+    }
+    mem_free(pool);
+    return rc < 0 ? rc : block_backend_vol_open(d->engine, id, ret);
+}
+
+struct nbd_listing {
+    int (*fn)(void *fn_arg, const char *name);
+    void *fn_arg;
+    char pool[64], name[128]; /* the last one */
+};
+
+static int nbd_list_page(struct nbd_listing *l, const Zbs__Meta__VolumeListReply *page)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < page->n_volumes && rc == 0; i++) {
+        char full[sizeof(l->pool) + sizeof(l->name)];
+
+        snprintf(l->pool, sizeof(l->pool), "%s", page->volumes[i]->pool);
+        snprintf(l->name, sizeof(l->name), "%s", page->volumes[i]->name);
+        snprintf(full, sizeof(full), "%s/%s", l->pool, l->name);
+        rc = l->fn(l->fn_arg, full);
+    }
+    return rc;
+}
+
+static int nbd_list(void *arg, int (*fn)(void *fn_arg, const char *name), void *fn_arg)
+{
+    struct accessd *d = arg;
+    struct nbd_listing l = {.fn = fn, .fn_arg = fn_arg};
+    bool more = true;
+    int rc = 0;
+
+    while (more && rc == 0) {
+        Zbs__Meta__VolumeListRequest req = ZBS__META__VOLUME_LIST_REQUEST__INIT;
+        struct rpc_reply r;
+
+        req.after_pool = l.pool;
+        req.after_name = l.name;
+        rpc_reply_init(&r);
+        rc = meta_call(d->meta, META_VOLUME_LIST, &req.base, true, &r);
+        if (rc == 0) {
+            const Zbs__Meta__VolumeListReply *page = (const Zbs__Meta__VolumeListReply *)r.msg;
+
+            more = page->more && page->n_volumes > 0;
+            rc = nbd_list_page(&l, page);
+        }
+        rpc_reply_free(&r);
+    }
+    return rc;
 }
 
 /* ---- status ---- */
@@ -206,6 +282,11 @@ static int server_begin(struct accessd *d, uint64_t incarnation)
     return rpc_server_start(&sc, &d->server);
 }
 
+static bool is_set(const char *addr)
+{
+    return addr && addr[0];
+}
+
 static int iscsi_begin(struct accessd *d)
 {
     struct iscsi_conf ic = {
@@ -217,12 +298,27 @@ static int iscsi_begin(struct accessd *d)
     };
     int rc;
 
-    if (!d->conf->iscsi_listen || !d->conf->iscsi_listen[0])
+    if (!is_set(d->conf->iscsi_listen))
         return 0;
     rc = iscsi_target_start(&ic, &d->iscsi);
     if (rc == 0)
         co_spawn(&d->bg, "exports", exports_follow, d);
     return rc;
+}
+
+static int nbd_begin(struct accessd *d)
+{
+    struct nbd_conf nc = {
+        .listen = d->conf->nbd_listen,
+        .listen_unix = d->conf->nbd_listen_unix,
+        .open = nbd_open,
+        .list = nbd_list,
+        .arg = d,
+    };
+
+    if (!is_set(nc.listen) && !is_set(nc.listen_unix))
+        return 0;
+    return nbd_server_start(&nc, &d->nbd);
 }
 
 static int accessd_begin(struct accessd *d)
@@ -241,7 +337,8 @@ static int accessd_begin(struct accessd *d)
         return rc;
     if (d->conf->engine_ready)
         d->conf->engine_ready(d->conf->engine_arg, d->engine);
-    return iscsi_begin(d);
+    rc = iscsi_begin(d);
+    return rc < 0 ? rc : nbd_begin(d);
 }
 
 static void accessd_end(struct accessd *d)
@@ -250,6 +347,9 @@ static void accessd_end(struct accessd *d)
 
     co_shield_begin(&shield);
     (void)co_group_close(&d->bg);
+    if (d->nbd)
+        nbd_server_stop(d->nbd);
+    d->nbd = NULL;
     if (d->iscsi)
         iscsi_target_stop(d->iscsi);
     d->iscsi = NULL;

@@ -26,6 +26,13 @@ static const struct conf_key keys[] = {
      .usual = true, .help = "iSCSI portal, as initiators reach it; empty: no iSCSI"},
     {FIELD(iscsi_connections), .type = CONF_U32, .otherwise = "256", .min = 1, .max = 65536,
      .help = "iSCSI connections at most"},
+    {FIELD(nbd_listen_unix), .type = CONF_ADDRESS_UNIX, .otherwise = "",
+     .example = "unix:/run/zbs-access/nbd",
+     .help = "Socket for NBD clients of this host (QEMU, libnbd). Whoever may open it reads and "
+             "writes every volume of the cluster; empty: none"},
+    {FIELD(nbd_listen), .type = CONF_ADDRESS, .otherwise = "", .example = "10.0.0.1:10809",
+     .help = "NBD over TCP, without authentication or encryption: whoever reaches the address "
+             "reads and writes every volume of the cluster; empty: none"},
     {FIELD(member_deadline_ms), .type = CONF_U32, .otherwise = "1000", .min = 50, .max = 2000,
      .help = "A replica that does not confirm a write for so long is taken out of service until "
              "it has caught up, in milliseconds"},
@@ -41,7 +48,7 @@ int main(int argc, char **argv)
     struct accessd_conf conf = {.ready = service_ready};
     struct service service = {
         .name = "zbs-accessd",
-        .what = "the access server (iSCSI)",
+        .what = "the access server (iSCSI, NBD)",
         .keys = keys,
         .key_count = ARRAY_SIZE(keys),
         .settings = &conf,
