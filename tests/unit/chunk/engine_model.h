@@ -231,10 +231,22 @@ static inline bool model_seq_begin(struct model *m)
     return model_idle(m, m->seq.ext);
 }
 
+/* The owner orders writes that touch the same page (PROTOCOL 3.1). */
+static inline void model_await_pages(struct model *m, uint32_t ext, uint32_t first, uint32_t n)
+{
+    uint32_t end = ROUND_UP(first + n, SECTORS_PER_PAGE);
+
+    for (uint32_t s = ROUND_DOWN(first, SECTORS_PER_PAGE); s < end; s++) {
+        while (m->x[ext].in_flight[s])
+            (void)co_sleep(50 * NSEC_PER_USEC);
+    }
+}
+
 /* The next piece of a sequential pass over the blocks that are neighbours. */
 static inline void model_seq_op(struct model *m, uint32_t stream)
 {
-    uint32_t at, n;
+    enum write_kind kind;
+    uint32_t ext, at, n;
 
     while ((m->seq.at == SEQ_SECTORS || m->seq.sectors == 0) && !model_seq_begin(m)) {
         m->seq.sectors = 0; /* another's request of the pass before is under way */
@@ -243,8 +255,12 @@ static inline void model_seq_op(struct model *m, uint32_t stream)
     at = m->seq.at;
     n = MIN(m->seq.sectors, SEQ_SECTORS - at);
     m->seq.at = at + n;
-    if (!m->x[m->seq.ext].frozen)
-        model_write(m, m->seq.ext, stream, at, n, m->seq.kind, model_below(m, 4) != 0);
+    ext = m->seq.ext;
+    if (m->x[ext].frozen)
+        return;
+    kind = m->seq.kind;
+    model_await_pages(m, ext, at, n);
+    model_write(m, ext, stream, at, n, kind, model_below(m, 4) != 0);
 }
 
 static inline void model_op(struct model *m, uint32_t stream)

@@ -94,6 +94,7 @@ static void moves_in(uint64_t seed, uint64_t journal_bytes, bool power)
     struct model *m = model_new(seed, DISK_BYTES, journal_bytes, 200);
 
     m->disks = 2;
+    m->sequential = seed % 3 == 0;
     m->flush_delay_ms = 1 + (uint32_t)(seed % 20);
     m->deletes = seed % 3 == 0;
     m->memory_bytes = seed % 2 ? 1 << 20 : 0;
