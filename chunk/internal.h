@@ -478,14 +478,20 @@ void ext_unlist(struct ext *x); /* out of the table; its reference is the caller
 /* With everything that points to it; the table's reference is dropped. */
 void ext_remove(struct ext *x);
 void ext_forget(struct ext *x); /* the same of one that is in no table */
-/* Deletes an extent that is in no table, journaled; drops the reference. After an error it is still
- * on the device, for the next start. */
-co_fn int ext_discard(struct ext *x) MUST_CHECK;
 struct ext *ext_get(struct ext *x);
 void ext_put(struct ext *x);
 void ext_foreach(struct engine *e, void (*fn)(void *arg, struct ext *x), void *arg);
 void ext_dirty(struct ext *x, uint64_t rsn);
 co_fn void ext_damaged(struct ext *x, const char *why); /* void from now on, and closed */
+void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn);
+void ext_apply_delete(struct dev *d, const struct rec_delete *r, uint64_t rsn);
+void ext_apply_void(struct ext *x, bool on, uint64_t rsn);
+void ext_apply_versions(struct ext *x, const struct rec_versions *r);
+void ext_apply_arrive(struct ext *x, const struct rec_arrive *r, uint64_t rsn);
+
+/* extent_ops.c */
+/* The extent in force; NULL: none. Waits while it changes its device. */
+co_fn int ext_admit(struct engine *e, uint64_t id, struct ext **ret) MUST_CHECK;
 int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
 /* A reader of whatever is there, open or not. */
 #define OP_EPOCH_NONE (UINT64_MAX - 1) /* no opener waits for it; a deletion does */
@@ -495,13 +501,9 @@ int frozen_check(const struct ext *x);
 void op_end(struct op *op);
 /* Another request of the same kind, admitted because this one is. */
 void op_again(const struct op *op, struct op *ret);
-void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn);
-void ext_apply_delete(struct dev *d, const struct rec_delete *r, uint64_t rsn);
-void ext_apply_void(struct ext *x, bool on, uint64_t rsn);
-void ext_apply_versions(struct ext *x, const struct rec_versions *r);
-void ext_apply_arrive(struct ext *x, const struct rec_arrive *r, uint64_t rsn);
-/* The extent in force; NULL: none. Waits while it changes its device. */
-co_fn int ext_admit(struct engine *e, uint64_t id, struct ext **ret) MUST_CHECK;
+/* Deletes an extent that is in no table, journaled; drops the reference. After an error it is still
+ * on the device, for the next start. */
+co_fn int ext_discard(struct ext *x) MUST_CHECK;
 
 /* move.c */
 void move_target_failed(struct ext *x, const struct dev *d);

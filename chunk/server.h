@@ -111,6 +111,13 @@ co_fn uint32_t server_scrub_view(struct server *s, struct scrub_status *ret,
                                  struct corrupt_page *bad, uint32_t max);
 co_fn int scrub_server_main(void *server); /* a coroutine's body, until cancelled */
 
+/* svc_server.c: handlers of requests about the whole server */
+co_fn int svc_info(struct rpc_request *q);
+co_fn int svc_disk_add(struct rpc_request *q);
+co_fn int svc_disk_drain(struct rpc_request *q);
+co_fn int svc_disk_remove(struct rpc_request *q);
+co_fn int svc_scrub(struct rpc_request *q);
+
 /* svc.c */
 extern const struct rpc_method chunk_methods[];
 
