@@ -506,6 +506,21 @@ static int supers_check(const char *path, const struct fsck_conf *conf, struct s
     return rc;
 }
 
+/* Neither copy of a superblock: says what is there instead. */
+static int not_ours(const char *path, int rc)
+{
+    char why[200], what[200];
+
+    snprintf(why, sizeof(why), "%s", err_text(rc));
+    if (rc != ERR_FORMAT || disk_probe(path) != ERR_EXISTS)
+        return err_set(rc, "%s", why);
+    snprintf(what, sizeof(what), "%s", err_text(ERR_EXISTS));
+    return err_set(ERR_FORMAT,
+                   "%s: it is not a disk of ZBS, or both copies of its superblock are lost (%s); "
+                   "nothing was changed",
+                   what, why);
+}
+
 int fsck_device(const char *path, const struct fsck_conf *conf, struct fsck_result *ret)
 {
     struct super_block *sb = mem_alloc(sizeof(*sb));
@@ -520,5 +535,5 @@ int fsck_device(const char *path, const struct fsck_conf *conf, struct fsck_resu
     if (guard != NULL)
         disk_close(guard);
     mem_free(sb);
-    return rc;
+    return rc < 0 ? not_ours(path, rc) : 0;
 }

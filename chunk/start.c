@@ -106,6 +106,8 @@ static int bitmap_page(struct sweep *s, uint32_t index, const uint8_t *page)
 
     if (rc == ERR_CORRUPT && d->e->conf.rebuild && !bitmap_has_heads(d, index))
         return 0; /* it is counted anew */
+    if (rc == ERR_CORRUPT && bitmap_has_heads(d, index))
+        return err_prefix(rc, "the part that says which heads are in use");
     if (rc == 0)
         memcpy(d->bits + (size_t)index * (BITS_PER_PAGE / 64), page + sizeof(struct meta_head),
                META_BODY_BYTES);

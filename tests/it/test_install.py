@@ -55,7 +55,7 @@ def install():
     with tempfile.TemporaryDirectory(prefix="zbs-it-") as d:
         make = ["make", "-C", ROOT, "install", f"DESTDIR={d}", "PREFIX=/usr"]
         run(*make, timeout=1200)
-        expected = [f"usr/sbin/{n}" for n in DAEMONS] + ["usr/bin/zbs-cli", "usr/bin/zbs-bench"]
+        expected = [f"usr/sbin/{n}" for n in (*DAEMONS, "zbs-fsck")] + ["usr/bin/zbs-cli", "usr/bin/zbs-bench"]
         for path in expected:
             check(os.access(os.path.join(d, path), os.X_OK), f"{path} is not installed")
         for sample in SAMPLES.values():

@@ -10,7 +10,7 @@
 
 struct told {
     uint32_t findings, notes;
-    char all[4096];
+    char all[4096], all_notes[4096];
 };
 struct check {
     bool repair, data;
@@ -19,14 +19,19 @@ struct check {
     struct told t;
 };
 
+static void line_add(char *all, size_t size, const char *text)
+{
+    size_t n = strlen(all);
+
+    snprintf(all + n, size - n, "%s\n", text);
+}
+
 static void finding(void *arg, const char *text)
 {
     struct told *t = arg;
 
-    size_t n = strlen(t->all);
-
     t->findings++;
-    snprintf(t->all + n, sizeof(t->all) - n, "%s\n", text);
+    line_add(t->all, sizeof(t->all), text);
 }
 
 static void note(void *arg, const char *text)
@@ -35,6 +40,7 @@ static void note(void *arg, const char *text)
 
     CHECK(text[0] != 0);
     t->notes++;
+    line_add(t->all_notes, sizeof(t->all_notes), text);
 }
 
 static int check_main(void *arg)
@@ -103,21 +109,31 @@ static void body_expect(struct rig *r)
     CHECK(engine_check(r->e) == 0);
 }
 
-static struct rig filled(void)
+static struct rig filled_on(uint64_t bytes)
 {
-    struct rig r = rig_new(1, BYTES, 2 * MIB);
+    struct rig r = rig_new(1, bytes, 2 * MIB);
 
     rig_life(&r, body_fill, END_STOP);
     return r;
 }
 
-static struct rig filled_home(void)
+static struct rig filled(void)
 {
-    struct rig r = filled();
+    return filled_on(BYTES);
+}
+
+static struct rig filled_home_on(uint64_t bytes)
+{
+    struct rig r = filled_on(bytes);
 
     rig_life(&r, body_flush, END_STOP);
     rig_life(&r, body_nothing, END_STOP);
     return r;
+}
+
+static struct rig filled_home(void)
+{
+    return filled_home_on(BYTES);
 }
 
 /* ---- the device, by hand ---- */
@@ -298,6 +314,70 @@ static void test_superblock(void **state)
     sim_free(r.s);
 }
 
+/* Without them nobody knows where the journal begins. */
+static void test_anchors(void **state)
+{
+    struct rig r = filled();
+    struct super_block sb;
+    struct geometry g;
+    uint8_t zero[2 * PAGE_BYTES] = {0};
+    uint32_t sum;
+    struct check c;
+
+    (void)state;
+    super_get(&r, &sb, &g);
+    sim_disk_poke(r.p, DISK, zero, PAGE_BYTES, g.anchors_off);
+    c = check_run(&r, false, true); /* the other one, if the newer is lost, may not do */
+    CHECK(c.rc == 0);
+    sim_disk_poke(r.p, DISK, zero, sizeof(zero), g.anchors_off);
+    sum = device_sum(&r);
+    c = check_run(&r, true, true);
+    ASSERTF(c.rc == 0 && c.r.findings == 1 && c.r.left == 1, "%s", c.t.all);
+    CHECK(strstr(c.t.all, "neither anchor is valid") != NULL);
+    CHECK(strstr(c.t.all_notes, "the cluster makes its replicas anew") != NULL);
+    CHECK(strstr(c.t.all_notes, "nothing of it can be rebuilt") != NULL);
+    CHECK(device_sum(&r) == sum);
+    sim_free(r.s);
+}
+
+/* A device so large that most pages of its bitmap say nothing of heads: these are counted anew. */
+static void test_bitmap_pages(void **state)
+{
+    struct rig r = filled_home_on(26ull << 30);
+    uint8_t page[PAGE_BYTES], zero[PAGE_BYTES] = {0};
+    uint32_t rebuilt = 0, refused = 0;
+    struct super_block sb;
+    struct geometry g;
+
+    (void)state;
+    super_get(&r, &sb, &g);
+    for (uint32_t i = 0; i < g.bitmap_pages; i++) {
+        uint64_t off = g.bitmap_off + (uint64_t)i * PAGE_BYTES, first = (uint64_t)i * BITS_PER_PAGE;
+        bool heads = first < g.blocks + g.heads && first + BITS_PER_PAGE > g.blocks;
+        struct check c;
+
+        sim_disk_peek(r.p, DISK, page, PAGE_BYTES, off);
+        sim_disk_poke(r.p, DISK, zero, PAGE_BYTES, off);
+        c = check_run(&r, false, false);
+        ASSERTF(c.rc == 0 && c.r.findings == 1, "page %" PRIu32 ": %s", i, c.t.all);
+        CHECK(strstr(c.t.all, "allocation bitmap") != NULL);
+        c = check_run(&r, true, false);
+        ASSERTF(c.rc == 0 && c.r.left == heads, "page %" PRIu32 ": %s", i, c.t.all);
+        if (heads) {
+            CHECK(strstr(c.t.all, "which heads are in use") != NULL);
+            CHECK(strstr(c.t.all_notes, "format it") != NULL);
+            sim_disk_poke(r.p, DISK, page, PAGE_BYTES, off);
+        }
+        c = check_run(&r, false, true);
+        ASSERTF(c.rc == 0 && c.r.findings == 0, "page %" PRIu32 ": %s", i, c.t.all);
+        rebuilt += !heads;
+        refused += heads;
+    }
+    CHECK(rebuilt >= 6 && refused >= 1);
+    rig_life(&r, body_expect, END_STOP);
+    sim_free(r.s);
+}
+
 /* Data can't be made up. */
 static void test_data(void **state)
 {
@@ -349,6 +429,8 @@ int main(void)
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_references_lost),
         cmocka_unit_test(test_superblock),
+        cmocka_unit_test(test_anchors),
+        cmocka_unit_test(test_bitmap_pages),
         cmocka_unit_test(test_data),
         cmocka_unit_test(test_not_ours),
     };
