@@ -68,6 +68,8 @@ static co_fn int world_main(void *arg)
 {
     struct nbdworld *w = arg;
 
+    uint64_t before = mem_heap_bytes(mem_heap_current());
+
     the_world = w;
     w->conf.listen = HOST ":10809";
     w->conf.listen_unix = NW_UNIX;
@@ -81,6 +83,7 @@ static co_fn int world_main(void *arg)
     if (w->server != NULL)
         nbd_server_stop(w->server);
     ASSERT(w->opens == w->closes);
+    ASSERT(mem_heap_bytes(mem_heap_current()) == before);
     return 0;
 }
 

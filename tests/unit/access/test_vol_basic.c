@@ -85,6 +85,58 @@ static void test_zero(void **state)
     run(script_zero, 1, 2 * GIB);
 }
 
+/* ---- holes ---- */
+
+/* Is there a hole at off, and how long is it (or what is none)? got: length, value: hole. */
+static int job_hole(struct job *j, struct vol_engine *e)
+{
+    bool hole = false;
+    struct vol *v;
+    int rc = vol_open(e, j->w->volume, &v);
+
+    if (rc < 0)
+        return rc;
+    rc = vol_hole(v, j->off, j->len, &hole, &j->got);
+    j->value = hole;
+    vol_close(v);
+    return rc;
+}
+
+static bool hole_is(struct vworld *w, uint32_t node, uint64_t off, uint64_t len, bool hole,
+                    uint64_t until)
+{
+    struct job j = {.fn = job_hole, .off = off, .len = len};
+
+    CHECK(job_do(w, node, &j) == 0);
+    return j.value == hole && off + j.got == until;
+}
+
+/* Stripe groups are 512 MiB here: two extents, dealt in pieces of 256 KiB. */
+static int script_hole(struct vworld *w)
+{
+    const uint64_t group = 512 * MIB;
+    struct job beyond = {.fn = job_hole, .off = VOLUME - 512, .len = 1024};
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    CHECK(hole_is(w, 0, 0, VOLUME, true, VOLUME));
+    CHECK(hole_is(w, 0, 512, 1024, true, 1536));
+    CHECK(do_write(w, 0, group + MIB, 4096, 1) == 0);
+    CHECK(hole_is(w, 0, 0, VOLUME, true, group));
+    CHECK(hole_is(w, 0, group, VOLUME - group, false, VOLUME));
+    CHECK(hole_is(w, 0, group, 512, false, group + 512));
+    /* what another access server owns is none */
+    CHECK(hole_is(w, 1, 0, VOLUME, false, VOLUME));
+    CHECK(job_do(w, 0, &beyond) == ERR_TOO_LARGE);
+    return 0;
+}
+
+static void test_hole(void **state)
+{
+    (void)state;
+    run(script_hole, 1, 2 * GIB);
+}
+
 /* ---- compare and write ---- */
 
 /* Increments a counter in one sector; value: how many times. */
@@ -237,11 +289,9 @@ static void test_single(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rw),
-        cmocka_unit_test(test_zero),
-        cmocka_unit_test(test_compare_and_write),
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_single),
+        cmocka_unit_test(test_rw),   cmocka_unit_test(test_zero),
+        cmocka_unit_test(test_hole), cmocka_unit_test(test_compare_and_write),
+        cmocka_unit_test(test_full), cmocka_unit_test(test_single),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Fuzzes what an NBD server receives, as a client that keeps to the states of the protocol. The
+ * first byte chooses:
+ *   0  bytes to the server, from the very start
+ *   1  options made of input behind a good greeting; then, if one of them says so, as 3
+ *   2  bytes behind a good negotiation
+ *   3  requests whose magic numbers are right and whose fields are plausible, with simple replies
+ *   4  as 3, with structured replies and a context
+ * Whatever comes, nothing may crash, hang or leak, and a good client is still served. What
+ * comes back in mode 4 must have the form that the protocol asks for, with nothing behind a
+ * request's last chunk.
+ *
+ * Without libFuzzer, main() runs the files that it is given. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "tests/lib/nbdworld.h"
+
+#define CHECK(x)     ASSERTF(x, "seen here")
+#define REQUESTS_MAX 64u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct input {
+    const uint8_t *data;
+    size_t size;
+    unsigned mode;
+};
+
+static size_t input_take(struct input *in, void *dst, size_t len)
+{
+    size_t n = MIN(len, in->size);
+
+    memcpy(dst, in->data, n);
+    in->data += n;
+    in->size -= n;
+    return n;
+}
+
+static uint8_t input_byte(struct input *in)
+{
+    uint8_t b = 0;
+
+    input_take(in, &b, 1);
+    return b;
+}
+
+static uint32_t input_u32(struct input *in)
+{
+    uint8_t b[4] = {0};
+
+    input_take(in, b, sizeof(b));
+    return get_be32(b);
+}
+
+/* ---- negotiation ---- */
+
+/* One option; a byte chooses how it is made. True: it should lead to transmission. */
+static bool send_option(struct nc *n, struct input *in)
+{
+    static const uint8_t types[] = {NBD_OPT_LIST,
+                                    NBD_OPT_INFO,
+                                    NBD_OPT_STRUCTURED_REPLY,
+                                    NBD_OPT_LIST_META_CONTEXT,
+                                    NBD_OPT_SET_META_CONTEXT,
+                                    NBD_OPT_STARTTLS,
+                                    NBD_OPT_GO,
+                                    77};
+    uint8_t data[1024], how = input_byte(in);
+    uint32_t type = types[how & 7], len;
+
+    if (how & 8) { /* good, but for a few bytes perhaps */
+        const char *name = how & 16 ? NW_EXPORT : NW_OTHER;
+
+        len = type == NBD_OPT_GO || type == NBD_OPT_INFO
+                  ? nc_go_data(data, name)
+                  : nc_meta_data(data, name, NBD_CONTEXT_NAME);
+        if (how & 32)
+            data[input_byte(in) % len] ^= input_byte(in);
+        if (how & 64)
+            len = input_byte(in) % (len + 1);
+    } else {
+        len = (uint32_t)input_take(in, data, input_byte(in) * 4u);
+    }
+    if (nc_option(n, type, data, len) < 0)
+        in->size = 0;
+    return type == NBD_OPT_GO && (how & 0x68) == 8;
+}
+
+static bool negotiate(struct nc *n, struct input *in)
+{
+    nc_hello(n, NBD_FLAG_FIXED_NEWSTYLE | (input_byte(in) & NBD_FLAG_NO_ZEROES));
+    while (in->size > 0) {
+        if (send_option(n, in))
+            return true;
+    }
+    return false;
+}
+
+/* ---- transmission ---- */
+
+static void send_request(struct nc *n, struct input *in)
+{
+    static uint8_t payload[65536 + 3];
+    uint8_t how = input_byte(in);
+    uint16_t type = how & 7, flags = how & 8 ? input_byte(in) & 31 : 0;
+    uint64_t off = (uint64_t)(input_u32(in) % (NW_SIZE / 256)) * (how & 16 ? 512 : 256);
+    uint32_t len = (input_byte(in) + (how & 32 ? 0u : 1u)) * (how & 64 ? 256u : 512u);
+
+    if (type == NBD_CMD_DISC && !(how & 128))
+        type = NBD_CMD_WRITE;
+    if (type == NBD_CMD_FLUSH && !(how & 128))
+        off = len = 0;
+    len = MIN(len, 65536u);
+    if (type == NBD_CMD_WRITE)
+        memset(payload, input_byte(in), len);
+    if (nc_send(n, type, flags, off, len, type == NBD_CMD_WRITE ? payload : NULL) < 0)
+        in->size = 0;
+    if (type == NBD_CMD_DISC)
+        in->size = 0;
+}
+
+/* Structured answers tell their length, so they are read and judged; simple ones are left. */
+static void requests(struct nc *n, struct input *in, bool structured)
+{
+    uint8_t ended[REQUESTS_MAX + 1] = {0};
+    uint32_t sent = 0;
+
+    n->cookie = 0;
+    while (in->size > 0 && sent < REQUESTS_MAX) {
+        send_request(n, in);
+        sent++;
+        if (!structured)
+            continue;
+        (void)!co_sleep(NSEC_PER_USEC * 200);
+        while (net_readable(n->net)) {
+            struct nc_reply r;
+
+            if (nc_recv(n, &r) < 0)
+                return;
+            CHECK(r.cookie >= 1 && r.cookie <= sent && !ended[r.cookie]);
+            ended[r.cookie] = !r.structured || (r.flags & NBD_REPLY_FLAG_DONE);
+            nc_reply_free(&r);
+        }
+    }
+}
+
+/* A good client is served as if nothing had happened. */
+static void check_good(struct nbdworld *w)
+{
+    uint8_t data[1024], back[1024];
+    struct nc n;
+
+    nc_open(&n, w->addr, true, true);
+    memset(data, 0x5a, sizeof(data));
+    CHECK(nc_do(&n, NBD_CMD_WRITE, 0, 512, sizeof(data), data) == 0);
+    CHECK(nc_do(&n, NBD_CMD_READ, 0, 512, sizeof(back), back) == 0);
+    CHECK(memcmp(data, back, sizeof(data)) == 0);
+    nc_close(&n);
+}
+
+static void body(struct nbdworld *w)
+{
+    struct input *in = w->arg;
+    struct nc n;
+
+    if (in->mode <= 1)
+        nc_connect(&n, w->addr);
+    else
+        nc_open(&n, w->addr, in->mode == 4, in->mode == 4);
+    if (in->mode == 0 || in->mode == 2)
+        (void)!nc_put(&n, in->data, in->size);
+    else if (in->mode == 1 && negotiate(&n, in))
+        requests(&n, in, false);
+    else if (in->mode >= 3)
+        requests(&n, in, in->mode == 4);
+    (void)!co_sleep(NSEC_PER_MSEC);
+    nc_close(&n);
+    check_good(w);
+    nbdworld_quiet(w);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct nbdworld w = {.body = body, .conf = {.requests = 8, .stop_timeout_ms = 1}};
+    struct input in = {data, size, 0};
+
+    if (size == 0)
+        return 0;
+    log_threshold = LOG_LV_ERROR + 1;
+    in.mode = data[0] % 5;
+    in.data++;
+    in.size--;
+    w.arg = &in;
+    nbdworld_run(&w);
+    return 0;
+}
+
+#ifndef ZBS_FUZZER
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        static uint8_t data[1 << 20];
+        FILE *file = fopen(argv[i], "rb");
+        size_t size;
+
+        if (file == NULL) {
+            perror(argv[i]);
+            return 1;
+        }
+        size = fread(data, 1, sizeof(data), file);
+        fclose(file);
+        LLVMFuzzerTestOneInput(data, size);
+    }
+    return 0;
+}
+#endif
