@@ -174,13 +174,15 @@ void journal_kick(struct dev *d)
     }
 }
 
+/* The last record; the queue is not empty. */
 static struct jrec *queue_last(const struct journal *j)
 {
-    return list_empty(&j->queue) ? NULL : LIST_ENTRY(j->queue.prev, struct jrec, link);
+    return LIST_ENTRY(j->queue.prev, struct jrec, link);
 }
 
 void journal_join(struct dev *d)
 {
+    ASSERT(!list_empty(&d->j.queue));
     queue_last(&d->j)->joined = true;
 }
 
@@ -189,7 +191,7 @@ uint64_t journal_add(struct dev *d, struct rec_head *rec, struct jpage **jp, uin
 {
     struct jrec *r = MEM_NEW(struct jrec);
     struct journal *j = &d->j;
-    bool follows = queue_last(j) != NULL && queue_last(j)->joined;
+    bool follows = !list_empty(&j->queue) && queue_last(j)->joined;
 
     ASSERT(!d->replaying);
     ASSERT(follows || space >= journal_cost(d, rec->bytes, rec->pages));

@@ -388,7 +388,7 @@ static int commits_apply(struct replay *rp, uint32_t prev_crc)
 int journal_replay(struct dev *d)
 {
     struct replay rp = {.d = d};
-    uint32_t n = 0, prev_crc;
+    uint32_t n = 0;
     int rc;
 
     list_init(&rp.commits);
@@ -397,11 +397,10 @@ int journal_replay(struct dev *d)
     htab_init(&rp.heads);
     htab_init(&rp.touched);
     rc = journal_scan(&rp);
-    prev_crc = 0;
     if (rc == 0) {
         struct rcommit *first = LIST_FIRST(&rp.commits, struct rcommit, link);
+        uint32_t prev_crc = first != NULL ? first->head->prev_crc : d->j.prev_crc;
 
-        prev_crc = first != NULL ? first->head->prev_crc : d->j.prev_crc;
         LIST_FOREACH (c, &rp.commits, struct rcommit, link) {
             replay_mark(&rp, c->head);
             n++;
