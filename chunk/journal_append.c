@@ -348,12 +348,22 @@ static int commit_build(struct dev *d, struct forming *f, uint8_t *head, struct 
     return n;
 }
 
+/* Urgent, so that the device works while requests that come next are looked at. */
 static int commit_write(struct dev *d, const struct forming *f, const struct iovec *iov, int n)
 {
     int rc = 0;
 
     for (int i = 0; i < WRITE_TRIES; i++) {
-        rc = disk_writev(d->disk, iov, n, ring_off(&d->j, f->pos), true);
+        struct disk_req r = {.op = DISK_WRITE,
+                             .durable = true,
+                             .urgent = true,
+                             .disk = d->disk,
+                             .off = ring_off(&d->j, f->pos),
+                             .iov = iov,
+                             .iov_count = n};
+
+        disk_submit(&r);
+        rc = disk_wait(&r);
         if (rc == 0)
             break;
         d->io_errors++;

@@ -77,6 +77,7 @@ enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD };
 struct disk_req {
     enum disk_op op;
     bool durable;
+    bool urgent; /* leaves at once, with what was queued before: somebody waits for the device */
     struct disk *disk;
     uint64_t off;
     uint64_t len;            /* DISCARD only; reads and writes: sum of iov */
@@ -90,7 +91,8 @@ struct disk_req {
     void *priv[4];
 };
 
-/* Queues the request; it leaves for the kernel with all others queued in this turn of the loop. */
+/* Queues the request; it leaves for the kernel with all others queued in this turn of the loop,
+ * unless it is urgent. */
 void disk_submit(struct disk_req *r);
 /* Waits, uninterruptibly, for one submitted request. */
 co_fn int disk_wait(struct disk_req *r) MUST_CHECK;

@@ -360,7 +360,12 @@ void real_disk_queue(struct disk_req *r)
     struct real_loop *l = co_loop_driver(disk_of(r)->base.loop);
 
     list_push_back(&l->ring->queue, &priv_of(r)->link);
-    real_prewait_queue(l, &l->ring->prewait);
+    if (!r->urgent) {
+        real_prewait_queue(l, &l->ring->prewait);
+        return;
+    }
+    list_del(&l->ring->prewait.link);
+    ring_flush(&l->ring->prewait);
 }
 
 void real_disk_submit(struct disk_req *r)
