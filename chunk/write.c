@@ -346,57 +346,81 @@ static int space_prepare(struct writing *w)
 
 /* ---- direct writes ---- */
 
-static void seg_submit(struct writing *w, struct seg *s)
+/* Where it is to be written. False: it can't be, after all. */
+static bool seg_place(struct writing *w, struct seg *s)
+{
+    uint32_t block = s->first / PAGES_PER_BLOCK;
+
+    if (s->how != SEG_IN_PLACE)
+        return s->how == SEG_BLOCK;
+    /* State may have changed since the cut, while blocks were waited for. */
+    if (!pages_fresh(w->x, s->first, s->count)) {
+        s->how = SEG_JOURNAL;
+        return false;
+    }
+    s->block = map_get(w->x, block)->src[0].block;
+    vblk_make(w->x, block)->users++;
+    return true;
+}
+
+/* Makes its device write ready, or enlarges that of the segment before it, if it follows that one
+ * in memory and on the device. Returns the segment whose device write it is. */
+static struct seg *seg_prepare(struct writing *w, struct seg *s, struct seg *lead)
 {
     struct dev *d = w->x->dev;
-    uint64_t base;
+    uint8_t *data = (uint8_t *)(uintptr_t)page_content(w, s->first).data;
+    size_t len = (size_t)s->count * PAGE_BYTES;
+    uint64_t off = block_off(d, s->block) + (uint64_t)(s->first % PAGES_PER_BLOCK) * PAGE_BYTES;
 
-    if (s->how == SEG_IN_PLACE) {
-        /* State may have changed since the cut, while blocks were waited for. */
-        if (!pages_fresh(w->x, s->first, s->count)) {
-            s->how = SEG_JOURNAL;
-            return;
-        }
-        s->block = map_get(w->x, s->first / PAGES_PER_BLOCK)->src[0].block;
-        vblk_make(w->x, s->first / PAGES_PER_BLOCK)->users++;
+    s->direct = true;
+    if (lead != NULL && lead->req.off + lead->iov.iov_len == off &&
+        (uint8_t *)lead->iov.iov_base + lead->iov.iov_len == data) {
+        lead->iov.iov_len += len;
+        return lead;
     }
-    base = block_off(d, s->block) + (uint64_t)(s->first % PAGES_PER_BLOCK) * PAGE_BYTES;
-    s->iov = (struct iovec){(void *)page_content(w, s->first).data, (size_t)s->count * PAGE_BYTES};
+    s->iov = (struct iovec){data, len};
     s->req = (struct disk_req){.op = DISK_WRITE,
                                .durable = true,
                                .disk = d->disk,
-                               .off = base,
+                               .off = off,
                                .iov = &s->iov,
                                .iov_count = 1};
-    s->submitted = true;
-    disk_submit(&s->req);
+    return s;
 }
 
 static int direct_write(struct writing *w)
 {
+    struct seg *lead = NULL;
     int rc = 0;
 
     for (uint32_t i = 0; i < w->n_segs; i++) {
-        if (w->segs[i].how == SEG_BLOCK || w->segs[i].how == SEG_IN_PLACE)
-            seg_submit(w, &w->segs[i]);
+        if (seg_place(w, &w->segs[i]))
+            lead = seg_prepare(w, &w->segs[i], lead);
+    }
+    for (uint32_t i = 0; i < w->n_segs; i++) {
+        if (w->segs[i].req.disk != NULL)
+            disk_submit(&w->segs[i].req);
     }
     for (uint32_t i = 0; i < w->n_segs; i++) {
         struct seg *s = &w->segs[i];
-        uint32_t block = s->first / PAGES_PER_BLOCK;
-        int one;
+        int one = s->req.disk != NULL ? disk_wait(&s->req) : 0;
 
-        if (!s->submitted)
+        if (!s->direct)
             continue;
-        one = disk_wait(&s->req);
         w->x->dev->bytes_written += (uint64_t)s->count * PAGE_BYTES;
-        if (s->how == SEG_IN_PLACE) {
-            vblk_get(w->x, block)->users--;
-            vblk_tidy(w->x, block);
-        }
         if (one < 0) {
             w->x->dev->io_errors++;
             rc = one;
         }
+    }
+    /* A segment's device write may be that of another. */
+    for (uint32_t i = 0; i < w->n_segs; i++) {
+        struct seg *s = &w->segs[i];
+
+        if (!s->direct || s->how != SEG_IN_PLACE)
+            continue;
+        vblk_get(w->x, s->first / PAGES_PER_BLOCK)->users--;
+        vblk_tidy(w->x, s->first / PAGES_PER_BLOCK);
     }
     return rc < 0 ? err_prefix(rc, "disk %s", w->x->dev->path) : 0;
 }

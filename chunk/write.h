@@ -23,9 +23,9 @@ struct seg {
     uint32_t block;        /* IN_PLACE, BLOCK: where, number + 1 */
     bool is_new;           /* the extent's block had none before */
     bool whole;            /* pages as they came, none completed */
-    bool submitted, done;
+    bool direct, done;
     struct iovec iov;
-    struct disk_req req;
+    struct disk_req req; /* of a direct one: if it does not belong to the write of one before it */
     struct writing *w;
     struct list merge; /* with others of its stream (merge.c) */
     bool waiting;      /* there */
