@@ -21,6 +21,7 @@
 #define BURST_MAX        64 /* calls in a row that need not wait, before others get a turn */
 #define FD_SHORTAGE_WAIT (100 * NSEC_PER_MSEC)
 #define UNIX_FULL_WAIT   NSEC_PER_MSEC
+#define UNIX_SEND_BYTES  (1 << 20) /* so that a large payload leaves in few calls */
 /* A peer that vanished without a word is noticed by idle connections after about a minute. */
 #define KEEPALIVE_IDLE_S     30
 #define KEEPALIVE_INTERVAL_S 10
@@ -150,6 +151,13 @@ static void tcp_tune(int fd)
                          sizeof(options[i].value));
 }
 
+static void unix_tune(int fd)
+{
+    int bytes = UNIX_SEND_BYTES;
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 static struct conn_real *conn_new(struct env *env, int fd)
 {
     struct conn_real *c = MEM_NEW(struct conn_real);
@@ -168,6 +176,8 @@ static void conn_name(struct conn_real *c)
     addr_of(c->fd, true, c->base.peer);
     if (strncmp(c->base.local, "unix:", 5) != 0)
         tcp_tune(c->fd);
+    else
+        unix_tune(c->fd);
 }
 
 static int stream_error(const struct conn_real *c, int errnum)
