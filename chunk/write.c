@@ -160,6 +160,7 @@ static void seg_add(struct writing *w, enum seg_how how, uint32_t first, uint32_
         w->cap_segs = w->cap_segs != 0 ? w->cap_segs * 2 : 8;
         w->segs = mem_realloc(w->segs, w->cap_segs * sizeof(*w->segs));
     }
+    ASSERT(w->segs != NULL);
     w->segs[w->n_segs++] = (struct seg){
         .w = w, .how = how, .first = first, .count = count, .whole = edge_of(w, first) == NULL};
 }

@@ -104,6 +104,7 @@ static void load_body(struct rig *r)
         load_round(j);
     before = written(r);
     load_round(j);
+    CHECK(j->n > 0);
     j->f->amplification = (double)(written(r) - before) / ((double)j->n * j->l->len);
     j->f->mean = j->sum / j->n;
 }
@@ -124,7 +125,7 @@ static void load_after(struct rig *r)
 
 static struct figures load_run(struct load l)
 {
-    struct figures f;
+    struct figures f = {0};
     struct job j = {.l = &l, .f = &f, .rng = 1};
     struct rig r = rig_new(1, DISK_SIZE, 0);
 

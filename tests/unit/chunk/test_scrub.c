@@ -88,7 +88,7 @@ static void test_finds(void **state)
 static void body_rate(struct rig *r)
 {
     struct scrub_status st;
-    nsec_t start = co_now();
+    nsec_t start;
 
     fill(r, ID);
     fill(r, ID + 1);
