@@ -98,6 +98,7 @@ static co_fn int transmit(struct nbd_conn *c)
 /* Requests are waited for, answers leave if the client takes them. rc: of the reader. */
 static co_fn void wind_up(struct nbd_conn *c, int rc)
 {
+    c->ending = true;
     if (rc < 0 && rc != ERR_CANCELED)
         nbd_conn_break(c, "the reader ended");
     co_group_join(&c->requests);

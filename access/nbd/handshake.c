@@ -61,6 +61,8 @@ static co_fn int export_name(struct nbd_conn *c, const struct nbd_option_in *o)
     struct iovec iov = {answer, c->no_zeroes ? 10 : sizeof(answer)};
     int rc = nbd_export_open(c, o->data, o->len);
 
+    if (rc == 0)
+        rc = nbd_export_settle(c);
     if (rc < 0)
         return rc;
     put_be64(answer, nbd_export_size(c));

@@ -49,6 +49,7 @@ struct nbd_conn {
     char name[NBD_NAME_MAX + 1];   /* export that is open; "" */
     struct block_backend *backend; /* of it; NULL */
     bool context;                  /* base:allocation is selected for the export that is open */
+    bool ending;                   /* its reader has ended */
 
     /* receiving */
     uint8_t *rx;
@@ -95,6 +96,9 @@ co_fn int nbd_option_error(struct nbd_conn *c, uint32_t option, uint32_t type,
 co_fn int nbd_option_meta(struct nbd_conn *c, const struct nbd_option_in *o) MUST_CHECK;
 /* Opens the export of this name unless it is open already. ERR_NOTFOUND. */
 co_fn int nbd_export_open(struct nbd_conn *c, const uint8_t *name, uint32_t len) MUST_CHECK;
+/* Before transmission: connections to the same volume that end have finished what they had begun,
+ * so that none of it lands after what the client does next. Bounded by the handshake's deadline. */
+co_fn int nbd_export_settle(struct nbd_conn *c) MUST_CHECK;
 uint16_t nbd_transmission_flags(const struct nbd_conn *c);
 uint64_t nbd_export_size(const struct nbd_conn *c);
 

@@ -63,12 +63,38 @@ co_fn int nbd_export_open(struct nbd_conn *c, const uint8_t *name, uint32_t len)
     return rc;
 }
 
-uint64_t nbd_export_size(const struct nbd_conn *c)
+static struct block_backend_info export_info(const struct nbd_conn *c)
 {
     struct block_backend_info info;
 
     c->backend->ops->info(c->backend, &info);
-    return info.size_bytes;
+    return info;
+}
+
+uint64_t nbd_export_size(const struct nbd_conn *c)
+{
+    return export_info(c).size_bytes;
+}
+
+static bool others_end(const struct nbd_conn *c)
+{
+    uint64_t volume_id = export_info(c).volume_id;
+
+    LIST_FOREACH (o, &c->s->conns, struct nbd_conn, link) {
+        if ((o->ending || o->broken != NULL) && o->requests.count > 0 &&
+            export_info(o).volume_id == volume_id)
+            return true;
+    }
+    return false;
+}
+
+co_fn int nbd_export_settle(struct nbd_conn *c)
+{
+    int rc = 0;
+
+    while (rc == 0 && others_end(c))
+        rc = co_cond_wait(&c->s->conn_gone);
+    return rc < 0 ? err_prefix(rc, "requests of a former connection have not ended") : 0;
 }
 
 /* Several connections are as good as one: every acknowledged write is durable and seen by all. */
@@ -176,6 +202,8 @@ static co_fn int option_go(struct nbd_conn *c, const struct nbd_option_in *o)
     rc = nbd_export_open(c, name, name_len);
     if (rc == ERR_NOTFOUND)
         return nbd_option_error(c, o->type, NBD_REP_ERR_UNKNOWN, "there is no such volume");
+    if (rc == 0 && o->type == NBD_OPT_GO)
+        rc = nbd_export_settle(c);
     if (rc == 0)
         rc = send_info(c, o, with_name);
     if (rc == 0)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Cluster, check, main, run  # noqa: E402
+from cluster import Cluster, check, main, run, wait_for  # noqa: E402
 
 MIB = 1024 * 1024
 
@@ -122,6 +122,26 @@ def chunk_kill():
                 f"{v['pages']} pages equal")
 
 
+def access_kill():
+    """The access server dies under a copy and comes back: QEMU connects again and sends again."""
+    with Cluster() as c:
+        volume(c, "v", "256M")
+        image = make_image(c, "image", 256, stride=1)
+        target = (f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={c.env()['nodes'][0]['nbd_unix']},"
+                  "file.export=test/v,file.reconnect-delay=60")
+        p = subprocess.Popen(["qemu-img", "convert", "-n", "-f", "raw", "--target-image-opts", "-r", "24M", image, target],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        c.loads.append(p)
+        wait_for("the first extent", lambda: c.cli_json("volume", "show", "test/v")["extents"] > 0, 30)
+        check(p.poll() is None, "the copy was over before the access server was killed")
+        c.dev("kill", "1", "access")
+        c.dev("start", "1", "access")
+        out, _ = p.communicate(timeout=120)
+        check(p.returncode == 0, f"qemu-img: {out}")
+        run("qemu-img", "compare", "-f", "raw", "-F", "raw", image, uri(c, "v", node=2))
+        c.verify("test/v")
+
+
 def two_ways():
     """One volume over NBD and iSCSI at once: each sees what the other wrote."""
     with Cluster() as c:
@@ -134,7 +154,8 @@ def two_ways():
         check("failed" not in out, out)
 
 
-CASES = {"describe": describe, "qemu": qemu, "libnbd": libnbd, "chunk_kill": chunk_kill, "two_ways": two_ways}
+CASES = {"describe": describe, "qemu": qemu, "libnbd": libnbd, "chunk_kill": chunk_kill,
+         "access_kill": access_kill, "two_ways": two_ways}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))

@@ -418,6 +418,40 @@ static void clients_may_leave_at_any_time(void **state)
     run(body_cut);
 }
 
+/* What a client left behind ends before its next connection begins. */
+static void body_reconnect(struct nbdworld *w)
+{
+    uint8_t data[512] = {9}, greeting[256];
+    struct co_event until;
+    struct nc n, next;
+
+    co_event_init(&until);
+    nc_open(&n, w->addr, true, false);
+    block_backend_mem_hold(w->last, &until, 0, 1);
+    CHECK(nc_send(&n, NBD_CMD_WRITE, 0, 0, 512, data) == 0);
+    (void)!co_sleep(NSEC_PER_MSEC);
+    nc_close(&n);
+    nc_connect(&next, w->addr);
+    nc_hello(&next, NBD_FLAG_FIXED_NEWSTYLE);
+    CHECK(nc_option(&next, NBD_OPT_GO, greeting, nc_go_data(greeting, NW_EXPORT)) == 0);
+    (void)!co_sleep(5 * NSEC_PER_SEC);
+    CHECK(!net_readable(next.net));
+    nc_connect(&n, NW_UNIX); /* another volume does not wait */
+    nc_hello(&n, NBD_FLAG_FIXED_NEWSTYLE);
+    CHECK(nc_option_ask(&n, NBD_OPT_GO, greeting, nc_go_data(greeting, NW_OTHER)) == NBD_REP_ACK);
+    nc_close(&n);
+    co_event_set(&until, 0);
+    CHECK(nc_get(&next, greeting, NBD_OPTION_REPLY_BYTES) == 0);
+    CHECK(get_be32(greeting + 12) == NBD_REP_INFO);
+    nc_close(&next);
+}
+
+static void a_former_connection_ends_first(void **state)
+{
+    (void)state;
+    run(body_reconnect);
+}
+
 /* A write is not begun before it is certain that it is not old, and not at all once the session
  * with meta turned out to be over. */
 static void body_drop(struct nbdworld *w)
@@ -501,6 +535,7 @@ int main(void)
         cmocka_unit_test(answers_come_as_requests_end),
         cmocka_unit_test(requests_wait_for_places_and_memory),
         cmocka_unit_test(clients_may_leave_at_any_time),
+        cmocka_unit_test(a_former_connection_ends_first),
         cmocka_unit_test(dropped_connections_begin_nothing),
         cmocka_unit_test(a_stop_answers_what_is_in_flight),
     };
