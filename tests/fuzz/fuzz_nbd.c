@@ -9,55 +9,18 @@
  *   4  as 3, with structured replies and a context
  * Whatever comes, nothing may crash, hang or leak, and a good client is still served. What
  * comes back in mode 4 must have the form that the protocol asks for, with nothing behind a
- * request's last chunk.
- *
- * Without libFuzzer, main() runs the files that it is given. */
-#include <stdio.h>
-#include <stdlib.h>
+ * request's last chunk. */
 #include <string.h>
+#include "tests/lib/fuzz.h"
 #include "tests/lib/nbdworld.h"
 
 #define CHECK(x)     ASSERTF(x, "seen here")
 #define REQUESTS_MAX 64u
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t size;
-    unsigned mode;
-};
-
-static size_t input_take(struct input *in, void *dst, size_t len)
-{
-    size_t n = MIN(len, in->size);
-
-    memcpy(dst, in->data, n);
-    in->data += n;
-    in->size -= n;
-    return n;
-}
-
-static uint8_t input_byte(struct input *in)
-{
-    uint8_t b = 0;
-
-    input_take(in, &b, 1);
-    return b;
-}
-
-static uint32_t input_u32(struct input *in)
-{
-    uint8_t b[4] = {0};
-
-    input_take(in, b, sizeof(b));
-    return get_be32(b);
-}
-
 /* ---- negotiation ---- */
 
 /* One option; a byte chooses how it is made. True: it should lead to transmission. */
-static bool send_option(struct nc *n, struct input *in)
+static bool send_option(struct nc *n, struct fuzz_input *in)
 {
     static const uint8_t types[] = {NBD_OPT_LIST,
                                     NBD_OPT_INFO,
@@ -67,7 +30,7 @@ static bool send_option(struct nc *n, struct input *in)
                                     NBD_OPT_STARTTLS,
                                     NBD_OPT_GO,
                                     77};
-    uint8_t data[1024], how = input_byte(in);
+    uint8_t data[1024], how = fuzz_u8(in);
     uint32_t type = types[how & 7], len;
 
     if (how & 8) { /* good, but for a few bytes perhaps */
@@ -77,20 +40,20 @@ static bool send_option(struct nc *n, struct input *in)
                   ? nc_go_data(data, name)
                   : nc_meta_data(data, name, NBD_CONTEXT_NAME);
         if (how & 32)
-            data[input_byte(in) % len] ^= input_byte(in);
+            data[fuzz_u8(in) % len] ^= fuzz_u8(in);
         if (how & 64)
-            len = input_byte(in) % (len + 1);
+            len = fuzz_u8(in) % (len + 1);
     } else {
-        len = (uint32_t)input_take(in, data, input_byte(in) * 4u);
+        len = (uint32_t)fuzz_take(in, data, fuzz_u8(in) * 4u);
     }
     if (nc_option(n, type, data, len) < 0)
         in->size = 0;
     return type == NBD_OPT_GO && (how & 0x68) == 8;
 }
 
-static bool negotiate(struct nc *n, struct input *in)
+static bool negotiate(struct nc *n, struct fuzz_input *in)
 {
-    nc_hello(n, NBD_FLAG_FIXED_NEWSTYLE | (input_byte(in) & NBD_FLAG_NO_ZEROES));
+    nc_hello(n, NBD_FLAG_FIXED_NEWSTYLE | (fuzz_u8(in) & NBD_FLAG_NO_ZEROES));
     while (in->size > 0) {
         if (send_option(n, in))
             return true;
@@ -100,13 +63,13 @@ static bool negotiate(struct nc *n, struct input *in)
 
 /* ---- transmission ---- */
 
-static void send_request(struct nc *n, struct input *in)
+static void send_request(struct nc *n, struct fuzz_input *in)
 {
     static uint8_t payload[65536 + 3];
-    uint8_t how = input_byte(in);
-    uint16_t type = how & 7, flags = how & 8 ? input_byte(in) & 31 : 0;
-    uint64_t off = (uint64_t)(input_u32(in) % (NW_SIZE / 256)) * (how & 16 ? 512 : 256);
-    uint32_t len = (input_byte(in) + (how & 32 ? 0u : 1u)) * (how & 64 ? 256u : 512u);
+    uint8_t how = fuzz_u8(in);
+    uint16_t type = how & 7, flags = how & 8 ? fuzz_u8(in) & 31 : 0;
+    uint64_t off = (uint64_t)(fuzz_uint(in, 4) % (NW_SIZE / 256)) * (how & 16 ? 512 : 256);
+    uint32_t len = (fuzz_u8(in) + (how & 32 ? 0u : 1u)) * (how & 64 ? 256u : 512u);
 
     if (type == NBD_CMD_DISC && !(how & 128))
         type = NBD_CMD_WRITE;
@@ -114,7 +77,7 @@ static void send_request(struct nc *n, struct input *in)
         off = len = 0;
     len = MIN(len, 65536u);
     if (type == NBD_CMD_WRITE)
-        memset(payload, input_byte(in), len);
+        memset(payload, fuzz_u8(in), len);
     if (nc_send(n, type, flags, off, len, type == NBD_CMD_WRITE ? payload : NULL) < 0)
         in->size = 0;
     if (type == NBD_CMD_DISC)
@@ -122,7 +85,7 @@ static void send_request(struct nc *n, struct input *in)
 }
 
 /* Structured answers tell their length, so they are read and judged; simple ones are left. */
-static void requests(struct nc *n, struct input *in, bool structured)
+static void requests(struct nc *n, struct fuzz_input *in, bool structured)
 {
     uint8_t ended[REQUESTS_MAX + 1] = {0};
     uint32_t sent = 0;
@@ -162,7 +125,7 @@ static void check_good(struct nbdworld *w)
 
 static void body(struct nbdworld *w)
 {
-    struct input *in = w->arg;
+    struct fuzz_input *in = w->arg;
     struct nc n;
 
     if (in->mode <= 1)
@@ -184,35 +147,11 @@ static void body(struct nbdworld *w)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct nbdworld w = {.body = body, .conf = {.requests = 8, .stop_timeout_ms = 1}};
-    struct input in = {data, size, 0};
+    struct fuzz_input in;
 
-    if (size == 0)
+    if (!fuzz_begin(&in, data, size, 5))
         return 0;
-    log_threshold = LOG_LV_ERROR + 1;
-    in.mode = data[0] % 5;
-    in.data++;
-    in.size--;
     w.arg = &in;
     nbdworld_run(&w);
     return 0;
 }
-
-#ifndef ZBS_FUZZER
-int main(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        static uint8_t data[1 << 20];
-        FILE *file = fopen(argv[i], "rb");
-        size_t size;
-
-        if (file == NULL) {
-            perror(argv[i]);
-            return 1;
-        }
-        size = fread(data, 1, sizeof(data), file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(data, size);
-    }
-    return 0;
-}
-#endif
