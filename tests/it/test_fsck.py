@@ -100,6 +100,26 @@ def superblock():
         c.verify("test/v")
 
 
+def workers():
+    """Each worker's part is checked for itself; what is wrong with one is said of that one."""
+    with tempfile.TemporaryDirectory(prefix="zbs-it-", dir="/var/tmp") as d:
+        path = os.path.join(d, "disk")
+        with open(path, "wb") as f:
+            f.truncate(1 << 30)
+        run(os.path.join(BIN, "zbs-chunkd"), "--format", path, "--workers", "3")
+        said = fsck(CLEAN, "--data", path)
+        check(all(f"worker {w}: 0 extents" in said for w in range(3)), said)
+        with open(path, "r+b") as f:
+            f.seek(160)
+            region = int.from_bytes(f.read(16)[8:], "little")
+            f.seek((1 << 20) + region)  # the anchors of worker 1
+            f.write(bytes(8192))
+        for words in ([path], ["--repair", path]):
+            said = fsck(LEFT, *words)
+            check("worker 1: journal: neither anchor is valid" in said and "1 findings, 1 left" in said, said)
+            check("worker 2: 0 extents" in said and "replicas anew" in said, said)
+
+
 def not_ours():
     with tempfile.TemporaryDirectory(prefix="zbs-it-", dir="/var/tmp") as d:
         path = os.path.join(d, "disk")
@@ -125,7 +145,7 @@ def usage():
         check("usage" in fsck(USAGE, *words), "no usage")
 
 
-CASES = {f.__name__: f for f in (files, loops, bad_data, superblock, not_ours, usage)}
+CASES = {f.__name__: f for f in (files, loops, bad_data, superblock, workers, not_ours, usage)}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))

@@ -378,6 +378,53 @@ static void test_bitmap_pages(void **state)
     sim_free(r.s);
 }
 
+static bool cut_here(void *arg, struct sim_proc *p, uint64_t n)
+{
+    uint64_t *left = arg;
+
+    (void)p;
+    (void)n;
+    return *left > 0 && --*left == 0;
+}
+
+/* Power is cut at the n-th write of a repair; the next one mends what is left. False: the repair
+ * has fewer. */
+static bool repair_cut(uint64_t n)
+{
+    struct rig r = filled_home_on(26ull << 30);
+    struct check c = {.repair = true};
+    uint8_t zero[PAGE_BYTES] = {0};
+    struct super_block sb;
+    struct geometry g;
+    uint64_t left = n;
+
+    super_get(&r, &sb, &g);
+    sim_disk_poke(r.p, DISK, zero, PAGE_BYTES, g.bitmap_off);
+    sim_disk_poke(r.p, DISK, zero, PAGE_BYTES, g.refs_off);
+    sim_disk_set_hook(r.p, DISK, cut_here, &left);
+    sim_proc_start(r.p, check_main, &c);
+    while (sim_proc_running(r.p))
+        CHECK(sim_step(r.s));
+    sim_disk_set_hook(r.p, DISK, NULL, NULL);
+    c = check_run(&r, true, false);
+    ASSERTF(c.rc == 0 && c.r.left == 0, "cut at write %" PRIu64 ": %s", n, c.t.all);
+    c = check_run(&r, false, true);
+    ASSERTF(c.rc == 0 && c.r.findings == 0, "cut at write %" PRIu64 ": %s", n, c.t.all);
+    rig_life(&r, body_expect, END_STOP);
+    sim_free(r.s);
+    return left == 0;
+}
+
+static void test_repair_cut(void **state)
+{
+    uint64_t n = 1;
+
+    (void)state;
+    while (repair_cut(n))
+        n++;
+    ASSERTF(n > 3, "a repair in %" PRIu64 " writes", n - 1);
+}
+
 /* Data can't be made up. */
 static void test_data(void **state)
 {
@@ -431,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_superblock),
         cmocka_unit_test(test_anchors),
         cmocka_unit_test(test_bitmap_pages),
+        cmocka_unit_test(test_repair_cut),
         cmocka_unit_test(test_data),
         cmocka_unit_test(test_not_ours),
     };
