@@ -365,7 +365,7 @@ static void one_damage(struct moment *mo, uint64_t page, int kind)
     int where = struct_of(&mo->g, mo->now, page);
     uint8_t bytes[PAGE_BYTES];
     struct sim_image *img;
-    bool wrong;
+    bool wrong, gap = known_gap(where, kind);
     char why[500];
 
     t->at_point = mo->base + page * DAMAGES + (uint64_t)kind;
@@ -386,9 +386,10 @@ static void one_damage(struct moment *mo, uint64_t page, int kind)
     if (where != ST_DATA || draw(&mo->rng) % DATA_FSCK == 0)
         check[0].path = disk_path(0);
     if (judge(mo->r, mo->m, img, mo->rng, check, verdicts, &wrong, why, sizeof(why)) &&
-        fsck_judge(mo, img, where, known_gap(where, kind), check, verdicts, why, sizeof(why))) {
+        fsck_judge(mo, img, where, gap, check, verdicts, why, sizeof(why))) {
         /* as it should be */
-    } else if (wrong && known_gap(where, kind)) {
+    } else if (wrong && gap) { /* does zbs-fsck? */
+        (void)fsck_judge(mo, img, where, gap, check, verdicts, why, sizeof(why));
         t->verdict[where][VERDICT_UNNOTICED]++;
     } else {
         t->failures++;
