@@ -37,11 +37,19 @@ struct chunkd_conf {
     void *ready_arg;
 };
 
+struct super_block;
 struct chunk_format_conf {
     uint32_t workers;        /* 1 .. 64, the same on all disks of a server; 0: 1 */
     uint64_t journal_bytes;  /* per worker; 0: a default from the device's size */
     bool force;              /* also if it carries data */
     uint8_t server_uuid[16]; /* of the chunk server; all zero: a new one */
+    uint32_t guests;         /* also places for the journals of so many other devices */
+    /* The device that has room for this one's journals, of the same server, which it has the size
+     * of the journals and the number of workers from (workers 0: no matter). NULL: its own. */
+    const char *journal_on;
+    /* Its superblock in a server that is running and keeps it open; it is changed, too. NULL: it is
+     * nobody's at the moment. */
+    struct super_block *journal_super;
 };
 
 /* Writes an empty superblock, journals and metadata to a device. ERR_EXISTS names what it carries

@@ -45,8 +45,22 @@ void dev_isolate(struct dev *d, const char *why)
     co_cond_broadcast(&d->maps_written);
     co_cond_broadcast(&d->loaded);
     ext_foreach(d->e, wake_waiting, d);
+    LIST_FOREACH (o, &d->e->devs, struct dev, link)
+        dev_host_failed(o, d);
     if (d->e->conf.dev_failed != NULL)
         d->e->conf.dev_failed(d->e->conf.dev_failed_arg);
+}
+
+/* What has its journal there can't go on either. */
+void dev_host_failed(struct dev *d, const struct dev *host)
+{
+    char why[256];
+
+    if (d == host || strcmp(d->ring_path, host->path) != 0)
+        return;
+    snprintf(why, sizeof(why), "its journal is on %s, which has failed: %.150s", host->path,
+             host->error);
+    dev_isolate(d, why);
 }
 
 void dev_fail(struct dev *d, int rc, const char *what)
@@ -141,9 +155,17 @@ int dev_flush(struct dev *d)
     return 0;
 }
 
+int ring_flush(struct dev *d)
+{
+    int rc = d->ring != d->disk ? disk_flush(d->ring) : 0;
+
+    return rc < 0 ? err_prefix(rc, "disk %s", d->ring_path) : dev_flush(d);
+}
+
 /* ---- opening ---- */
 
-static struct dev *dev_new(struct engine *e, const char *path, const struct super_block *sb)
+static struct dev *dev_new(struct engine *e, const char *path, const struct super_block *sb,
+                           const struct journal_host *host)
 {
     struct dev *d = MEM_NEW(struct dev);
 
@@ -154,6 +176,7 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
     htab_init(&d->opening);
     d->e = e;
     d->path = mem_strdup(path);
+    d->ring_path = mem_strdup(host != NULL ? host->path : path);
     d->sb = *sb;
     co_group_init(&d->group);
     list_init(&d->pins);
@@ -176,6 +199,7 @@ static void dev_free(struct dev *d)
     refs_free(d);
     mem_free(d->scrubbed);
     bits_free(d);
+    mem_free(d->ring_path);
     mem_free(d->path);
     mem_free(d);
 }
@@ -202,10 +226,48 @@ static void dev_drop_extents(struct dev *d)
     mem_free(p.list);
 }
 
-int dev_open(struct engine *e, const char *path, const struct super_block *sb, struct dev **ret)
+static int dev_place(struct dev *d, const struct journal_host *host)
 {
-    struct dev *d = dev_new(e, path, sb);
-    int rc = geometry_compute(sb, e->conf.worker, &d->g);
+    uint32_t worker = d->e->conf.worker;
+    int rc = geometry_compute(&d->sb, worker, &d->g);
+
+    if (rc < 0 || !super_is_guest(&d->sb))
+        return rc;
+    if (host == NULL)
+        return err_set(ERR_INVAL, "its journals are on another device, which was not named");
+    rc = guest_check(&d->sb, host->path, host->sb);
+    return rc == 0 ? guest_place(&d->sb, host->sb, worker, &d->g) : rc;
+}
+
+static void disks_close(struct dev *d)
+{
+    if (d->ring != NULL && d->ring != d->disk)
+        disk_close(d->ring);
+    if (d->disk != NULL)
+        disk_close(d->disk);
+}
+
+static int disks_open(struct dev *d, const struct journal_host *host)
+{
+    int rc = disk_open(d->path, d->e->conf.overlay != NULL ? DISK_READ_ONLY : 0, &d->disk);
+
+    if (rc == 0 && d->e->conf.overlay != NULL)
+        disk_overlay_attach(d->disk, d->e->conf.overlay);
+    if (rc < 0 || !super_is_guest(&d->sb)) {
+        d->ring = d->disk;
+        return rc;
+    }
+    rc = disk_open(d->ring_path, host->overlay != NULL ? DISK_READ_ONLY : 0, &d->ring);
+    if (rc == 0 && host->overlay != NULL)
+        disk_overlay_attach(d->ring, host->overlay);
+    return rc;
+}
+
+int dev_open(struct engine *e, const char *path, const struct super_block *sb,
+             const struct journal_host *host, struct dev **ret)
+{
+    struct dev *d = dev_new(e, path, sb, host);
+    int rc = dev_place(d, host);
 
     d->replaying = d->unsettled = true;
     bits_init(d);
@@ -213,12 +275,9 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb, s
     journal_init(d);
     if (rc < 0)
         goto err_after_new;
-    rc = disk_open(path, e->conf.overlay != NULL ? DISK_READ_ONLY : 0, &d->disk);
-    if (rc < 0)
-        goto err_after_new;
-    if (e->conf.overlay != NULL)
-        disk_overlay_attach(d->disk, e->conf.overlay);
-    rc = stage_recover(d);
+    rc = disks_open(d, host);
+    if (rc == 0)
+        rc = stage_recover(d);
     if (rc == 0)
         rc = bitmap_load(d);
     if (rc == 0)
@@ -239,8 +298,8 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb, s
 err_after_open:
     dev_drop_extents(d);
     htab_fini(&d->opening);
-    disk_close(d->disk);
 err_after_new:
+    disks_close(d);
     dev_free(d);
     return err_prefix(rc, "disk %s, worker %" PRIu32, path, e->conf.worker);
 }
@@ -258,6 +317,6 @@ void dev_close(struct dev *d)
     while (d->ext_count > 0) /* requests of a failed device that are about to end */
         co_cond_wait_always(&d->doomed_less);
     cache_drop_dev(d);
-    disk_close(d->disk);
+    disks_close(d);
     dev_free(d);
 }

@@ -130,6 +130,35 @@ bool disk_serves(const struct server_disk *sd)
     return sd->taken && !sd->bad && !sd->isolated;
 }
 
+struct server_disk *disk_host(struct server *s, const struct server_disk *sd)
+{
+    for (uint32_t i = 0; i < s->n_disks && super_is_guest(&sd->sb); i++) {
+        if (same_uuid(s->disks[i].sb.disk_uuid, sd->sb.journal_disk))
+            return &s->disks[i];
+    }
+    return NULL;
+}
+
+/* Does the disk that has its journals serve, and for this one? */
+static int host_check(struct server *s, const struct server_disk *sd)
+{
+    const struct server_disk *host = disk_host(s, sd);
+    char uuid[33];
+
+    if (host == NULL) {
+        for (int i = 0; i < 16; i++)
+            snprintf(uuid + (size_t)2 * i, 3, "%02x", sd->sb.journal_disk[i]);
+        return err_set(ERR_NOTFOUND,
+                       "its journals are on disk %s, which is none of this server's, or can't be "
+                       "read",
+                       uuid);
+    }
+    if (!disk_serves(host))
+        return err_set(ERR_IO, "its journals are on %s, which is out of service: %.150s",
+                       host->path, host->why);
+    return guest_check(&sd->sb, host->path, &host->sb);
+}
+
 void disks_lock(struct server *s)
 {
     while (s->disks_busy || s->disks_checking)
@@ -157,10 +186,18 @@ static void workers_disk_drop(struct server *s, const struct server_disk *sd, ui
 /* Opens a disk in every worker, or in none. */
 int workers_disk_add(struct server *s, const struct server_disk *sd)
 {
+    const struct server_disk *on = disk_host(s, sd);
+    struct journal_host host = {.path = on != NULL ? on->path : NULL,
+                                .sb = on != NULL ? &on->sb : NULL};
+    int rc = super_is_guest(&sd->sb) ? host_check(s, sd) : 0;
+
+    if (rc < 0)
+        return rc;
     for (uint32_t i = 0; i < s->n_workers; i++) {
         struct co_loop *home = co_enter(s->workers[i].loop);
-        int rc = engine_dev_add(s->workers[i].engine, sd->path, &sd->sb);
 
+        rc = engine_dev_add_guest(s->workers[i].engine, sd->path, &sd->sb,
+                                  on != NULL ? &host : NULL);
         co_enter(home);
         if (rc < 0) {
             char why[256];
@@ -280,15 +317,21 @@ void workers_tell_absent(struct server *s)
     }
 }
 
-int disks_open(struct server *s)
+static void disks_open_some(struct server *s, bool guests)
 {
     for (uint32_t i = 0; i < s->n_disks; i++) {
         struct server_disk *sd = &s->disks[i];
-        int rc = sd->bad ? 0 : workers_disk_add(s, sd);
+        int rc = sd->bad || super_is_guest(&sd->sb) != guests ? 0 : workers_disk_add(s, sd);
 
         if (rc < 0)
             disk_bad(s, sd, rc);
     }
+}
+
+int disks_open(struct server *s)
+{
+    disks_open_some(s, false);
+    disks_open_some(s, true); /* which ask for the disk that has their journals */
     workers_tell_absent(s);
     drains_resume(s);
     return s->n_bad < s->n_disks ? 0 : none_usable(s);
@@ -337,8 +380,14 @@ int server_identity_save(struct server *s)
 
 /* ---- what is told about disks ---- */
 
-static void view_init(struct disk_view *v, const struct server_disk *sd)
+static void view_init(struct server *s, struct disk_view *v, const struct server_disk *sd)
 {
+    const struct server_disk *host = disk_host(s, sd);
+
+    if (host != NULL)
+        snprintf(v->journal_on, sizeof(v->journal_on), "%s", host->path);
+    else if (super_is_guest(&sd->sb))
+        snprintf(v->journal_on, sizeof(v->journal_on), "another, absent disk");
     memcpy(v->uuid, sd->sb.disk_uuid, 16);
     snprintf(v->path, sizeof(v->path), "%s", sd->path);
     if (sd->bad || sd->isolated) {
@@ -378,7 +427,7 @@ uint32_t server_disk_views(struct server *s, struct disk_view **ret)
     struct disk_view *views = MEM_NEW_ARRAY(struct disk_view, n + 1);
 
     for (uint32_t i = 0; i < n; i++)
-        view_init(&views[i], &s->disks[i]);
+        view_init(s, &views[i], &s->disks[i]);
     for (uint32_t w = 0; w < s->n_workers; w++) {
         struct co_loop *home = co_enter(s->workers[w].loop);
 
@@ -409,6 +458,7 @@ void disk_view_message(const struct disk_view *v, Zbs__Chunk__Disk *m)
     m->path = (char *)v->path;
     m->model = (char *)v->model;
     m->error = (char *)v->error;
+    m->journal_on = (char *)v->journal_on;
     m->size_bytes = v->size_bytes;
     m->used_bytes = v->used_bytes;
     m->state = v->state;

@@ -2,6 +2,7 @@
  *
  * Disks are added, drained and removed while the server runs. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include "chunk/server.h"
 #include "common/base/log.h"
@@ -49,9 +50,12 @@ static int disks_save(struct server *s)
 }
 
 /* Formats a device for this server, unless it is one of its own already. */
-static int disk_prepare(struct server *s, const char *path, bool force)
+static int disk_prepare(struct server *s, const char *path, struct server_disk *host, bool force)
 {
-    struct chunk_format_conf fc = {.workers = s->n_workers, .force = force};
+    struct chunk_format_conf fc = {.workers = s->n_workers,
+                                   .force = force,
+                                   .journal_on = host != NULL ? host->path : NULL,
+                                   .journal_super = host != NULL ? &host->sb : NULL};
     struct super_block *sb = mem_alloc(sizeof(*sb));
     int rc = super_read(path, sb);
 
@@ -63,11 +67,21 @@ static int disk_prepare(struct server *s, const char *path, bool force)
     return rc;
 }
 
-static int disk_add_locked(struct server *s, const char *path, bool force)
+static int disk_add_locked(struct server *s, const char *path, const char *journal_on, bool force)
 {
-    struct server_disk *sd;
-    int rc = disk_prepare(s, path, force);
+    struct server_disk *sd, *host = NULL;
+    int rc;
 
+    if (journal_on != NULL && journal_on[0] != 0) {
+        host = disk_named(s, journal_on);
+        if (host == NULL)
+            return no_disk(journal_on);
+        if (!disk_serves(host))
+            return err_set(ERR_IO, "%s is out of service: %s", host->path, host->why);
+        if (host->sb.flags & SUPER_F_DRAINING)
+            return err_set(ERR_BUSY, "%s is being drained", host->path);
+    }
+    rc = disk_prepare(s, path, host, force);
     if (rc < 0)
         return rc;
     if (s->n_disks == CHUNKD_DISKS_MAX)
@@ -86,7 +100,7 @@ static int disk_add_locked(struct server *s, const char *path, bool force)
     return disks_save(s);
 }
 
-int server_disk_add(struct server *s, const char *path, bool force)
+int server_disk_add(struct server *s, const char *path, const char *journal_on, bool force)
 {
     int rc;
 
@@ -95,13 +109,56 @@ int server_disk_add(struct server *s, const char *path, bool force)
     if (disk_known(s, path))
         return err_set(ERR_EXISTS, "%s is in use here already", path);
     disks_lock(s);
-    rc = disk_add_locked(s, path, force);
+    rc = disk_add_locked(s, path, journal_on, force);
     disks_unlock(s);
     if (rc == 0 && s->chunk_id != 0)
         rc = server_identity_save(s);
     if (rc == 0)
         log_info("disk.added", "disk=%s", path);
     return rc;
+}
+
+/* ---- those whose journals are on others ---- */
+
+/* Refused while it has the journals of another disk of this server, in service or not; says of
+ * which. */
+static int guests_none(struct server *s, const struct server_disk *host)
+{
+    for (uint32_t i = 0; i < s->n_disks; i++) {
+        const struct server_disk *sd = &s->disks[i];
+
+        if (disk_host(s, sd) == host)
+            return err_set(ERR_BUSY, "%s has the journals of %s: remove that first", host->path,
+                           sd->path);
+    }
+    return 0;
+}
+
+/* The same of those that the server does not know, or could not read: they may come back. */
+static int guests_absent_none(struct server *s, const struct server_disk *host)
+{
+    int rc = guests_none(s, host);
+
+    for (uint32_t i = 0; rc == 0 && i < host->sb.guests; i++) {
+        char uuid[33];
+
+        for (int k = 0; k < 16; k++)
+            snprintf(uuid + (size_t)2 * k, 3, "%02x", host->sb.guest[i][k]);
+        if (!mem_is_zero(host->sb.guest[i], 16))
+            rc = err_set(ERR_BUSY,
+                         "%s has the journals of disk %s, which is absent: connect that, or give "
+                         "it up by force",
+                         host->path, uuid);
+    }
+    return rc;
+}
+
+/* Before a disk goes for good: its place with its host is free again. */
+static int guest_ends(struct server *s, const struct server_disk *sd)
+{
+    struct server_disk *host = disk_host(s, sd);
+
+    return host != NULL && disk_serves(host) ? guest_leave(&sd->sb, host->path, &host->sb) : 0;
 }
 
 /* ---- draining ---- */
@@ -148,6 +205,9 @@ static int drain_locked(struct server *s, struct server_disk *sd, bool cancel, b
         return err_set(ERR_IO, "%s is out of service: %s", sd->path, sd->why);
     if (!cancel && !others_serve(s, sd))
         return err_set(ERR_REFUSED, "there is no other disk that %s could be drained to", sd->path);
+    rc = cancel ? 0 : guests_none(s, sd);
+    if (rc < 0)
+        return rc;
     sd->sb.flags = flags & ~(SUPER_F_DRAINING | SUPER_F_DRAIN_COPIES);
     if (!cancel)
         sd->sb.flags |= set;
@@ -229,12 +289,15 @@ static int remove_serving(struct server *s, struct server_disk *sd)
     rc = drain_locked(s, sd, false, false);
     if (rc == 0)
         rc = workers_remove(s, sd, false);
+    if (rc == 0)
+        rc = guest_ends(s, sd);
     return rc == 0 ? super_wipe(sd->path, &sd->sb) : rc;
 }
 
 static int remove_failed(struct server *s, struct server_disk *sd, bool force)
 {
     uint64_t extents = extents_on(s, sd->path);
+    int rc;
 
     if (!force && sd->bad)
         return err_set(ERR_BUSY, "%s is out of service, and may hold replicas: %s", sd->path,
@@ -242,7 +305,8 @@ static int remove_failed(struct server *s, struct server_disk *sd, bool force)
     if (!force && extents > 0)
         return err_set(ERR_BUSY, "%s has failed with %" PRIu64 " replicas: %s", sd->path, extents,
                        sd->why);
-    return sd->bad ? 0 : workers_remove(s, sd, true);
+    rc = sd->bad ? 0 : workers_remove(s, sd, true);
+    return rc == 0 && sd->taken ? guest_ends(s, sd) : rc;
 }
 
 int server_disk_remove(struct server *s, const char *path, bool force, bool *ret_configured)
@@ -252,9 +316,8 @@ int server_disk_remove(struct server *s, const char *path, bool force, bool *ret
 
     disks_lock(s);
     sd = disk_named(s, path);
-    if (sd == NULL)
-        rc = no_disk(path);
-    else
+    rc = sd == NULL ? no_disk(path) : force ? guests_none(s, sd) : guests_absent_none(s, sd);
+    if (rc == 0)
         rc = disk_serves(sd) ? remove_serving(s, sd) : remove_failed(s, sd, force);
     if (rc == 0) {
         disk_drop(s, sd);

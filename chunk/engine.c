@@ -36,13 +36,23 @@ struct engine *engine_new(const struct engine_conf *conf)
 
 int engine_dev_add(struct engine *e, const char *path, const struct super_block *sb)
 {
+    return engine_dev_add_guest(e, path, sb, NULL);
+}
+
+int engine_dev_add_guest(struct engine *e, const char *path, const struct super_block *sb,
+                         const struct journal_host *host)
+{
     struct dev *d;
-    int rc = dev_open(e, path, sb, &d);
+    int rc = dev_open(e, path, sb, host, &d);
 
     if (rc < 0)
         return rc;
     list_push_back(&e->devs, &d->link);
     e->n_devs++;
+    LIST_FOREACH (o, &e->devs, struct dev, link) {
+        if (o->failed) /* meanwhile */
+            dev_host_failed(d, o);
+    }
     return 0;
 }
 
@@ -119,7 +129,17 @@ void engine_dev_fail(struct engine *e, const char *path, const char *why)
 
 void engine_dev_window(struct engine *e, uint32_t dev, struct disk_window *ret)
 {
-    disk_window_take(dev_at(e, dev)->disk, ret);
+    struct dev *d = dev_at(e, dev);
+
+    disk_window_take(d->disk, ret);
+    LIST_FOREACH (guest, &e->devs, struct dev, link) { /* what it does for the others' journals */
+        struct disk_window io;
+
+        if (guest == d || strcmp(guest->ring_path, d->path) != 0)
+            continue;
+        disk_window_take(guest->ring, &io);
+        disk_window_add(ret, &io);
+    }
 }
 
 void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *ret)
@@ -139,6 +159,7 @@ void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *re
                  : d->io_errors > 0 ? DISK_FAILING
                                     : DISK_HEALTHY,
         .path = d->path,
+        .journal_path = d->ring_path,
         .error = d->error,
         .model = disk_info(d->disk)->model,
         .disk_uuid = d->sb.disk_uuid,

@@ -37,6 +37,17 @@ co_fn int super_wipe(const char *path, const struct super_block *sb) MUST_CHECK;
 /* Writes both copies with the generation raised by one, durably, one after the other. */
 co_fn int super_write(const char *path, struct super_block *sb) MUST_CHECK;
 
+/* ---- journals on another device (guest.c) ---- */
+
+/* Its journals are on another device, its host. */
+bool super_is_guest(const struct super_block *sb);
+/* Is the slot that a guest names on this host its own? */
+int guest_check(const struct super_block *sb, const char *host_path,
+                const struct super_block *host) MUST_CHECK;
+/* The guest gives its slot back, durably; does nothing if it has none there. */
+co_fn int guest_leave(const struct super_block *sb, const char *host_path,
+                      struct super_block *host) MUST_CHECK;
+
 /* ---- life ---- */
 
 struct engine_conf {
@@ -55,9 +66,19 @@ struct engine_conf {
 #define MERGE_NEVER     UINT32_MAX
 #define READAHEAD_NEVER UINT32_MAX
 struct engine *engine_new(const struct engine_conf *conf);
-/* Opens this worker's region of a device and replays its journal. */
+/* Opens this worker's region of a device that has its own journals, and replays them. */
 co_fn int engine_dev_add(struct engine *e, const char *path,
                          const struct super_block *sb) MUST_CHECK;
+/* The device that has the journals of another. */
+struct journal_host {
+    const char *path;
+    const struct super_block *sb;
+    struct disk_overlay *overlay; /* as engine_conf's */
+};
+/* The same of a guest. If the engine has the host's region, too, and that fails, so does the guest
+ * (but not the other way round). */
+co_fn int engine_dev_add_guest(struct engine *e, const char *path, const struct super_block *sb,
+                               const struct journal_host *host) MUST_CHECK;
 /* Closes a device; its extents are not known any more. No request may be running on them. */
 co_fn void engine_dev_drop(struct engine *e, const char *path);
 /* Ends background work and frees. No request may be running. Nothing is written that need not
@@ -98,7 +119,8 @@ struct dev_stats {
     enum drain drain;
     const char *drain_why; /* it stopped */
     const char *path;
-    const char *error; /* "" if none */
+    const char *journal_path; /* the device that has its journal */
+    const char *error;        /* "" if none */
     const char *model;
     const uint8_t *disk_uuid;
 };

@@ -24,8 +24,9 @@
 
 /* Features. A set bit that is not known: incompat - refuse the device; ro_compat - refuse too
  * (nothing is read-only here yet); compat - ignore. */
-#define FEATURE_INCOMPAT_KNOWN  ((uint64_t)0)
-#define FEATURE_RO_COMPAT_KNOWN ((uint64_t)0)
+#define FEATURE_INCOMPAT_JOURNALS 1u /* its journals are on another device, or others' on it */
+#define FEATURE_INCOMPAT_KNOWN    ((uint64_t)FEATURE_INCOMPAT_JOURNALS)
+#define FEATURE_RO_COMPAT_KNOWN   ((uint64_t)0)
 
 /* Every metadata page begins with this. */
 #define META_MAGIC 0x315f4154454d425aull /* "ZBMETA_1" */
@@ -58,6 +59,7 @@ static_assert(sizeof(struct meta_head) == 64, "on disk");
 #define SUPER_F_DRAIN_COPIES 2u /* those that share blocks, too, as full copies */
 #define SUPER_F_DRAINING     1u /* its extents are to move to the server's other disks */
 #define SUPER_MAGIC          0x4b4e554843534255ull
+#define GUESTS_MAX           64u
 struct super_block {
     uint64_t magic;
     uint32_t crc; /* of the page */
@@ -80,7 +82,12 @@ struct super_block {
     int64_t formatted_ns;  /* UTC, for display */
     uint32_t journal_unit; /* bytes: the device's physical block, 512 or 4096 */
     uint32_t flags;        /* SUPER_F_* */
-    uint8_t reserved[PAGE_BYTES - 224];
+    /* A *host* has places for the journals of other devices, its *guests* (guest.c). */
+    uint8_t journal_disk[16];      /* disk_uuid of the device that has its journals; zero: itself */
+    uint32_t journal_slot;         /* there */
+    uint32_t guests;               /* slots of a host, in every region; 0: none */
+    uint8_t guest[GUESTS_MAX][16]; /* disk_uuid of the device that has the slot; zero: free */
+    uint8_t reserved[PAGE_BYTES - 248 - GUESTS_MAX * 16];
 } PACKED;
 static_assert(sizeof(struct super_block) == PAGE_BYTES, "on disk");
 

@@ -340,23 +340,47 @@ static void unusable_explain(const struct fsck *f, uint32_t worker)
     note(f->conf, "  the cluster makes its replicas anew from the others");
 }
 
-static int region_pass(const char *path, const struct super_block *sb, uint32_t worker,
-                       struct disk_overlay *overlay, enum pass pass, struct fsck *f)
+/* A worker's region. */
+struct target {
+    const char *path, *host_path; /* of the device that has its journals; NULL: itself */
+    struct super_block *sb, *host;
+    uint32_t worker;
+};
+/* What a pass has written in memory only. */
+struct trial {
+    struct disk_overlay *own, *journal;
+};
+
+static struct trial trial_new(void)
 {
-    struct engine_conf conf = {.worker = worker,
-                               .workers = sb->workers,
+    return (struct trial){disk_overlay_new(), disk_overlay_new()};
+}
+
+static void trial_free(struct trial *t)
+{
+    disk_overlay_free(t->own);
+    disk_overlay_free(t->journal);
+}
+
+static int region_pass(const struct target *t, const struct trial *trial, enum pass pass,
+                       struct fsck *f)
+{
+    struct engine_conf conf = {.worker = t->worker,
+                               .workers = t->sb->workers,
                                .flush_delay_ms = NEVER_MS,
-                               .overlay = overlay,
+                               .overlay = trial != NULL ? trial->own : NULL,
                                .rebuild = pass == PASS_REPAIR};
+    struct journal_host host = {
+        .path = t->host_path, .sb = t->host, .overlay = trial != NULL ? trial->journal : NULL};
     int rc;
 
     htab_init(&f->many);
     f->e = engine_new(&conf);
     engine_devs_absent(f->e, 1); /* the server's others may know more */
-    rc = engine_dev_add(f->e, path, sb);
+    rc = engine_dev_add_guest(f->e, t->path, t->sb, t->host_path != NULL ? &host : NULL);
     if (rc < 0) {
         finding(f, "%s", err_text(rc));
-        unusable_explain(f, worker);
+        unusable_explain(f, t->worker);
     } else {
         f->v.usable = true;
         f->d = LIST_FIRST(&f->e->devs, struct dev, link);
@@ -367,7 +391,7 @@ static int region_pass(const char *path, const struct super_block *sb, uint32_t 
             note(f->conf,
                  "worker %" PRIu32 ": %" PRIu32 " extents, journal of %" PRIu64
                  " MiB holds %" PRIu64 " KiB to bring home",
-                 worker, f->n_exts, (uint64_t)f->d->j.units * f->d->j.unit / MIB,
+                 t->worker, f->n_exts, (uint64_t)f->d->j.units * f->d->j.unit / MIB,
                  journal_used(f->d) * f->d->j.unit / 1024);
         fsck_free(f);
     }
@@ -375,31 +399,29 @@ static int region_pass(const char *path, const struct super_block *sb, uint32_t 
     return rc == ERR_CORRUPT || rc == ERR_FORMAT ? 0 : rc;
 }
 
-static int region_check(const char *path, const struct super_block *sb, uint32_t worker,
-                        struct disk_overlay *o, const struct fsck_conf *conf, struct fsck_result *r,
-                        struct verdict *ret)
+static int region_check(const struct target *t, const struct trial *o, const struct fsck_conf *conf,
+                        struct fsck_result *r, struct verdict *ret)
 {
     struct fsck f = {.conf = conf, .r = r};
-    int rc = region_pass(path, sb, worker, o, PASS_CHECK, &f);
+    int rc = region_pass(t, o, PASS_CHECK, &f);
 
     *ret = f.v;
     return rc;
 }
 
 /* What a repair would leave. */
-static int region_try(const char *path, const struct super_block *sb, uint32_t worker,
-                      struct verdict *ret)
+static int region_try(const struct target *t, struct verdict *ret)
 {
-    struct disk_overlay *o = disk_overlay_new();
+    struct trial o = trial_new();
     struct fsck_conf quiet = {.data = false};
     struct fsck_result r = {0};
     struct fsck f = {.conf = &quiet, .r = &r};
-    int rc = region_pass(path, sb, worker, o, PASS_REPAIR, &f);
+    int rc = region_pass(t, &o, PASS_REPAIR, &f);
 
     if (rc == 0)
-        rc = region_check(path, sb, worker, o, &quiet, &r, ret);
+        rc = region_check(t, &o, &quiet, &r, ret);
     ret->damaged = f.v.damaged;
-    disk_overlay_free(o);
+    trial_free(&o);
     return rc;
 }
 
@@ -418,46 +440,44 @@ static const char *no_repair(const struct verdict *was, const struct verdict *le
 }
 
 /* Tries the repair in memory; makes it if the result is better. */
-static int region_repair(const char *path, const struct super_block *sb, uint32_t worker,
-                         const struct fsck_conf *conf, const struct verdict *was,
-                         uint64_t *ret_left)
+static int region_repair(const struct target *t, const struct fsck_conf *conf,
+                         const struct verdict *was, uint64_t *ret_left)
 {
     struct fsck_conf quiet = {.data = false};
     struct fsck_result r = {0};
     struct fsck f = {.conf = &quiet, .r = &r};
     struct verdict left = {0};
-    int rc = region_try(path, sb, worker, &left);
+    int rc = region_try(t, &left);
 
     *ret_left = was->found;
     if (rc < 0)
         return rc;
     if (no_repair(was, &left) != NULL) {
-        note(conf, "worker %" PRIu32 ": not repaired: %s", worker, no_repair(was, &left));
+        note(conf, "worker %" PRIu32 ": not repaired: %s", t->worker, no_repair(was, &left));
         return 0;
     }
-    rc = region_pass(path, sb, worker, NULL, PASS_REPAIR, &f);
+    rc = region_pass(t, NULL, PASS_REPAIR, &f);
     if (rc == 0)
-        rc = region_check(path, sb, worker, NULL, &quiet, &r, &left);
+        rc = region_check(t, NULL, &quiet, &r, &left);
     *ret_left = left.found;
     note(conf, "worker %" PRIu32 ": counted anew, %" PRIu64 " of %" PRIu64 " findings are left",
-         worker, left.found, was->found);
+         t->worker, left.found, was->found);
     return rc;
 }
 
-static int region(const char *path, const struct super_block *sb, uint32_t worker,
-                  const struct fsck_conf *conf, struct fsck_result *r)
+static int region(const struct target *t, const struct fsck_conf *conf, struct fsck_result *r)
 {
-    struct disk_overlay *o = disk_overlay_new();
+    struct trial o = trial_new();
     uint64_t data = r->bad_pages, left;
     struct verdict v;
-    int rc = region_check(path, sb, worker, o, conf, r, &v);
+    int rc = region_check(t, &o, conf, r, &v);
 
-    disk_overlay_free(o);
+    trial_free(&o);
     r->findings += v.found;
     data = r->bad_pages - data; /* can't be made up */
     left = v.found -= data;
     if (rc == 0 && v.found > 0 && conf->repair)
-        rc = region_repair(path, sb, worker, conf, &v, &left);
+        rc = region_repair(t, conf, &v, &left);
     r->left += left + data;
     return rc;
 }
@@ -521,19 +541,61 @@ static int not_ours(const char *path, int rc)
                    what, why);
 }
 
+/* The device that has the journals. */
+static int host_open(struct target *t, const struct fsck_conf *conf, struct disk **ret_guard)
+{
+    char uuid[33];
+    int rc;
+
+    if (!super_is_guest(t->sb)) {
+        if (conf->journal != NULL)
+            return err_set(ERR_INVAL, "%s has its journals itself", t->path);
+        return 0;
+    }
+    uuid_text(t->sb->journal_disk, uuid);
+    if (conf->journal == NULL)
+        return err_set(ERR_INVAL, "%s: its journals are on disk %s: name that with --journal",
+                       t->path, uuid);
+    t->host_path = conf->journal;
+    t->host = mem_alloc(sizeof(*t->host));
+    rc = disk_open(t->host_path, DISK_EXCLUSIVE | (conf->repair ? 0 : DISK_READ_ONLY), ret_guard);
+    if (rc == 0)
+        rc = super_read(t->host_path, t->host);
+    if (rc == 0)
+        rc = guest_check(t->sb, t->host_path, t->host);
+    if (rc == 0)
+        note(conf, "its journals are on %s, disk %s", t->host_path, uuid);
+    return rc;
+}
+
+static int regions(struct target *t, const struct fsck_conf *conf, struct fsck_result *ret)
+{
+    struct disk *guard = NULL;
+    int rc = host_open(t, conf, &guard);
+
+    for (; rc == 0 && t->worker < t->sb->workers; t->worker++)
+        rc = region(t, conf, ret);
+    if (guard != NULL)
+        disk_close(guard);
+    mem_free(t->host);
+    return rc;
+}
+
 int fsck_device(const char *path, const struct fsck_conf *conf, struct fsck_result *ret)
 {
-    struct super_block *sb = mem_alloc(sizeof(*sb));
+    struct target t = {.path = path, .sb = mem_alloc(sizeof(*t.sb))};
     struct disk *guard = NULL;
     int rc = disk_open(path, DISK_EXCLUSIVE | (conf->repair ? 0 : DISK_READ_ONLY), &guard);
 
     *ret = (struct fsck_result){0};
     if (rc == 0)
-        rc = supers_check(path, conf, sb, ret);
-    for (uint32_t w = 0; rc == 0 && w < sb->workers; w++)
-        rc = region(path, sb, w, conf, ret);
+        rc = supers_check(path, conf, t.sb, ret);
+    if (rc < 0)
+        rc = not_ours(path, rc);
+    else
+        rc = regions(&t, conf, ret);
     if (guard != NULL)
         disk_close(guard);
-    mem_free(sb);
-    return rc < 0 ? not_ours(path, rc) : 0;
+    mem_free(t.sb);
+    return rc;
 }

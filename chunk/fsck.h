@@ -10,8 +10,9 @@
 #include "common/co/co.h"
 
 struct fsck_conf {
-    bool repair; /* what can be rebuilt; tried in memory first */
-    bool data;   /* also reads all pages and checks them */
+    bool repair;         /* what can be rebuilt; tried in memory first */
+    bool data;           /* also reads all pages and checks them */
+    const char *journal; /* the device that has its journals; NULL: itself */
     /* One line about something wrong; the text ends with the call. */
     void (*finding)(void *arg, const char *text);
     /* One line of explanation. */

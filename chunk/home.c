@@ -207,7 +207,7 @@ static int fetch(struct dev *d, struct home_page *p, uint32_t n)
         p[i].buf = buf_alloc(PAGE_BYTES);
         iov[i] = (struct iovec){p[i].buf->data, PAGE_BYTES};
         req[i] = (struct disk_req){.op = DISK_READ,
-                                   .disk = d->disk,
+                                   .disk = d->ring,
                                    .off = ring_off(&d->j, p[i].jp->pos),
                                    .iov = &iov[i],
                                    .iov_count = 1};

@@ -268,7 +268,9 @@ struct pending_free {
     uint64_t stage; /* a later batch must be in the staging area */
 };
 struct geometry {
-    uint64_t anchors_off, stage_off, journal_off, bitmap_off, refs_off, heads_off, data_off;
+    uint64_t anchors_off, journal_off; /* on the device that has the journals */
+    uint64_t guests_off;               /* journals of guests */
+    uint64_t stage_off, bitmap_off, refs_off, heads_off, data_off;
     uint32_t stage_pages, journal_unit, journal_units, bitmap_pages, refs_pages, heads, blocks;
 };
 struct dev {
@@ -278,6 +280,8 @@ struct dev {
     struct super_block sb;
     struct geometry g;
     struct disk *disk;
+    struct disk *ring;     /* of its journal: disk, or a handle of another device */
+    char *ring_path;       /* of that device */
     uint16_t number;       /* among those that the engine ever had: its pages in the cache */
     struct co_cond loaded; /* some pages that were being read ahead are there, or not */
     struct co_group group;
@@ -362,7 +366,32 @@ struct engine {
     struct co_group drains;
 };
 
+/* guest.c */
+#define ANCHORS_BYTES ((uint64_t)2 * PAGE_BYTES)
+/* Where on the host the journal of a guest's region is. */
+int guest_place(const struct super_block *sb, const struct super_block *host, uint32_t worker,
+                struct geometry *g) MUST_CHECK;
+/* While a device is formatted (chunk_format). begin: finds a free slot, and gives the superblock
+ * what it has from its host. anchors: as in an empty region. commit: the slot is the device's. */
+struct guest_format {
+    const char *path;         /* of the host; NULL: the device has its own journals */
+    struct super_block *host; /* the caller's of chunk_format, or `read` */
+    struct super_block *read;
+    struct disk *guard, *disk;
+    uint32_t slot;
+};
+struct chunk_format_conf;
+co_fn int guest_format_begin(struct guest_format *gf, const char *path,
+                             const struct chunk_format_conf *conf) MUST_CHECK;
+co_fn int guest_format_anchors(struct guest_format *gf, const struct super_block *sb) MUST_CHECK;
+co_fn int guest_format_commit(struct guest_format *gf, const struct super_block *sb) MUST_CHECK;
+co_fn void guest_format_end(struct guest_format *gf);
+
 /* super.c */
+/* Empty anchors of a region. */
+co_fn int anchors_format(struct disk *d, const struct super_block *sb,
+                         const struct geometry *g) MUST_CHECK;
+/* For a guest, the places of its journal are still to be found (guest_place). */
 int geometry_compute(const struct super_block *sb, uint32_t worker, struct geometry *ret);
 uint32_t page_crc(const void *page, size_t crc_off);
 void meta_seal(const struct super_block *sb, void *page, enum meta_kind kind, uint64_t off,
@@ -373,17 +402,19 @@ int meta_check(const struct super_block *sb, const void *page, enum meta_kind ki
 
 /* dev.c */
 co_fn int dev_open(struct engine *e, const char *path, const struct super_block *sb,
-                   struct dev **ret);
+                   const struct journal_host *host, struct dev **ret);
 co_fn void dev_close(struct dev *d);
 /* A device for a new extent that needs so many blocks; NULL: none has room. */
 struct dev *dev_choose(struct engine *e, uint32_t blocks);
 void dev_isolate(struct dev *d, const char *why);
+void dev_host_failed(struct dev *d, const struct dev *host); /* nothing if it isn't its guest */
 void dev_fail(struct dev *d, int rc, const char *what);
 int dev_check(const struct dev *d); /* ERR_IO if failed */
 void pin_begin(struct dev *d, struct pin *p);
 void pin_end(struct dev *d, struct pin *p);
 co_fn void pin_barrier(struct dev *d); /* waits for the pins that exist now */
 co_fn int dev_write(struct dev *d, const void *src, size_t len, uint64_t off, bool durable);
+co_fn int ring_flush(struct dev *d) MUST_CHECK; /* the journal's device, too */
 co_fn int dev_flush(struct dev *d);
 void pending_release(struct dev *d);
 

@@ -357,7 +357,7 @@ static int commit_write(struct dev *d, const struct forming *f, const struct iov
         struct disk_req r = {.op = DISK_WRITE,
                              .durable = true,
                              .urgent = true,
-                             .disk = d->disk,
+                             .disk = d->ring,
                              .off = ring_off(&d->j, f->pos),
                              .iov = iov,
                              .iov_count = n};
@@ -367,7 +367,8 @@ static int commit_write(struct dev *d, const struct forming *f, const struct iov
         if (rc == 0)
             break;
         d->io_errors++;
-        log_warn("journal.write_failed", "disk=%s try=%d why=\"%s\"", d->path, i, err_text(rc));
+        log_warn("journal.write_failed", "disk=%s try=%d why=\"%s\"", d->ring_path, i,
+                 err_text(rc));
     }
     d->bytes_written += (uint64_t)f->units * d->j.unit;
     return rc;
@@ -482,8 +483,13 @@ int anchor_write(struct dev *d)
     a->term = j->term;
     a->last_seq = j->durable_seq;
     meta_seal(&d->sb, a, META_ANCHOR, off, 0, slot, j->anchor_gen + 1);
-    rc = dev_write(d, a, PAGE_BYTES, off, true);
+    rc = disk_write(d->ring, a, PAGE_BYTES, off, true);
+    d->io_errors += rc < 0;
+    if (rc < 0)
+        err_prefix(rc, "disk %s", d->ring_path);
     if (rc == 0) {
+        d->bytes_written += PAGE_BYTES;
+        pace_waited(d);
         j->anchor_gen++;
         j->anchor_pos = a->pos;
     }

@@ -35,7 +35,7 @@ static int ring_unit(struct ring *r, uint64_t pos, uint32_t want, const uint8_t 
     if (pos < r->pos || pos + want > r->pos + r->n) {
         r->pos = pos;
         r->n = MIN(WINDOW_BYTES / j->unit, to_end);
-        rc = disk_read(r->d->disk, r->buf, (size_t)r->n * j->unit, ring_off(j, pos));
+        rc = disk_read(r->d->ring, r->buf, (size_t)r->n * j->unit, ring_off(j, pos));
         if (rc < 0) {
             r->n = 0;
             return rc;
@@ -284,7 +284,7 @@ static int anchor_read(struct dev *d, bool *ret_both)
     for (uint32_t slot = 0; slot < 2 && rc == 0; slot++) {
         uint64_t off = d->g.anchors_off + slot * PAGE_BYTES;
 
-        rc = disk_read(d->disk, a, PAGE_BYTES, off);
+        rc = disk_read(d->ring, a, PAGE_BYTES, off);
         if (rc < 0 || meta_check(&d->sb, a, META_ANCHOR, off, 0, slot) < 0 || a->seq > SEQ_MAX ||
             a->last_seq > SEQ_MAX || a->pos > COUNT_MAX || a->h.gen > COUNT_MAX) {
             *ret_both = false;
@@ -413,9 +413,9 @@ int journal_replay(struct dev *d)
     d->j.durable_seq = d->j.seq - 1;
     /* Every start has numbers of its own (map_gen_next). */
     d->j.seq += rp.hole ? SEQ_JUMP : 1;
-    /* What was read may still be in the device's cache only. */
+    /* What was read may still be in the devices' caches only. */
     if (rc == 0)
-        rc = dev_flush(d);
+        rc = ring_flush(d);
     if (rc == 0)
         rc = replay_finish(&rp);
     if (rc == 0)

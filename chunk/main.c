@@ -8,6 +8,7 @@
 #include "chunk/chunkd.h"
 #include "chunk/engine.h"
 #include "common/base/log.h"
+#include "common/base/mem.h"
 #include "common/env/env_real.h"
 #include "common/env/service.h"
 
@@ -143,7 +144,29 @@ static co_fn int run(void *arg)
 /* ---- --format ---- */
 
 static const char usage_format[] =
-    "       zbs-chunkd --format DEVICE [--workers N] [--journal SIZE] [--force]\n";
+    "       zbs-chunkd --format DEVICE [--workers N] [--journal SIZE] [--force]\n"
+    "                  [--guest-rings N] [--journal-on DEVICE]\n"
+    "         --guest-rings  also makes room for the journals of N other, slower devices\n"
+    "         --journal-on   the journals go to that device of the same server, which has room for "
+    "them\n";
+
+static co_fn void format_report(const struct format *f)
+{
+    struct super_block *sb = mem_alloc(sizeof(*sb));
+    struct disk *d;
+
+    if (super_read(f->device, sb) == 0)
+        printf("%s is formatted for %" PRIu32 " worker(s)\n", f->device, sb->workers);
+    if (f->conf.journal_on != NULL) {
+        printf("its journals are on %s\n", f->conf.journal_on);
+    } else if (f->conf.guests == 0 && disk_open(f->device, DISK_READ_ONLY, &d) == 0) {
+        if (disk_info(d)->rotational && !disk_info(d)->is_file)
+            printf("it is a hard disk: if the server has flash, too, small writes are faster with "
+                   "the journals there (--guest-rings, --journal-on)\n");
+        disk_close(d);
+    }
+    mem_free(sb);
+}
 
 static co_fn int format_entry(void *arg)
 {
@@ -155,20 +178,20 @@ static co_fn int format_entry(void *arg)
                 rc == ERR_EXISTS ? "; --force formats it nevertheless and destroys what it holds"
                                  : "");
     else
-        printf("%s is formatted for %" PRIu32 " worker(s)\n", f->device, f->conf.workers);
+        format_report(f);
     return rc;
 }
 
-static int option_workers(struct format *f, const char *text)
+static int option_count(const char *text, const char *option, uint32_t max, uint32_t *ret)
 {
     uint64_t n = 0;
     int rc = conf_u64_parse(text, &n);
 
-    if (rc == 0 && (n < 1 || n > WORKERS_MAX))
-        rc = err_set(ERR_INVAL, "%s is out of range (1 to %u)", text, WORKERS_MAX);
+    if (rc == 0 && (n < 1 || n > max))
+        rc = err_set(ERR_INVAL, "%s is out of range (1 to %" PRIu32 ")", text, max);
     if (rc < 0)
-        return err_prefix(rc, "--workers");
-    f->conf.workers = (uint32_t)n;
+        return err_prefix(rc, "%s", option);
+    *ret = (uint32_t)n;
     return 0;
 }
 
@@ -179,6 +202,8 @@ static int format_options(struct format *f, int argc, char **argv)
                                             {"workers", required_argument, NULL, 'w'},
                                             {"journal", required_argument, NULL, 'j'},
                                             {"force", no_argument, NULL, 'F'},
+                                            {"guest-rings", required_argument, NULL, 'g'},
+                                            {"journal-on", required_argument, NULL, 'o'},
                                             {0}};
     int opt, rc = 0;
 
@@ -188,7 +213,7 @@ static int format_options(struct format *f, int argc, char **argv)
             f->device = optarg;
             break;
         case 'w':
-            rc = option_workers(f, optarg);
+            rc = option_count(optarg, "--workers", WORKERS_MAX, &f->conf.workers);
             break;
         case 'j':
             rc = conf_size_parse(optarg, &f->conf.journal_bytes);
@@ -197,6 +222,12 @@ static int format_options(struct format *f, int argc, char **argv)
             break;
         case 'F':
             f->conf.force = true;
+            break;
+        case 'g':
+            rc = option_count(optarg, "--guest-rings", GUESTS_MAX, &f->conf.guests);
+            break;
+        case 'o':
+            f->conf.journal_on = optarg;
             break;
         default:
             rc = err_set(ERR_INVAL, "see --help");
@@ -211,7 +242,7 @@ static int format_options(struct format *f, int argc, char **argv)
 static int format_main(int argc, char **argv)
 {
     struct env_real_conf env = {.name = "zbs-chunkd", .handle_signals = true};
-    struct format f = {.conf = {.workers = 1}};
+    struct format f = {0};
     int rc = format_options(&f, argc, argv);
 
     if (rc < 0) {

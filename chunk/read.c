@@ -105,8 +105,12 @@ static void run_submit(struct reading *r, struct disk_req *req, struct iovec *io
                        uint32_t n)
 {
     *iov = (struct iovec){r->dst + (size_t)i * PAGE_BYTES, (size_t)n * PAGE_BYTES};
-    *req = (struct disk_req){
-        .op = DISK_READ, .disk = r->x->dev->disk, .off = r->src[i].off, .iov = iov, .iov_count = 1};
+    *req =
+        (struct disk_req){.op = DISK_READ,
+                          .disk = r->src[i].from == FROM_RING ? r->x->dev->ring : r->x->dev->disk,
+                          .off = r->src[i].off,
+                          .iov = iov,
+                          .iov_count = 1};
     disk_submit(req);
 }
 

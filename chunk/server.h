@@ -57,6 +57,7 @@ struct server {
 struct disk_view {
     uint8_t uuid[16];
     char path[256], model[64], error[256];
+    char journal_on[256]; /* the disk that has its journals; "": itself */
     uint64_t size_bytes, used_bytes, extents;
     uint32_t state; /* enum disk_state */
     uint32_t drain; /* enum drain */
@@ -80,7 +81,11 @@ co_fn int disk_read_super(struct server_disk *sd) MUST_CHECK;
 int disk_check(const struct server *s, const struct server_disk *sd) MUST_CHECK;
 void disk_take(struct server *s, struct server_disk *sd);
 bool disk_serves(const struct server_disk *sd);
-co_fn int workers_disk_add(struct server *s, const struct server_disk *sd) MUST_CHECK;
+/* The disk that has this one's journals; NULL: it has them itself, or the server has no such disk.
+ */
+struct server_disk *disk_host(struct server *s, const struct server_disk *sd);
+co_fn int workers_disk_add(struct server *s,
+                           const struct server_disk *sd) MUST_CHECK; /* its host is open */
 co_fn void workers_tell_absent(struct server *s);
 char *disks_file(const struct server *s);
 co_fn void disks_lock(struct server *s);
@@ -88,7 +93,8 @@ void disks_unlock(struct server *s);
 
 /* devices_change.c. Adds a device to the running server; formats it unless it is one of this
  * server's. */
-co_fn int server_disk_add(struct server *s, const char *path, bool force) MUST_CHECK;
+co_fn int server_disk_add(struct server *s, const char *path, const char *journal_on,
+                          bool force) MUST_CHECK; /* journal_on: NULL or "": its own */
 co_fn int server_disk_drain(struct server *s, const char *path, bool cancel,
                             bool copies) MUST_CHECK;
 /* force: also one that has failed, whose replicas are given up. */

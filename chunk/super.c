@@ -63,11 +63,13 @@ static uint64_t geometry_place(const struct super_block *sb, uint64_t base, uint
     g->bitmap_pages = DIV_UP(2 * blocks + heads, BITS_PER_PAGE);
     g->refs_pages = DIV_UP(blocks, REFS_PER_PAGE);
     g->anchors_off = off;
-    off += 2 * PAGE_BYTES;
+    off += super_is_guest(sb) ? 0 : ANCHORS_BYTES;
     g->stage_off = off;
     off += (uint64_t)(1 + sb->stage_pages) * PAGE_BYTES;
     g->journal_off = off;
-    off += sb->journal_bytes;
+    off += super_is_guest(sb) ? 0 : sb->journal_bytes;
+    g->guests_off = off;
+    off += sb->guests * (ANCHORS_BYTES + sb->journal_bytes);
     g->bitmap_off = off;
     off += (uint64_t)g->bitmap_pages * PAGE_BYTES;
     g->refs_off = off;
@@ -92,6 +94,14 @@ int geometry_compute(const struct super_block *sb, uint32_t worker, struct geome
 
 /* ---- reading and writing ---- */
 
+static bool guests_sane(const struct super_block *sb)
+{
+    if ((sb->incompat & FEATURE_INCOMPAT_JOURNALS) == 0)
+        return !super_is_guest(sb) && sb->guests == 0;
+    return sb->guests <= GUESTS_MAX && sb->journal_slot < GUESTS_MAX &&
+           (sb->guests == 0 || !super_is_guest(sb));
+}
+
 static int super_check(const struct super_block *sb, uint64_t size_bytes)
 {
     uint64_t used;
@@ -113,11 +123,11 @@ static int super_check(const struct super_block *sb, uint64_t size_bytes)
         sb->region_bytes > sb->size_bytes || sb->region_bytes % REGION_ALIGN != 0 ||
         (sb->journal_unit != JOURNAL_UNIT_MIN && sb->journal_unit != JOURNAL_UNIT_MAX) ||
         sb->journal_bytes % PAGE_BYTES != 0 || sb->journal_bytes > JOURNAL_BYTES_MAX ||
-        sb->journal_bytes > sb->region_bytes ||
+        (sb->journal_bytes > sb->region_bytes && !super_is_guest(sb)) ||
         sb->journal_bytes / PAGE_BYTES < JOURNAL_PAGES_MIN || sb->stage_pages < STAGE_PAGES_MIN ||
         sb->stage_pages > STAGE_PAGES_MAX || sb->blocks < 8 || sb->heads < 1 ||
         sb->blocks > (1u << 30) || sb->heads > (1u << 30) ||
-        sb->cluster_id[sizeof(sb->cluster_id) - 1] != 0)
+        sb->cluster_id[sizeof(sb->cluster_id) - 1] != 0 || !guests_sane(sb))
         return err_set(ERR_FORMAT, "superblock: geometry out of range");
     used = REGIONS_OFF + sb->workers * sb->region_bytes + PAGE_BYTES;
     if (used > sb->size_bytes || size_bytes < sb->size_bytes)
@@ -144,7 +154,7 @@ static int super_read_at(struct disk *d, uint64_t off, uint32_t copy, struct sup
         return rc;
     if (page->copy != copy || super_off(page, copy) != off)
         return err_set(ERR_FORMAT, "superblock: a copy in a wrong place");
-    if (disk_info(d)->block_bytes > page->journal_unit)
+    if (disk_info(d)->block_bytes > page->journal_unit && !super_is_guest(page))
         return err_set(ERR_UNSUPPORTED,
                        "the device has sectors of %" PRIu32
                        " bytes, it was formatted on one with %" PRIu32,
@@ -251,14 +261,38 @@ int super_wipe(const char *path, const struct super_block *sb)
 
 /* ---- formatting ---- */
 
+static int format_journal(uint32_t physical_bytes, const struct chunk_format_conf *conf,
+                          struct super_block *sb)
+{
+    uint64_t ring = conf->journal_bytes;
+
+    if (ring == 0)
+        ring = MIN((uint64_t)512 << 20,
+                   MAX(sb->region_bytes / 16, (uint64_t)JOURNAL_PAGES_MIN * PAGE_BYTES));
+    sb->journal_bytes = ROUND_UP(ring, (uint64_t)PAGE_BYTES);
+    sb->journal_unit = physical_bytes <= JOURNAL_UNIT_MIN ? JOURNAL_UNIT_MIN : JOURNAL_UNIT_MAX;
+    if (sb->journal_bytes / PAGE_BYTES < JOURNAL_PAGES_MIN || sb->journal_bytes > JOURNAL_BYTES_MAX)
+        return err_set(ERR_INVAL, "a journal of %" PRIu64 " bytes; at least %u", ring,
+                       JOURNAL_PAGES_MIN * PAGE_BYTES);
+    if (conf->guests > GUESTS_MAX)
+        return err_set(ERR_INVAL, "journals of %" PRIu32 " other devices; at most %u", conf->guests,
+                       GUESTS_MAX);
+    sb->guests = conf->guests;
+    if (sb->guests > 0)
+        sb->incompat |= FEATURE_INCOMPAT_JOURNALS;
+    return 0;
+}
+
 static int format_geometry(const char *path, uint64_t size_bytes, uint32_t physical_bytes,
                            const struct chunk_format_conf *conf, struct super_block *sb)
 {
-    uint64_t region, ring;
+    uint64_t region;
     struct geometry g;
     uint32_t blocks;
+    int rc;
 
-    sb->workers = conf->workers != 0 ? conf->workers : 1;
+    if (!super_is_guest(sb))
+        sb->workers = conf->workers != 0 ? conf->workers : 1;
     if (sb->workers > WORKERS_MAX)
         return err_set(ERR_INVAL, "%" PRIu32 " workers; at most %u", sb->workers, WORKERS_MAX);
     sb->size_bytes = ROUND_DOWN(size_bytes, (uint64_t)PAGE_BYTES);
@@ -268,14 +302,9 @@ static int format_geometry(const char *path, uint64_t size_bytes, uint32_t physi
         return err_set(ERR_INVAL, "%s: %" PRIu64 " bytes are too small", path, size_bytes);
     region = (sb->size_bytes - REGIONS_OFF - PAGE_BYTES) / sb->workers;
     sb->region_bytes = region = ROUND_DOWN(region, (uint64_t)REGION_ALIGN);
-    ring = conf->journal_bytes;
-    if (ring == 0)
-        ring = MIN((uint64_t)512 << 20, MAX(region / 16, (uint64_t)JOURNAL_PAGES_MIN * PAGE_BYTES));
-    sb->journal_bytes = ROUND_UP(ring, (uint64_t)PAGE_BYTES);
-    sb->journal_unit = physical_bytes <= JOURNAL_UNIT_MIN ? JOURNAL_UNIT_MIN : JOURNAL_UNIT_MAX;
-    if (sb->journal_bytes / PAGE_BYTES < JOURNAL_PAGES_MIN || sb->journal_bytes > JOURNAL_BYTES_MAX)
-        return err_set(ERR_INVAL, "a journal of %" PRIu64 " bytes; at least %u", ring,
-                       JOURNAL_PAGES_MIN * PAGE_BYTES);
+    rc = super_is_guest(sb) ? 0 : format_journal(physical_bytes, conf, sb);
+    if (rc < 0)
+        return rc;
     sb->stage_pages = region >= ((uint64_t)64 << 20) ? STAGE_PAGES_MAX : STAGE_PAGES_MIN;
     blocks = (uint32_t)(region / BLOCK_BYTES);
     for (;; blocks -= MAX(blocks / 512, 1u)) {
@@ -291,25 +320,37 @@ static int format_geometry(const char *path, uint64_t size_bytes, uint32_t physi
     }
 }
 
-static int format_region(struct disk *d, const struct super_block *sb, uint32_t worker)
+int anchors_format(struct disk *d, const struct super_block *sb, const struct geometry *g)
 {
     struct anchor *a = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
+    int rc = 0;
+
+    memset(a, 0, PAGE_BYTES);
+    a->seq = 1;
+    for (uint32_t i = 0; i < 2 && rc == 0; i++) {
+        meta_seal(sb, a, META_ANCHOR, g->anchors_off + i * PAGE_BYTES, 0, i, i + 1);
+        rc = disk_write(d, a, PAGE_BYTES, g->anchors_off + i * PAGE_BYTES, false);
+    }
+    mem_free(a);
+    return rc;
+}
+
+static int format_region(struct disk *d, const struct super_block *sb, uint32_t worker)
+{
+    uint8_t *page = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
     struct geometry g;
     int rc = geometry_compute(sb, worker, &g);
 
-    memset(a, 0, PAGE_BYTES);
+    memset(page, 0, PAGE_BYTES);
     for (uint32_t i = 0; i < g.bitmap_pages && rc == 0; i++) {
         uint64_t off = g.bitmap_off + (uint64_t)i * PAGE_BYTES;
 
-        meta_seal(sb, a, META_BITMAP, off, 0, i, 0);
-        rc = disk_write(d, a, PAGE_BYTES, off, false);
+        meta_seal(sb, page, META_BITMAP, off, 0, i, 0);
+        rc = disk_write(d, page, PAGE_BYTES, off, false);
     }
-    for (uint32_t i = 0; i < 2 && rc == 0; i++) {
-        a->seq = 1;
-        meta_seal(sb, a, META_ANCHOR, g.anchors_off + i * PAGE_BYTES, 0, i, i + 1);
-        rc = disk_write(d, a, PAGE_BYTES, g.anchors_off + i * PAGE_BYTES, false);
-    }
-    mem_free(a);
+    mem_free(page);
+    if (rc == 0 && !super_is_guest(sb))
+        rc = anchors_format(d, sb, &g);
     return rc;
 }
 
@@ -318,7 +359,22 @@ static bool all_zero(const uint8_t *p, size_t n)
     return mem_is_zero(p, n) != 0;
 }
 
-static int format_disk(struct disk *d, const char *path, const struct chunk_format_conf *conf)
+/* What the device has from its host. */
+static void format_as_guest(const struct guest_format *gf, struct super_block *sb)
+{
+    const struct super_block *host = gf->host;
+
+    memcpy(sb->server_uuid, host->server_uuid, sizeof(sb->server_uuid));
+    memcpy(sb->journal_disk, host->disk_uuid, sizeof(sb->journal_disk));
+    sb->journal_slot = gf->slot;
+    sb->journal_bytes = host->journal_bytes;
+    sb->journal_unit = host->journal_unit;
+    sb->workers = host->workers;
+    sb->incompat |= FEATURE_INCOMPAT_JOURNALS;
+}
+
+static int format_disk(struct disk *d, const char *path, const struct chunk_format_conf *conf,
+                       struct guest_format *gf)
 {
     struct super_block *sb = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
     int rc;
@@ -333,6 +389,8 @@ static int format_disk(struct disk *d, const char *path, const struct chunk_form
         env_random_bytes(sb->server_uuid, 16);
     env_random_bytes(sb->disk_uuid, 16);
     env_random_bytes(sb->nonce, NONCE_BYTES);
+    if (gf->path != NULL)
+        format_as_guest(gf, sb);
     rc = format_geometry(path, disk_info(d)->size_bytes, disk_info(d)->physical_bytes, conf, sb);
     if (rc < 0)
         goto out;
@@ -342,10 +400,14 @@ static int format_disk(struct disk *d, const char *path, const struct chunk_form
         rc = disk_write(d, zero_page, PAGE_BYTES, sb->size_bytes - PAGE_BYTES, true);
     for (uint32_t w = 0; w < sb->workers && rc == 0; w++)
         rc = format_region(d, sb, w);
+    if (rc == 0 && gf->path != NULL)
+        rc = guest_format_anchors(gf, sb);
     if (rc == 0)
         rc = disk_flush(d);
     if (rc == 0)
         rc = super_write_copies(d, sb);
+    if (rc == 0 && gf->path != NULL)
+        rc = guest_format_commit(gf, sb);
     if (rc == 0)
         log_info("disk.formatted",
                  "disk=%s workers=%" PRIu32 " blocks=%" PRIu32 " journal_bytes=%" PRIu64, path,
@@ -357,18 +419,20 @@ out:
 
 int chunk_format(const char *path, const struct chunk_format_conf *conf)
 {
-    struct disk *d;
-    int rc;
+    struct guest_format gf = {0};
+    struct disk *d = NULL;
+    int rc = conf->force ? 0 : disk_probe(path);
 
-    if (!conf->force) {
-        rc = disk_probe(path);
-        if (rc < 0)
-            return rc;
-    }
+    if (rc < 0)
+        return rc;
     rc = disk_open(path, DISK_EXCLUSIVE, &d);
     if (rc < 0)
         return rc;
-    rc = format_disk(d, path, conf);
+    if (conf->journal_on != NULL)
+        rc = guest_format_begin(&gf, path, conf);
+    if (rc == 0)
+        rc = format_disk(d, path, conf, &gf);
+    guest_format_end(&gf);
     disk_close(d);
     return rc < 0 ? err_prefix(rc, "format %s", path) : 0;
 }

@@ -121,6 +121,7 @@ static void copy_disk(struct disk_live *to, const Zbs__Chunk__Disk *from)
     snprintf(to->path, sizeof(to->path), "%s", from->path);
     snprintf(to->model, sizeof(to->model), "%s", from->model);
     snprintf(to->error, sizeof(to->error), "%s", from->error);
+    snprintf(to->journal_on, sizeof(to->journal_on), "%s", from->journal_on);
 }
 
 void live_chunk_heard(struct live *l, struct chunk_live *c, uint64_t incarnation,
@@ -263,6 +264,7 @@ Zbs__Chunk__Disk **live_view_disks(const struct chunk_live *c, struct pad *pad)
         disks[i]->drain = from->drain;
         disks[i]->model = (char *)from->model;
         disks[i]->error = (char *)from->error;
+        disks[i]->journal_on = (char *)from->journal_on;
     }
     return disks;
 }

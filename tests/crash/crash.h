@@ -81,7 +81,7 @@ void crash_again(const struct recording *r, const struct crash_conf *conf, uint6
 /* ---- zbs-fsck: in a process that has the device, while no engine does ---- */
 
 struct fsck_run {
-    const char *path;
+    const char *path, *journal; /* journal: fsck_conf's */
     bool repair;
     bool done;
     int rc;

@@ -18,7 +18,11 @@ static void first_finding(void *arg, const char *text)
 int fsck_run_main(void *arg)
 {
     struct fsck_run *f = arg;
-    struct fsck_conf conf = {.repair = f->repair, .data = true, .finding = first_finding, .arg = f};
+    struct fsck_conf conf = {.repair = f->repair,
+                             .data = true,
+                             .journal = f->journal,
+                             .finding = first_finding,
+                             .arg = f};
 
     f->rc = fsck_device(f->path, &conf, &f->r);
     if (f->rc < 0)

@@ -75,7 +75,8 @@ const char *disk_path(uint32_t disk)
 
 bool life_start(struct life *l)
 {
-    struct super_block *sb = mem_alloc(sizeof(*sb));
+    struct super_block *sb = mem_alloc(sizeof(*sb)), *first = mem_alloc(sizeof(*first));
+    struct journal_host host = {.path = disk_path(0), .sb = first};
     int rc = 0;
 
     co_cond_init(&l->changed);
@@ -83,8 +84,11 @@ bool life_start(struct life *l)
     for (uint32_t i = 0; i < l->disks && rc == 0; i++) {
         rc = super_read(disk_path(i), sb);
         if (rc == 0)
-            rc = engine_dev_add(l->e, disk_path(i), sb);
+            rc = engine_dev_add_guest(l->e, disk_path(i), sb, super_is_guest(sb) ? &host : NULL);
+        if (i == 0)
+            *first = *sb;
     }
+    mem_free(first);
     mem_free(sb);
     if (rc < 0)
         return life_fail(l, "start: %s", err_text(rc));

@@ -62,15 +62,17 @@ void crash_again(const struct recording *r, const struct crash_conf *conf, uint6
 
 struct check {
     struct life l;
+    const struct workload *w;
     bool go_on; /* after it was verified: settle, send again what was on its way, write more */
     bool stop;  /* ends the engine in order */
     bool done;
 };
 
-static bool fsck_ok(struct life *l)
+static bool fsck_ok(struct life *l, const struct workload *w)
 {
     for (uint32_t i = 0; i < l->disks; i++) {
-        struct fsck_run f = {.path = disk_path(i)};
+        struct fsck_run f = {.path = disk_path(i),
+                             .journal = w->guest && i > 0 ? disk_path(0) : NULL};
 
         if (!fsck_clean(&f))
             return life_fail(l, "fsck of %s: %s", f.path, f.why);
@@ -102,7 +104,7 @@ static int check_main(void *arg)
     uint32_t n = l->m->n_pending;
 
     memcpy(pending, l->m->pending, n * sizeof(*pending));
-    if (!fsck_ok(l) || !life_start(l) || !life_verify(l, c->go_on))
+    if (!fsck_ok(l, c->w) || !life_start(l) || !life_verify(l, c->go_on))
         return 0;
     if (c->go_on && l->same_epoch && !send_again(l, pending, n))
         return 0;
@@ -128,7 +130,7 @@ static struct check check_new(const struct recording *r, struct model *m, uint64
 {
     /* The least: whatever may leave memory leaves it at once. */
     static const uint64_t memory[4] = {0, 1u << 20, 0, 8u << 10};
-    struct check c = {.stop = (seed >> 8 & 1) != 0};
+    struct check c = {.w = r->w, .stop = (seed >> 8 & 1) != 0};
 
     c.l = (struct life){.m = m,
                         .disks = workload_disks(r->w),

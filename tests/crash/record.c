@@ -25,8 +25,11 @@ static int format_main(void *arg)
 
     int rc = 0;
 
-    for (uint32_t i = 0; i < workload_disks(w) && rc == 0; i++)
+    for (uint32_t i = 0; i < workload_disks(w) && rc == 0; i++) {
+        fc.guests = w->guest && i == 0;
+        fc.journal_on = w->guest && i > 0 ? disk_path(0) : NULL;
         rc = chunk_format(disk_path(i), &fc);
+    }
     return rc;
 }
 

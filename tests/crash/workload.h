@@ -17,6 +17,7 @@ struct workload {
     const char *name;
     uint64_t disk_bytes, ring_bytes;
     uint32_t disks;          /* of that size each; 0: 1 */
+    bool guest;              /* the second disk's journals are on the first */
     uint32_t physical_bytes; /* of the device's blocks; 0: 512 */
     uint32_t flush_delay_ms;
     uint64_t memory_bytes;

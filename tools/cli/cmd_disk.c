@@ -12,11 +12,17 @@
 #define REMOVE_SECONDS 60
 
 static const struct cli_column disk_columns[] = {
-    {"chunk", "CHUNK", CLI_TEXT},     {"host", "HOST", CLI_TEXT},
-    {"path", "DISK", CLI_TEXT},       {"state", "STATE", CLI_TEXT},
-    {"extents", "EXTENTS", CLI_TEXT}, {"used_bytes", "USED", CLI_SIZE},
-    {"size_bytes", "SIZE", CLI_SIZE}, {"model", "MODEL", CLI_TEXT},
-    {"error", "ERROR", CLI_TEXT},     {0},
+    {"chunk", "CHUNK", CLI_TEXT},
+    {"host", "HOST", CLI_TEXT},
+    {"path", "DISK", CLI_TEXT},
+    {"state", "STATE", CLI_TEXT},
+    {"extents", "EXTENTS", CLI_TEXT},
+    {"used_bytes", "USED", CLI_SIZE},
+    {"size_bytes", "SIZE", CLI_SIZE},
+    {"journal", "JOURNAL", CLI_TEXT},
+    {"model", "MODEL", CLI_TEXT},
+    {"error", "ERROR", CLI_TEXT},
+    {0},
 };
 static const struct cli_column drain_columns[] = {
     {"path", "disk", CLI_TEXT},
@@ -42,10 +48,11 @@ static const char *disk_state(const Zbs__Chunk__Disk *d)
 
 static json_t *disk_json(const Zbs__Chunk__Disk *d, uint32_t chunk, const char *host)
 {
-    return json_pack("{s:i,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s}", "chunk", (int)chunk, "host", host,
+    return json_pack("{s:i,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:s}", "chunk", (int)chunk, "host", host,
                      "path", d->path, "size_bytes", (json_int_t)d->size_bytes, "used_bytes",
                      (json_int_t)d->used_bytes, "extents", (json_int_t)d->extents, "state",
-                     disk_state(d), "model", d->model, "error", d->error);
+                     disk_state(d), "journal", d->journal_on[0] != 0 ? d->journal_on : d->path,
+                     "model", d->model, "error", d->error);
 }
 
 static enum cli_exit list(struct cli *c)
@@ -119,6 +126,8 @@ static enum cli_exit add(struct cli *c)
     if (!q.path)
         return CLI_USAGE;
     q.force = cli_option(c, "force") != NULL;
+    if (cli_option(c, "journal-on"))
+        q.journal_on = (char *)cli_option(c, "journal-on");
     rc = cli_chunk_find(c, c->args[0], &chunk);
     if (rc)
         return rc;
@@ -201,7 +210,8 @@ const struct cli_command cli_disk_commands[] = {
      2,
      2,
      "formats a device and takes it into service; refuses one that carries data",
-     {{"force", NULL, "also if it carries data, which is lost"}},
+     {{"force", NULL, "also if it carries data, which is lost"},
+      {"journal-on", "DEVICE", "its journals go to this disk of the server, a faster one"}},
      add},
     {"disk",
      "drain",

@@ -21,7 +21,7 @@ struct program {
 };
 
 static const char usage[] =
-    "usage: zbs-fsck [--data] [--repair] [--quiet] DEVICE\n"
+    "usage: zbs-fsck [--data] [--repair] [--quiet] [--journal DEVICE] DEVICE\n"
     "\n"
     "Checks a device of a chunk server that is not running: superblocks, journals, allocation,\n"
     "heads, block maps and references, and explains what it finds. Without --repair the device is\n"
@@ -32,6 +32,7 @@ static const char usage[] =
     "  -r, --repair   rebuilds what can be rebuilt: a copy of the superblock, the allocation, the\n"
     "                 counts of references. It is tried in memory first, and done only if less is\n"
     "                 wrong afterwards\n"
+    "  -j, --journal DEVICE  the device that has its journals, if that is another one\n"
     "  -q, --quiet    findings and the result only\n"
     "  -h, --help     this text\n"
     "\n"
@@ -101,17 +102,16 @@ static co_fn int check(void *arg)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"data", no_argument, NULL, 'd'},
-                                            {"repair", no_argument, NULL, 'r'},
-                                            {"quiet", no_argument, NULL, 'q'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"data", no_argument, NULL, 'd'},  {"repair", no_argument, NULL, 'r'},
+        {"quiet", no_argument, NULL, 'q'}, {"journal", required_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},  {0}};
     struct env_real_conf env = {.name = "zbs-fsck", .handle_signals = true};
     struct program p = {.conf = {.finding = finding, .note = note}, .end = EXIT_FAILED};
     int opt;
 
     p.conf.arg = &p;
-    while ((opt = getopt_long(argc, argv, "drqh", options, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, "drqj:h", options, NULL)) != -1) {
         switch (opt) {
         case 'd':
             p.conf.data = true;
@@ -121,6 +121,9 @@ int main(int argc, char **argv)
             break;
         case 'q':
             p.quiet = true;
+            break;
+        case 'j':
+            p.conf.journal = optarg;
             break;
         case 'h':
             fputs(usage, stdout);

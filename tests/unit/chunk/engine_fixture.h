@@ -13,8 +13,9 @@
 #include "common/co/sync.h"
 #include "tests/unit/common/sim_fixture.h"
 
-#define DISK "/dev/chunk"
-#define ID   4711u
+#define DISK      "/dev/chunk"
+#define RING_DISK "/dev/fast" /* see journal_host */
+#define ID        4711u
 
 struct rig {
     struct sim *s;
@@ -23,6 +24,7 @@ struct rig {
     uint32_t merge_us;     /* engine_conf's */
     uint64_t memory_bytes; /* too */
     uint32_t readahead;    /* too */
+    bool journal_host;     /* the disk's journals are on RING_DISK, which has no extents */
     bool formatted;
     struct engine *e;
     void (*body)(struct rig *r);
@@ -31,28 +33,37 @@ struct rig {
     uint64_t x[8]; /* for the test */
 };
 
+static inline void rig_format(struct rig *r)
+{
+    struct chunk_format_conf fc = {.journal_bytes = r->journal_bytes, .guests = 1};
+    int rc = r->journal_host ? chunk_format(RING_DISK, &fc) : 0;
+
+    ASSERTF(rc == 0, "format: %s", err_text(rc));
+    fc.guests = 0;
+    fc.journal_on = r->journal_host ? RING_DISK : NULL;
+    rc = chunk_format(DISK, &fc);
+    ASSERTF(rc == 0, "format: %s", err_text(rc));
+}
+
 static inline void rig_engine_start(struct rig *r)
 {
     struct engine_conf conf = {.workers = 1,
                                .merge_us = r->merge_us,
                                .memory_bytes = r->memory_bytes,
                                .readahead = r->readahead};
-    struct chunk_format_conf fc = {.journal_bytes = r->journal_bytes};
-    struct super_block *sb = mem_alloc(sizeof(*sb));
+    struct super_block *sb = mem_alloc(sizeof(*sb)), *on = mem_alloc(sizeof(*on));
+    struct journal_host host = {.path = RING_DISK, .sb = on};
+    int rc;
 
-    if (!r->formatted) {
-        int rc = chunk_format(DISK, &fc);
-
-        ASSERTF(rc == 0, "format: %s", err_text(rc));
-        r->formatted = true;
-    }
+    if (!r->formatted)
+        rig_format(r);
+    r->formatted = true;
     CHECK(super_read(DISK, sb) == 0);
+    CHECK(!r->journal_host || super_read(RING_DISK, on) == 0);
     r->e = engine_new(&conf);
-    {
-        int rc = engine_dev_add(r->e, DISK, sb);
-
-        ASSERTF(rc == 0, "start: %s", err_text(rc));
-    }
+    rc = engine_dev_add_guest(r->e, DISK, sb, r->journal_host ? &host : NULL);
+    ASSERTF(rc == 0, "start: %s", err_text(rc));
+    mem_free(on);
     mem_free(sb);
 }
 
@@ -76,6 +87,7 @@ static inline struct rig rig_new(uint64_t seed, uint64_t disk_bytes, uint64_t jo
 
     r.p = sim_proc_new(r.s, HOST_A, "chunk");
     sim_disk_create(r.p, DISK, disk_bytes);
+    sim_disk_create(r.p, RING_DISK, disk_bytes);
     if (seed % 2) /* the other units of the journal */
         sim_disk_set_physical(r.p, DISK, PAGE_BYTES);
     return r;

@@ -16,6 +16,7 @@
 struct load {
     /* what to do */
     struct sim_disk_speed speed;
+    const struct sim_disk_speed *ring_speed; /* of the device that has the ring; NULL: itself */
     uint32_t depth, requests, set_pages;
     uint32_t bytes, big_bytes; /* of a request; of every tenth one, if given */
     uint64_t memory_bytes;
@@ -126,6 +127,9 @@ static inline void load_run(uint64_t seed, struct load *l)
     l->latency = calloc(l->requests, sizeof(nsec_t));
     l->done_at = calloc(l->requests, sizeof(nsec_t));
     sim_disk_set_speed(r.p, DISK, &l->speed);
+    r.journal_host = l->ring_speed != NULL;
+    if (r.journal_host)
+        sim_disk_set_speed(r.p, RING_DISK, l->ring_speed);
     r.x[0] = (uint64_t)(uintptr_t)l;
     rig_life(&r, body_load, END_STOP);
     assert_int_equal(l->n, l->requests);

@@ -44,7 +44,13 @@ struct model {
     uint64_t disk_bytes, journal_bytes;
     uint32_t flush_delay_ms;
     uint64_t memory_bytes;
-    uint32_t disks;  /* 0: one; extents move between them all the time */
+    uint32_t disks; /* 0: one; extents move between them all the time */
+    enum {
+        NO_GUEST,
+        GUEST,
+        GUEST_ALONE
+    } guest;         /* the second disk's journals are on the first;
+                      * alone: which has no extents */
     bool deletes;    /* an extent is deleted and made again in each life */
     bool children;   /* or made again as a child of another */
     bool sequential; /* the streams continue one another's writes, but for one */
@@ -464,32 +470,51 @@ static inline void model_verify(struct model *m)
     ASSERTF(rc == 0, "check: %s", err_text(rc));
 }
 
+/* Formats the disks, or opens one. */
+static inline void model_format(struct model *m)
+{
+    struct chunk_format_conf fc = {.workers = 1,
+                                   .journal_bytes = m->journal_bytes,
+                                   .guests = m->guest != NO_GUEST ? 2 : 0,
+                                   .force = true};
+    int rc = chunk_format(DISK, &fc);
+
+    ASSERTF(rc == 0, "format: %s", err_text(rc));
+    fc.guests = 0;
+    fc.journal_on = m->guest != NO_GUEST ? DISK : NULL;
+    rc = m->disks > 1 || m->guest != NO_GUEST ? chunk_format(DISK2, &fc) : 0;
+    ASSERTF(rc == 0, "format: %s", err_text(rc));
+    m->formatted = true;
+}
+
+static inline void model_disk_open(struct model *m, const char *path)
+{
+    struct super_block *sb = mem_alloc(sizeof(*sb)), *on = mem_alloc(sizeof(*on));
+    struct journal_host host = {.path = DISK, .sb = on};
+    int rc = super_read(path, sb);
+
+    if (rc == 0)
+        rc = super_read(DISK, on);
+    ASSERTF(rc == 0, "superblock: %s", err_text(rc));
+    rc = engine_dev_add_guest(m->e, path, sb, super_is_guest(sb) ? &host : NULL);
+    ASSERTF(rc == 0, "open: %s", err_text(rc));
+    mem_free(on);
+    mem_free(sb);
+}
+
 static inline void model_start(struct model *m)
 {
     struct engine_conf conf = {
         .workers = 1, .flush_delay_ms = m->flush_delay_ms, .memory_bytes = m->memory_bytes};
     static const char *const paths[] = {DISK, DISK2};
-    struct chunk_format_conf fc = {.workers = 1, .journal_bytes = m->journal_bytes, .force = true};
-    struct super_block *sb = mem_alloc(sizeof(*sb));
     uint32_t disks = MAX(m->disks, 1u);
-    int rc;
 
     m->lives++;
-    for (uint32_t i = 0; i < disks && !m->formatted; i++) {
-        rc = chunk_format(paths[i], &fc);
-        ASSERTF(rc == 0, "format: %s", err_text(rc));
-    }
-    m->formatted = true;
+    if (!m->formatted)
+        model_format(m);
     m->e = engine_new(&conf);
-    for (uint32_t i = 0; i < disks; i++) {
-        const char *path = paths[(i + m->lives) % disks]; /* opened in this order and that */
-
-        rc = super_read(path, sb);
-        ASSERTF(rc == 0, "superblock: %s", err_text(rc));
-        rc = engine_dev_add(m->e, path, sb);
-        ASSERTF(rc == 0, "open: %s", err_text(rc));
-    }
-    mem_free(sb);
+    for (uint32_t i = 0; i < disks; i++) /* opened in this order and that */
+        model_disk_open(m, m->guest == GUEST_ALONE ? DISK2 : paths[(i + m->lives) % disks]);
 }
 
 /* ---- extents move between the disks, all the time ---- */

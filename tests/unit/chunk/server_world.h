@@ -276,6 +276,19 @@ static inline int sw_delete(struct server_world *w, uint64_t id, uint64_t epoch)
     return rc;
 }
 
+static inline int sw_add(struct server_world *w, const char *path, const char *journal_on)
+{
+    Zbs__Chunk__DiskAddRequest req = ZBS__CHUNK__DISK_ADD_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    req.path = (char *)path;
+    req.journal_on = (char *)journal_on;
+    rc = sw_call(w->c[0], DISK_ADD, &req.base, NULL, &r);
+    rpc_reply_free(&r);
+    return rc;
+}
+
 static inline int sw_drain(struct server_world *w, const char *path, bool cancel)
 {
     Zbs__Chunk__DiskDrainRequest req = ZBS__CHUNK__DISK_DRAIN_REQUEST__INIT;
@@ -297,7 +310,7 @@ static inline int sw_remove(struct server_world *w, const char *path, bool force
 struct sw_disk {
     uint32_t state, drain;
     uint64_t extents, used_bytes, size_bytes;
-    char error[256];
+    char error[256], journal_on[256];
 };
 /* False: the server names no such disk. */
 static inline bool sw_disk(struct server_world *w, const char *path, struct sw_disk *ret)
@@ -320,6 +333,7 @@ static inline bool sw_disk(struct server_world *w, const char *path, struct sw_d
         ret->used_bytes = m->disks[i]->used_bytes;
         ret->size_bytes = m->disks[i]->size_bytes;
         snprintf(ret->error, sizeof(ret->error), "%s", m->disks[i]->error);
+        snprintf(ret->journal_on, sizeof(ret->journal_on), "%s", m->disks[i]->journal_on);
     }
     rpc_reply_free(&r);
     return found;

@@ -37,9 +37,8 @@ static void test_small_ring(void **state)
 
 #define NO_MEMORY 8192u /* whatever may leave memory leaves it at once */
 
-static void crashes_in(uint64_t seed, uint64_t journal_bytes, bool power, uint64_t memory_bytes)
+static void crashes_of(struct model *m, uint64_t seed, bool power, uint64_t memory_bytes)
 {
-    struct model *m = model_new(seed, seed % 4 == 0 ? DISK_TIGHT : DISK_BYTES, journal_bytes, 200);
     uint32_t cut = 0;
 
     m->flush_delay_ms = 1 + (uint32_t)(seed % 20);
@@ -62,6 +61,12 @@ static void crashes_in(uint64_t seed, uint64_t journal_bytes, bool power, uint64
     m->ops = 20;
     model_live(m);
     model_free(m);
+}
+
+static void crashes_in(uint64_t seed, uint64_t journal_bytes, bool power, uint64_t memory_bytes)
+{
+    crashes_of(model_new(seed, seed % 4 == 0 ? DISK_TIGHT : DISK_BYTES, journal_bytes, 200), seed,
+               power, memory_bytes);
 }
 
 static void crashes(uint64_t seed, uint64_t journal_bytes, bool power)
@@ -89,11 +94,12 @@ static void test_crashes(void **state)
 }
 
 /* Extents change their disk under load, and at each crash some are on their way. */
-static void moves_in(uint64_t seed, uint64_t journal_bytes, bool power)
+static void moves_in(uint64_t seed, uint64_t journal_bytes, bool power, bool guest)
 {
     struct model *m = model_new(seed, DISK_BYTES, journal_bytes, 200);
 
     m->disks = 2;
+    m->guest = guest ? GUEST : NO_GUEST;
     m->sequential = seed % 3 == 0;
     m->flush_delay_ms = 1 + (uint32_t)(seed % 20);
     m->deletes = seed % 3 == 0;
@@ -118,7 +124,21 @@ static void test_moves(void **state)
 {
     (void)state;
     for (uint64_t seed = 500; seed < 508; seed++)
-        moves_in(seed, seed % 3 * RING_SMALL, seed % 2);
+        moves_in(seed, seed % 3 * RING_SMALL, seed % 2, false);
+}
+
+/* The journals of the disk are on another one, which loses power, too. */
+static void test_guest(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 700; seed < 724; seed++) {
+        struct model *m = model_new(seed, DISK_BYTES, (1 + seed % 3) * RING_SMALL, 200);
+
+        m->guest = GUEST_ALONE;
+        crashes_of(m, seed, seed % 2 != 0, seed % 3 == 0 ? NO_MEMORY : seed % 3 == 1 ? 1 << 20 : 0);
+    }
+    for (uint64_t seed = 730; seed < 738; seed++)
+        moves_in(seed, (1 + seed % 3) * RING_SMALL, seed % 2, true);
 }
 
 /* Extents share blocks over many generations; their origins are deleted before and after them. */
@@ -182,7 +202,7 @@ int main(void)
         cmocka_unit_test(test_no_crash), cmocka_unit_test(test_small_ring),
         cmocka_unit_test(test_crashes),  cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_moves),    cmocka_unit_test(test_children),
-        cmocka_unit_test(test_soak),
+        cmocka_unit_test(test_guest),    cmocka_unit_test(test_soak),
     };
 
     log_threshold = LOG_LV_ERROR;

@@ -64,6 +64,44 @@ static void test_overload_slow(void **state)
     load_free(&l);
 }
 
+/* The ring is on a fast device: as long as the slow one can follow, requests take what the fast one
+ * does; under overload it alone says how many there can be. */
+static void test_ring_elsewhere(void **state)
+{
+    struct load light = {.speed = slow,
+                         .ring_speed = &fast,
+                         .depth = 4,
+                         .pause = 20 * NSEC_PER_MSEC,
+                         .requests = 8000,
+                         .set_pages = 24576,
+                         .bytes = PAGE_BYTES};
+    struct load own = light, heavy = light;
+    double home = NSEC_PER_SEC / ((double)slow.per_request + PAGE_BYTES * 10.0);
+
+    (void)state;
+    own.ring_speed = NULL;
+    own.requests = 500; /* it goes home afterwards */
+    heavy.depth = 32;
+    heavy.pause = 0;
+    heavy.requests = 20000;
+    load_run(2, &own);
+    load_print("light load, own ring", &own);
+    load_run(2, &light);
+    load_print("light load, ring on a fast disk", &light);
+    load_run(2, &heavy);
+    load_print("overload, ring on a fast disk", &heavy);
+    assert_true(latency_mean(&own, 0) > 2 * NSEC_PER_MSEC);
+    assert_true(latency_mean(&light, 0) < 2 * (fast.latency + fast.per_request));
+    assert_true(tenth_p99(&light, TENTHS - 1) < 4 * (fast.latency + fast.per_request));
+    for (uint32_t i = TENTHS / 2; i < TENTHS; i++) {
+        assert_true(tenth_rate(&heavy, i) > home / 1.3 && tenth_rate(&heavy, i) < home * 1.3);
+        assert_true(2 * tenth_p99(&heavy, i) <= 3 * tenth_p99(&heavy, TENTHS - 1));
+    }
+    load_free(&own);
+    load_free(&light);
+    load_free(&heavy);
+}
+
 /* A device that is slow by latency only does not slow the ring down while it is written to: the
  * writers must be. */
 static void test_overload_latency(void **state)
@@ -173,13 +211,10 @@ static void test_hot_pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_overload),
-        cmocka_unit_test(test_overload_slow),
-        cmocka_unit_test(test_overload_latency),
-        cmocka_unit_test(test_overload_mixed),
-        cmocka_unit_test(test_overload_memory),
-        cmocka_unit_test(test_depth_one),
-        cmocka_unit_test(test_light),
+        cmocka_unit_test(test_overload),         cmocka_unit_test(test_overload_slow),
+        cmocka_unit_test(test_overload_latency), cmocka_unit_test(test_ring_elsewhere),
+        cmocka_unit_test(test_overload_mixed),   cmocka_unit_test(test_overload_memory),
+        cmocka_unit_test(test_depth_one),        cmocka_unit_test(test_light),
         cmocka_unit_test(test_hot_pages),
     };
 
