@@ -626,11 +626,21 @@ bool block_allocated(const struct ext *x, uint32_t block); /* has its own: write
 bool block_shared(const struct ext *x, uint32_t block);    /* has other sources */
 bool block_mapped(const struct ext *x, uint32_t block);    /* holds anything */
 const struct map_src *entry_source(const struct map_entry *en, uint32_t bit); /* NULL: zero */
-/* Applying journaled changes, also at replay. */
+bool entry_empty(const struct map_entry *en);                                 /* maps nothing */
+/* What the head says of a block, after its entry changed. */
+void head_bits_put(struct ext *x, uint32_t block, const struct map_entry *en);
+/* Pages of a block as bits; count is at least 1. */
+static inline uint64_t page_mask(uint32_t first_bit, uint32_t count)
+{
+    return (count == 64 ? UINT64_MAX : (1ull << count) - 1) << first_bit;
+}
+
+/* map_apply.c */
 void map_apply_alloc(struct ext *x, uint32_t index, uint32_t block, uint64_t rsn);
 void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *crc, uint64_t rsn);
 void map_apply_data(struct ext *x, const struct rec_write *r, uint64_t rsn); /* REC_F_MAP */
 void map_apply_zero(struct ext *x, const struct rec_write *r, uint64_t rsn);
+
 /* jpage.c */
 struct vblk *vblk_get(const struct ext *x, uint32_t block); /* NULL if there is none */
 struct vblk *vblk_make(struct ext *x, uint32_t block);

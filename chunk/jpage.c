@@ -5,11 +5,6 @@
 #include <string.h>
 #include "chunk/internal.h"
 
-static uint64_t page_mask(uint32_t first_bit, uint32_t count)
-{
-    return (count == 64 ? UINT64_MAX : (1ull << count) - 1) << first_bit;
-}
-
 /* ---- blocks ---- */
 
 struct vblk *vblk_get(const struct ext *x, uint32_t block)
