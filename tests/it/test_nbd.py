@@ -4,6 +4,7 @@
 UNIX socket and TCP, with several connections, and while a chunk server is killed."""
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -49,7 +50,8 @@ def describe():
             check(info["structured"] and not info["TLS"], info)
             check(e["can_multi_conn"] and e["can_fua"] and e["can_trim"] and e["can_fast_zero"] and
                   not e["is_read_only"], info)
-            check((e["block_size_minimum"], e["block_size_preferred"], e["block_size_maximum"]) == (512, 4096, 32 * MIB), info)
+            sizes = [e[f"block_size_{kind}"] for kind in ("minimum", "preferred", "maximum")]
+            check(sizes == [512, 4096, 32 * MIB], info)
         socket = c.env()["nodes"][0]["nbd_unix"]
         listed = json.loads(run("nbdinfo", "--json", "--list", f"nbd+unix:///?socket={socket}").stdout)
         names = [e["export-name"] for e in listed["exports"]]
@@ -122,24 +124,42 @@ def chunk_kill():
                 f"{v['pages']} pages equal")
 
 
-def access_kill():
-    """The access server dies under a copy and comes back: QEMU connects again and sends again."""
+def reconnect(fault):
+    """A copy over one access server, to which something happens: QEMU connects again and sends again."""
     with Cluster() as c:
         volume(c, "v", "256M")
         image = make_image(c, "image", 256, stride=1)
-        target = (f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={c.env()['nodes'][0]['nbd_unix']},"
+        socket = c.env()["nodes"][0]["nbd_unix"]
+        target = (f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={socket},"
                   "file.export=test/v,file.reconnect-delay=60")
-        p = subprocess.Popen(["qemu-img", "convert", "-n", "-f", "raw", "--target-image-opts", "-r", "24M", image, target],
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        p = subprocess.Popen(["qemu-img", "convert", "-n", "-f", "raw", "--target-image-opts", "-r", "24M", image,
+                              target], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         c.loads.append(p)
         wait_for("the first extent", lambda: c.cli_json("volume", "show", "test/v")["extents"] > 0, 30)
-        check(p.poll() is None, "the copy was over before the access server was killed")
-        c.dev("kill", "1", "access")
-        c.dev("start", "1", "access")
+        check(p.poll() is None, "the copy was over before the fault")
+        fault(c)
         out, _ = p.communicate(timeout=120)
         check(p.returncode == 0, f"qemu-img: {out}")
         run("qemu-img", "compare", "-f", "raw", "-F", "raw", image, uri(c, "v", node=2))
         c.verify("test/v")
+
+
+def access_kill():
+    def fault(c):
+        c.dev("kill", "1", "access")
+        c.dev("start", "1", "access")
+    reconnect(fault)
+
+
+def access_stop():
+    """Stopped until its session is over: what its connections hold must not be executed any more."""
+    def fault(c):
+        c.dev("stop", "1", "access")
+        wait_for("the end of the session", lambda: len(c.cli_json("access", "list")) == 2, 30)
+        c.dev("cont", "1", "access")
+        log = pathlib.Path(c.env()["nodes"][0]["access"]["log"])
+        wait_for("the end of the connections", lambda: "nbd.drop" in log.read_text(), 30)
+    reconnect(fault)
 
 
 def two_ways():
@@ -155,7 +175,7 @@ def two_ways():
 
 
 CASES = {"describe": describe, "qemu": qemu, "libnbd": libnbd, "chunk_kill": chunk_kill,
-         "access_kill": access_kill, "two_ways": two_ways}
+         "access_kill": access_kill, "access_stop": access_stop, "two_ways": two_ways}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))
