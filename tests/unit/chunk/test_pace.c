@@ -195,6 +195,27 @@ static void test_light(void **state)
     load_free(&l);
 }
 
+/* A device that takes one request after the other: a commit waits for what the flusher has in the
+ * device's queue, which is little as long as the ring is far from full; a request waits for the
+ * commit that is on its way and for its own. */
+static void test_light_slow(void **state)
+{
+    struct load l = {.speed = slow,
+                     .depth = 8,
+                     .requests = 10000,
+                     .set_pages = 24576,
+                     .bytes = PAGE_BYTES,
+                     .pause = 35 * NSEC_PER_MSEC};
+
+    (void)state;
+    load_run(9, &l);
+    load_print("light load of a slow disk", &l);
+    assert_int_equal(l.waits, 0);
+    assert_true(latency_mean(&l, 0) < 5 * slow.per_request);
+    assert_true(latency_max(&l) < 12 * slow.per_request);
+    load_free(&l);
+}
+
 /* Pages that are overwritten before the flusher comes to them are not written home. */
 static void test_hot_pages(void **state)
 {
@@ -215,7 +236,7 @@ int main(void)
         cmocka_unit_test(test_overload_latency), cmocka_unit_test(test_ring_elsewhere),
         cmocka_unit_test(test_overload_mixed),   cmocka_unit_test(test_overload_memory),
         cmocka_unit_test(test_depth_one),        cmocka_unit_test(test_light),
-        cmocka_unit_test(test_hot_pages),
+        cmocka_unit_test(test_light_slow),       cmocka_unit_test(test_hot_pages),
     };
 
     log_threshold = LOG_LV_ERROR;
