@@ -49,44 +49,53 @@ static int disks_save(struct server *s)
     return rc;
 }
 
-/* Formats a device for this server, unless it is one of its own already. */
-static int disk_prepare(struct server *s, const char *path, struct server_disk *host, bool force)
+/* It is one of this server's, and its journals are as asked for. */
+static bool prepared(const struct server *s, const struct super_block *sb, const struct disk_add *a,
+                     const struct server_disk *host)
+{
+    return memcmp(sb->server_uuid, s->uuid, 16) == 0 && sb->workers == s->n_workers &&
+           a->guests <= sb->guests && (host == NULL || guest_check(sb, host->path, &host->sb) == 0);
+}
+
+/* Formats a device for this server, unless it is prepared already. */
+static int disk_prepare(struct server *s, const struct disk_add *a, struct server_disk *host)
 {
     struct chunk_format_conf fc = {.workers = s->n_workers,
-                                   .force = force,
+                                   .force = a->force,
+                                   .guests = a->guests,
                                    .journal_on = host != NULL ? host->path : NULL,
                                    .journal_super = host != NULL ? &host->sb : NULL};
     struct super_block *sb = mem_alloc(sizeof(*sb));
-    int rc = super_read(path, sb);
+    int rc = super_read(a->path, sb);
 
-    if (rc < 0 || memcmp(sb->server_uuid, s->uuid, 16) != 0 || sb->workers != s->n_workers) {
+    if (rc < 0 || !prepared(s, sb, a, host)) {
         memcpy(fc.server_uuid, s->uuid, 16);
-        rc = chunk_format(path, &fc);
+        rc = chunk_format(a->path, &fc);
     }
     mem_free(sb);
     return rc;
 }
 
-static int disk_add_locked(struct server *s, const char *path, const char *journal_on, bool force)
+static int disk_add_locked(struct server *s, const struct disk_add *a)
 {
     struct server_disk *sd, *host = NULL;
     int rc;
 
-    if (journal_on != NULL && journal_on[0] != 0) {
-        host = disk_named(s, journal_on);
+    if (a->journal_on != NULL && a->journal_on[0] != 0) {
+        host = disk_named(s, a->journal_on);
         if (host == NULL)
-            return no_disk(journal_on);
+            return no_disk(a->journal_on);
         if (!disk_serves(host))
             return err_set(ERR_IO, "%s is out of service: %s", host->path, host->why);
         if (host->sb.flags & SUPER_F_DRAINING)
             return err_set(ERR_BUSY, "%s is being drained", host->path);
     }
-    rc = disk_prepare(s, path, host, force);
+    rc = disk_prepare(s, a, host);
     if (rc < 0)
         return rc;
     if (s->n_disks == CHUNKD_DISKS_MAX)
         return err_set(ERR_TOO_LARGE, "more than %u disks", CHUNKD_DISKS_MAX);
-    sd = disk_new(s, path);
+    sd = disk_new(s, a->path);
     rc = disk_read_super(sd);
     if (rc == 0)
         rc = disk_check(s, sd);
@@ -100,21 +109,21 @@ static int disk_add_locked(struct server *s, const char *path, const char *journ
     return disks_save(s);
 }
 
-int server_disk_add(struct server *s, const char *path, const char *journal_on, bool force)
+int server_disk_add(struct server *s, const struct disk_add *a)
 {
     int rc;
 
     if (s->disks_busy)
         return err_set(ERR_BUSY, "the disks are being changed");
-    if (disk_known(s, path))
-        return err_set(ERR_EXISTS, "%s is in use here already", path);
+    if (disk_known(s, a->path))
+        return err_set(ERR_EXISTS, "%s is in use here already", a->path);
     disks_lock(s);
-    rc = disk_add_locked(s, path, journal_on, force);
+    rc = disk_add_locked(s, a);
     disks_unlock(s);
     if (rc == 0 && s->chunk_id != 0)
         rc = server_identity_save(s);
     if (rc == 0)
-        log_info("disk.added", "disk=%s", path);
+        log_info("disk.added", "disk=%s", a->path);
     return rc;
 }
 

@@ -93,8 +93,13 @@ void disks_unlock(struct server *s);
 
 /* devices_change.c. Adds a device to the running server; formats it unless it is one of this
  * server's. */
-co_fn int server_disk_add(struct server *s, const char *path, const char *journal_on,
-                          bool force) MUST_CHECK; /* journal_on: NULL or "": its own */
+struct disk_add {
+    const char *path;
+    const char *journal_on; /* the disk to have its journals; NULL or "": itself */
+    uint32_t guests;        /* room for the journals of so many others */
+    bool force;             /* also if it carries data */
+};
+co_fn int server_disk_add(struct server *s, const struct disk_add *a) MUST_CHECK;
 co_fn int server_disk_drain(struct server *s, const char *path, bool cancel,
                             bool copies) MUST_CHECK;
 /* force: also one that has failed, whose replicas are given up. */

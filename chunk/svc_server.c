@@ -133,7 +133,10 @@ co_fn int svc_disk_add(struct rpc_request *q)
     int rc = disk_request_check(q, m->path);
 
     if (rc == 0)
-        rc = server_disk_add(w->server, m->path, m->journal_on, m->force);
+        rc = server_disk_add(w->server, &(struct disk_add){.path = m->path,
+                                                           .journal_on = m->journal_on,
+                                                           .guests = m->guest_rings,
+                                                           .force = m->force});
     if (rc == 0)
         reply->disk = disk_message(q, m->path);
     return rc;

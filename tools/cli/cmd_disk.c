@@ -126,6 +126,8 @@ static enum cli_exit add(struct cli *c)
     if (!q.path)
         return CLI_USAGE;
     q.force = cli_option(c, "force") != NULL;
+    if (!cli_option_u32(c, "guest-rings", 1, 64, &q.guest_rings))
+        return CLI_USAGE;
     if (cli_option(c, "journal-on"))
         q.journal_on = (char *)cli_option(c, "journal-on");
     rc = cli_chunk_find(c, c->args[0], &chunk);
@@ -211,6 +213,7 @@ const struct cli_command cli_disk_commands[] = {
      2,
      "formats a device and takes it into service; refuses one that carries data",
      {{"force", NULL, "also if it carries data, which is lost"},
+      {"guest-rings", "N", "it gets room for the journals of so many other, slower disks"},
       {"journal-on", "DEVICE", "its journals go to this disk of the server, a faster one"}},
      add},
     {"disk",

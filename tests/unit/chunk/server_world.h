@@ -276,7 +276,8 @@ static inline int sw_delete(struct server_world *w, uint64_t id, uint64_t epoch)
     return rc;
 }
 
-static inline int sw_add(struct server_world *w, const char *path, const char *journal_on)
+static inline int sw_add(struct server_world *w, const char *path, const char *journal_on,
+                         uint32_t guest_rings)
 {
     Zbs__Chunk__DiskAddRequest req = ZBS__CHUNK__DISK_ADD_REQUEST__INIT;
     struct rpc_reply r;
@@ -284,6 +285,7 @@ static inline int sw_add(struct server_world *w, const char *path, const char *j
 
     req.path = (char *)path;
     req.journal_on = (char *)journal_on;
+    req.guest_rings = guest_rings;
     rc = sw_call(w->c[0], DISK_ADD, &req.base, NULL, &r);
     rpc_reply_free(&r);
     return rc;

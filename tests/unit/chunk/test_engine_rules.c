@@ -520,6 +520,67 @@ static void test_failing_disk(void **state)
     sim_free(r.s);
 }
 
+/* ---- killed, then without power: what was told in between stays ---- */
+
+#define KILLS 60u
+
+/* x[0]: writes confirmed in all; x[1]: what a start found. */
+static void body_write_on(struct rig *r)
+{
+    CHECK(open_at(r, ID, r->x[2]) == 0);
+    for (uint64_t gen = 1;; gen++) {
+        CHECK(put(r, (struct put){ID, V(r->x[2], gen), V(0, 0), .off = 0, .len = PAGE_BYTES,
+                                  .byte = (uint8_t)(r->x[0] % 200 + 1)}) == 0);
+        r->x[0]++;
+    }
+}
+
+static void body_killed_create(struct rig *r)
+{
+    CHECK(create(r, ID, 1) == 0);
+}
+
+static void body_told(struct rig *r)
+{
+    CHECK(open_at(r, ID, r->x[2]) == 0);
+    r->x[1] = (uint64_t)look(r, ID, r->x[2], 0, PAGE_BYTES);
+    CHECK(r->x[1] <= 200);
+}
+
+static void body_told_again(struct rig *r)
+{
+    CHECK(open_at(r, ID, r->x[2]) == 0);
+    CHECK((uint64_t)look(r, ID, r->x[2], 0, PAGE_BYTES) == r->x[1]);
+}
+
+static void killed(bool guest)
+{
+    struct rig r = rig_new(77, 64 << 20, 0);
+
+    r.journal_host = guest;
+    rig_life(&r, body_killed_create, END_STOP);
+    for (uint32_t i = 0; i < KILLS; i++) {
+        r.x[2] = 3 * i + 2;
+        r.body = body_write_on;
+        sim_proc_start(r.p, rig_main, &r);
+        sim_run_for(r.s, 3 * NSEC_PER_MSEC + (nsec_t)(sim_random(r.s) % 1000) * NSEC_PER_USEC);
+        sim_proc_crash(r.p);
+        r.x[2]++;
+        rig_life(&r, body_told, END_POWER);
+        r.x[2]++;
+        rig_life(&r, body_told_again, END_POWER);
+    }
+    assert_true(r.x[0] > 2 * KILLS);
+    sim_free(r.s);
+}
+
+static void test_killed(void **state)
+{
+    (void)state;
+    killed(false);
+    killed(true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -528,6 +589,7 @@ int main(void)
         cmocka_unit_test(test_missing),      cmocka_unit_test(test_full),
         cmocka_unit_test(test_credits),      cmocka_unit_test(test_delete),
         cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_failing_disk),
+        cmocka_unit_test(test_killed),
     };
 
     log_threshold = LOG_LV_ERROR;

@@ -219,9 +219,9 @@ static int change_story(void *arg)
     CHECK(sw_drain(w, FAST, false) == ERR_BUSY);
     CHECK(sw_remove(w, FAST, false) == ERR_BUSY);
     for (uint32_t round = 0; round < 4; round++) { /* more often than there are slots */
-        CHECK(sw_add(w, NEW, "/dev/nothing") == ERR_NOTFOUND);
-        CHECK(sw_add(w, NEW, OWN) == ERR_REFUSED);
-        CHECK(sw_add(w, NEW, FAST) == 0);
+        CHECK(sw_add(w, NEW, "/dev/nothing", 0) == ERR_NOTFOUND);
+        CHECK(sw_add(w, NEW, OWN, 0) == ERR_REFUSED);
+        CHECK(sw_add(w, NEW, FAST, 0) == 0);
         CHECK(sw_disk(w, NEW, &d) && strcmp(d.journal_on, FAST) == 0);
         for (uint64_t id = 1; id <= 8; id++) {
             CHECK(sw_create(w, 1000 * (round + 1) + id, 1) == 0);
@@ -246,6 +246,10 @@ static int change_story(void *arg)
     while (sw_remove(w, FAST, false) != 0)
         (void)co_sleep(100 * NSEC_PER_MSEC);
     CHECK(sw_whole(w, 6) == EXTENTS);
+    /* Both again, the other way round. */
+    CHECK(sw_add(w, SLOW, "", 1) == 0 && sw_add(w, FAST, SLOW, 1) == ERR_INVAL);
+    CHECK(sw_add(w, FAST, SLOW, 0) == 0 && sw_add(w, NEW, SLOW, 0) == ERR_NOSPACE);
+    CHECK(sw_disk(w, FAST, &d) && strcmp(d.journal_on, SLOW) == 0);
     sw_close_clients(w);
     return 0;
 }
