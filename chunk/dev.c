@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <string.h>
 #include "chunk/replay.h"
 #include "common/env/overlay.h"
 

@@ -23,7 +23,7 @@ struct count {
 struct verdict {
     uint64_t found;
     uint64_t conflicts; /* blocks that two extents write in place */
-    uint64_t damaged;   /* map pages */
+    uint64_t damaged;   /* extents that became void since the start: map pages are read late */
     bool usable;        /* it can be started */
 };
 struct fsck { /* one region */
@@ -32,9 +32,10 @@ struct fsck { /* one region */
     struct engine *e;
     struct dev *d;
     struct verdict v;
-    uint64_t *named;  /* blocks that a head or a map names */
-    uint64_t *alone;  /* ... and that nothing else may name */
-    struct htab many; /* struct count, of those with several references */
+    uint64_t bad_maps; /* told of */
+    uint64_t *named;   /* blocks that a head or a map names */
+    uint64_t *alone;   /* ... and that nothing else may name */
+    struct htab many;  /* struct count, of those with several references */
     struct ext **exts;
     uint32_t n_exts;
 };
@@ -139,7 +140,7 @@ static int name_extent(struct fsck *f, struct ext *x)
         rc = map_hold(x, b, last, &hold);
         if (rc == ERR_CORRUPT) {
             finding(f, "%s", err_text(rc));
-            f->v.damaged++;
+            f->bad_maps++;
             rc = 0;
         }
         for (uint32_t i = b; i <= last && rc == 0; i++)
@@ -199,14 +200,14 @@ static int extents_examine(struct fsck *f)
     dev_ext_foreach(f->d, collect, f);
     for (uint32_t i = 0; i < f->n_exts && rc == 0; i++) {
         struct ext *x = f->exts[i];
-        uint64_t damaged = f->v.damaged;
+        uint64_t bad_maps = f->bad_maps;
 
         rc = name_extent(f, x);
         if (rc == 0 && f->conf->data)
             rc = read_extent(f, x, buf);
         if (x->is_void) {
             f->r->lost_extents++;
-            if (f->v.damaged == damaged)
+            if (f->bad_maps == bad_maps)
                 finding(f, "extent %" PRIu64 " is void: its owner fills it from another replica",
                         x->id);
         }
@@ -310,8 +311,22 @@ static void fsck_free(struct fsck *f)
     htab_fini(&f->many);
 }
 
+static void count_void(void *arg, struct ext *x)
+{
+    *(uint64_t *)arg += x->is_void;
+}
+
+static uint64_t voids(struct fsck *f)
+{
+    uint64_t n = 0;
+
+    dev_ext_foreach(f->d, count_void, &n);
+    return n;
+}
+
 static int region_examine(struct fsck *f, enum pass pass)
 {
+    uint64_t before = voids(f); /* the flusher, too, comes across damaged maps */
     int rc = 0;
 
     f->named = MEM_NEW_ARRAY(uint64_t, DIV_UP(f->d->g.blocks, 64));
@@ -322,6 +337,7 @@ static int region_examine(struct fsck *f, enum pass pass)
         rc = engine_flush(f->e);
     if (rc == 0)
         rc = extents_examine(f);
+    f->v.damaged = voids(f) - MIN(before, voids(f));
     if (rc == 0)
         rc = pass == PASS_REPAIR ? counts_assign(f) : counts_compare(f);
     return rc;

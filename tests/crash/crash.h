@@ -86,7 +86,8 @@ struct fsck_run {
     bool done;
     int rc;
     struct fsck_result r;
-    char why[300]; /* the first finding, or error */
+    char why[300];    /* the first finding, or error */
+    uint64_t written; /* bytes, by this run */
 };
 co_fn int fsck_run_main(void *fsck_run);
 /* Is all well, all data included? */

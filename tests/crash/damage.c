@@ -220,8 +220,11 @@ static bool fsck_first(struct sim *s, struct sim_proc *p, struct fsck_run runs[2
     bool ok = true;
 
     for (uint32_t i = 0; i < 2 && ok && runs[i].path; i++) {
+        uint64_t before = sim_disk_bytes_written(p, disk_path(0));
+
         sim_proc_start(p, fsck_run_main, &runs[i]);
         ok = sim_run_until(s, is_over, p, LIMIT) && runs[i].done;
+        runs[i].written = sim_disk_bytes_written(p, disk_path(0)) - before;
     }
     return ok;
 }

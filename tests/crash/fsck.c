@@ -65,6 +65,10 @@ bool fsck_no_worse(const struct fsck_run *repair, const struct fsck_run *after,
         snprintf(why, size,
                  "repair: %" PRIu64 " findings, %" PRIu64 " left, then %" PRIu64 " found: %s",
                  repair->r.findings, repair->r.left, after->r.findings, after->why);
+    else if (after->written > 0 || (repair->written > 0 && repair->r.left == repair->r.findings))
+        snprintf(why, size, "repair: it wrote %" PRIu64 " bytes for nothing", repair->written);
+    else if (repair->written == 0) /* two starts may read more or less before they see damage */
+        return true;
     else if (is[VERDICT_RIGHT] < was[VERDICT_RIGHT] || is[VERDICT_REFUSED] > was[VERDICT_REFUSED])
         snprintf(why, size, "repair: %" PRIu64 " pages were right, %" PRIu64 " are (it found: %s)",
                  was[VERDICT_RIGHT], is[VERDICT_RIGHT], repair->why);
