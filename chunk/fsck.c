@@ -25,6 +25,7 @@ struct verdict {
     uint64_t conflicts; /* blocks that two extents write in place */
     uint64_t damaged;   /* extents that became void since the start: map pages are read late */
     bool usable;        /* it can be started */
+    uint64_t readable;  /* extents that are not void */
 };
 struct fsck { /* one region */
     const struct fsck_conf *conf;
@@ -337,6 +338,7 @@ static int region_examine(struct fsck *f, enum pass pass)
         rc = engine_flush(f->e);
     if (rc == 0)
         rc = extents_examine(f);
+    f->v.readable = f->n_exts - MIN(f->n_exts, voids(f));
     f->v.damaged = voids(f) - MIN(before, voids(f));
     if (rc == 0)
         rc = pass == PASS_REPAIR ? counts_assign(f) : counts_compare(f);
@@ -452,6 +454,8 @@ static const char *no_repair(const struct verdict *was, const struct verdict *le
     if (left->damaged > 0 && was->usable)
         return "which blocks a damaged map page names is not known, so nothing is counted: the "
                "cluster replaces that replica when the chunk server runs and comes across it";
+    if (left->readable < was->readable)
+        return "an extent that can be read now would be void";
     return left->found >= was->found ? "nothing of it can be rebuilt" : NULL;
 }
 
