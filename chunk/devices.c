@@ -255,22 +255,41 @@ static int disks_name(struct server *s)
     return rc;
 }
 
-/* The server that most of the readable disks belong to; of several, the first named. */
+/* Formatted, and in no cluster since: it holds nothing. */
+static bool disk_is_new(const struct server_disk *sd)
+{
+    return sd->sb.chunk_id == 0 && sd->sb.cluster_id[0] == 0;
+}
+
+/* The server that most of the readable disks belong to; of several, the first named. New ones
+ * only count where there is nothing else. */
 static void server_choose(struct server *s)
 {
     uint32_t best = 0;
 
     for (uint32_t i = 0; i < s->n_disks; i++) {
+        const struct server_disk *sd = &s->disks[i];
         uint32_t n = 0;
 
-        for (uint32_t k = 0; k < s->n_disks && !s->disks[i].bad; k++)
-            n += !s->disks[k].bad &&
-                 same_uuid(s->disks[k].sb.server_uuid, s->disks[i].sb.server_uuid);
+        for (uint32_t k = 0; k < s->n_disks && !sd->bad; k++) {
+            if (!s->disks[k].bad && same_uuid(s->disks[k].sb.server_uuid, sd->sb.server_uuid))
+                n += disk_is_new(&s->disks[k]) ? 1 : 1 + CHUNKD_DISKS_MAX;
+        }
         if (n <= best)
             continue;
         best = n;
-        memcpy(s->uuid, s->disks[i].sb.server_uuid, 16);
+        memcpy(s->uuid, sd->sb.server_uuid, 16);
     }
+}
+
+/* Each disk that is formatted gets a server of its own; a new one becomes this one's. */
+static int disk_adopt(const struct server *s, struct server_disk *sd)
+{
+    if (!disk_is_new(sd) || same_uuid(s->uuid, sd->sb.server_uuid))
+        return 0;
+    memcpy(sd->sb.server_uuid, s->uuid, 16);
+    log_info("disk.adopted", "disk=%s", sd->path);
+    return super_write(sd->path, &sd->sb);
 }
 
 /* The first bad one's reason stands for all. */
@@ -297,7 +316,9 @@ int disks_load(struct server *s)
 
         if (sd->bad)
             continue;
-        rc = disk_check(s, sd);
+        rc = disk_adopt(s, sd);
+        if (rc == 0)
+            rc = disk_check(s, sd);
         if (rc == 0)
             disk_take(s, sd);
         else

@@ -84,11 +84,32 @@ static void test_kinds(void **state)
 }
 
 /* A disk of another server among this one's, whatever the order. */
-static int format_foreign(void *arg)
+static int format_new(void *arg)
 {
     struct chunk_format_conf fc = {.workers = WORKERS, .force = true};
 
     return chunk_format(arg, &fc);
+}
+
+/* It has been in use in a cluster. */
+static void register_disk(const char *path, uint32_t chunk_id)
+{
+    struct super_block *sb = mem_alloc(sizeof(*sb));
+
+    CHECK(super_read(path, sb) == 0);
+    sb->chunk_id = chunk_id;
+    memcpy(sb->cluster_id, "cluster", 8);
+    CHECK(super_write(path, sb) == 0);
+    mem_free(sb);
+}
+
+static int format_foreign(void *arg)
+{
+    CHECK(format_new(arg) == 0);
+    register_disk(disk_paths[0], 9);
+    register_disk(disk_paths[1], 1);
+    register_disk(disk_paths[2], 1);
+    return 0;
 }
 
 static int foreign_story(void *arg)
@@ -115,6 +136,38 @@ static void test_foreign(void **state)
     (void)state;
     sw_init(&w, 3, 3);
     sw_run(&w, foreign_story);
+}
+
+/* Disks that were formatted one by one become one server's. */
+static int formatted_story(void *arg)
+{
+    struct server_world *w = arg;
+
+    CHECK(sw_start(w));
+    sim_proc_crash(w->p);
+    for (uint32_t i = 0; i < 2; i++) {
+        sim_proc_start(w->p, format_new, (void *)disk_paths[i]);
+        while (sim_proc_running(w->p))
+            (void)co_sleep(NSEC_PER_MSEC);
+    }
+    for (uint32_t i = 0; i < 2; i++) { /* and stay it */
+        CHECK(sw_start(w));
+        CHECK(sw_whole(w, 3) == 0);
+        sw_close_clients(w);
+        sim_proc_crash(w->p);
+    }
+    CHECK(sw_start(w));
+    sw_close_clients(w);
+    return 0;
+}
+
+static void test_formatted_one_by_one(void **state)
+{
+    struct server_world w;
+
+    (void)state;
+    sw_init(&w, 3, 3);
+    sw_run(&w, formatted_story);
 }
 
 /* Nothing is left to serve. */
@@ -147,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_formatted_one_by_one),
         cmocka_unit_test(test_none),
     };
 
