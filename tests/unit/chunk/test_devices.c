@@ -155,7 +155,6 @@ static int formatted_story(void *arg)
         CHECK(sw_start(w));
         for (uint32_t k = 0; k < 3; k++)
             CHECK(sw_disk(w, disk_paths[k], &d) && d.state == DISK_HEALTHY);
-        sw_close_clients(w);
         sim_proc_crash(w->p);
     }
     CHECK(sw_start(w));
