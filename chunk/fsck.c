@@ -456,6 +456,11 @@ static const char *no_repair(const struct verdict *was, const struct verdict *le
                "cluster replaces that replica when the chunk server runs and comes across it";
     if (left->readable < was->readable)
         return "an extent that can be read now would be void";
+    /* That an extent contradicts the allocation may be all that shows that the journal's end, and
+     * with it what was written last, is lost. */
+    if (left->readable > was->readable && was->usable)
+        return "an extent that is given up now would count as whole, and may not be: the cluster "
+               "replaces that replica when the chunk server runs";
     return left->found >= was->found ? "nothing of it can be rebuilt" : NULL;
 }
 

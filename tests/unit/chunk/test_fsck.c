@@ -241,11 +241,13 @@ static void test_leak(void **state)
     expect_repair(&r, "blocks are taken and nothing names them");
 }
 
-/* The dangerous way round: the engine gives the extent up, the repair saves it. */
+/* The dangerous way round: the engine gives the extent up. The same contradiction may be all that
+ * shows that the end of the journal is lost, so it is not counted away. */
 static void test_used_counts_as_free(void **state)
 {
     struct rig r = filled_home();
-    uint32_t bit = 0, n = 0;
+    uint32_t bit = 0, n = 0, sum;
+    struct check c;
 
     (void)state;
     for (;; bit++) { /* the first blocks are metadata of the first extent; take one of data */
@@ -254,7 +256,11 @@ static void test_used_counts_as_free(void **state)
             break;
     }
     bitmap_flip(&r, bit);
-    expect_repair(&r, "extent");
+    sum = device_sum(&r);
+    c = check_run(&r, true, false);
+    CHECK(c.rc == 0 && c.r.findings > 0 && c.r.left == c.r.findings);
+    CHECK(strstr(c.t.all, "extent") != NULL && device_sum(&r) == sum);
+    sim_free(r.s);
 }
 
 static void test_references(void **state)
