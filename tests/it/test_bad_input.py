@@ -194,12 +194,14 @@ WRONG = {
     "listen": ["", "not-an-address", "1.2.3.4", "host.example.org:7100", "0.0.0.0:7100", "unix:/x", "1.2.3.4:70000"],
     "listen_unix": ["no-scheme", "unix:relative", "unix:/" + "x" * 200],
     "iscsi_listen": ["1.2.3.4", "[::1]", "portal:3260"],
+    "nbd_listen": ["1.2.3.4", "[::1]", "portal:10809"], "nbd_listen_unix": ["no-scheme", "unix:relative"],
     "meta": ["", "x:y:z", "10.0.0.1:7100,,,nonsense", "10.0.0.1:0", "10.0.0.1:7100,10.0.0.1:7100"],
     "peers": ["x:y:z", "10.0.0.1:7100;10.0.0.2:7100"],
     "zookeeper": ["", "zk.example.org:2181", "10.0.0.1:2181/chroot"],
     "zk_root": ["no-slash", "/", "/a/../b", ""],
     "data_dir": ["relative", "/", ""], "disks": ["sda", "/dev/sda,/dev/sda"],
-    "memory": ["1", "lots", "9999T"], "flush_delay": ["5", "1h", "0"],
+    "memory": ["1", "lots", "9999T"], "flush_delay": ["5", "1h", "0"], "merge_delay": ["5", "1h", "-1us"],
+    "scrub_rate": ["", "x", "-1", "9999T"], "readahead": ["", "x", "-1", "1T"],
 }
 
 
@@ -237,7 +239,8 @@ def wrong_configuration():
                     attempt("\n".join(text) + "\n", f"bad.conf:{len(text)}: {section} {key}")
                     tried += 1
                 set_already = len(without(key)) != len(lines)
-                if set_already and key not in ("peers", "iscsi_listen", "disks", "data_dir", "listen_unix"):
+                if set_already and key not in ("peers", "iscsi_listen", "disks", "data_dir", "listen_unix",
+                                               "nbd_listen", "nbd_listen_unix"):
                     if key != "zk_root":
                         attempt("\n".join(without(key)) + "\n", f"bad.conf: {section} {key} is required")
                     attempt("\n".join(lines + [f"{key} = x"]) + "\n", f"{section} {key} was set in line")
