@@ -57,11 +57,18 @@ static bool same_uuid(const uint8_t *a, const uint8_t *b)
     return memcmp(a, b, 16) == 0;
 }
 
+/* Requests of a predecessor that was killed keep a device in use until they end. */
+#define DISK_PATIENCE (3 * NSEC_PER_SEC)
+
 /* Opens a device for this server alone and reads its superblock. */
 int disk_read_super(struct server_disk *sd)
 {
-    int rc = disk_open(sd->path, DISK_EXCLUSIVE, &sd->guard);
+    nsec_t end = co_now() + DISK_PATIENCE;
+    int rc;
 
+    do
+        rc = disk_open(sd->path, DISK_EXCLUSIVE, &sd->guard);
+    while (rc == ERR_BUSY && co_now() < end && co_sleep(50 * NSEC_PER_MSEC) == 0);
     return rc == 0 ? super_read(sd->path, &sd->sb) : rc;
 }
 

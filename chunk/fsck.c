@@ -610,17 +610,19 @@ int fsck_device(const char *path, const struct fsck_conf *conf, struct fsck_resu
 {
     struct target t = {.path = path, .sb = mem_alloc(sizeof(*t.sb))};
     struct disk *guard = NULL;
+    bool usable;
     int rc = disk_open(path, DISK_EXCLUSIVE | (conf->repair ? 0 : DISK_READ_ONLY), &guard);
 
     *ret = (struct fsck_result){0};
     if (rc == 0)
         rc = supers_check(path, conf, t.sb, ret);
-    if (rc < 0)
-        rc = not_ours(path, rc);
-    else
+    usable = rc == 0;
+    if (usable)
         rc = regions(&t, conf, ret);
     if (guard != NULL)
         disk_close(guard);
+    if (!usable) /* who looks at it must not find us */
+        rc = not_ours(path, rc);
     mem_free(t.sb);
     return rc;
 }

@@ -63,12 +63,22 @@ void env_halt(const char *fmt, ...)
     abort(); /* the implementation does not return */
 }
 
+/* A predecessor that was killed may have requests at its disks, and holds its lock until they end.
+ */
+#define LOCK_PATIENCE (3 * NSEC_PER_SEC)
+
 int env_lock_file(const char *path)
 {
     struct env *env = env_here();
 
+    nsec_t end = co_now() + LOCK_PATIENCE;
+    int rc;
+
     ASSERT(path && path[0]);
-    return env->ops->lock_file(env, path);
+    do
+        rc = env->ops->lock_file(env, path);
+    while (rc == ERR_BUSY && co_now() < end && co_sleep(50 * NSEC_PER_MSEC) == 0);
+    return rc;
 }
 
 int env_file_read(const char *path, char **ret, size_t *ret_len)

@@ -44,7 +44,7 @@ def describe():
         volume(c, "a", "256M")
         volume(c, "b", "1G")
         for tcp in (False, True):
-            info = json.loads(run("nbdinfo", "--json", uri(c, "b", tcp=tcp)).stdout)
+            info = json.loads(run("nbdinfo", "--no-content", "--json", uri(c, "b", tcp=tcp)).stdout)
             e = info["exports"][0]
             check(e["export-size"] == 1024 * MIB and e["contexts"] == ["base:allocation"], info)
             check(info["structured"] and not info["TLS"], info)
@@ -53,7 +53,7 @@ def describe():
             sizes = [e[f"block_size_{kind}"] for kind in ("minimum", "preferred", "maximum")]
             check(sizes == [512, 4096, 32 * MIB], info)
         socket = c.env()["nodes"][0]["nbd_unix"]
-        listed = json.loads(run("nbdinfo", "--json", "--list", f"nbd+unix:///?socket={socket}").stdout)
+        listed = json.loads(run("nbdinfo", "--no-content", "--json", "--list", f"nbd+unix:///?socket={socket}").stdout)
         names = [e["export-name"] for e in listed["exports"]]
         check(names == ["test/a", "test/b"], names)
         check(run("nbdinfo", uri(c, "none"), ok=False).returncode != 0, "an export that there is not")

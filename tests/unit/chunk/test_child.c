@@ -451,7 +451,7 @@ static void test_scrub(void **state)
     struct rig r = rig_new(9, 64 << 20, 0);
     struct super_block sb;
     struct geometry g;
-    uint8_t page[PAGE_BYTES], same[PAGE_BYTES];
+    uint8_t page[PAGE_BYTES] = {0}, same[PAGE_BYTES];
     uint64_t off;
 
     (void)state;
