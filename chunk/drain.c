@@ -26,7 +26,7 @@ static int no_device(const char *path)
 #define RETRIES_MAX 16u /* of moves whose target was full all the same */
 
 struct choosing {
-    uint64_t after; /* lower ones stay for now */
+    uint64_t after; /* id: this pass has done those up to it */
     struct ext *best;
 };
 

@@ -12,12 +12,11 @@
 #include "common/cluster/layout.h"
 #include "common/env/env.h"
 #include "proto/chunk.pb-c.h"
+#include "tests/lib/chunk_methods.h"
 
 #define PAGES_MAX (RPC_PAYLOAD_MAX / PAGE_BYTES)
 
 /* By position in the service of proto/chunk.proto. */
-enum method { INFO, CREATE, OPEN, WRITE, READ, COMMIT_POINT, CHECK_EPOCH, RESERVE };
-
 static int call(struct rpc_client *c, enum method m, const ProtobufCMessage *req,
                 struct rpc_payload *out, struct rpc_reply *r)
 {

@@ -5,9 +5,7 @@
 
 #include <string.h>
 #include "common/base/assert.h"
-#include "common/env/sim.h"
-
-#define HOST "127.1.0.1"
+#include "tests/lib/frontworld.h"
 
 static co_fn int open_backend(void *arg, uint64_t volume_id, struct block_backend **ret)
 {
@@ -27,7 +25,7 @@ static co_fn int open_backend(void *arg, uint64_t volume_id, struct block_backen
 void iscsiworld_export(struct iscsiworld *w, bool without_second_lun)
 {
     static char iqn[] = IW_IQN, iqn_chap[] = IW_IQN_CHAP, alice[] = "alice",
-                secret[] = "secretsecret12", ini[] = IW_INI, portal[] = HOST ":3260",
+                secret[] = "secretsecret12", ini[] = IW_INI, portal[] = FRONT_HOST ":3260",
                 portal2[] = "127.1.0.2:3260";
     Zbs__Meta__Lun luns[3], *one[2] = {&luns[0], &luns[1]}, *two[1] = {&luns[2]};
     Zbs__Meta__Target targets[2], *target_ptrs[2] = {&targets[0], &targets[1]};
@@ -74,7 +72,7 @@ static co_fn int world_main(void *arg)
 {
     struct iscsiworld *w = arg;
 
-    w->conf.listen = HOST ":3260";
+    w->conf.listen = FRONT_HOST ":3260";
     w->conf.open = open_backend;
     w->conf.arg = w;
     int rc = iscsi_target_start(&w->conf, &w->target);
@@ -88,20 +86,7 @@ static co_fn int world_main(void *arg)
     return 0;
 }
 
-static bool is_over(void *arg)
-{
-    return !sim_proc_running(arg);
-}
-
 void iscsiworld_run(struct iscsiworld *w)
 {
-    struct sim_conf conf = {.seed = w->seed ? w->seed : 1};
-    struct sim *s = sim_new(&conf);
-    struct sim_proc *p = sim_proc_new(s, HOST, "access");
-
-    sim_proc_start(p, world_main, w);
-    bool ended = sim_run_until(s, is_over, p, 3600 * NSEC_PER_SEC);
-    ASSERTF(ended, "the body did not end within an hour");
-    ASSERT(sim_proc_halted(p) == NULL && sim_proc_result(p) == 0);
-    sim_free(s);
+    frontworld_run(w->seed, world_main, w);
 }

@@ -4,9 +4,7 @@
 #include "tests/lib/nbdworld.h"
 
 #include <string.h>
-#include "common/env/sim.h"
-
-#define HOST "127.1.0.1"
+#include "tests/lib/frontworld.h"
 
 static const char *const names[NW_EXPORTS] = {NW_EXPORT, NW_OTHER};
 
@@ -71,7 +69,7 @@ static co_fn int world_main(void *arg)
     uint64_t before = mem_heap_bytes(mem_heap_current());
 
     the_world = w;
-    w->conf.listen = HOST ":10809";
+    w->conf.listen = FRONT_HOST ":10809";
     w->conf.listen_unix = NW_UNIX;
     w->conf.open = open_export;
     w->conf.list = list_exports;
@@ -87,22 +85,9 @@ static co_fn int world_main(void *arg)
     return 0;
 }
 
-static bool is_over(void *arg)
-{
-    return !sim_proc_running(arg);
-}
-
 void nbdworld_run(struct nbdworld *w)
 {
-    struct sim_conf conf = {.seed = w->seed ? w->seed : 1};
-    struct sim *s = sim_new(&conf);
-    struct sim_proc *p = sim_proc_new(s, HOST, "access");
-
-    sim_proc_start(p, world_main, w);
-    bool ended = sim_run_until(s, is_over, p, 3600 * NSEC_PER_SEC);
-    ASSERTF(ended, "the body did not end within an hour");
-    ASSERT(sim_proc_halted(p) == NULL && sim_proc_result(p) == 0);
-    sim_free(s);
+    frontworld_run(w->seed, world_main, w);
 }
 
 co_fn void nbdworld_quiet(struct nbdworld *w)

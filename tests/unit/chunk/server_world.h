@@ -12,6 +12,7 @@
 #include "common/cluster/layout.h"
 #include "common/rpc/rpc.h"
 #include "proto/chunk.pb-c.h"
+#include "tests/lib/chunk_methods.h"
 #include "tests/unit/common/sim_fixture.h"
 
 #define WORKERS    2u
@@ -19,28 +20,6 @@
 #define DISK_BYTES ((uint64_t)128 << 20)
 #define DISKS_IN   4u
 #define EXTENTS    24u
-
-enum method {
-    INFO,
-    CREATE,
-    OPEN,
-    WRITE,
-    READ,
-    COMMIT_POINT,
-    CHECK_EPOCH,
-    RESERVE,
-    MISSING_START,
-    MISSING_UPDATE,
-    MISSING_GET,
-    DELETE_,
-    DIGEST,
-    LIST,
-    DISK_ADD,
-    SCRUB,
-    DISK_DRAIN,
-    DISK_REMOVE,
-    DIFF
-};
 
 static const char *const disk_paths[DISKS_IN] = {"/dev/a", "/dev/b", "/dev/c", "/dev/d"};
 

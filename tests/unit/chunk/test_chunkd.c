@@ -9,31 +9,13 @@
 #include "common/cluster/layout.h"
 #include "common/rpc/rpc.h"
 #include "proto/chunk.pb-c.h"
+#include "tests/lib/chunk_methods.h"
 #include "tests/unit/common/sim_fixture.h"
 
 #define WORKERS 3u
 #define ADDR    "127.1.0.1:7200"
 #define DISK    "/dev/a"
 #define DISK2   "/dev/b"
-
-enum method {
-    INFO,
-    CREATE,
-    OPEN,
-    WRITE,
-    READ,
-    COMMIT_POINT,
-    CHECK_EPOCH,
-    RESERVE,
-    MISSING_START,
-    MISSING_UPDATE,
-    MISSING_GET,
-    DELETE_,
-    DIGEST,
-    LIST,
-    DISK_ADD,
-    DIFF = DISK_ADD + 4
-};
 
 struct world {
     struct sim *s;
