@@ -14,6 +14,7 @@ static int grant_read(const Zbs__Meta__Grant *m, struct grant *g)
                        m->extent_id, m->n_members, m->n_absent);
     g->epoch = m->epoch;
     g->extent_id = m->extent_id;
+    g->family = m->family ? m->family : m->extent_id;
     g->set_number = m->set_number;
     g->created = m->created;
     for (size_t i = 0; i < m->n_members; i++)

@@ -177,9 +177,9 @@ static void chunk_unheard(struct chunk *c, nsec_t sent)
             rpc_client_reset(c->peers[w]->rpc);
 }
 
-static struct peer *chunk_peer(struct chunk *c, uint64_t extent_id)
+static struct peer *chunk_peer(struct chunk *c, uint64_t family)
 {
-    return c->workers ? c->peers[extent_worker(extent_id, c->workers)] : NULL;
+    return c->workers ? c->peers[extent_worker(family, c->workers)] : NULL;
 }
 
 static bool is_silence(int rc)
@@ -217,11 +217,11 @@ static void payload_drop(struct rpc_payload *out)
         buf_put(out->slices[i].buf);
 }
 
-int chunk_call(struct chunk *c, uint64_t extent_id, enum chunk_method method,
+int chunk_call(struct chunk *c, uint64_t family, enum chunk_method method,
                const ProtobufCMessage *req, struct rpc_payload *out, struct rpc_reply *r,
                nsec_t timeout)
 {
-    struct peer *p = chunk_peer(c, extent_id);
+    struct peer *p = chunk_peer(c, family);
 
     if (p)
         return peer_call(p, method, req, out, r, timeout);
@@ -298,6 +298,7 @@ static int open_flush(void *arg)
 
         zbs__chunk__open_item__init(&items[n]);
         items[n].extent_id = call->extent_id;
+        items[n].family = call->family;
         items[n].epoch = call->epoch;
         items[n].credit_blocks = call->credit_blocks;
         item_ptrs[n] = &items[n];
@@ -317,7 +318,7 @@ static int open_flush(void *arg)
 
 int chunk_open(struct chunk *c, struct open_call *call)
 {
-    struct peer *p = chunk_peer(c, call->extent_id);
+    struct peer *p = chunk_peer(c, call->family);
 
     call->batch = NULL;
     call->result = NULL;

@@ -75,6 +75,7 @@ static int commit_call(struct commit_batch *b, uint32_t from, uint32_t n)
         vers[k].epoch = b->cp[from + k].epoch;
         vers[k].gen = b->cp[from + k].gen;
         items[k].extent_id = b->t[from + k]->extent_id;
+        items[k].family = b->t[from + k]->family;
         items[k].epoch = b->t[from + k]->epoch;
         items[k].commit_point = &vers[k];
         ptrs[k] = &items[k];
@@ -82,7 +83,7 @@ static int commit_call(struct commit_batch *b, uint32_t from, uint32_t n)
     req.items = ptrs;
     req.n_items = n;
     rpc_reply_init(&r);
-    rc = chunk_call(b->chunk, b->t[from]->extent_id, CHUNK_COMMIT_POINT, &req.base, NULL, &r,
+    rc = chunk_call(b->chunk, b->t[from]->family, CHUNK_COMMIT_POINT, &req.base, NULL, &r,
                     b->chunk->e->member_deadline);
     rpc_reply_free(&r);
     for (uint32_t k = from; rc == 0 && k < from + n; k++) {
@@ -120,7 +121,7 @@ static void commit_worker(struct vol_engine *e, struct co_group *g, struct chunk
     LIST_FOREACH (t, &e->dirty, struct tenure, dirty_link) {
         int i = tenure_member(t, c->id);
 
-        if (i < 0 || !wants_commit(t, (uint32_t)i) || extent_worker(t->extent_id, c->workers) != w)
+        if (i < 0 || !wants_commit(t, (uint32_t)i) || extent_worker(t->family, c->workers) != w)
             continue;
         if (!b) {
             b = MEM_NEW(struct commit_batch);

@@ -73,6 +73,7 @@ static int reserve(struct tenure *t, uint32_t i, uint32_t need)
         struct rpc_reply r;
 
         req.extent_id = t->extent_id;
+        req.family = t->family;
         req.epoch = t->epoch;
         req.blocks = asks[k];
         rpc_reply_init(&r);

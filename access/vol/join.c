@@ -36,6 +36,7 @@ static int copy_send(struct join *j, uint32_t off, uint32_t len, struct buf *b)
     int rc;
 
     req.extent_id = t->extent_id;
+    req.family = t->family;
     req.epoch = t->epoch;
     req.gen = ++t->gen;
     req.kind = b ? ZBS__CHUNK__WRITE_KIND__WRITE_DATA : ZBS__CHUNK__WRITE_KIND__WRITE_ZERO;
@@ -109,6 +110,7 @@ static int clear_pages(struct join *j, uint32_t first, uint32_t count)
     last.epoch = m->confirmed.epoch;
     last.gen = m->confirmed.gen;
     req.extent_id = t->extent_id;
+    req.family = t->family;
     req.epoch = t->epoch;
     req.replica = m->chunk->id;
     req.clear = ranges;

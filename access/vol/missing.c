@@ -34,6 +34,7 @@ static int missing_start_piece(struct tenure *t, uint32_t at, uint32_t replica, 
     item.n_ranges = n;
     item.everything = everything;
     req.extent_id = t->extent_id;
+    req.family = t->family;
     req.epoch = t->epoch;
     req.items = items;
     req.n_items = 1;
@@ -66,6 +67,7 @@ int mset_drop(struct tenure *t, uint32_t at, uint32_t replica)
     struct member_req q = {CHUNK_MISSING_UPDATE, &req.base, NULL, false, true};
 
     req.extent_id = t->extent_id;
+    req.family = t->family;
     req.epoch = t->epoch;
     req.replica = replica;
     req.drop = true;
@@ -82,6 +84,7 @@ static int missing_fetch_piece(struct tenure *t, uint32_t i, uint32_t replica, u
     int rc;
 
     req.extent_id = t->extent_id;
+    req.family = t->family;
     req.epoch = t->epoch;
     req.replica = replica;
     req.from_page = *from;

@@ -20,13 +20,14 @@ static int replica_create(struct tenure *t, uint32_t i)
     int rc;
 
     item.extent_id = t->extent_id;
+    item.family = t->family;
     item.epoch = t->epoch;
     item.volume_id = t->slot->vol->info.id;
     item.slot = t->slot->index;
     req.items = items;
     req.n_items = 1;
     rpc_reply_init(&r);
-    rc = chunk_call(t->m[i].chunk, t->extent_id, CHUNK_CREATE, &req.base, NULL, &r,
+    rc = chunk_call(t->m[i].chunk, t->family, CHUNK_CREATE, &req.base, NULL, &r,
                     t->e->member_deadline);
     if (rc == 0) {
         const Zbs__Chunk__CreateReply *a = (const Zbs__Chunk__CreateReply *)r.msg;
@@ -74,7 +75,7 @@ static int replica_open(struct open_state *o, uint32_t i)
 {
     struct tenure *t = o->t;
     bool joining = o->want_join >> i & 1;
-    struct open_call call = {.extent_id = t->extent_id, .epoch = t->epoch};
+    struct open_call call = {.extent_id = t->extent_id, .epoch = t->epoch, .family = t->family};
     int rc = 0;
 
     if (!joining && !o->created)

@@ -41,6 +41,7 @@ int replica_read(struct tenure *t, uint32_t i, uint32_t off, uint32_t len, struc
     int rc;
 
     req.extent_id = t->extent_id;
+    req.family = t->family;
     req.epoch = t->epoch;
     req.offset = off;
     req.length = len;
@@ -48,7 +49,7 @@ int replica_read(struct tenure *t, uint32_t i, uint32_t off, uint32_t len, struc
     r.dst = dst;
     r.dst_off = dst_off;
     r.dst_cap = len;
-    rc = chunk_call(t->m[i].chunk, t->extent_id, CHUNK_READ, &req.base, NULL, &r, timeout);
+    rc = chunk_call(t->m[i].chunk, t->family, CHUNK_READ, &req.base, NULL, &r, timeout);
     if (rc == 0)
         rc = reply_check(off, len, &r, dst, dst_off, ret_zero);
     rpc_reply_free(&r);
@@ -194,9 +195,10 @@ static int check_one(void *arg)
     struct rpc_reply r;
 
     req.extent_id = t->extent_id;
+    req.family = t->family;
     req.epoch = t->epoch;
     rpc_reply_init(&r);
-    c->rc = chunk_call(t->m[c->i].chunk, t->extent_id, CHUNK_CHECK_EPOCH, &req.base, NULL, &r,
+    c->rc = chunk_call(t->m[c->i].chunk, t->family, CHUNK_CHECK_EPOCH, &req.base, NULL, &r,
                        t->e->member_deadline / 2);
     rpc_reply_free(&r);
     if (c->rc == ERR_STALE)

@@ -26,6 +26,7 @@ struct tenure *tenure_new(struct slot *s, const struct grant *g)
     t->slot = s;
     t->refs = 1;
     t->extent_id = g->extent_id;
+    t->family = g->family;
     t->epoch = g->epoch;
     t->set_number = g->set_number;
     t->session = t->e->session;
@@ -204,7 +205,7 @@ int member_reopen(struct tenure *t, uint32_t i)
 {
     struct member *m = &t->m[i];
     uint32_t bit = 1u << i;
-    struct open_call call = {.extent_id = t->extent_id, .epoch = t->epoch};
+    struct open_call call = {.extent_id = t->extent_id, .epoch = t->epoch, .family = t->family};
     int rc;
 
     while (m->reopening) {
@@ -290,7 +291,7 @@ static int member_call_once(struct tenure *t, uint32_t i, const struct member_re
     }
     if (q->data)
         rpc_payload_add(&out, q->data->buf, q->data->off, q->data->len);
-    return chunk_call(m->chunk, t->extent_id, q->method, q->msg, q->data ? &out : NULL, r,
+    return chunk_call(m->chunk, t->family, q->method, q->msg, q->data ? &out : NULL, r,
                       MAX(left, t->e->member_deadline / 10));
 }
 
@@ -389,6 +390,7 @@ static int probe_run(void *arg)
     struct rpc_reply r;
 
     req.extent_id = t->extent_id;
+    req.family = t->family;
     req.epoch = t->epoch;
     rpc_reply_init(&r);
     best_effort(member_call(t, p->i, &q, &r));

@@ -29,6 +29,7 @@ static int digest_one(void *arg)
     struct member_req q = {CHUNK_DIGEST, &req.base, NULL, false, true};
 
     req.extent_id = d->t->extent_id;
+    req.family = d->t->family;
     req.epoch = d->t->epoch;
     req.first_page = d->first;
     req.count = PAGES_AT_ONCE;

@@ -125,15 +125,15 @@ void chunks_reset(struct vol_engine *e); /* breaks all connections */
 co_fn void chunks_close(struct vol_engine *e);
 /* Has it been silent for so long that whoever waits for it may remove it? */
 bool chunk_given_up(const struct chunk *c);
-/* One call to the worker of an extent; at most timeout. Keeps the record of silence. */
-co_fn int chunk_call(struct chunk *c, uint64_t extent_id, enum chunk_method method,
+/* One call to the worker of a family of extents; at most timeout. Keeps the record of silence. */
+co_fn int chunk_call(struct chunk *c, uint64_t family, enum chunk_method method,
                      const ProtobufCMessage *req, struct rpc_payload *out, struct rpc_reply *r,
                      nsec_t timeout) MUST_CHECK;
 
 /* An open, batched with others to the same worker (PROTOCOL 2.6). */
 struct open_call {
     struct list link;
-    uint64_t extent_id, epoch;
+    uint64_t extent_id, epoch, family;
     uint32_t credit_blocks;
     struct co_wait wait;
     struct open_batch *batch;             /* keeps result alive until open_call_done */
@@ -240,6 +240,7 @@ void vol_objects_free(struct vol_engine *e);
 
 struct grant {
     uint64_t epoch, extent_id, set_number;
+    uint64_t family; /* decides the worker at every chunk server */
     uint32_t members[MEMBERS_MAX], absent[MEMBERS_MAX];
     uint32_t n_members, n_absent;
     bool created;
@@ -339,7 +340,7 @@ struct tenure {
     struct vol_engine *e;
     struct slot *slot;
     uint32_t refs;
-    uint64_t extent_id, epoch, set_number, session;
+    uint64_t extent_id, family, epoch, set_number, session;
     bool lost, serving;
     bool may_remove;        /* serving, or all members are open and it is being equalised */
     struct co_cond changed; /* lost, membership, open members */

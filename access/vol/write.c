@@ -211,6 +211,7 @@ static int op_sender(void *arg)
     cp_msg.epoch = cp.epoch;
     cp_msg.gen = cp.gen;
     req.extent_id = t->extent_id;
+    req.family = t->family;
     req.epoch = t->epoch;
     req.gen = op->gen;
     req.commit_point = &cp_msg;
