@@ -34,16 +34,17 @@ def repaired():
         view = c.env()["nodes"][0]
         check(rot(view["device"]) == BAD, "the pattern is not on the device")
 
+        # by host: chunk servers are numbered in the order in which they registered
         def state():
-            return c.cli_json("chunk", "scrub", "1")
+            return c.cli_json("chunk", "scrub", "host-1")
 
-        c.cli("chunk", "scrub", "1", "--start", "--rate", "1G")
+        c.cli("chunk", "scrub", "host-1", "--start", "--rate", "1G")
         wait_for("the end of a round", lambda: state()["rounds"] >= 1, 60)
         check(state()["corrupt"] == BAD, f"found: {state()}")
         wait_for("all pages are repaired", lambda: state()["unrepaired"] == 0, 60)
         c.verify("test/v")
         rounds = state()["rounds"]
-        c.cli("chunk", "scrub", "1", "--start", "--rate", "1G")
+        c.cli("chunk", "scrub", "host-1", "--start", "--rate", "1G")
         wait_for("the end of another round", lambda: state()["rounds"] > rounds, 60)
         check(state()["corrupt"] == 0, f"found again: {state()}")
         run("qemu-io", "-f", "raw", "-c", f"read -P {PATTERN} 0 16M", url)
