@@ -25,7 +25,7 @@
 #define FAULT_STACK_BYTES   (64u * 1024)
 #define BACKTRACE_DEPTH_MAX 48
 
-#if defined(ZBS_DEBUG) && !CO_ASAN && !CO_TSAN
+#if defined(ZBS_DEBUG) && !defined(ZBS_FAST) && !CO_ASAN && !CO_TSAN
 #define STACK_PAINTED 1
 #else
 #define STACK_PAINTED 0

@@ -5,15 +5,17 @@
  * everything acknowledged readable, the history linearizable (liveness and the final word).
  *
  *   zbs-sim [--from S] [--seeds N] [--seconds T] [--mutation NAME] [--trace] [--twice]
- *           [--watch SECTOR]
+ *           [--watch SECTOR] [--batch]
  *
- * --watch notes what clients did with a sector in the trace.
+ * --watch notes what clients did with a sector in the trace; --batch is for the program that runs
+ * many of these (tests/sim/batch.py): a line for each seed, then counts to be added up.
  *
  * One line per failing seed, with how to run it again; exit 1 if any failed. --twice runs each seed
  * two times and demands the same trace. With --mutation a rule is broken on purpose: then the first
  * seed that finds it ends the run with exit 0, and finding nothing is the failure. */
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,28 +146,32 @@ static void add(struct totals *t, const struct result *r)
     t->work.failed_reads += r->work.failed_reads;
 }
 
-static void print_totals(const struct totals *t)
+/* For the program that adds up many processes: "count NAME N". */
+static void print_counts(const struct totals *t)
 {
-    printf("operations: %" PRIu64 " writes, %" PRIu64 " reads, %" PRIu64 " zeroes and discards, "
-           "%" PRIu64 " compare-and-writes; %" PRIu64 " of unknown outcome\nfaults:",
-           t->work.writes, t->work.reads, t->work.zeroes, t->work.compares, t->work.unknown);
+    printf("count op writes %" PRIu64 "\ncount op reads %" PRIu64 "\n", t->work.writes,
+           t->work.reads);
+    printf("count op zeroes and discards %" PRIu64 "\n", t->work.zeroes);
+    printf("count op compare-and-writes %" PRIu64 "\n", t->work.compares);
+    printf("count op of unknown outcome %" PRIu64 "\n", t->work.unknown);
     for (int f = 0; f < FAULTS; f++)
-        printf(" %s %u%s", fault_name((enum fault)f), t->faults.count[f],
-               f + 1 < FAULTS ? "," : "\n");
+        printf("count fault %s %u\n", fault_name((enum fault)f), t->faults.count[f]);
 }
 
 struct options {
     uint64_t from, seeds, seconds, watch;
     const char *mutation;
-    bool trace, twice, verbose;
+    bool trace, twice, verbose, batch;
 };
 
 static struct options parse(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"from", 1, NULL, 'f'},     {"seeds", 1, NULL, 'n'}, {"seconds", 1, NULL, 's'},
-        {"mutation", 1, NULL, 'm'}, {"trace", 0, NULL, 't'}, {"twice", 0, NULL, '2'},
-        {"verbose", 0, NULL, 'v'},  {"watch", 1, NULL, 'w'}, {0},
+        {"from", 1, NULL, 'f'},    {"seeds", 1, NULL, 'n'},
+        {"seconds", 1, NULL, 's'}, {"mutation", 1, NULL, 'm'},
+        {"trace", 0, NULL, 't'},   {"twice", 0, NULL, '2'},
+        {"verbose", 0, NULL, 'v'}, {"batch", 0, NULL, 'b'},
+        {"watch", 1, NULL, 'w'},   {0},
     };
     struct options o = {.from = 1, .seeds = 1, .seconds = 25, .watch = UINT64_MAX};
     int k;
@@ -192,6 +198,9 @@ static struct options parse(int argc, char **argv)
             break;
         case 'w':
             o.watch = strtoull(optarg, NULL, 10);
+            break;
+        case 'b':
+            o.batch = true;
             break;
         case 'v':
             o.verbose = true;
@@ -223,6 +232,8 @@ int main(int argc, char **argv)
     struct options o = parse(argc, argv);
     struct totals t = {0};
 
+    (void)mallopt(M_MMAP_THRESHOLD, 64 << 20); /* worlds come and go: keep their memory */
+    (void)mallopt(M_TRIM_THRESHOLD, 512 << 20);
     set_mutation(o.mutation);
     for (uint64_t seed = o.from; seed < o.from + o.seeds; seed++) {
         struct result r = run_seed(seed, (nsec_t)o.seconds * NSEC_PER_SEC, o.trace, o.watch);
@@ -241,6 +252,9 @@ int main(int argc, char **argv)
                    r.failure);
         if (!r.failure[0]) {
             t.passed++;
+            if (o.batch)
+                printf("seed %" PRIu64 " passed\n", seed);
+            fflush(stdout);
             continue;
         }
         t.failed++;
@@ -249,10 +263,10 @@ int main(int argc, char **argv)
             printf("found after %" PRIu64 " seeds\n", seed - o.from + 1);
             return 0;
         }
-        printf("  again: build/debug/zbs-sim --from %" PRIu64 " --trace\n", seed);
         fflush(stdout);
     }
-    print_totals(&t);
+    if (o.batch)
+        print_counts(&t);
     printf("%" PRIu64 " passed, %" PRIu64 " failed\n", t.passed, t.failed);
     return o.mutation || t.failed ? 1 : 0;
 }

@@ -123,7 +123,7 @@ static void media_set(struct sim_media *m, struct sim_page *page, const void *sr
         return;
     }
     if (!page->media)
-        page->media = sim_alloc(SIM_PAGE);
+        page->media = mem_raw_realloc(NULL, SIM_PAGE);
     memcpy(page->media, src, SIM_PAGE);
 }
 
@@ -249,21 +249,28 @@ void sim_media_write(struct sim_media *m, struct sim_write *w, uint64_t page_no,
 
     ASSERT(off % SIM_SECTOR == 0 && len % SIM_SECTOR == 0 && off < SIM_PAGE &&
            len <= SIM_PAGE - off);
-    page_get_view(page, data);
-    if (torn)
-        tear(m->sim, data + off, src, len);
-    else
-        memcpy(data + off, src, len);
-    if (durable) {
-        media_put(m, page, off, data + off, len);
+    if (durable && !torn) {
+        media_put(m, page, off, src, len);
         return;
     }
-    v = SIM_NEW(struct version);
+    if (torn) {
+        page_get_view(page, data);
+        tear(m->sim, data + off, src, len);
+        src = data + off;
+    }
+    if (durable) {
+        media_put(m, page, off, src, len);
+        return;
+    }
+    v = mem_raw_realloc(NULL, sizeof(*v));
+    list_init(&v->link);
     v->write = w;
     v->off = off;
     v->len = len;
     w->refs++;
-    memcpy(v->data, data, SIM_PAGE);
+    if (len < SIM_PAGE)
+        page_get_view(page, v->data);
+    memcpy(v->data + off, src, len);
     if (list_empty(&page->versions))
         list_push_back(&m->dirty, &page->dirty);
     list_push_back(&page->versions, &v->link);
