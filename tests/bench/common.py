@@ -110,7 +110,7 @@ def save(name, figures):
     return path
 
 
-def print_table(head, rows):
+def table_text(head, rows):
     """head: names; rows: tuples of text or numbers, the first column to the left."""
     def text(v):
         if isinstance(v, float):
@@ -118,6 +118,9 @@ def print_table(head, rows):
         return "-" if v is None else str(v)
     cells = [[text(v) for v in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    for row in cells:
-        print("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))))
-    print(flush=True)
+    return "".join("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + "\n"
+                   for row in cells)
+
+
+def print_table(head, rows):
+    print(table_text(head, rows), flush=True)

@@ -5,6 +5,7 @@
 #include "tests/lib/chunkowner.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include "common/base/crc32c.h"
 #include "common/base/units.h"
@@ -13,6 +14,7 @@
 #include "common/env/env.h"
 #include "proto/chunk.pb-c.h"
 #include "tests/lib/chunk_methods.h"
+#include "tests/lib/chunkops.h"
 
 #define PAGES_MAX (RPC_PAYLOAD_MAX / PAGE_BYTES)
 
@@ -30,7 +32,9 @@ static int result_rc(const Zbs__Result *r)
 
 /* ---- create, open, reserve ---- */
 
-static int extent_create(struct owner *o, struct owner_extent *x)
+/* origin: its id, of epoch `origin_epoch`; 0: none. */
+static int extent_create(const struct owner *o, const struct owner_extent *x, uint64_t origin,
+                         uint64_t origin_epoch)
 {
     Zbs__Chunk__CreateItem item = ZBS__CHUNK__CREATE_ITEM__INIT, *items[] = {&item};
     Zbs__Chunk__CreateRequest req = ZBS__CHUNK__CREATE_REQUEST__INIT;
@@ -38,9 +42,12 @@ static int extent_create(struct owner *o, struct owner_extent *x)
     int rc;
 
     item.extent_id = x->id;
-    item.epoch = o->epoch;
+    item.family = x->family;
+    item.epoch = x->epoch;
     item.volume_id = 1;
-    item.slot = (uint32_t)(x->id - o->conf.first_id);
+    item.slot = (uint32_t)(x->family - o->conf.first_id);
+    item.origin = origin;
+    item.origin_epoch = origin_epoch;
     req.items = items;
     req.n_items = 1;
     rpc_reply_init(&r);
@@ -51,7 +58,7 @@ static int extent_create(struct owner *o, struct owner_extent *x)
     return rc;
 }
 
-static int commit_point_tell(struct owner *o, struct owner_extent *x, uint64_t epoch, uint64_t gen)
+static int commit_point_tell(const struct owner_extent *x, uint64_t epoch, uint64_t gen)
 {
     Zbs__Chunk__CommitPointItem item = ZBS__CHUNK__COMMIT_POINT_ITEM__INIT, *items[] = {&item};
     Zbs__Chunk__CommitPointRequest req = ZBS__CHUNK__COMMIT_POINT_REQUEST__INIT;
@@ -62,7 +69,8 @@ static int commit_point_tell(struct owner *o, struct owner_extent *x, uint64_t e
     v.epoch = epoch;
     v.gen = gen;
     item.extent_id = x->id;
-    item.epoch = o->epoch;
+    item.family = x->family;
+    item.epoch = x->epoch;
     item.commit_point = &v;
     req.items = items;
     req.n_items = 1;
@@ -72,14 +80,15 @@ static int commit_point_tell(struct owner *o, struct owner_extent *x, uint64_t e
     return rc;
 }
 
-static int extent_reserve(struct owner *o, struct owner_extent *x, uint32_t blocks)
+static int extent_reserve(const struct owner_extent *x, uint32_t blocks)
 {
     Zbs__Chunk__ReserveRequest req = ZBS__CHUNK__RESERVE_REQUEST__INIT;
     struct rpc_reply r;
     int rc;
 
     req.extent_id = x->id;
-    req.epoch = o->epoch;
+    req.family = x->family;
+    req.epoch = x->epoch;
     req.blocks = blocks;
     rpc_reply_init(&r);
     rc = call(x->client, RESERVE, &req.base, NULL, &r);
@@ -87,30 +96,37 @@ static int extent_reserve(struct owner *o, struct owner_extent *x, uint32_t bloc
     return rc;
 }
 
-static uint32_t blocks_missing(const struct owner *o, const ProtobufCBinaryData *allocated)
+static bool bit(const ProtobufCBinaryData *bits, uint32_t i)
 {
-    uint32_t n = (uint32_t)ROUND_UP(o->conf.span_bytes, BLOCK_BYTES) / BLOCK_BYTES, missing = 0;
+    return i / 8 < bits->len && (bits->data[i / 8] >> i % 8 & 1) != 0;
+}
+
+/* Blocks that will be needed: for what holds nothing, or only shares. */
+static uint32_t blocks_needed(const struct owner *o, const Zbs__Chunk__OpenResult *res)
+{
+    uint32_t n = (uint32_t)ROUND_UP(o->conf.span_bytes, BLOCK_BYTES) / BLOCK_BYTES, needed = 0;
 
     for (uint32_t i = 0; i < n; i++)
-        missing += i / 8 >= allocated->len || !(allocated->data[i / 8] >> i % 8 & 1);
-    return missing;
+        needed += !bit(&res->allocated, i) || bit(&res->shared, i);
+    return needed;
 }
 
 /* The only replica has whatever was ever confirmed: all of it is committed (PROTOCOL 2.4). */
-static int extent_opened(struct owner *o, struct owner_extent *x, const Zbs__Chunk__OpenResult *res)
+static int extent_opened(const struct owner *o, const struct owner_extent *x,
+                         const Zbs__Chunk__OpenResult *res)
 {
     const Zbs__Version *last = res->last_version;
-    uint32_t missing = blocks_missing(o, &res->allocated);
+    uint32_t needed = blocks_needed(o, res);
     int rc = 0;
 
     if (last != NULL && last->epoch != 0)
-        rc = commit_point_tell(o, x, last->epoch, last->gen);
-    if (rc == 0 && missing > 0)
-        rc = extent_reserve(o, x, missing);
+        rc = commit_point_tell(x, last->epoch, last->gen);
+    if (rc == 0 && needed > 0)
+        rc = extent_reserve(x, needed);
     return rc;
 }
 
-static int extent_open(struct owner *o, struct owner_extent *x)
+static int extent_open(const struct owner *o, const struct owner_extent *x)
 {
     Zbs__Chunk__OpenItem item = ZBS__CHUNK__OPEN_ITEM__INIT, *items[] = {&item};
     Zbs__Chunk__OpenRequest req = ZBS__CHUNK__OPEN_REQUEST__INIT;
@@ -118,7 +134,8 @@ static int extent_open(struct owner *o, struct owner_extent *x)
     int rc;
 
     item.extent_id = x->id;
-    item.epoch = o->epoch;
+    item.family = x->family;
+    item.epoch = x->epoch;
     req.items = items;
     req.n_items = 1;
     rpc_reply_init(&r);
@@ -136,14 +153,15 @@ static int extent_start(struct owner *o, uint32_t i)
     struct owner_extent *x = &o->extents[i];
     int rc;
 
-    x->id = o->conf.first_id + i;
+    x->id = x->family = o->conf.first_id + i;
+    x->epoch = o->epoch;
     x->client = o->clients[extent_worker(x->id, o->n_workers)];
     x->next_gen = 1;
     list_init(&x->writing);
     co_range_lock_init(&x->ranges);
     if (o->conf.verify)
         x->crc = MEM_NEW_ARRAY(uint32_t, EXTENT_BYTES / PAGE_BYTES);
-    rc = extent_create(o, x);
+    rc = extent_create(o, x, 0, 0);
     if (rc == 0)
         rc = extent_open(o, x);
     return rc < 0 ? err_prefix(rc, "extent %" PRIu64, x->id) : 0;
@@ -161,19 +179,10 @@ static struct rpc_client *client_new(const struct owner *o, uint32_t worker)
     });
 }
 
-/* To be freed. */
-static int info_ask(struct owner *o, struct rpc_reply *r)
-{
-    Zbs__Chunk__InfoRequest req = ZBS__CHUNK__INFO_REQUEST__INIT;
-
-    rpc_reply_init(r);
-    return call(o->clients[0], INFO, &req.base, NULL, r);
-}
-
 int owner_used_bytes(struct owner *o, uint64_t *ret)
 {
     struct rpc_reply r;
-    int rc = info_ask(o, &r);
+    int rc = chunk_info(o->clients[0], &r);
 
     *ret = 0;
     if (rc == 0) {
@@ -194,7 +203,7 @@ static int workers_start(struct owner *o)
 
     o->clients[0] = client_new(o, 0);
     o->n_workers = 1;
-    rc = info_ask(o, &r);
+    rc = chunk_info(o->clients[0], &r);
     if (rc == 0)
         n = ((Zbs__Chunk__InfoReply *)r.msg)->workers;
     rpc_reply_free(&r);
@@ -216,6 +225,7 @@ int owner_open(const struct owner_conf *conf, struct owner **ret)
 
     o->conf = *conf;
     o->epoch = (uint64_t)env_wall_ns() / NSEC_PER_MSEC; /* above all that ended before */
+    o->next_id = conf->first_id + conf->n_extents;
     o->extents = MEM_NEW_ARRAY(struct owner_extent, conf->n_extents);
     rc = workers_start(o);
     for (uint32_t i = 0; i < conf->n_extents && rc == 0; i++)
@@ -234,7 +244,7 @@ void owner_close(struct owner *o)
         struct owner_extent *x = &o->extents[i];
 
         if (x->next_gen > 1)
-            (void)commit_point_tell(o, x, o->epoch, x->next_gen - 1);
+            (void)commit_point_tell(x, x->epoch, x->next_gen - 1);
         mem_free(x->crc);
     }
     for (uint32_t w = 0; w < o->n_workers; w++)
@@ -268,8 +278,8 @@ static void pages_stamp(const struct owner_extent *x, uint64_t gen, uint8_t *dat
     }
 }
 
-static int write_send(struct owner *o, struct owner_extent *x, struct buf *data, uint32_t off,
-                      uint32_t len, uint64_t gen)
+static int write_send(struct owner_extent *x, struct buf *data, uint32_t off, uint32_t len,
+                      uint64_t gen)
 {
     Zbs__Chunk__WriteRequest req = ZBS__CHUNK__WRITE_REQUEST__INIT;
     Zbs__Version committed = ZBS__VERSION__INIT;
@@ -279,10 +289,11 @@ static int write_send(struct owner *o, struct owner_extent *x, struct buf *data,
     int rc;
 
     pages_stamp(x, gen, data->data, off, len, crc);
-    committed.epoch = o->epoch;
+    committed.epoch = x->epoch;
     committed.gen = committed_gen(x);
     req.extent_id = x->id;
-    req.epoch = o->epoch;
+    req.family = x->family;
+    req.epoch = x->epoch;
     req.gen = gen;
     req.commit_point = &committed;
     req.offset = off;
@@ -298,8 +309,7 @@ static int write_send(struct owner *o, struct owner_extent *x, struct buf *data,
     return rc;
 }
 
-int owner_write(struct owner *o, struct owner_extent *x, struct buf *data, uint32_t off,
-                uint32_t len)
+int owner_write(struct owner_extent *x, struct buf *data, uint32_t off, uint32_t len)
 {
     struct writing w;
     struct co_range range;
@@ -308,7 +318,7 @@ int owner_write(struct owner *o, struct owner_extent *x, struct buf *data, uint3
     co_range_acquire_always(&x->ranges, &range, off, len, true);
     w.gen = x->next_gen++;
     list_push_back(&x->writing, &w.link);
-    rc = write_send(o, x, data, off, len, w.gen);
+    rc = write_send(x, data, off, len, w.gen);
     list_del(&w.link);
     co_range_release(&x->ranges, &range);
     return rc;
@@ -350,8 +360,7 @@ static int read_check(const struct owner_extent *x, const struct rpc_reply *r, u
     return rc;
 }
 
-int owner_read(struct owner *o, struct owner_extent *x, struct buf *data, uint32_t off,
-               uint32_t len)
+int owner_read(struct owner_extent *x, struct buf *data, uint32_t off, uint32_t len)
 {
     Zbs__Chunk__ReadRequest req = ZBS__CHUNK__READ_REQUEST__INIT;
     struct co_range range;
@@ -359,7 +368,8 @@ int owner_read(struct owner *o, struct owner_extent *x, struct buf *data, uint32
     int rc;
 
     req.extent_id = x->id;
-    req.epoch = o->epoch;
+    req.family = x->family;
+    req.epoch = x->epoch;
     req.offset = off;
     req.length = len;
     rpc_reply_init(&r);
@@ -371,5 +381,66 @@ int owner_read(struct owner *o, struct owner_extent *x, struct buf *data, uint32
         rc = read_check(x, &r, off, len);
     co_range_release(&x->ranges, &range);
     rpc_reply_free(&r);
+    return rc;
+}
+
+/* ---- snapshots ---- */
+
+/* When what was under way has ended, the commit point says that nothing is above it. */
+static int child_make(struct owner *o, struct owner_extent *x)
+{
+    struct owner_extent origin = *x;
+    int rc = 0;
+
+    if (x->next_gen > 1)
+        rc = commit_point_tell(x, x->epoch, x->next_gen - 1);
+    if (rc < 0)
+        return rc;
+    x->id = o->next_id++;
+    x->epoch++;
+    x->next_gen = 1;
+    rc = extent_create(o, x, origin.id, origin.epoch);
+    return rc == 0 ? extent_open(o, x) : rc;
+}
+
+struct child_job {
+    struct owner *owner;
+    struct owner_extent *extent;
+    int rc;
+    char why[200];
+};
+
+static int child_main(void *arg)
+{
+    struct child_job *job = arg;
+    struct co_range range;
+
+    co_range_acquire_always(&job->extent->ranges, &range, 0, EXTENT_BYTES, true);
+    job->rc = child_make(job->owner, job->extent);
+    if (job->rc < 0)
+        snprintf(job->why, sizeof(job->why), "%s", err_text(job->rc));
+    co_range_release(&job->extent->ranges, &range);
+    return 0;
+}
+
+int owner_children(struct owner *o)
+{
+    struct child_job *jobs = MEM_NEW_ARRAY(struct child_job, o->conf.n_extents);
+    struct co_group group;
+    int rc = 0;
+
+    co_group_init(&group);
+    for (uint32_t i = 0; i < o->conf.n_extents; i++) {
+        jobs[i].owner = o;
+        jobs[i].extent = &o->extents[i];
+        co_spawn(&group, "child", child_main, &jobs[i]);
+    }
+    (void)co_group_join(&group);
+    for (uint32_t i = 0; i < o->conf.n_extents && rc == 0; i++) {
+        if (jobs[i].rc < 0)
+            rc = err_set(jobs[i].rc, "a child of extent %" PRIu64 ": %s", jobs[i].extent->family,
+                         jobs[i].why);
+    }
+    mem_free(jobs);
     return rc;
 }

@@ -21,7 +21,8 @@ struct owner_conf {
 };
 
 struct owner_extent {
-    uint64_t id;
+    uint64_t id, family; /* family: the id that it had before it was its own first child */
+    uint64_t epoch;
     struct rpc_client *client; /* of its worker */
     uint64_t next_gen;
     struct list writing; /* owner_write calls in flight, by version */
@@ -31,7 +32,8 @@ struct owner_extent {
 
 struct owner {
     struct owner_conf conf;
-    uint64_t epoch; /* of all extents */
+    uint64_t epoch;   /* in which all extents are opened */
+    uint64_t next_id; /* of a child */
     struct rpc_client *clients[OWNER_WORKERS_MAX];
     uint32_t n_workers;
     struct owner_extent *extents;
@@ -47,9 +49,13 @@ co_fn int owner_used_bytes(struct owner *o, uint64_t *ret) MUST_CHECK;
 
 /* Whole pages at `off` of the extent, from and into `data` (its beginning). Pages that are written
  * get a stamp, so that no two are equal. ERR_CORRUPT: not what was written. */
-co_fn int owner_write(struct owner *o, struct owner_extent *x, struct buf *data, uint32_t off,
+co_fn int owner_write(struct owner_extent *x, struct buf *data, uint32_t off,
                       uint32_t len) MUST_CHECK;
-co_fn int owner_read(struct owner *o, struct owner_extent *x, struct buf *data, uint32_t off,
+co_fn int owner_read(struct owner_extent *x, struct buf *data, uint32_t off,
                      uint32_t len) MUST_CHECK;
+
+/* Makes children of all extents (a snapshot), in whose place they are used from then on. What is
+ * asked for meanwhile waits. */
+co_fn int owner_children(struct owner *o) MUST_CHECK;
 
 #endif

@@ -7,7 +7,7 @@
  * stall shows in every operation that it delayed. Sequential streams cross from one extent to the
  * next; stream k of n uses extents k, k + n, … and starts again when it has written them all.
  *
- * Children of extents (snapshots) have no RPC yet; their place is load_all, between two runs. */
+ * What is to happen meanwhile is told with --at (tests/lib/loadevent.h). */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@
 #include "common/base/units.h"
 #include "common/env/env_real.h"
 #include "tests/lib/chunkowner.h"
+#include "tests/lib/loadevent.h"
 #include "tests/lib/loadstat.h"
 
 #define DEPTH_MAX   1024u
@@ -40,6 +41,7 @@ static const char usage[] =
     "  --seed N             of addresses and contents (1)\n"
     "  --verify             compare what is read, and at the end all that was written\n"
     "  --pid PID            the server, whose CPU time is measured\n"
+    "  --at S:EVENT         after S seconds: add=DEVICE drain=DEVICE scrub=BYTES children rate=N\n"
     "  --csv FILE           percentiles over time, in windows of --window S (1)\n";
 
 struct load_conf {
@@ -55,8 +57,11 @@ struct load {
     struct owner *owner;
     struct prng prng;
     struct loadstat stat;
+    struct loadevents events;
     nsec_t begin, end;
     uint64_t tickets, limit;
+    uint64_t rate, rate_ticket;   /* operations a second; the first at this rate */
+    nsec_t rate_begin;            /* its time */
     uint64_t cursor[STREAMS_MAX]; /* blocks; of each stream */
     int rc;
     char why[256];
@@ -98,17 +103,26 @@ static void place_sequential(struct load *l, uint64_t ticket, struct op *op)
     op->off = (uint32_t)(at % per_extent * l->conf.block);
 }
 
+/* From now on. */
+static void rate_set(void *arg, uint64_t per_s)
+{
+    struct load *l = arg;
+
+    l->rate = per_s;
+    l->rate_ticket = l->tickets;
+    l->rate_begin = co_now();
+}
+
 /* False: it is over. */
 static bool op_next(const struct runner *r, struct op *op)
 {
     struct load *l = r->load;
     const struct load_conf *c = &l->conf;
-    uint64_t ticket = l->tickets;
+    uint64_t ticket = l->tickets, n = ticket - l->rate_ticket;
 
-    op->due = l->begin;
-    if (c->rate != 0)
-        op->due +=
-            (nsec_t)(ticket / c->rate * NSEC_PER_SEC + ticket % c->rate * NSEC_PER_SEC / c->rate);
+    op->due = l->rate == 0 ? co_now()
+                           : l->rate_begin + (nsec_t)(n / l->rate * NSEC_PER_SEC +
+                                                      n % l->rate * NSEC_PER_SEC / l->rate);
     if (l->rc < 0 || ticket == l->limit || MAX(op->due, co_now()) >= l->end)
         return false;
     l->tickets++;
@@ -122,12 +136,12 @@ static bool op_next(const struct runner *r, struct op *op)
 
 /* ---- doing it ---- */
 
-static int op_run(struct load *l, const struct op *op, struct buf *data)
+static int op_run(const struct load *l, const struct op *op, struct buf *data)
 {
     uint32_t len = (uint32_t)l->conf.block;
 
-    return op->dir == LOADSTAT_READ ? owner_read(l->owner, op->extent, data, op->off, len)
-                                    : owner_write(l->owner, op->extent, data, op->off, len);
+    return op->dir == LOADSTAT_READ ? owner_read(op->extent, data, op->off, len)
+                                    : owner_write(op->extent, data, op->off, len);
 }
 
 static void load_fail(struct load *l, int rc)
@@ -153,19 +167,17 @@ static int runner_main(void *arg)
     struct op op;
 
     while (op_next(r, &op)) {
-        nsec_t begin = co_now(), now;
+        nsec_t now;
         int rc;
 
-        if (op.due > begin)
+        if (op.due > co_now())
             (void)co_sleep_until(op.due);
-        if (l->conf.rate != 0)
-            begin = op.due;
         rc = op_run(l, &op, data);
         now = co_now();
         if (rc < 0)
             load_fail(l, rc);
         else
-            loadstat_add(&l->stat, op.dir, now, now - begin, (uint32_t)l->conf.block);
+            loadstat_add(&l->stat, op.dir, now, now - op.due, (uint32_t)l->conf.block);
     }
     buf_put(data);
     return 0;
@@ -225,8 +237,15 @@ static int load_run(struct load *l)
                         l->begin);
     if (rc < 0)
         return rc;
+    rate_set(l, c->rate);
+    l->events.rate = rate_set;
+    l->events.arg = l;
+    loadevents_start(&l->events, l->owner, l->begin);
     runners_run(l);
+    rc = loadevents_stop(&l->events);
     loadstat_stop(&l->stat, co_now());
+    if (rc < 0)
+        return rc;
     return l->rc < 0 ? err_set(l->rc, "%s", l->why) : 0;
 }
 
@@ -239,7 +258,7 @@ static int verify_all(struct load *l)
 
     for (uint32_t i = 0; i < l->conf.owner.n_extents && rc == 0; i++) {
         for (uint64_t off = 0; off < l->conf.owner.span_bytes && rc == 0; off += piece)
-            rc = owner_read(l->owner, &l->owner->extents[i], data, (uint32_t)off,
+            rc = owner_read(&l->owner->extents[i], data, (uint32_t)off,
                             (uint32_t)MIN(l->conf.owner.span_bytes - off, piece));
     }
     buf_put(data);
@@ -259,7 +278,9 @@ static int load_all(struct load *l)
         return rc;
     printf("{");
     loadstat_print(&l->stat, stdout);
-    printf(", \"used_bytes\": %" PRIu64 "}\n", used);
+    printf(", \"used_bytes\": %" PRIu64 ", \"events\": ", used);
+    loadevents_print(&l->events, stdout);
+    printf("}\n");
     return 0;
 }
 
@@ -301,8 +322,9 @@ static bool option_set(const struct option_target *t, const char *text)
 }
 
 /* The index of an option is its `val`; names without a target are flags. */
-static bool options_parse(int argc, char **argv, struct load_conf *c)
+static bool options_parse(int argc, char **argv, struct load *l)
 {
+    struct load_conf *c = &l->conf;
     uint64_t n_extents = 1;
     const struct option_target targets[] = {
         {"addr", .text = &c->owner.addr},
@@ -325,19 +347,22 @@ static bool options_parse(int argc, char **argv, struct load_conf *c)
         {"window", .seconds = &c->window},
     };
     const int n = ARRAY_SIZE(targets);
-    struct option options[ARRAY_SIZE(targets) + 3] = {0};
+    struct option options[ARRAY_SIZE(targets) + 4] = {0};
     int o;
 
     for (int i = 0; i < n; i++)
         options[i] = (struct option){targets[i].name, required_argument, NULL, i};
     options[n] = (struct option){"verify", no_argument, NULL, n};
     options[n + 1] = (struct option){"per-worker", no_argument, NULL, n + 1};
+    options[n + 2] = (struct option){"at", required_argument, NULL, n + 2};
     while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (o == n)
             c->owner.verify = true;
         else if (o == n + 1)
             c->per_worker = true;
-        else if (o > n || o < 0 || !option_set(&targets[o], optarg))
+        else if (o > n + 2 || o < 0 ||
+                 !(o == n + 2 ? loadevents_parse(&l->events, optarg)
+                              : option_set(&targets[o], optarg)))
             return false;
     }
     c->owner.n_extents = (uint32_t)n_extents;
@@ -390,7 +415,7 @@ int main(int argc, char **argv)
                                      .window = 1}};
     struct env_real_conf env = {.name = "chunk_load"};
 
-    if (!options_parse(argc, argv, &l.conf) || !kind_set(&l.conf) || !conf_valid(&l.conf)) {
+    if (!options_parse(argc, argv, &l) || !kind_set(&l.conf) || !conf_valid(&l.conf)) {
         fputs(usage, stderr);
         return 2;
     }
