@@ -37,6 +37,8 @@ static void grant_apply(struct slot *s, uint64_t owner, const struct grant *g)
     struct vol_engine *e = s->vol->e;
 
     ASSERT(!s->tenure);
+    if (owner == e->session && s->owner != owner)
+        s->owned_since = co_now();
     s->owner = owner;
     if (owner != e->session) {
         s->state = owner ? SLOT_FOREIGN : SLOT_NONE;

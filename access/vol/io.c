@@ -145,6 +145,8 @@ static int io_loop(struct io *io)
             io->fwd_hint = owner;
             return err_set(ERR_NOT_OWNER, "slot %u belongs to another session", s->index);
         }
+        if (rc == 0 && UNLIKELY(s->follow || io->from))
+            follow_count(s, io->from);
         if (rc == ERR_NOT_OWNER) {
             rc = io_forward(io, owner);
         } else if (rc < 0) {

@@ -250,6 +250,8 @@ static int access_forward(struct rpc_request *q)
     }
     if (rc < 0)
         return rc;
+    slot_not_foreign(io.slot, m->session_id, 0); /* who forwards to us is not the owner */
+    io.from = m->session_id;
     io.kind = io_of[m->op];
     io.off = m->offset;
     io.len = m->length;

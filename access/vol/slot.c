@@ -21,6 +21,7 @@ struct slot *slot_new(struct volume *v, uint32_t index)
 void slot_free(struct slot *s)
 {
     ASSERT(!s->tenure && s->active == 0 && s->waiters == 0);
+    follow_forget(s);
     mem_free(s);
 }
 
@@ -32,6 +33,7 @@ void slot_reset(struct slot *s)
     s->owner = 0;
     s->n_join = 0;
     s->want_open = s->want_release = s->for_task = false;
+    follow_forget(s);
     co_cond_broadcast(&s->changed);
 }
 
@@ -214,9 +216,11 @@ static int step_new_epoch(struct slot *s)
 
 static int step_release(struct slot *s)
 {
+    uint64_t to = s->release_to;
     int rc;
 
     s->want_release = false;
+    s->release_to = 0;
     rc = slot_hold(s, HOLD_LIMIT);
     if (rc < 0)
         return rc == ERR_TIMEOUT ? 0 : rc;
@@ -228,6 +232,14 @@ static int step_release(struct slot *s)
         tenure_put(t);
     }
     rc = release_slot(s);
+    if (rc == 0 && to && s->state == SLOT_NONE && access_find(s->vol->e, to)) {
+        /* Who waits here is sent there, and who is meant finds itself named. */
+        s->state = SLOT_FOREIGN;
+        s->owner = to;
+        s->foreign_until = co_now() + NSEC_PER_SEC;
+        s->vol->e->stats.leases_moved++;
+    }
+    follow_forget(s);
     slot_unhold(s);
     return rc;
 }

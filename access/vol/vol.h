@@ -112,6 +112,7 @@ co_fn int vol_flush(struct vol *v) MUST_CHECK;
 /* For status: counters since start. */
 struct vol_engine_stats {
     uint64_t reads, writes, read_bytes, write_bytes;
+    uint64_t leases_moved; /* given to a session that did most of a slot's I/O */
     uint32_t extents_owned;
     nsec_t longest_write_ns, longest_read_ns;
 };

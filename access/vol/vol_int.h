@@ -278,6 +278,9 @@ struct slot {
     uint32_t n_join;
     int failed; /* acquiring failed for good */
     nsec_t last_used;
+    nsec_t owned_since;
+    uint64_t release_to;   /* want_release: to whom; 0: to whoever comes */
+    struct follow *follow; /* who uses it; NULL: only we */
     struct list open_link;
 };
 
@@ -303,6 +306,12 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task);
 co_fn int acquire_slots(struct slot *s, bool new_epoch) MUST_CHECK;
 co_fn int acquire_peek(struct slot *s, struct grant *ret, uint64_t *ret_owner) MUST_CHECK;
 co_fn int release_slot(struct slot *s) MUST_CHECK;
+
+/* ---- leases follow the I/O (follow.c) ---- */
+
+/* One I/O that we serve as the owner; session: who forwards it, 0: our own. */
+void follow_count(struct slot *s, uint64_t session);
+void follow_forget(struct slot *s);
 
 /* ---- tenures (tenure.c) ---- */
 
@@ -563,6 +572,7 @@ struct io {
     uint32_t buf2_off;
     uint32_t miscompare;
     bool forwarded; /* came in from another access server: one attempt only, shielded */
+    uint64_t from;  /* its session */
     /* of a forwarding of ours whose outcome is not known: */
     uint64_t fwd_session, fwd_as, fwd_number;
     uint64_t fwd_hint; /* the owner, as the answer to NOT_OWNER names it */

@@ -124,9 +124,10 @@ class Cluster:
                 continue
         raise Failed("no ZooKeeper leader")
 
-    def load(self, urls, seconds, blocks=16384, depth=16, seed=1, reads=40, stall=5, stop_file=None):
+    def load(self, urls, seconds, blocks=16384, depth=16, seed=1, reads=40, stall=5, stop_file=None, first=0):
         argv = [os.path.join(BIN, "tests/tools/iscsi_load"), "--seconds", str(seconds), "--blocks", str(blocks),
-                "--depth", str(depth), "--seed", str(seed), "--reads", str(reads), "--stall", str(stall)]
+                "--depth", str(depth), "--seed", str(seed), "--reads", str(reads), "--stall", str(stall),
+                "--first", str(first)]
         for u in urls:
             argv += ["--url", u]
         if stop_file:

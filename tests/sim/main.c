@@ -144,6 +144,7 @@ static void add(struct totals *t, const struct result *r)
     t->work.compares += r->work.compares;
     t->work.unknown += r->work.unknown;
     t->work.failed_reads += r->work.failed_reads;
+    t->work.moves += r->work.moves;
 }
 
 /* For the program that adds up many processes: "count NAME N". */
@@ -154,6 +155,7 @@ static void print_counts(const struct totals *t)
     printf("count op zeroes and discards %" PRIu64 "\n", t->work.zeroes);
     printf("count op compare-and-writes %" PRIu64 "\n", t->work.compares);
     printf("count op of unknown outcome %" PRIu64 "\n", t->work.unknown);
+    printf("count op leases moved %" PRIu64 "\n", t->work.moves);
     for (int f = 0; f < FAULTS; f++)
         printf("count fault %s %u\n", fault_name((enum fault)f), t->faults.count[f]);
 }

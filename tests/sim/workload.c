@@ -20,6 +20,7 @@
 #define PRIVATE_SECTORS 64
 #define COUNTER_BASE    (500ull << 20) /* sectors that are only ever compared and incremented */
 #define COUNTERS        2
+#define HOT_SPAN        (6 * NSEC_PER_SEC) /* one access server at a time does most of the I/O */
 
 /* Offsets of the hot places: page and block boundaries, stripe boundaries, second extent group. */
 static const uint64_t places[PLACES] = {
@@ -38,6 +39,7 @@ struct client {
     struct workload *w;
     uint32_t node, number;
     bool active;
+    uint64_t moved; /* leases that its server gave away by then */
     struct co_group group;
     struct private_sector sectors[PRIVATE_SECTORS];
 };
@@ -305,6 +307,30 @@ static void one_operation(struct client *cl, struct vol *v)
     }
 }
 
+/* Which server has the load now; HOSTS: all alike. */
+static uint32_t hot_node(void)
+{
+    return (uint32_t)(co_now() / HOT_SPAN % (HOSTS + 1));
+}
+
+static void think(struct client *cl)
+{
+    bool hot = hot_node() == HOSTS || hot_node() == cl->node;
+
+    (void)co_sleep((nsec_t)draw(cl, hot ? 20 : 600) * NSEC_PER_MSEC);
+}
+
+static void count_moves(struct client *cl)
+{
+    struct vol_engine_stats stats;
+
+    if (cl->number % CLIENTS_MAX != 0)
+        return;
+    vol_engine_stats(cl->w->c->nodes[cl->node].engine, &stats);
+    cl->w->stats.moves += stats.leases_moved - cl->moved;
+    cl->moved = stats.leases_moved;
+}
+
 static int client_main(void *arg)
 {
     struct client *cl = arg;
@@ -319,7 +345,8 @@ static int client_main(void *arg)
     }
     while (v && cl->w->running && !co_canceled()) {
         one_operation(cl, v);
-        (void)co_sleep((nsec_t)draw(cl, 20) * NSEC_PER_MSEC);
+        count_moves(cl);
+        think(cl);
     }
     if (v)
         vol_close(v);
@@ -331,6 +358,7 @@ static int final_main(void *arg);
 static void start_client(struct client *cl, int (*fn)(void *))
 {
     cl->active = false;
+    cl->moved = 0;
     co_group_init(&cl->group);
     co_spawn(&cl->group, "client", fn, cl);
 }

@@ -10,6 +10,7 @@
 
 struct workload_stats {
     uint64_t reads, writes, zeroes, compares, unknown, failed_reads;
+    uint64_t moves; /* of leases to the server that does most of the I/O */
 };
 
 /* clients per access server; they start when the servers' engines run. */

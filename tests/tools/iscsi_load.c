@@ -6,12 +6,13 @@
  * several, until they are answered; a SCSI error is an error. Ends with one JSON line:
  * operations, errors, mismatches, the longest pause between two completions.
  *
- *   iscsi_load --url URL [--url URL] --seconds S [--depth D] [--blocks N] [--reads PERCENT]
- *              [--seed N] [--stall SECONDS] [--stop-file FILE] [--no-final-check]
+ *   iscsi_load --url URL [--url URL] --seconds S [--depth D] [--blocks N] [--first BLOCK]
+ *              [--reads PERCENT] [--seed N] [--stall SECONDS] [--stop-file FILE]
+ *              [--no-final-check]
  *
- * After the load (S seconds, or until FILE exists) every block that was ever written is read back
- * and compared. A path without an answer for --stall seconds (default 5) while another exists is
- * given up. */
+ * Blocks (from --first, default 0) must not have been written before. After the load (S seconds, or
+ * until FILE exists) every block that was ever written is read back and compared. A path without an
+ * answer for --stall seconds (default 5) while another exists is given up. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -49,7 +50,7 @@ struct load {
     const char *stop_file;
     bool final_check;
     uint64_t seed, rng;
-    uint32_t n_blocks;
+    uint32_t n_blocks, first_block;
     struct iscsi_context *iscsi;
     int lun;
     uint32_t *versions; /* last acknowledged; 0: never written */
@@ -239,7 +240,7 @@ static void reconnect(struct load *l)
 
 static void send_slot(struct load *l, struct slot *s)
 {
-    uint64_t lba = (uint64_t)s->block * (BLOCK / SECTOR);
+    uint64_t lba = ((uint64_t)l->first_block + s->block) * (BLOCK / SECTOR);
 
     if (s->is_write)
         s->task = iscsi_write16_task(l->iscsi, l->lun, lba, s->data, BLOCK, SECTOR, 0, 0, 0, 0, 0,
@@ -350,6 +351,7 @@ static void parse(struct load *l, int argc, char **argv)
         {"seconds", 1, NULL, 's'},
         {"depth", 1, NULL, 'd'},
         {"blocks", 1, NULL, 'b'},
+        {"first", 1, NULL, 'i'},
         {"reads", 1, NULL, 'r'},
         {"seed", 1, NULL, 'e'},
         {"stall", 1, NULL, 't'},
@@ -373,6 +375,9 @@ static void parse(struct load *l, int argc, char **argv)
             break;
         case 'b':
             l->n_blocks = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'i':
+            l->first_block = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 'r':
             l->read_percent = atoi(optarg);
