@@ -39,10 +39,14 @@ void commit_note_dirty(struct tenure *t)
 struct ver commit_for(const struct tenure *t, uint32_t i)
 {
     const struct member *m = &t->m[i];
+    struct ver cp = t->cp;
 
-    if (!(t->joining >> i & 1) || !m->copy_gen || t->cp.epoch < t->epoch || t->cp.gen < m->copy_gen)
-        return t->cp;
-    return (struct ver){t->epoch, m->copy_gen - 1};
+    if (!(t->joining >> i & 1) || cp.epoch < t->epoch)
+        return cp;
+    for (uint32_t k = 0; k < COPY_WINDOW; k++)
+        if (m->copy_gens[k] && m->copy_gens[k] <= cp.gen)
+            cp.gen = m->copy_gens[k] - 1;
+    return cp;
 }
 
 /* Replicas that should be told. */

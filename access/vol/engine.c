@@ -10,7 +10,8 @@
 #define OPEN_IDLE       (60 * NSEC_PER_SEC)
 #define BOOT_WAIT       (3 * NSEC_PER_SEC)
 #define STOP_HOLD       (2 * NSEC_PER_SEC)
-#define JOINS_AT_ONCE   4u
+#define JOINS_AT_ONCE   8u          /* until meta has told the settings */
+#define COPY_RATE       (512 * MIB) /* bytes a second; likewise */
 #define REPAIRS_AT_ONCE 8u
 
 static char *copy(const char *s)
@@ -48,7 +49,10 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     list_init(&e->clients);
     co_group_init(&e->bg);
     co_group_init(&e->io);
-    co_sem_init(&e->join_room, JOINS_AT_ONCE);
+    e->recovery.extents_max = JOINS_AT_ONCE;
+    e->recovery.rate = COPY_RATE;
+    co_cond_init(&e->recovery.room);
+    list_init(&e->recovery.joins);
     co_sem_init(&e->repair_room, REPAIRS_AT_ONCE);
     serve_init(e);
     return e;

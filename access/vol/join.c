@@ -5,15 +5,23 @@
  * members' missing sets are the only progress that survives us. */
 #include "access/vol/vol_int.h"
 
-#define PASSES_MAX  16u
-#define LAST_PAGES  512u  /* so few are left to the time when writes are held */
-#define ZERO_PAGES  1024u /* at once, where nothing is allocated */
-#define COMMIT_EACH 256u  /* copies between commit points of the joining replica */
+#define PASSES_MAX   16u
+#define LAST_PAGES   512u  /* so few are left to the time when writes are held */
+#define ZERO_PAGES   1024u /* at once, where nothing is allocated */
+#define COMMIT_EACH  256u  /* copies between commit points of the joining replica */
+#define REGION_PAGES 4096u /* cleared from the missing sets in one go, */
+#define CLEARS_MAX   1000u /* in so many ranges a call */
 
 struct join {
+    struct list link; /* of the engine's joins */
     struct tenure *t;
     uint32_t i;
     uint32_t copies; /* since its last commit point */
+    bool telling;    /* a commit point is being told */
+    /* the region that is being copied: */
+    uint64_t at, end;
+    bool held; /* all of the extent is locked already */
+    int rc;    /* of the first copier that failed */
 };
 
 static bool joining(const struct join *j)
@@ -22,6 +30,17 @@ static bool joining(const struct join *j)
 }
 
 /* ---- copying ---- */
+
+static uint32_t copy_begin(struct member *m, uint64_t gen)
+{
+    uint32_t slot = 0;
+
+    while (m->copy_gens[slot])
+        slot++;
+    ASSERT(slot < COPY_WINDOW);
+    m->copy_gens[slot] = gen;
+    return slot;
+}
 
 /* One versioned write to the joining replica alone. No commit point goes with it. */
 static int copy_send(struct join *j, uint32_t off, uint32_t len, struct buf *b)
@@ -33,6 +52,7 @@ static int copy_send(struct join *j, uint32_t off, uint32_t len, struct buf *b)
     struct member_req q = {CHUNK_WRITE, &req.base, b ? &data : NULL, false, false};
     uint32_t crc[PAGES_PER_BLOCK + 1];
     struct rpc_reply r;
+    uint32_t slot;
     int rc;
 
     req.extent_id = t->extent_id;
@@ -47,11 +67,11 @@ static int copy_send(struct join *j, uint32_t off, uint32_t len, struct buf *b)
         req.n_crc = page_crcs(off, len, b->data, crc);
         req.crc = crc;
     }
-    m->copy_gen = req.gen;
+    slot = copy_begin(m, req.gen);
     rpc_reply_init(&r);
     rc = member_call(t, j->i, &q, &r);
     rpc_reply_free(&r);
-    m->copy_gen = 0;
+    m->copy_gens[slot] = 0;
     if (rc == 0) {
         member_confirmed(t, j->i, req.gen, off / PAGE_BYTES, len / PAGE_BYTES);
         j->copies++;
@@ -68,8 +88,10 @@ static int copy_pages(struct join *j, uint32_t first, uint32_t count)
     bool zero = false;
     int rc;
 
-    if (mutate(MUT_CLEAR_WITHOUT_COPY))
+    if (mutate(MUT_CLEAR_WITHOUT_COPY)) {
+        rangeset_remove(&t->m[j->i].stale, first, first + count);
         return 0;
+    }
     b = buf_alloc(len);
     rc = members_read(t, 0, off, len, b, 0, &zero);
     if (rc == 0 && zero) {
@@ -93,39 +115,8 @@ static int copy_pages(struct join *j, uint32_t first, uint32_t count)
     return rc;
 }
 
-/* Copied pages leave the missing set at every member, durably. */
-static int clear_pages(struct join *j, uint32_t first, uint32_t count)
-{
-    struct tenure *t = j->t;
-    struct member *m = &t->m[j->i];
-    Zbs__Chunk__MissingUpdateRequest req = ZBS__CHUNK__MISSING_UPDATE_REQUEST__INIT;
-    Zbs__PageRange range = ZBS__PAGE_RANGE__INIT;
-    Zbs__PageRange *ranges[] = {&range};
-    Zbs__Version last = ZBS__VERSION__INIT;
-    struct member_req q = {CHUNK_MISSING_UPDATE, &req.base, NULL, false, false};
-    int rc;
-
-    range.first = first;
-    range.count = count;
-    last.epoch = m->confirmed.epoch;
-    last.gen = m->confirmed.gen;
-    req.extent_id = t->extent_id;
-    req.family = t->family;
-    req.epoch = t->epoch;
-    req.replica = m->chunk->id;
-    req.clear = ranges;
-    req.n_clear = 1;
-    req.last_version = &last;
-    rc = members_call(t, t->set, &q);
-    if (rc == 0 && !joining(j))
-        rc = ERR_NO_REPLICA;
-    if (rc == 0)
-        rangeset_remove(&m->missing, first, first + count);
-    return rc;
-}
-
-/* Under the lock of these pages. */
-static int settle_pages(struct join *j, uint32_t first, uint32_t end)
+/* What is stale of these pages. Under the lock of all of them. */
+static int copy_stale(struct join *j, uint32_t first, uint32_t end)
 {
     struct rangeset *stale = &j->t->m[j->i].stale;
     struct range r;
@@ -138,8 +129,73 @@ static int settle_pages(struct join *j, uint32_t first, uint32_t end)
                         : ERR_NO_REPLICA;
         at = r.end;
     }
-    return rc < 0 ? rc : clear_pages(j, first, end - first);
+    return rc;
 }
+
+/* ---- clearing ---- */
+
+static int clear_call(struct join *j, const struct range *ranges, uint32_t n)
+{
+    struct tenure *t = j->t;
+    struct member *m = &t->m[j->i];
+    Zbs__Chunk__MissingUpdateRequest req = ZBS__CHUNK__MISSING_UPDATE_REQUEST__INIT;
+    Zbs__PageRange *pages = MEM_NEW_ARRAY(Zbs__PageRange, n);
+    Zbs__PageRange **ptrs = MEM_NEW_ARRAY(Zbs__PageRange *, n);
+    Zbs__Version last = ZBS__VERSION__INIT;
+    struct member_req q = {CHUNK_MISSING_UPDATE, &req.base, NULL, false, false};
+    int rc;
+
+    for (uint32_t k = 0; k < n; k++) {
+        zbs__page_range__init(&pages[k]);
+        pages[k].first = (uint32_t)ranges[k].start;
+        pages[k].count = (uint32_t)(ranges[k].end - ranges[k].start);
+        ptrs[k] = &pages[k];
+    }
+    last.epoch = m->confirmed.epoch;
+    last.gen = m->confirmed.gen;
+    req.extent_id = t->extent_id;
+    req.family = t->family;
+    req.epoch = t->epoch;
+    req.replica = m->chunk->id;
+    req.clear = ptrs;
+    req.n_clear = n;
+    req.last_version = &last;
+    rc = members_call(t, t->set, &q);
+    mem_free(ptrs);
+    mem_free(pages);
+    if (rc == 0 && !joining(j))
+        rc = ERR_NO_REPLICA;
+    for (uint32_t k = 0; rc == 0 && k < n; k++)
+        rangeset_remove(&m->missing, ranges[k].start, ranges[k].end);
+    return rc;
+}
+
+/* Pages that the replica has leave the missing set at every member, durably. Under the lock of all
+ * of them, so that no write to one of them is under way. */
+static int clear_pages(struct join *j, uint32_t first, uint32_t end)
+{
+    struct member *m = &j->t->m[j->i];
+    struct rangeset has;
+    struct range r;
+    int rc = 0;
+
+    rangeset_init(&has);
+    for (uint64_t at = first; rangeset_next(&m->missing, at, &r) && r.start < end; at = r.end) {
+        r.end = MIN(r.end, end);
+        rangeset_add(&has, r.start, r.end);
+    }
+    rangeset_remove_set(&has, &m->stale);
+    for (size_t done = 0; rc == 0 && done < rangeset_count(&has);) {
+        uint32_t n = (uint32_t)MIN(rangeset_count(&has) - done, (size_t)CLEARS_MAX);
+
+        rc = clear_call(j, has.ranges.data + done, n);
+        done += n;
+    }
+    rangeset_fini(&has);
+    return rc;
+}
+
+/* ---- passes ---- */
 
 static bool block_allocated(const struct tenure *t, uint32_t block)
 {
@@ -205,41 +261,110 @@ static int commit_tell(struct join *j, uint32_t page)
     struct member *m = &t->m[j->i];
     int rc = 0;
 
-    if (j->copies < COMMIT_EACH)
+    if (j->copies < COMMIT_EACH || j->telling)
         return 0;
+    j->telling = true;
     if (ver_cmp(t->cp, m->confirmed) < 0)
         rc = commit_move(j, page);
     if (rc == 0 && joining(j)) {
         commit_flush(t);
         j->copies = 0;
     }
+    j->telling = false;
     return rc;
 }
 
-/* Everything that is missing now, each piece under its own lock. */
-static int join_pass(struct join *j)
+/* The next piece of the region that needs copying; false: there is none. */
+static bool next_piece(struct join *j, struct range *ret)
+{
+    const struct tenure *t = j->t;
+
+    if (!rangeset_next(&t->m[j->i].stale, j->at, ret) || ret->start >= j->end)
+        return false;
+    ret->end = MIN(piece_end(t, ret), j->end);
+    j->at = ret->end;
+    return true;
+}
+
+static int piece_copy(struct join *j, const struct range *r)
 {
     struct tenure *t = j->t;
+    uint64_t bytes = (r->end - r->start) * PAGE_BYTES;
+    bool data = block_allocated(t, (uint32_t)(r->start / PAGES_PER_BLOCK));
+    struct co_range lock;
+    int rc = pace_copy(t, data ? (uint32_t)bytes : PAGE_BYTES);
+
+    if (rc == 0)
+        rc = co_range_acquire(&t->ranges, &lock, r->start * PAGE_BYTES, bytes, true);
+    if (rc < 0)
+        return rc;
+    rc = joining(j) ? copy_stale(j, (uint32_t)r->start, (uint32_t)r->end) : ERR_NO_REPLICA;
+    co_range_release(&t->ranges, &lock);
+    return rc == 0 ? commit_tell(j, (uint32_t)r->start) : rc;
+}
+
+static int copier(void *arg)
+{
+    struct join *j = arg;
     struct range r;
-    uint64_t at = 0;
 
-    while (rangeset_next(&t->m[j->i].missing, at, &r)) {
-        struct co_range lock;
-        uint32_t end = piece_end(t, &r);
-        int rc = co_range_acquire(&t->ranges, &lock, r.start * PAGE_BYTES,
-                                  (end - r.start) * PAGE_BYTES, true);
+    while (j->rc == 0 && next_piece(j, &r)) {
+        int rc = j->held ? copy_stale(j, (uint32_t)r.start, (uint32_t)r.end) : piece_copy(j, &r);
 
-        if (rc < 0)
-            return rc;
-        rc = joining(j) ? settle_pages(j, (uint32_t)r.start, end) : ERR_NO_REPLICA;
-        co_range_release(&t->ranges, &lock);
         if (rc == 0)
-            rc = commit_tell(j, (uint32_t)r.start);
-        if (rc < 0)
-            return rc;
-        at = end;
+            j->t->e->recovery.copied_bytes += (r.end - r.start) * PAGE_BYTES;
+        else if (j->rc == 0)
+            j->rc = rc;
     }
     return 0;
+}
+
+/* What is stale of these pages, several pieces at a time. */
+static int region_copy(struct join *j, uint64_t first, uint64_t end)
+{
+    struct co_group g;
+
+    j->at = first;
+    j->end = end;
+    j->rc = 0;
+    co_group_init(&g);
+    for (uint32_t k = 1; k < COPY_WINDOW; k++)
+        co_spawn(&g, "copy", copier, j);
+    (void)copier(j);
+    (void)co_group_join(&g);
+    return j->rc;
+}
+
+/* One region: copied, each piece under its own lock; then all that the replica has of it is
+ * cleared. */
+static int region_settle(struct join *j, uint64_t first, uint64_t end)
+{
+    struct tenure *t = j->t;
+    struct co_range lock;
+    int rc = region_copy(j, first, end);
+
+    if (rc == 0)
+        rc = co_range_acquire(&t->ranges, &lock, first * PAGE_BYTES, (end - first) * PAGE_BYTES,
+                              true);
+    if (rc < 0)
+        return rc;
+    rc = joining(j) ? clear_pages(j, (uint32_t)first, (uint32_t)end) : ERR_NO_REPLICA;
+    co_range_release(&t->ranges, &lock);
+    return rc;
+}
+
+/* Everything that is missing now, region by region. */
+static int join_pass(struct join *j)
+{
+    struct range r;
+    uint64_t at = 0;
+    int rc = 0;
+
+    while (rc == 0 && rangeset_next(&j->t->m[j->i].missing, at, &r)) {
+        at = ROUND_DOWN(r.start, REGION_PAGES) + REGION_PAGES;
+        rc = region_settle(j, r.start, at);
+    }
+    return rc;
 }
 
 /* ---- asking it in ---- */
@@ -277,7 +402,6 @@ static int join_finish(struct join *j)
     struct member *m = &t->m[j->i];
     uint32_t bit = 1u << j->i;
     struct co_range lock;
-    struct range r;
     int rc = co_range_acquire(&t->ranges, &lock, 0, EXTENT_BYTES, true);
 
     if (rc < 0)
@@ -286,8 +410,12 @@ static int join_finish(struct join *j)
         rc = ERR_NO_REPLICA;
     else if (t->leaving)
         rc = ERR_AGAIN; /* after their removal, so that it gets their sets too */
-    while (rc == 0 && rangeset_next(&m->missing, 0, &r))
-        rc = settle_pages(j, (uint32_t)r.start, piece_end(t, &r));
+    j->held = true;
+    if (rc == 0)
+        rc = region_copy(j, 0, PAGES_PER_EXTENT);
+    j->held = false;
+    if (rc == 0)
+        rc = clear_pages(j, 0, PAGES_PER_EXTENT);
     if (rc == 0)
         rc = hand_over_sets(j);
     if (rc == 0 && (t->leaving || !(t->open & bit)))
@@ -333,9 +461,9 @@ static int join_steps(struct join *j)
     int rc = 0;
 
     for (uint32_t pass = 0; rc == 0 && pass < PASSES_MAX; pass++) {
+        rc = join_pass(j);
         if (rangeset_total(&m->missing) <= LAST_PAGES)
             break;
-        rc = join_pass(j);
     }
     while (rc == 0) {
         rc = join_finish(j);
@@ -346,19 +474,40 @@ static int join_steps(struct join *j)
     return rc < 0 ? rc : join_ask(j);
 }
 
+/* So many at once as the setting says, in the order in which they came. */
+static int room_wait(struct vol_engine *e)
+{
+    struct recovery *rec = &e->recovery;
+    int rc = 0;
+
+    rec->waiting++;
+    while (rc == 0 && rec->running >= rec->extents_max)
+        rc = co_cond_wait(&rec->room);
+    rec->waiting--;
+    if (rc == 0)
+        rec->running++;
+    return rc;
+}
+
+static void room_leave(struct vol_engine *e)
+{
+    e->recovery.running--;
+    co_cond_signal(&e->recovery.room);
+}
+
 static int join_run(void *arg)
 {
     struct join *j = arg;
     struct tenure *t = j->t;
     struct member *m = &t->m[j->i];
-    int rc = co_sem_acquire(&t->e->join_room, 1);
+    int rc = room_wait(t->e);
 
     if (rc == 0) {
         log_info("replica.returning",
                  "extent=%" PRIu64 " epoch=%" PRIu64 " chunk=%u pages=%" PRIu64, t->extent_id,
                  t->epoch, m->chunk->id, rangeset_total(&m->missing));
         rc = join_steps(j);
-        co_sem_release(&t->e->join_room, 1);
+        room_leave(t->e);
     }
     if (rc == 0) {
         log_info("replica.in_sync", "extent=%" PRIu64 " epoch=%" PRIu64 " chunk=%u", t->extent_id,
@@ -369,6 +518,7 @@ static int join_run(void *arg)
     /* It lost what it had confirmed (5.4). */
     if (!t->lost && m->everything && (t->absent >> j->i & 1))
         best_effort(mset_start(t, t->set, m->chunk->id, m->confirmed, NULL, true));
+    list_del(&j->link);
     tenure_put(t);
     mem_free(j);
     return 0;
@@ -381,5 +531,31 @@ void join_start(struct tenure *t, uint32_t i)
     ASSERT(t->joining >> i & 1);
     j->t = tenure_get(t);
     j->i = i;
+    list_push_back(&t->e->recovery.joins, &j->link);
     co_spawn_detached_deadline(&t->e->bg, "return", join_run, j);
+}
+
+void recovery_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate)
+{
+    struct recovery *rec = &e->recovery;
+
+    if (rec->rate != rate)
+        rec->next = rec->rate_set = co_now(); /* nobody waits as the former rate had it */
+    rec->rate = rate;
+    rec->extents_max = extents_max;
+    co_cond_broadcast(&rec->room);
+}
+
+uint64_t recovery_left(const struct vol_engine *e, uint32_t *ret_extents)
+{
+    uint64_t pages = 0;
+
+    *ret_extents = 0;
+    LIST_FOREACH (j, &e->recovery.joins, struct join, link) {
+        if (!joining(j))
+            continue;
+        pages += rangeset_total(&j->t->m[j->i].missing);
+        (*ret_extents)++;
+    }
+    return pages * PAGE_BYTES;
 }

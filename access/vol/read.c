@@ -85,6 +85,7 @@ static bool caller_done(int rc)
 
 struct reading {
     struct tenure *t;
+    bool for_client;
     uint32_t tried, bad;
     int bad_rc;
 };
@@ -143,40 +144,51 @@ static int read_retry(struct reading *rd, uint32_t except)
     return co_sleep(RETRY_PAUSE);
 }
 
-int members_read(struct tenure *t, uint32_t except, uint32_t off, uint32_t len, struct buf *dst,
-                 uint32_t dst_off, bool *ret_zero)
+static int read_members(struct reading *rd, uint32_t except, uint32_t off, uint32_t len,
+                        struct buf *dst, uint32_t dst_off, bool *ret_zero)
 {
-    struct reading rd = {.t = t};
+    struct tenure *t = rd->t;
 
     for (;;) {
-        uint32_t mask = tenure_readable(t) & ~rd.tried & ~except;
-        nsec_t timeout = t->e->member_deadline;
+        uint32_t mask = tenure_readable(t) & ~rd->tried & ~except;
+        nsec_t timeout = t->e->member_deadline, sent;
         int i, rc;
 
         if (t->lost)
             return ERR_STALE;
         i = choose(t, mask);
         if (i < 0) {
-            rc = read_retry(&rd, except);
+            rc = read_retry(rd, except);
             if (rc < 0)
                 return rc;
             continue;
         }
         if (mask & (mask - 1))
             timeout /= 2; /* there is another to turn to */
+        sent = co_now();
         rc = replica_read(t, (uint32_t)i, off, len, dst, dst_off, ret_zero, timeout);
         if (rc == 0) {
-            for (uint32_t k = 0; k < t->n && rd.bad; k++)
-                if (rd.bad >> k & 1)
+            if (rd->for_client)
+                pace_foreground(t->m[i].chunk, co_now() - sent);
+            for (uint32_t k = 0; k < t->n && rd->bad; k++)
+                if (rd->bad >> k & 1)
                     repair_start(t, k, off, len);
             return 0;
         }
         if (caller_done(rc))
             return rc;
-        rc = read_failed(&rd, (uint32_t)i, rc);
+        rc = read_failed(rd, (uint32_t)i, rc);
         if (rc < 0)
             return rc;
     }
+}
+
+int members_read(struct tenure *t, uint32_t except, uint32_t off, uint32_t len, struct buf *dst,
+                 uint32_t dst_off, bool *ret_zero)
+{
+    struct reading rd = {.t = t};
+
+    return read_members(&rd, except, off, len, dst, dst_off, ret_zero);
 }
 
 /* ---- are we the owner? ---- */
@@ -261,12 +273,13 @@ int tenure_read(struct tenure *t, uint32_t off, uint32_t len, struct buf *dst, u
 {
     uint64_t start = ROUND_DOWN(off, PAGE_BYTES);
     uint64_t end = ROUND_UP((uint64_t)off + len, PAGE_BYTES);
+    struct reading rd = {.t = t, .for_client = true};
     struct co_range range;
     int rc = co_range_acquire(&t->ranges, &range, start, end - start, false);
 
     if (rc < 0)
         return rc;
-    rc = t->lost ? ERR_STALE : members_read(t, 0, off, len, dst, dst_off, NULL);
+    rc = t->lost ? ERR_STALE : read_members(&rd, 0, off, len, dst, dst_off, NULL);
     if (rc == 0)
         rc = ownership_check(t);
     co_range_release(&t->ranges, &range);

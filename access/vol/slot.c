@@ -189,6 +189,21 @@ static int step_open(struct slot *s)
     return 0;
 }
 
+/* Those that are on their way back go on under the next epoch. */
+static void keep_joining(struct slot *s)
+{
+    const struct tenure *t = s->tenure;
+
+    for (uint32_t i = 0; t && i < t->n; i++) {
+        bool known = !(t->joining >> i & 1);
+
+        for (uint32_t k = 0; k < s->n_join; k++)
+            known |= s->join[k] == t->m[i].chunk->id;
+        if (!known && s->n_join < MEMBERS_MAX)
+            s->join[s->n_join++] = t->m[i].chunk->id;
+    }
+}
+
 /* Absent replicas return under a new epoch: drained first (PROTOCOL 5.4). */
 static int step_new_epoch(struct slot *s)
 {
@@ -200,8 +215,10 @@ static int step_new_epoch(struct slot *s)
         s->n_join = 0;
         return rc == ERR_TIMEOUT ? 0 : rc;
     }
-    if (s->tenure == t)
+    if (s->tenure == t) {
+        keep_joining(s);
         rc = acquire_slots(s, true);
+    }
     if (rc < 0) {
         s->n_join = 0; /* goes on under the present epoch, if that is any good */
         slot_unhold(s);

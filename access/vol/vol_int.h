@@ -40,6 +40,7 @@
 #define CREDITS_OPEN   4u             /* blocks asked for at an open */
 #define CREDITS_MORE   12u            /* and beyond the need at a reservation */
 #define CONFIRMED_KEPT 16u            /* last confirmed writes remembered for each member */
+#define COPY_WINDOW    8u             /* copies of one extent in flight to a joining replica */
 #define RETRY_PAUSE    (10 * NSEC_PER_MSEC)
 #define IDLE_PAUSE     (50 * NSEC_PER_MSEC)
 #define OPEN_BATCH     64u
@@ -93,6 +94,16 @@ static inline struct ver ver_of(const Zbs__Version *v)
 
 /* ---- chunk servers (chunks.c) ---- */
 
+/* How clients' requests fare at a server while copies run there (pace.c). */
+struct pace {
+    nsec_t smooth;    /* latency of late, averaged */
+    nsec_t low[2];    /* its lowest in the present and in the former window */
+    nsec_t window;    /* begin of the present one */
+    nsec_t last;      /* sample */
+    nsec_t judged;    /* when the share was last changed */
+    uint32_t backoff; /* what is taken from the full share, in 1/256 */
+};
+
 struct peer {
     struct chunk *chunk;
     uint32_t worker;
@@ -115,6 +126,7 @@ struct chunk {
     nsec_t last_heard;   /* any answer */
     nsec_t silent_since; /* sending of the first request that failed since then; 0: none */
     nsec_t last_unheard; /* when a request failed for want of an answer */
+    struct pace pace;
     struct peer **peers; /* one for each worker */
     uint32_t n_peers;
 };
@@ -156,6 +168,18 @@ struct access_peer {
     bool gone; /* not in meta's view any more */
 };
 
+/* Copying to joining replicas: how much of it at once, and how fast (join.c, pace.c). */
+struct recovery {
+    uint32_t extents_max; /* at once */
+    uint32_t running, waiting;
+    struct co_cond room;
+    struct list joins;
+    uint64_t rate;         /* bytes a second at most */
+    nsec_t next;           /* when the next copy may begin */
+    nsec_t rate_set;       /* when the rate was last changed */
+    uint64_t copied_bytes; /* since the start */
+};
+
 struct vol_engine {
     char *name, *host, *rack, *zone, *rpc_addr, *iscsi_portal;
     uint64_t incarnation;
@@ -191,7 +215,8 @@ struct vol_engine {
     uint32_t op_pool_count;
     struct list clients; /* sessions that forward to us: at-most-once tables */
     uint64_t next_number;
-    struct co_sem join_room, repair_room;
+    struct recovery recovery;
+    struct co_sem repair_room;
     struct vol_engine_stats stats;
     vol_initiators_fn initiators;
     void *initiators_arg;
@@ -334,9 +359,9 @@ struct member {
     nsec_t failing_since;
     bool everything; /* it is known to lack anything: void or unknown there */
     bool reopening;
-    struct rangeset missing; /* JOINING: what the members' missing sets may name */
-    struct rangeset stale;   /* JOINING: what it is not known to have */
-    uint64_t copy_gen;       /* JOINING: of the copy on its way to it; 0: none */
+    struct rangeset missing;         /* JOINING: what the members' missing sets may name */
+    struct rangeset stale;           /* JOINING: what it is not known to have */
+    uint64_t copy_gens[COPY_WINDOW]; /* JOINING: of the copies on their way to it; 0: none */
 };
 
 /* Pages above the commit point, at an open: versions by member. */
@@ -550,6 +575,18 @@ void leave_kick(struct tenure *t); /* has it done in the background */
 co_fn int set_change(struct tenure *t, uint32_t remove, uint32_t add,
                      const char *reason) MUST_CHECK;
 void join_start(struct tenure *t, uint32_t i);
+void recovery_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate);
+/* What is still to be copied to replicas that are joining, and to how many. */
+uint64_t recovery_left(const struct vol_engine *e, uint32_t *ret_extents);
+
+/* ---- the pace of copies (pace.c) ---- */
+
+/* What a client's request took at a chunk server. */
+void pace_foreground(struct chunk *c, nsec_t took);
+/* The part of the full rate that copies from and to this server may have, in 1/256. */
+uint32_t pace_share(const struct chunk *c);
+/* Waits until so many bytes may be copied. Not under a range lock. */
+co_fn int pace_copy(struct tenure *t, uint32_t bytes) MUST_CHECK;
 
 /* ---- commit points (commit.c) ---- */
 

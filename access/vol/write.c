@@ -205,6 +205,7 @@ static int op_sender(void *arg)
     struct member_req q = {CHUNK_WRITE, &req.base, op->data.buf ? &op->data : NULL, false, false};
     struct ver cp = t->joining >> s->i & 1 ? commit_for(t, s->i) : op->cp;
     struct rpc_reply r;
+    nsec_t sent = co_now();
     int rc;
 
     ASSERT(cp.epoch < t->epoch || cp.gen < op->gen);
@@ -225,8 +226,10 @@ static int op_sender(void *arg)
     rpc_reply_init(&r);
     rc = member_call(t, s->i, &q, &r);
     rpc_reply_free(&r);
-    if (rc == 0)
+    if (rc == 0) {
+        pace_foreground(t->m[s->i].chunk, co_now() - sent);
         op_confirmed(op, s->i, cp);
+    }
     if (mutate(MUT_ACK_EARLY))
         co_cond_broadcast(&op->finished);
     op_check(op);
