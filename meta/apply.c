@@ -7,6 +7,7 @@
 #include <string.h>
 #include "common/base/assert.h"
 #include "meta/codec.h"
+#include "meta/settings.h"
 
 uint32_t record_width(const Zbs__Metalog__Record *r)
 {
@@ -190,6 +191,8 @@ static int apply_kind(struct apply *a)
         return apply_lun_set(a);
     case ZBS__METALOG__RECORD__KIND_LUN_UNSET:
         return apply_lun_unset(a);
+    case ZBS__METALOG__RECORD__KIND_SETTING_SET:
+        return apply_setting_set(a);
     case ZBS__METALOG__RECORD__KIND__NOT_SET:
     default:
         return err_set(ERR_UNSUPPORTED,

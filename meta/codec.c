@@ -7,6 +7,7 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "meta/codec_key.h"
+#include "meta/settings.h"
 #include "proto/metalog.pb-c.h"
 
 static uint64_t digest_mix(uint64_t h, const uint8_t *p, size_t n)
@@ -180,6 +181,17 @@ void codec_put_target(const struct codec_sink *to, const struct target *t)
     mem_free(ptrs);
 }
 
+void codec_put_setting(const struct codec_sink *to, const struct setting_value *v)
+{
+    struct key k = key_setting(v->name);
+    Zbs__Metalog__KvSetting m = ZBS__METALOG__KV_SETTING__INIT;
+
+    m.name = v->name;
+    m.value = v->value;
+    m.version = v->version;
+    sink_put_msg(to, &k, &m.base);
+}
+
 void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id,
                        uint64_t epoch)
 {
@@ -288,6 +300,8 @@ uint64_t codec_digest(const struct state *st)
         codec_put_session(&to, st->sessions.items[i]);
     for (uint32_t i = 0; i < st->targets.count; i++)
         codec_put_target(&to, st->targets.items[i]);
+    for (uint32_t i = 0; i < st->settings.count; i++)
+        codec_put_setting(&to, st->settings.items[i]);
     LIST_FOREACH (r, &st->results, struct result, link)
         codec_put_result(&to, r);
     return digest;

@@ -8,6 +8,8 @@
 #include "common/kv/kv.h"
 #include "meta/state.h"
 
+struct setting_value;
+
 /* Where pairs go: into a batch, and/or into a digest that does not depend on their order. */
 struct codec_sink {
     struct kv_batch *batch; /* may be NULL */
@@ -32,6 +34,7 @@ void codec_put_slot(const struct codec_sink *to, const struct slot *s);
 void codec_put_chunk(const struct codec_sink *to, const struct chunk *c);
 void codec_put_session(const struct codec_sink *to, const struct session *s);
 void codec_put_target(const struct codec_sink *to, const struct target *t);
+void codec_put_setting(const struct codec_sink *to, const struct setting_value *v);
 void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id,
                        uint64_t epoch);
 void codec_put_result(const struct codec_sink *to, const struct result *r);

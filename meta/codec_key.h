@@ -17,6 +17,7 @@ enum key_kind {
     KEY_GARBAGE = 'g', /* chunk, extent -> epoch */
     KEY_HEADER = 'h',
     KEY_LOADING = 'l',
+    KEY_SETTING = 'o', /* name */
     KEY_POOL = 'p',
     KEY_RESULT = 'r', /* mutation number */
     KEY_SLOT = 's',   /* volume, slot */
@@ -85,6 +86,14 @@ static inline struct key key_target(const char *iqn)
     struct key k = key_of(KEY_TARGET);
 
     key_str(&k, iqn);
+    return k;
+}
+
+static inline struct key key_setting(const char *name)
+{
+    struct key k = key_of(KEY_SETTING);
+
+    key_str(&k, name);
     return k;
 }
 

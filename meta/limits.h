@@ -15,6 +15,7 @@
 #define INITIATORS_MAX       64u  /* of one target's allow-list */
 #define NAME_BYTES_MAX       128u /* pools, volumes, servers, hosts */
 #define ADDR_BYTES_MAX       127u
+#define SETTING_NAME_MAX     64u
 #define IQN_BYTES_MAX        223u
 #define CHAP_SECRET_MIN      12u
 #define CHAP_SECRET_MAX      64u

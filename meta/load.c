@@ -8,6 +8,7 @@
 #include "meta/codec.h"
 #include "meta/codec_key.h"
 #include "meta/pad.h"
+#include "meta/settings.h"
 #include "proto/metalog.pb-c.h"
 
 struct loader {
@@ -219,6 +220,18 @@ static int load_target(struct loader *l, const uint8_t *key, size_t key_len,
     return 0;
 }
 
+static int load_setting(struct loader *l, const uint8_t *key, size_t key_len,
+                        const ProtobufCMessage *msg)
+{
+    const Zbs__Metalog__KvSetting *m = (const void *)msg;
+
+    if (m->name[0] == 0 || strlen(m->name) > SETTING_NAME_MAX || key_len != strlen(m->name) + 1 ||
+        memcmp(key + 1, m->name, key_len - 1) != 0)
+        return damaged("bad setting");
+    state_setting_put(l->st, m->name, m->value, m->version);
+    return 0;
+}
+
 static int load_result(struct loader *l, const uint8_t *key, size_t key_len,
                        const ProtobufCMessage *msg)
 {
@@ -285,6 +298,7 @@ co_fn int codec_load(struct kv *kv, struct state *st, uint64_t *ret_applied)
         {&l, KEY_SESSION, 9, &zbs__metalog__kv_session__descriptor, load_session},
         {&l, KEY_SLOT, 13, &zbs__metalog__kv_slot__descriptor, load_slot},
         {&l, KEY_TARGET, 0, &zbs__metalog__kv_target__descriptor, load_target},
+        {&l, KEY_SETTING, 0, &zbs__metalog__kv_setting__descriptor, load_setting},
         {&l, KEY_RESULT, 9, &zbs__metalog__kv_result__descriptor, load_result},
     };
     struct load_scan garbage = {&l, KEY_GARBAGE, 13, NULL, NULL};

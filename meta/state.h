@@ -122,10 +122,12 @@ struct state {
     struct sorted chunks;   /* by id */
     struct sorted sessions; /* by id */
     struct sorted targets;  /* by iqn */
-    struct idmap volumes;   /* id -> volume, removed ones too */
-    struct idmap extents;   /* id -> slot */
-    struct sorted removed;  /* volumes to be swept, by id */
-    struct list orphans;    /* slots whose owner has ended */
+    struct sorted settings; /* by name; settings.h */
+    uint64_t settings_version;
+    struct idmap volumes;  /* id -> volume, removed ones too */
+    struct idmap extents;  /* id -> slot */
+    struct sorted removed; /* volumes to be swept, by id */
+    struct list orphans;   /* slots whose owner has ended */
     struct list degraded;
     struct list results;
     struct idmap results_by_hash;

@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include "meta/decide.h"
+#include "meta/settings.h"
 
 #define CHANGES_SHOWN (2 * NSEC_PER_SEC) /* a change is repeated: an answer may be lost */
 
@@ -80,6 +81,11 @@ int status_session_renew(struct lead *l, const struct decide *d, ProtobufCMessag
     if (rq->view_version != m->view_version)
         fill_views(l, d->pad, m);
     fill_volumes(l, s, d->pad, m);
+    m->settings_version = d->st->settings_version;
+    if (rq->settings_version != m->settings_version) {
+        m->settings = view_settings(d->st, d->pad);
+        m->n_settings = SETTINGS;
+    }
     tasks_fill(&l->live, s, d->pad, m);
     return 0;
 }

@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "meta/decide.h"
 #include "meta/lead.h"
+#include "meta/settings.h"
 #include "meta/status.h"
 
 struct svc_op {
@@ -182,6 +183,11 @@ static const struct svc_op svc_ops[] = {
     {.request = MSG(lun_remove_request),
      .decide = decide_lun_remove,
      .mutation_at = MUTATION(LunRemoveRequest)},
+    {.request = MSG(setting_list_request), .answer = answer_setting_list},
+    {.request = MSG(setting_set_request),
+     .decide = decide_setting_set,
+     .answer = answer_setting_set,
+     .mutation_at = MUTATION(SettingSetRequest)},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -335,7 +341,8 @@ const struct rpc_method svc_meta_methods[] = {
     {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
     {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
     {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},
 };
 _Static_assert(ARRAY_SIZE(svc_meta_methods) == ARRAY_SIZE(svc_ops) + 1,
                "every method but Leader has a row");

@@ -2,6 +2,7 @@
  *
  * The volume engine as a whole: start, upkeep, stop. */
 #include "access/vol/vol_int.h"
+#include "common/cluster/setting.h"
 
 #define UPKEEP_TICK     NSEC_PER_SEC
 #define TASK_IDLE       (5 * NSEC_PER_SEC) /* a slot taken for meta's sake is given back */
@@ -10,8 +11,6 @@
 #define OPEN_IDLE       (60 * NSEC_PER_SEC)
 #define BOOT_WAIT       (3 * NSEC_PER_SEC)
 #define STOP_HOLD       (2 * NSEC_PER_SEC)
-#define JOINS_AT_ONCE   8u          /* until meta has told the settings */
-#define COPY_RATE       (512 * MIB) /* bytes a second; likewise */
 #define REPAIRS_AT_ONCE 8u
 
 static char *copy(const char *s)
@@ -49,8 +48,8 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     list_init(&e->clients);
     co_group_init(&e->bg);
     co_group_init(&e->io);
-    e->recovery.extents_max = JOINS_AT_ONCE;
-    e->recovery.rate = COPY_RATE;
+    e->recovery.extents_max = (uint32_t)setting_defs[SETTING_RECOVERY_EXTENTS].def;
+    e->recovery.rate = setting_defs[SETTING_RECOVERY_RATE].def;
     co_cond_init(&e->recovery.room);
     list_init(&e->recovery.joins);
     co_sem_init(&e->repair_room, REPAIRS_AT_ONCE);

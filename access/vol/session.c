@@ -3,6 +3,7 @@
  * The session with meta: opened, renewed, and opened anew when it expired. Its renewals carry the
  * lease clock, the views of chunk and access servers, and the leader's tasks. */
 #include "access/vol/vol_int.h"
+#include "common/cluster/setting.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -245,6 +246,23 @@ static int tasks_run(void *arg)
     return 0;
 }
 
+/* Those that we know; the others are not for us, or of another release. */
+static void settings_take(struct vol_engine *e, Zbs__Meta__Setting *const *settings, size_t n)
+{
+    uint64_t rate = e->recovery.rate;
+    uint64_t extents = e->recovery.extents_max;
+
+    for (size_t i = 0; i < n; i++) {
+        int s = setting_find(settings[i]->name);
+
+        if (s == SETTING_RECOVERY_RATE)
+            rate = settings[i]->value;
+        else if (s == SETTING_RECOVERY_EXTENTS)
+            extents = settings[i]->value;
+    }
+    recovery_limit(e, (uint32_t)MIN(MAX(extents, 1u), 1024u), MAX(rate, 1u));
+}
+
 static void renewed(struct vol_engine *e, struct rpc_reply *r)
 {
     const Zbs__Meta__SessionRenewReply *a = (const Zbs__Meta__SessionRenewReply *)r->msg;
@@ -259,6 +277,10 @@ static void renewed(struct vol_engine *e, struct rpc_reply *r)
         /* Another leader may count from elsewhere and hold its view for the older one: say that
          * we have none. */
         e->view_version = whole ? a->view_version : 0;
+    }
+    if (a->settings_version != e->settings_version && a->n_settings > 0) {
+        e->settings_version = a->settings_version;
+        settings_take(e, a->settings, a->n_settings);
     }
     if (a->exports_version != e->exports_version) {
         e->exports_version = a->exports_version;
@@ -287,6 +309,9 @@ static int session_renew(struct vol_engine *e)
     req.session_id = session;
     req.view_version = e->view_version;
     req.exports_version = e->exports_version;
+    req.settings_version = e->settings_version;
+    req.copied_bytes = e->recovery.copied_bytes;
+    req.copy_left_bytes = recovery_left(e, &req.copy_extents);
     rpc_reply_init(&r);
     /* Not longer than the time it could win: a fresh attempt has a later time of sending. */
     former = co_deadline_push(sent + e->ttl);

@@ -199,7 +199,7 @@ struct vol_engine {
     nsec_t pulse;       /* when this process certainly ran */
     nsec_t doubted; /* it was stopped until then, and no renewal sent since was confirmed; 0: no */
     struct co_cond lease_changed;
-    uint64_t view_version, exports_version;
+    uint64_t view_version, exports_version, settings_version;
     char cluster_id[64];
     bool stopping;
 

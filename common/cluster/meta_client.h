@@ -38,6 +38,8 @@ enum meta_method {
     META_TARGET_UPDATE,
     META_LUN_ADD,
     META_LUN_REMOVE,
+    META_SETTING_LIST,
+    META_SETTING_SET,
     META_METHODS
 };
 

@@ -16,6 +16,7 @@
 #include "meta/apply.h"
 #include "meta/codec.h"
 #include "meta/decide.h"
+#include "meta/settings.h"
 
 struct model {
     struct prng prng;
@@ -379,6 +380,16 @@ static void random_export(struct model *m)
     }
 }
 
+static void random_setting(struct model *m)
+{
+    Zbs__Meta__SettingSetRequest rq = ZBS__META__SETTING_SET_REQUEST__INIT;
+    const struct setting_def *d = &setting_defs[below(m, SETTINGS)];
+
+    rq.name = (char *)(below(m, 8) == 0 ? "none.such" : d->name);
+    rq.value = below(m, 4) == 0 ? d->max + 1 : d->min + below(m, d->max - d->min + 1);
+    act(m, decide_setting_set, &rq.base, true);
+}
+
 /* ---- checks ---- */
 
 static void recount(const struct state *st)
@@ -454,6 +465,7 @@ static void (*const actions[])(struct model *) = {
     random_volume,  random_delete,     random_lease,       random_lease,    random_lease,
     random_lease,   random_release,    random_replicas,    random_replicas, random_created,
     random_garbage, random_background, random_export,      random_lease,    random_volume,
+    random_setting,
 };
 
 static int model_main(void *arg)
