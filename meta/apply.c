@@ -142,7 +142,7 @@ static int apply_garbage_done(struct apply *a)
     if (c == NULL)
         return apply_misfit(a, "unknown chunk server");
     for (size_t i = 0; i < m->n_extent_ids; i++) {
-        if (idmap_del(&c->garbage, m->extent_ids[i]))
+        if (chunk_garbage_del(c, m->extent_ids[i]))
             codec_del_garbage(a->to, c->id, m->extent_ids[i]);
     }
     return 0;

@@ -7,7 +7,7 @@
 #define ZBS_META_APPLY_H
 
 #include "common/kv/kv.h"
-#include "meta/state.h"
+#include "meta/table.h"
 #include "meta/view.h"
 #include "proto/metalog.pb-c.h"
 
@@ -31,6 +31,12 @@ struct apply {
     struct packed reply;
 };
 int apply_misfit(const struct apply *a, const char *why);
+/* The volume's own page of its table, made or copied if need be; to be put into the store by the
+ * caller once changed. */
+struct table_page *apply_page_own(struct apply *a, struct volume *v, uint32_t index);
+/* If nothing refers to them any more: they go; extents become garbage at their chunk servers. */
+void apply_page_drop(struct apply *a, struct table_page *p); /* may be NULL */
+void apply_extent_drop(struct apply *a, struct extent *e);
 int apply_lease_grant(struct apply *a);
 int apply_lease_return(struct apply *a);
 int apply_extents_created(struct apply *a);

@@ -7,36 +7,96 @@
 #include "meta/codec.h"
 
 /* Adds a replica at the end: a member if there are no absent ones yet and `member`. */
-static int slot_add_replica(struct apply *a, struct slot *s, uint32_t chunk_id, bool member)
+static int add_replica(struct apply *a, struct extent *e, uint32_t chunk_id, bool member)
 {
-    if (state_chunk(a->st, chunk_id) == NULL || slot_has_member(s, chunk_id) ||
-        slot_has_absent(s, chunk_id) || s->n_members + s->n_absent >= SLOT_REPLICAS_MAX)
+    if (state_chunk(a->st, chunk_id) == NULL || extent_has_member(e, chunk_id) ||
+        extent_has_absent(e, chunk_id) || e->n_members + e->n_absent >= SLOT_REPLICAS_MAX)
         return apply_misfit(a, "replica on an unknown chunk server, or twice, or too many");
-    s->replicas[s->n_members + s->n_absent] = chunk_id;
+    e->replicas[e->n_members + e->n_absent] = chunk_id;
     if (member)
-        s->n_members++;
+        e->n_members++;
     else
-        s->n_absent++;
+        e->n_absent++;
     return 0;
 }
 
-static int grant_extent(struct apply *a, struct slot *s, const Zbs__Metalog__GrantItem *item,
+/* A new extent in a slot that was a hole, or had a shared extent, the new one's origin. */
+static int grant_extent(struct apply *a, struct volume *v, const Zbs__Metalog__GrantItem *item,
                         uint64_t extent_id)
 {
+    struct extent *origin = volume_extent(v, item->slot), *e;
+    struct table_page *p;
     int rc = 0;
 
-    if (s->extent_id != 0)
-        return apply_misfit(a, "a new extent in a slot that has one");
+    if ((origin != NULL ? origin->id : 0) != item->origin ||
+        (origin != NULL && (!origin->created || !extent_is_shared(a->st, origin))))
+        return apply_misfit(a, "a new extent in a slot that has another");
+    e = state_extent_add(a->st, extent_id, origin != NULL ? origin->family : extent_id, item->slot);
+    extent_set_origin(e, origin);
+    e->set_number = 1;
+    e->wanted = (uint8_t)v->replicas;
+    e->min_replicas = (uint8_t)v->min_replicas;
     for (size_t i = 0; i < item->n_members && rc == 0; i++)
-        rc = slot_add_replica(a, s, item->members[i], true);
+        rc = add_replica(a, e, item->members[i], true);
     for (size_t i = 0; i < item->n_absent && rc == 0; i++)
-        rc = slot_add_replica(a, s, item->absent[i], false);
+        rc = add_replica(a, e, item->absent[i], false);
     if (rc < 0)
         return rc;
-    s->extent_id = extent_id;
-    s->set_number = 1;
-    s->created = false;
-    idmap_put_ptr(&a->st->extents, extent_id, s);
+    state_extent_count(a->st, e);
+    p = apply_page_own(a, v, item->slot / SLOTS_PER_PAGE);
+    page_set(p, v, item->slot % SLOTS_PER_PAGE, e);
+    codec_put_page(a->to, p);
+    return 0;
+}
+
+/* A slot's lease; also its extent's, if no other volume has that. */
+static int grant_slot(struct apply *a, struct volume *v, const Zbs__Metalog__LeaseGrant *m,
+                      size_t i)
+{
+    const Zbs__Metalog__GrantItem *item = m->items[i];
+    struct session *owner;
+    struct extent *e;
+    struct slot *s;
+    int rc;
+
+    if (item->slot >= v->n_slots)
+        return apply_misfit(a, "slot beyond the volume");
+    s = volume_slot_make(v, item->slot);
+    owner = slot_owner(a->st, s);
+    if (owner != NULL && owner->id != m->session_id)
+        return apply_misfit(a, "slot has another live owner");
+    ASSERT(s->epoch < a->number);
+    s->epoch = v->granted_at = a->number;
+    state_slot_own(a->st, s, m->session_id);
+    codec_put_slot(a->to, s);
+    if (item->n_members > 0) {
+        rc = grant_extent(a, v, item, a->number + i);
+        if (rc < 0)
+            return rc;
+    }
+    e = volume_extent(v, item->slot);
+    if (e == NULL || extent_is_shared(a->st, e))
+        return 0;
+    e->epoch = a->number;
+    extent_lease_end(a->st, e);
+    codec_put_extent(a->to, e);
+    return 0;
+}
+
+/* A shared extent's own lease. */
+static int grant_shared(struct apply *a, const Zbs__Metalog__LeaseGrant *m)
+{
+    struct extent *e = state_extent(a->st, m->extent_id);
+    struct session *owner;
+
+    if (e == NULL || !extent_is_shared(a->st, e))
+        return apply_misfit(a, "lease of an extent that is not shared");
+    owner = e->lease != NULL ? slot_owner(a->st, e->lease) : NULL;
+    if (owner != NULL && owner->id != m->session_id)
+        return apply_misfit(a, "extent has another live owner");
+    e->epoch = extent_lease_make(e)->epoch = a->number;
+    state_slot_own(a->st, e->lease, m->session_id);
+    codec_put_extent(a->to, e);
     return 0;
 }
 
@@ -44,33 +104,28 @@ int apply_lease_grant(struct apply *a)
 {
     const Zbs__Metalog__LeaseGrant *m = a->record->lease_grant;
     struct volume *v = state_volume(a->st, m->volume_id);
+    int rc = 0;
 
-    if (v == NULL || v->removed || state_session(a->st, m->session_id) == NULL)
-        return apply_misfit(a, "grant of an unknown volume or to an unknown session");
-    for (size_t i = 0; i < m->n_items; i++) {
-        const Zbs__Metalog__GrantItem *item = m->items[i];
-        struct slot *s;
-        struct session *owner;
+    if (state_session(a->st, m->session_id) == NULL)
+        return apply_misfit(a, "grant to an unknown session");
+    if (m->volume_id == 0)
+        return grant_shared(a, m);
+    if (v == NULL || v->removed || v->snapshot)
+        return apply_misfit(a, "grant of an unknown volume or of a snapshot");
+    for (size_t i = 0; i < m->n_items && rc == 0; i++)
+        rc = grant_slot(a, v, m, i);
+    return rc;
+}
 
-        if (item->slot >= v->n_slots)
-            return apply_misfit(a, "slot beyond the volume");
-        s = volume_slot_make(v, item->slot);
-        owner = slot_owner(a->st, s);
-        if (owner != NULL && owner->id != m->session_id)
-            return apply_misfit(a, "slot has another live owner");
-        ASSERT(s->epoch < a->number);
-        s->epoch = a->number;
-        state_slot_own(a->st, s, m->session_id);
-        if (item->n_members > 0) {
-            int rc;
+static int return_shared(struct apply *a, const Zbs__Metalog__LeaseReturn *m)
+{
+    for (size_t i = 0; i < m->n_extent_ids; i++) {
+        struct extent *e = state_extent(a->st, m->extent_ids[i]);
 
-            state_slot_uncount(a->st, s);
-            rc = grant_extent(a, s, item, a->number + i);
-            if (rc < 0)
-                return rc;
-            state_slot_count(a->st, s);
-        }
-        codec_put_slot(a->to, s);
+        if (e == NULL || e->lease == NULL || e->lease->owner != m->session_id)
+            return apply_misfit(a, "return by another than the owner");
+        extent_lease_end(a->st, e);
+        codec_put_extent(a->to, e);
     }
     return 0;
 }
@@ -80,6 +135,8 @@ int apply_lease_return(struct apply *a)
     const Zbs__Metalog__LeaseReturn *m = a->record->lease_return;
     struct volume *v = state_volume(a->st, m->volume_id);
 
+    if (m->volume_id == 0)
+        return return_shared(a, m);
     if (v == NULL)
         return apply_misfit(a, "return for an unknown volume");
     for (size_t i = 0; i < m->n_slots; i++) {
@@ -98,12 +155,16 @@ int apply_extents_created(struct apply *a)
     const Zbs__Metalog__ExtentsCreated *m = a->record->extents_created;
 
     for (size_t i = 0; i < m->n_extent_ids; i++) {
-        struct slot *s = state_extent(a->st, m->extent_ids[i]);
+        struct extent *e = state_extent(a->st, m->extent_ids[i]), *origin;
 
-        if (s == NULL)
+        if (e == NULL)
             return apply_misfit(a, "creation of an unknown extent");
-        s->created = true;
-        codec_put_slot(a->to, s);
+        origin = e->origin;
+        e->created = true;
+        extent_set_origin(e, NULL);
+        codec_put_extent(a->to, e);
+        if (origin != NULL)
+            apply_extent_drop(a, origin);
     }
     return 0;
 }
@@ -120,44 +181,43 @@ static bool list_has(const uint32_t *ids, size_t n, uint32_t id)
 int apply_replica_set(struct apply *a)
 {
     const Zbs__Metalog__ReplicaSet *m = a->record->replica_set;
-    struct volume *v = state_volume(a->st, m->volume_id);
-    struct slot *s = v != NULL ? volume_slot(v, m->slot) : NULL;
+    struct extent *e = state_extent(a->st, m->extent_id);
     uint32_t members[SLOT_REPLICAS_MAX], absent[SLOT_REPLICAS_MAX];
     uint32_t n_members = 0, n_absent = 0;
     int rc = 0;
     Zbs__Meta__ReplicaChangeReply view;
 
-    if (s == NULL || s->extent_id == 0)
+    if (e == NULL)
         return apply_misfit(a, "replica set of an unknown extent");
-    for (uint32_t i = 0; i < s->n_members; i++) {
-        if (!list_has(m->remove, m->n_remove, s->replicas[i]))
-            members[n_members++] = s->replicas[i];
+    for (uint32_t i = 0; i < e->n_members; i++) {
+        if (!list_has(m->remove, m->n_remove, e->replicas[i]))
+            members[n_members++] = e->replicas[i];
     }
-    for (uint32_t i = 0; i < s->n_members; i++) {
-        if (list_has(m->remove, m->n_remove, s->replicas[i]))
-            absent[n_absent++] = s->replicas[i];
+    for (uint32_t i = 0; i < e->n_members; i++) {
+        if (list_has(m->remove, m->n_remove, e->replicas[i]))
+            absent[n_absent++] = e->replicas[i];
     }
-    for (uint32_t i = 0; i < s->n_absent; i++) {
-        uint32_t id = slot_absent(s)[i];
+    for (uint32_t i = 0; i < e->n_absent; i++) {
+        uint32_t id = extent_absent(e)[i];
 
         if (list_has(m->add, m->n_add, id))
             members[n_members++] = id;
         else
             absent[n_absent++] = id;
     }
-    if (n_members == 0 || n_members != s->n_members - m->n_remove + m->n_add)
+    if (n_members == 0 || n_members != e->n_members - m->n_remove + m->n_add)
         return apply_misfit(a, "replica set");
-    state_slot_uncount(a->st, s);
-    s->n_members = (uint8_t)n_members;
-    s->n_absent = (uint8_t)n_absent;
-    memcpy(s->replicas, members, n_members * sizeof(members[0]));
-    memcpy(s->replicas + n_members, absent, n_absent * sizeof(absent[0]));
+    state_extent_uncount(a->st, e);
+    e->n_members = (uint8_t)n_members;
+    e->n_absent = (uint8_t)n_absent;
+    memcpy(e->replicas, members, n_members * sizeof(members[0]));
+    memcpy(e->replicas + n_members, absent, n_absent * sizeof(absent[0]));
     for (size_t i = 0; i < m->n_adopt && rc == 0; i++)
-        rc = slot_add_replica(a, s, m->adopt[i], false);
-    s->set_number++;
-    state_slot_count(a->st, s);
-    codec_put_slot(a->to, s);
-    view_replicas(&view, s);
+        rc = add_replica(a, e, m->adopt[i], false);
+    e->set_number++;
+    state_extent_count(a->st, e);
+    codec_put_extent(a->to, e);
+    view_replicas(&view, e);
     a->reply = view_pack(&view.base, a->pad);
     return rc;
 }

@@ -11,7 +11,7 @@ static void reply_volume(struct apply *a, const struct volume *v)
 {
     Zbs__Meta__Volume view;
 
-    view_volume(&view, v);
+    view_volume(&view, a->st, v);
     a->reply = view_pack(&view.base, a->pad);
 }
 
@@ -73,48 +73,45 @@ int apply_volume_remove(struct apply *a)
     return 0;
 }
 
-static void sweep_slot(struct apply *a, struct slot *s)
+/* Leases and extents of one page's worth of slots. How much that was, in changes of the store. */
+static uint32_t sweep_page(struct apply *a, struct volume *v, uint32_t index)
 {
-    if (s->extent_id != 0) {
-        state_slot_uncount(a->st, s);
-        for (uint32_t i = 0; i < s->n_members + s->n_absent; i++) {
-            struct chunk *c = state_chunk(a->st, s->replicas[i]);
+    struct slot_page *slots = v->pages[index];
+    struct table_page *p = v->table[index];
+    uint32_t changes = 0;
 
-            idmap_put(&c->garbage, s->extent_id, s->epoch);
-            codec_put_garbage(a->to, c->id, s->extent_id, s->epoch);
-        }
-        idmap_del(&a->st->extents, s->extent_id);
-        s->extent_id = 0;
-        s->n_members = s->n_absent = 0;
-        state_slot_count(a->st, s);
+    for (uint32_t i = 0; slots != NULL && i < SLOTS_PER_PAGE; i++) {
+        struct slot *s = &slots->slots[i];
+
+        if (!s->used)
+            continue;
+        state_slot_own(a->st, s, 0);
+        codec_del_slot(a->to, v->id, s->number);
+        s->used = false;
+        changes++;
     }
-    state_slot_own(a->st, s, 0);
-    codec_del_slot(a->to, s->volume->id, s->number);
-    s->used = false;
+    if (p != NULL) {
+        changes += p->refs == 1 ? 1 + p->n_extents : 1;
+        apply_page_drop(a, volume_set_page(v, index, NULL));
+    }
+    return changes;
 }
 
 int apply_volume_sweep(struct apply *a)
 {
     const Zbs__Metalog__VolumeSweep *m = a->record->volume_sweep;
     struct volume *v = state_volume(a->st, m->volume_id);
-    uint32_t swept = 0;
+    uint32_t first, index, changes = 0;
 
     if (v == NULL || !v->removed)
         return apply_misfit(a, "sweep of a volume that is not removed");
-    while (v->sweep_next < v->n_slots && swept < m->max) {
-        struct slot *s = volume_slot(v, v->sweep_next);
-
-        if (v->pages[v->sweep_next / SLOTS_PER_PAGE] == NULL) {
-            v->sweep_next = ROUND_DOWN(v->sweep_next, SLOTS_PER_PAGE) + SLOTS_PER_PAGE;
-            continue;
-        }
-        if (s != NULL) {
-            sweep_slot(a, s);
-            swept++;
-        }
-        v->sweep_next++;
-    }
-    if (v->sweep_next < v->n_slots) {
+    first = index = v->sweep_next / SLOTS_PER_PAGE;
+    for (; index < v->n_pages && changes < m->max; index++)
+        changes += sweep_page(a, v, index);
+    for (uint32_t i = ROUND_DOWN(first, TABLE_GROUP); i < index; i += TABLE_GROUP)
+        codec_put_table(a->to, v, i);
+    v->sweep_next = index * SLOTS_PER_PAGE;
+    if (index < v->n_pages) {
         codec_put_volume(a->to, v);
         return 0;
     }

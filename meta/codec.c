@@ -53,6 +53,7 @@ void codec_header_take(struct codec_header *h, const struct state *st)
     h->exports_version = st->exports_version;
     h->next_pool_id = st->next_pool_id;
     h->next_chunk_id = st->next_chunk_id;
+    h->next_page_id = st->next_page_id;
     memcpy(h->cluster_id, st->cluster_id, sizeof(h->cluster_id));
 }
 
@@ -69,6 +70,7 @@ void codec_put_header(const struct codec_sink *to, const struct codec_header *h)
     m.exports_version = h->exports_version;
     m.next_pool_id = h->next_pool_id;
     m.next_chunk_id = h->next_chunk_id;
+    m.next_page_id = h->next_page_id;
     sink_put_msg(to, &k, &m.base);
 }
 
@@ -104,6 +106,10 @@ void codec_put_volume(const struct codec_sink *to, const struct volume *v)
     m.version = v->version;
     m.removed = v->removed;
     m.sweep_next = v->sweep_next;
+    m.snapshot = v->snapshot;
+    m.origin_id = v->origin_id;
+    m.shared_at = v->shared_at;
+    m.table_at = v->table_at;
     sink_put_msg(to, &k, &m.base);
 }
 
@@ -114,13 +120,70 @@ void codec_put_slot(const struct codec_sink *to, const struct slot *s)
 
     m.epoch = s->epoch;
     m.owner = s->owner;
-    m.extent_id = s->extent_id;
-    m.set_number = s->set_number;
-    m.created = s->created;
-    m.members = (uint32_t *)slot_members(s);
-    m.n_members = s->n_members;
-    m.absent = (uint32_t *)slot_absent(s);
-    m.n_absent = s->n_absent;
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_put_extent(const struct codec_sink *to, const struct extent *e)
+{
+    struct key k = key_of_u64(KEY_EXTENT, e->id);
+    Zbs__Metalog__KvExtent m = ZBS__METALOG__KV_EXTENT__INIT;
+
+    m.family = e->family;
+    m.origin = e->origin != NULL ? e->origin->id : 0;
+    m.epoch = e->epoch;
+    m.owner = e->lease != NULL ? e->lease->owner : 0;
+    m.set_number = e->set_number;
+    m.created = e->created;
+    m.slot = e->slot;
+    m.replicas = e->wanted;
+    m.min_replicas = e->min_replicas;
+    m.members = (uint32_t *)extent_members(e);
+    m.n_members = e->n_members;
+    m.absent = (uint32_t *)extent_absent(e);
+    m.n_absent = e->n_absent;
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_put_page(const struct codec_sink *to, const struct table_page *p)
+{
+    struct key k = key_of_u64(KEY_PAGE, p->id);
+    Zbs__Metalog__KvPage m = ZBS__METALOG__KV_PAGE__INIT;
+    uint64_t ids[SLOTS_PER_PAGE];
+
+    for (uint32_t i = 0; i < SLOTS_PER_PAGE; i++)
+        ids[i] = p->extents[i] != NULL ? p->extents[i]->id : 0;
+    m.index = p->index;
+    m.extent_ids = ids;
+    m.n_extent_ids = SLOTS_PER_PAGE;
+    sink_put_msg(to, &k, &m.base);
+}
+
+static void sink_del(const struct codec_sink *to, struct key k)
+{
+    if (to->batch != NULL)
+        kv_batch_delete(to->batch, k.bytes, k.len);
+}
+
+void codec_put_table(const struct codec_sink *to, const struct volume *v, uint32_t page_index)
+{
+    uint32_t first = ROUND_DOWN(page_index, TABLE_GROUP), used = 0;
+    struct key k = key_table(v->id, page_index / TABLE_GROUP);
+    Zbs__Metalog__KvTable m = ZBS__METALOG__KV_TABLE__INIT;
+    uint64_t ids[TABLE_GROUP];
+
+    for (uint32_t i = 0; i < TABLE_GROUP; i++) {
+        const struct table_page *p = first + i < v->n_pages ? v->table[first + i] : NULL;
+
+        ids[i] = p != NULL ? p->id : 0;
+        if (p != NULL)
+            used = i + 1;
+    }
+    if (used == 0) {
+        sink_del(to, k);
+        return;
+    }
+    m.page_ids = ids;
+    m.n_page_ids = used;
     sink_put_msg(to, &k, &m.base);
 }
 
@@ -193,12 +256,13 @@ void codec_put_setting(const struct codec_sink *to, const struct setting_value *
 }
 
 void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id,
-                       uint64_t epoch)
+                       const struct garbage *g)
 {
     struct key k = key_garbage(chunk_id, extent_id);
     struct key val = {0};
 
-    key_u64(&val, epoch);
+    key_u64(&val, g->epoch);
+    key_u64(&val, g->family);
     sink_put(to, &k, val.bytes, val.len);
 }
 
@@ -211,12 +275,6 @@ void codec_put_result(const struct codec_sink *to, const struct result *r)
     m.number = r->number;
     m.reply = (ProtobufCBinaryData){.data = r->reply, .len = r->reply_len};
     sink_put_msg(to, &k, &m.base);
-}
-
-static void sink_del(const struct codec_sink *to, struct key k)
-{
-    if (to->batch != NULL)
-        kv_batch_delete(to->batch, k.bytes, k.len);
 }
 
 void codec_del_pool(const struct codec_sink *to, uint32_t id)
@@ -232,6 +290,16 @@ void codec_del_volume(const struct codec_sink *to, uint64_t id)
 void codec_del_slot(const struct codec_sink *to, uint64_t volume_id, uint32_t slot)
 {
     sink_del(to, key_slot(volume_id, slot));
+}
+
+void codec_del_extent(const struct codec_sink *to, uint64_t id)
+{
+    sink_del(to, key_of_u64(KEY_EXTENT, id));
+}
+
+void codec_del_page(const struct codec_sink *to, uint64_t id)
+{
+    sink_del(to, key_of_u64(KEY_PAGE, id));
 }
 
 void codec_del_session(const struct codec_sink *to, uint64_t id)
@@ -266,11 +334,18 @@ static void put_volume_slots(const struct codec_sink *to, const struct volume *v
     }
 }
 
+static void put_volume_table(const struct codec_sink *to, const struct volume *v)
+{
+    for (uint32_t i = 0; i < v->n_pages; i += TABLE_GROUP)
+        codec_put_table(to, v, i);
+}
+
 static void put_chunk_garbage(const struct codec_sink *to, const struct chunk *c)
 {
     for (uint64_t i = 0; i < c->garbage.cap; i++) {
         if (c->garbage.entries[i].id != 0)
-            codec_put_garbage(to, c->id, c->garbage.entries[i].id, c->garbage.entries[i].value);
+            codec_put_garbage(to, c->id, c->garbage.entries[i].id,
+                              chunk_garbage(c, c->garbage.entries[i].id));
     }
 }
 
@@ -291,6 +366,15 @@ uint64_t codec_digest(const struct state *st)
             continue;
         codec_put_volume(&to, v);
         put_volume_slots(&to, v);
+        put_volume_table(&to, v);
+    }
+    for (uint64_t i = 0; i < st->extents.cap; i++) {
+        if (st->extents.entries[i].id != 0)
+            codec_put_extent(&to, (struct extent *)(uintptr_t)st->extents.entries[i].value);
+    }
+    for (uint64_t i = 0; i < st->pages.cap; i++) {
+        if (st->pages.entries[i].id != 0)
+            codec_put_page(&to, (struct table_page *)(uintptr_t)st->pages.entries[i].value);
     }
     for (uint32_t i = 0; i < st->chunks.count; i++) {
         codec_put_chunk(&to, st->chunks.items[i]);

@@ -6,7 +6,7 @@
 #define ZBS_META_CODEC_H
 
 #include "common/kv/kv.h"
-#include "meta/state.h"
+#include "meta/table.h"
 
 struct setting_value;
 
@@ -23,6 +23,7 @@ struct codec_header {
     uint64_t term;
     uint64_t exports_version;
     uint32_t next_pool_id, next_chunk_id;
+    uint64_t next_page_id;
     char cluster_id[40];
 };
 void codec_header_take(struct codec_header *h, const struct state *st); /* not `applied` */
@@ -30,18 +31,25 @@ void codec_put_header(const struct codec_sink *to, const struct codec_header *h)
 
 void codec_put_pool(const struct codec_sink *to, const struct pool *p);
 void codec_put_volume(const struct codec_sink *to, const struct volume *v);
-void codec_put_slot(const struct codec_sink *to, const struct slot *s);
+void codec_put_slot(const struct codec_sink *to, const struct slot *s); /* of a volume */
+void codec_put_extent(const struct codec_sink *to, const struct extent *e);
+void codec_put_page(const struct codec_sink *to, const struct table_page *p);
+/* The part of a volume's table that names this page of it; deleted if it has no page. */
+#define TABLE_GROUP 64u
+void codec_put_table(const struct codec_sink *to, const struct volume *v, uint32_t page_index);
 void codec_put_chunk(const struct codec_sink *to, const struct chunk *c);
 void codec_put_session(const struct codec_sink *to, const struct session *s);
 void codec_put_target(const struct codec_sink *to, const struct target *t);
 void codec_put_setting(const struct codec_sink *to, const struct setting_value *v);
 void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id,
-                       uint64_t epoch);
+                       const struct garbage *g);
 void codec_put_result(const struct codec_sink *to, const struct result *r);
 
 void codec_del_pool(const struct codec_sink *to, uint32_t id);
 void codec_del_volume(const struct codec_sink *to, uint64_t id);
 void codec_del_slot(const struct codec_sink *to, uint64_t volume_id, uint32_t slot);
+void codec_del_extent(const struct codec_sink *to, uint64_t id);
+void codec_del_page(const struct codec_sink *to, uint64_t id);
 void codec_del_session(const struct codec_sink *to, uint64_t id);
 void codec_del_target(const struct codec_sink *to, const char *iqn);
 void codec_del_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id);

@@ -9,18 +9,21 @@
 #include "common/base/assert.h"
 #include "meta/limits.h"
 
-#define STORE_FORMAT 1u
+#define STORE_FORMAT 2u
 
 enum key_kind {
     KEY_SESSION = 'a',
     KEY_CHUNK = 'c',
-    KEY_GARBAGE = 'g', /* chunk, extent -> epoch */
+    KEY_EXTENT = 'e',
+    KEY_GARBAGE = 'g', /* chunk, extent -> epoch, family */
     KEY_HEADER = 'h',
+    KEY_PAGE = 'i', /* of volumes' tables */
     KEY_LOADING = 'l',
+    KEY_TABLE = 'm',   /* volume, number of a group of table pages */
     KEY_SETTING = 'o', /* name */
     KEY_POOL = 'p',
     KEY_RESULT = 'r', /* mutation number */
-    KEY_SLOT = 's',   /* volume, slot */
+    KEY_SLOT = 's',   /* volume, slot: leases */
     KEY_TARGET = 't', /* iqn */
     KEY_VOLUME = 'v',
 };
@@ -78,6 +81,14 @@ static inline struct key key_slot(uint64_t volume_id, uint32_t number)
     struct key k = key_of_u64(KEY_SLOT, volume_id);
 
     key_u32(&k, number);
+    return k;
+}
+
+static inline struct key key_table(uint64_t volume_id, uint32_t group)
+{
+    struct key k = key_of_u64(KEY_TABLE, volume_id);
+
+    key_u32(&k, group);
     return k;
 }
 

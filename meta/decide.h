@@ -8,7 +8,7 @@
 
 #include "meta/pad.h"
 #include "meta/place.h"
-#include "meta/state.h"
+#include "meta/table.h"
 #include "meta/view.h"
 #include "proto/meta.pb-c.h"
 #include "proto/metalog.pb-c.h"
@@ -74,8 +74,8 @@ Zbs__Metalog__Record *decide_session_expiry(struct pad *pad, uint64_t session_id
 /* The next piece of sweeping a removed volume; NULL: nothing to do. */
 Zbs__Metalog__Record *decide_sweep(const struct state *st, struct pad *pad);
 /* A replica owed to an extent that knows of too few, on a live server; NULL: no place. */
-Zbs__Metalog__Record *decide_adoption(const struct state *st, struct world *w, const struct slot *s,
-                                      struct pad *pad);
+Zbs__Metalog__Record *decide_adoption(const struct state *st, struct world *w,
+                                      const struct extent *e, struct pad *pad);
 
 /* ---- helpers of decide_*.c ---- */
 Zbs__Metalog__Record *record_new(struct pad *pad, Zbs__Metalog__Record__KindCase kind);

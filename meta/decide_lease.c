@@ -103,42 +103,60 @@ static int place_extent(const struct decide *d, const struct volume *v,
     return 0;
 }
 
-int decide_lease_acquire(const struct decide *d, Zbs__Metalog__Record **ret)
+/* A child lies where its origin does. */
+static void place_child(const struct decide *d, const struct extent *origin,
+                        Zbs__Metalog__GrantItem *item)
+{
+    item->origin = origin->id;
+    item->members =
+        pad_memdup(d->pad, extent_members(origin), origin->n_members * sizeof(uint32_t));
+    item->n_members = origin->n_members;
+    item->absent = pad_memdup(d->pad, extent_absent(origin), origin->n_absent * sizeof(uint32_t));
+    item->n_absent = origin->n_absent;
+}
+
+/* Is there anything to grant that the session does not hold already? */
+static bool needs_grant(const struct decide *d, const struct volume *v, const struct slot *s,
+                        const struct session *session)
 {
     const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
-    struct session *session;
-    struct volume *v;
+    const struct session *owner = s != NULL ? slot_owner(d->st, s) : NULL;
+
+    if (owner != session)
+        return owner == NULL;
+    if (rq->new_epoch || s->epoch < v->table_at)
+        return true;
+    return rq->allocate && !slot_writes(s, slot_extent(s));
+}
+
+static int decide_slots(const struct decide *d, const struct session *session,
+                        const struct volume *v, Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
     Zbs__Metalog__LeaseGrant *m;
     uint32_t placed = 0;
-    int rc = decide_session(d, rq->session_id, &session), place_rc = 0;
+    int place_rc = 0;
 
-    if (rc == 0)
-        rc = lease_volume(d, rq->volume_id, &v);
-    if (rc == 0)
-        rc = check_range(v, rq->first_slot, rq->count);
-    if (rc != 0)
-        return rc;
     m = PAD_NEW(d->pad, Zbs__Metalog__LeaseGrant);
     zbs__metalog__lease_grant__init(m);
     m->session_id = session->id;
     m->volume_id = v->id;
     m->items = PAD_NEW_ARRAY(d->pad, Zbs__Metalog__GrantItem *, rq->count);
     for (uint32_t n = rq->first_slot; n < rq->first_slot + rq->count; n++) {
-        struct slot *s = volume_slot(v, n);
-        struct session *owner = s != NULL ? slot_owner(d->st, s) : NULL;
-        bool hole = s == NULL || s->extent_id == 0;
+        const struct extent *e = volume_extent(v, n);
         Zbs__Metalog__GrantItem *item;
 
-        if (owner != NULL && owner != session)
-            continue;
-        if (owner == session && !rq->new_epoch && !(rq->allocate && hole))
+        if (!needs_grant(d, v, volume_slot(v, n), session))
             continue;
         item = PAD_NEW(d->pad, Zbs__Metalog__GrantItem);
         zbs__metalog__grant_item__init(item);
         item->slot = n;
-        if (rq->allocate && hole && place_rc == 0) {
+        if (rq->allocate && e == NULL && place_rc == 0) {
             place_rc = place_extent(d, v, session, n, item);
             placed += place_rc == 0;
+        } else if (rq->allocate && e != NULL && extent_is_shared(d->st, e)) {
+            place_child(d, e, item);
+            placed++;
         }
         m->items[m->n_items++] = item;
     }
@@ -151,6 +169,22 @@ int decide_lease_acquire(const struct decide *d, Zbs__Metalog__Record **ret)
         (*ret)->lease_grant = m;
     }
     return 0;
+}
+
+int decide_lease_acquire(const struct decide *d, Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
+    struct session *session;
+    struct volume *v;
+    int rc = decide_session(d, rq->session_id, &session);
+
+    if (rc == 0)
+        rc = lease_volume(d, rq->volume_id, &v);
+    if (rc == 0)
+        rc = check_range(v, rq->first_slot, rq->count);
+    if (rc != 0)
+        return rc;
+    return decide_slots(d, session, v, ret);
 }
 
 int answer_lease_acquire(const struct decide *d, ProtobufCMessage *reply)
@@ -166,7 +200,7 @@ int answer_lease_acquire(const struct decide *d, ProtobufCMessage *reply)
     m->n_grants = rq->count;
     for (uint32_t i = 0; i < rq->count; i++) {
         m->grants[i] = PAD_NEW(d->pad, Zbs__Meta__Grant);
-        view_grant(m->grants[i], d->st, volume_slot(v, rq->first_slot + i), rq->first_slot + i);
+        view_grant(m->grants[i], d->st, v, rq->first_slot + i);
     }
     return 0;
 }
@@ -220,15 +254,16 @@ int decide_extent_created(const struct decide *d, Zbs__Metalog__Record **ret)
     zbs__metalog__extents_created__init(m);
     m->extent_ids = PAD_NEW_ARRAY(d->pad, uint64_t, rq->n_extent_ids);
     for (size_t i = 0; i < rq->n_extent_ids; i++) {
-        struct slot *s = state_extent(d->st, rq->extent_ids[i]);
+        const struct extent *e = state_extent(d->st, rq->extent_ids[i]);
+        const struct slot *s = e != NULL ? extent_lease(d->st, e) : NULL;
 
         /* The owner may have got a higher epoch meanwhile; what was created stays created. */
         if (s == NULL || s->owner != rq->session_id || s->epoch < rq->epochs[i] ||
             state_session(d->st, rq->session_id) == NULL)
             return err_set(ERR_STALE, "extent %" PRIu64 " is not owned at epoch %" PRIu64,
                            rq->extent_ids[i], rq->epochs[i]);
-        if (!s->created)
-            m->extent_ids[m->n_extent_ids++] = s->extent_id;
+        if (!e->created)
+            m->extent_ids[m->n_extent_ids++] = e->id;
     }
     if (m->n_extent_ids > 0) {
         *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_EXTENTS_CREATED);
@@ -248,27 +283,27 @@ static bool has_duplicates(const uint32_t *ids, size_t n)
     return false;
 }
 
-static int check_replicas(const struct slot *s, const Zbs__Meta__ReplicaChangeRequest *rq)
+static int check_replicas(const struct extent *e, const Zbs__Meta__ReplicaChangeRequest *rq)
 {
     if (rq->n_remove > SLOT_REPLICAS_MAX || rq->n_add > SLOT_REPLICAS_MAX ||
         has_duplicates(rq->remove, rq->n_remove) || has_duplicates(rq->add, rq->n_add))
         return err_set(ERR_INVAL, "too many replicas, or one twice");
     for (size_t i = 0; i < rq->n_remove; i++) {
-        if (!slot_has_member(s, rq->remove[i]))
+        if (!extent_has_member(e, rq->remove[i]))
             return err_set(ERR_INVAL, "chunk server %u is no member of extent %" PRIu64,
-                           rq->remove[i], s->extent_id);
+                           rq->remove[i], e->id);
     }
     for (size_t i = 0; i < rq->n_add; i++) {
-        if (!slot_has_absent(s, rq->add[i]))
+        if (!extent_has_absent(e, rq->add[i]))
             return err_set(ERR_INVAL, "chunk server %u holds no absent replica of extent %" PRIu64,
-                           rq->add[i], s->extent_id);
+                           rq->add[i], e->id);
     }
     return 0;
 }
 
 /* A reporter that accuses every member off its own host, two or more, while all of these talk to
  * meta, is most likely the isolated one itself (PROTOCOL 5.2). */
-static bool blames_everybody(const struct decide *d, const struct slot *s,
+static bool blames_everybody(const struct decide *d, const struct extent *e,
                              const struct session *reporter,
                              const Zbs__Meta__ReplicaChangeRequest *rq)
 {
@@ -280,8 +315,8 @@ static bool blames_everybody(const struct decide *d, const struct slot *s,
         if (c == NULL || !c->alive)
             return false;
     }
-    for (uint32_t i = 0; i < s->n_members; i++) {
-        const struct chunk *c = state_chunk(d->st, s->replicas[i]);
+    for (uint32_t i = 0; i < e->n_members; i++) {
+        const struct chunk *c = state_chunk(d->st, e->replicas[i]);
         bool accused = false;
 
         for (size_t k = 0; k < rq->n_remove; k++)
@@ -292,60 +327,56 @@ static bool blames_everybody(const struct decide *d, const struct slot *s,
     return true;
 }
 
-static int check_removal(const struct decide *d, const struct slot *s,
+static int check_removal(const struct decide *d, const struct extent *e,
                          const struct session *reporter, const Zbs__Meta__ReplicaChangeRequest *rq)
 {
-    size_t left = s->n_members - rq->n_remove + rq->n_add;
+    size_t left = e->n_members - rq->n_remove + rq->n_add;
 
     if (rq->n_remove == 0)
         return 0;
-    if (left < s->volume->min_replicas || left == 0)
+    if (left < e->min_replicas || left == 0)
         return err_set(ERR_REFUSED,
-                       "extent %" PRIu64 " would have %zu in-sync replicas, volume '%s' needs %u",
-                       s->extent_id, left, s->volume->name, s->volume->min_replicas);
-    if (blames_everybody(d, s, reporter, rq))
+                       "extent %" PRIu64 " would have %zu in-sync replicas, it needs %u", e->id,
+                       left, e->min_replicas);
+    if (blames_everybody(d, e, reporter, rq))
         return err_set(ERR_REFUSED,
                        "the accused members of extent %" PRIu64
                        " are alive here: '%s' seems to be the isolated one",
-                       s->extent_id, reporter->name);
+                       e->id, reporter->name);
     return 0;
 }
 
 int decide_replica_change(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__ReplicaChangeRequest *rq = (const void *)d->rq;
+    const struct extent *e = state_extent(d->st, rq->extent_id);
+    const struct slot *s;
     struct session *session;
-    struct volume *v;
-    struct slot *s;
     Zbs__Metalog__ReplicaSet *m;
     int rc = decide_session(d, rq->session_id, &session);
 
-    if (rc == 0)
-        rc = lease_volume(d, rq->volume_id, &v);
     if (rc != 0)
         return rc;
-    s = volume_slot(v, rq->slot);
-    if (s == NULL || s->extent_id == 0 || s->extent_id != rq->extent_id)
-        return err_set(ERR_NOTFOUND, "extent %" PRIu64 " is not in slot %u of volume '%s'",
-                       rq->extent_id, rq->slot, v->name);
-    if (s->owner != session->id || s->epoch != rq->epoch)
+    if (e == NULL)
+        return err_set(ERR_NOTFOUND, "extent %" PRIu64 " does not exist", rq->extent_id);
+    s = extent_lease(d->st, e);
+    if (s == NULL || s->owner != session->id || e->epoch != rq->epoch || !slot_writes(s, e))
         return err_set(ERR_STALE,
                        "extent %" PRIu64 " is at epoch %" PRIu64 " of session %" PRIu64
                        ", not at %" PRIu64,
-                       s->extent_id, s->epoch, s->owner, rq->epoch);
-    if (s->set_number != rq->set_number)
+                       e->id, e->epoch, s != NULL ? s->owner : 0, rq->epoch);
+    if (e->set_number != rq->set_number)
         return err_set(ERR_STALE, "extent %" PRIu64 " has set number %" PRIu64 ", not %" PRIu64,
-                       s->extent_id, s->set_number, rq->set_number);
-    rc = check_replicas(s, rq);
+                       e->id, e->set_number, rq->set_number);
+    rc = check_replicas(e, rq);
     if (rc == 0)
-        rc = check_removal(d, s, session, rq);
+        rc = check_removal(d, e, session, rq);
     if (rc < 0)
         return rc;
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_REPLICA_SET);
     (*ret)->replica_set = m = PAD_NEW(d->pad, Zbs__Metalog__ReplicaSet);
     zbs__metalog__replica_set__init(m);
-    m->volume_id = v->id;
-    m->slot = s->number;
+    m->extent_id = e->id;
     m->remove = rq->remove;
     m->n_remove = rq->n_remove;
     m->add = rq->add;
@@ -357,34 +388,31 @@ int decide_replica_change(const struct decide *d, Zbs__Metalog__Record **ret)
 int answer_replica_change(const struct decide *d, ProtobufCMessage *reply)
 {
     const Zbs__Meta__ReplicaChangeRequest *rq = (const void *)d->rq;
-    struct slot *s = volume_slot(state_volume(d->st, rq->volume_id), rq->slot);
 
-    view_replicas((Zbs__Meta__ReplicaChangeReply *)reply, s);
+    view_replicas((Zbs__Meta__ReplicaChangeReply *)reply, state_extent(d->st, rq->extent_id));
     return 0;
 }
 
-Zbs__Metalog__Record *decide_adoption(const struct state *st, struct world *w, const struct slot *s,
-                                      struct pad *pad)
+Zbs__Metalog__Record *decide_adoption(const struct state *st, struct world *w,
+                                      const struct extent *e, struct pad *pad)
 {
-    const struct volume *v = s->volume;
-    uint32_t has = (uint32_t)s->n_members + s->n_absent;
+    const struct volume *v = extent_volume(st, e);
+    uint32_t has = (uint32_t)e->n_members + e->n_absent;
     uint32_t *ids = PAD_NEW_ARRAY(pad, uint32_t, SLOT_REPLICAS_MAX);
     Zbs__Metalog__Record *r;
-    struct place_want want = {.replicas = v->replicas, .preferred_host = "", .seed = s->extent_id};
+    struct place_want want = {.replicas = e->wanted, .preferred_host = "", .seed = e->id};
     uint32_t n;
 
-    (void)st;
-    if (v->removed || s->extent_id == 0 || has >= v->replicas)
+    if (v == NULL || v->removed || has >= e->wanted)
         return NULL;
     want.failure_domain = v->pool->failure_domain;
-    n = place_owed(w->chunks, w->n_chunks, &want, s->replicas, has, v->replicas - has, true, ids);
+    n = place_owed(w->chunks, w->n_chunks, &want, e->replicas, has, e->wanted - has, true, ids);
     if (n == 0)
         return NULL;
     r = record_new(pad, ZBS__METALOG__RECORD__KIND_REPLICA_SET);
     r->replica_set = PAD_NEW(pad, Zbs__Metalog__ReplicaSet);
     zbs__metalog__replica_set__init(r->replica_set);
-    r->replica_set->volume_id = v->id;
-    r->replica_set->slot = s->number;
+    r->replica_set->extent_id = e->id;
     r->replica_set->reason = (char *)"too few replicas";
     r->replica_set->adopt = ids;
     r->replica_set->n_adopt = n;

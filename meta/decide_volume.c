@@ -179,7 +179,7 @@ int answer_volume_resize(const struct decide *d, ProtobufCMessage *reply)
     int rc = decide_volume(d, rq->pool, rq->name, &v);
 
     if (rc == 0)
-        view_volume((Zbs__Meta__Volume *)reply, v);
+        view_volume((Zbs__Meta__Volume *)reply, d->st, v);
     return rc;
 }
 
@@ -209,7 +209,7 @@ int answer_volume_rename(const struct decide *d, ProtobufCMessage *reply)
     int rc = decide_volume(d, rq->pool, rq->new_name, &v);
 
     if (rc == 0)
-        view_volume((Zbs__Meta__Volume *)reply, v);
+        view_volume((Zbs__Meta__Volume *)reply, d->st, v);
     return rc;
 }
 
@@ -259,7 +259,7 @@ int answer_volume_get(const struct decide *d, ProtobufCMessage *reply)
         rc = decide_volume(d, rq->pool, rq->name, &v);
     }
     if (rc == 0)
-        view_volume((Zbs__Meta__Volume *)reply, v);
+        view_volume((Zbs__Meta__Volume *)reply, d->st, v);
     return rc;
 }
 
@@ -276,7 +276,7 @@ static bool list_volumes(const struct decide *d, const struct pool *p, const cha
             return false;
         }
         m->volumes[m->n_volumes] = PAD_NEW(d->pad, Zbs__Meta__Volume);
-        view_volume(m->volumes[m->n_volumes++], v);
+        view_volume(m->volumes[m->n_volumes++], d->st, v);
     }
     return true;
 }
@@ -318,9 +318,7 @@ int answer_volume_map(const struct decide *d, ProtobufCMessage *reply)
         return rc;
     m->extents = PAD_NEW_ARRAY(d->pad, Zbs__Meta__ExtentView *, MIN(max, v->extents));
     for (uint32_t n = rq->first_slot; n < v->n_slots; n++) {
-        struct slot *s = volume_slot(v, n);
-
-        if (s == NULL || s->extent_id == 0)
+        if (volume_extent(v, n) == NULL)
             continue;
         if (m->n_extents == max) {
             m->more = true;
@@ -328,7 +326,7 @@ int answer_volume_map(const struct decide *d, ProtobufCMessage *reply)
             break;
         }
         m->extents[m->n_extents] = PAD_NEW(d->pad, Zbs__Meta__ExtentView);
-        view_extent(m->extents[m->n_extents++], d->st, s);
+        view_extent(m->extents[m->n_extents++], d->st, v, n);
     }
     return 0;
 }

@@ -148,9 +148,9 @@ void live_chunk_heard(struct live *l, struct chunk_live *c, uint64_t incarnation
 void live_chunk_lost(struct live *l, struct chunk_live *c, const uint64_t *extents, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        struct slot *s = state_extent(&l->m->st, extents[i]);
+        const struct extent *e = state_extent(&l->m->st, extents[i]);
 
-        if (s == NULL || !slot_has_member(s, c->id) || c->lost.count >= LOST_MAX ||
+        if (e == NULL || !extent_has_member(e, c->id) || c->lost.count >= LOST_MAX ||
             idmap_get(&c->lost, extents[i]) != 0)
             continue;
         log_warn("replica.lost", "extent=%" PRIu64 " chunk=%u", extents[i], c->id);

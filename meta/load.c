@@ -56,7 +56,7 @@ static int load_header(struct loader *l, const uint8_t *key, size_t key_len,
                        "that wrote it",
                        m->format, STORE_FORMAT);
     if (strlen(m->cluster_id) >= sizeof(st->cluster_id) || m->next_mutation == 0 ||
-        m->next_pool_id == 0 || m->next_chunk_id == 0)
+        m->next_pool_id == 0 || m->next_chunk_id == 0 || m->next_page_id == 0)
         return damaged("bad header");
     strcpy(st->cluster_id, m->cluster_id);
     st->next_mutation = m->next_mutation;
@@ -64,6 +64,7 @@ static int load_header(struct loader *l, const uint8_t *key, size_t key_len,
     st->exports_version = m->exports_version;
     st->next_pool_id = m->next_pool_id;
     st->next_chunk_id = m->next_chunk_id;
+    st->next_page_id = m->next_page_id;
     l->applied = m->applied;
     l->has_header = true;
     return 0;
@@ -133,6 +134,10 @@ static int load_volume(struct loader *l, const uint8_t *key, size_t key_len,
     copy_uuid(v->uuid, &m->uuid);
     v->version = m->version;
     v->sweep_next = m->sweep_next;
+    v->snapshot = m->snapshot;
+    v->origin_id = m->origin_id;
+    v->shared_at = m->shared_at;
+    v->table_at = m->table_at;
     return 0;
 }
 
@@ -162,34 +167,124 @@ static int load_slot(struct loader *l, const uint8_t *key, size_t key_len,
     const Zbs__Metalog__KvSlot *m = (const void *)msg;
     struct volume *v = state_volume(l->st, key_get_u64(key + 1));
     uint32_t number = key_get_u32(key + 9);
-    size_t n = m->n_members + m->n_absent;
     struct slot *s;
 
     (void)key_len;
-    if (v == NULL || number >= v->n_slots || n > SLOT_REPLICAS_MAX ||
-        (m->extent_id != 0) != (m->n_members > 0))
+    if (v == NULL || number >= v->n_slots)
         return damaged("bad slot");
-    if (m->extent_id != 0 && state_extent(l->st, m->extent_id) != NULL)
-        return damaged("an extent in two slots");
     s = volume_slot_make(v, number);
     s->epoch = m->epoch;
-    s->extent_id = m->extent_id;
-    s->set_number = m->set_number;
-    s->created = m->created;
-    s->n_members = (uint8_t)m->n_members;
-    s->n_absent = (uint8_t)m->n_absent;
-    for (size_t i = 0; i < n; i++) {
-        s->replicas[i] = i < m->n_members ? m->members[i] : m->absent[i - m->n_members];
-        if (state_chunk(l->st, s->replicas[i]) == NULL) {
-            s->n_members = s->n_absent = 0;
-            s->extent_id = 0;
+    v->granted_at = MAX(v->granted_at, m->epoch);
+    state_slot_own(l->st, s, m->owner);
+    return 0;
+}
+
+static int load_replicas(struct loader *l, struct extent *e, const Zbs__Metalog__KvExtent *m)
+{
+    e->n_members = (uint8_t)m->n_members;
+    e->n_absent = (uint8_t)m->n_absent;
+    for (size_t i = 0; i < m->n_members + m->n_absent; i++) {
+        e->replicas[i] = i < m->n_members ? m->members[i] : m->absent[i - m->n_members];
+        if (state_chunk(l->st, e->replicas[i]) == NULL) {
+            e->n_members = e->n_absent = 0;
             return damaged("a replica on an unknown chunk server");
         }
     }
-    if (s->extent_id != 0)
-        idmap_put_ptr(&l->st->extents, s->extent_id, s);
-    state_slot_own(l->st, s, m->owner);
-    state_slot_count(l->st, s);
+    return 0;
+}
+
+/* In the order of ids, so an origin is there before its children. */
+static int load_extent(struct loader *l, const uint8_t *key, size_t key_len,
+                       const ProtobufCMessage *msg)
+{
+    const Zbs__Metalog__KvExtent *m = (const void *)msg;
+    uint64_t id = key_get_u64(key + 1);
+    struct extent *e, *origin = m->origin != 0 ? state_extent(l->st, m->origin) : NULL;
+    int rc;
+
+    (void)key_len;
+    if (id == 0 || m->n_members < 1 || m->n_members + m->n_absent > SLOT_REPLICAS_MAX ||
+        (m->origin != 0) != (origin != NULL) || (origin != NULL && m->created) || m->family == 0 ||
+        m->family > id)
+        return damaged("bad extent");
+    e = state_extent_add(l->st, id, m->family, m->slot);
+    extent_set_origin(e, origin);
+    e->epoch = m->epoch;
+    e->set_number = m->set_number;
+    e->created = m->created;
+    e->wanted = (uint8_t)m->replicas;
+    e->min_replicas = (uint8_t)m->min_replicas;
+    rc = load_replicas(l, e, m);
+    if (rc < 0)
+        return rc;
+    if (m->owner != 0) {
+        extent_lease_make(e)->epoch = m->epoch;
+        state_slot_own(l->st, e->lease, m->owner);
+    }
+    state_extent_count(l->st, e);
+    return 0;
+}
+
+static int load_page(struct loader *l, const uint8_t *key, size_t key_len,
+                     const ProtobufCMessage *msg)
+{
+    const Zbs__Metalog__KvPage *m = (const void *)msg;
+    uint64_t id = key_get_u64(key + 1);
+    struct table_page *p;
+
+    (void)key_len;
+    if (id == 0 || m->n_extent_ids != SLOTS_PER_PAGE)
+        return damaged("bad table page");
+    p = state_page_add(l->st, id, m->index);
+    for (uint32_t i = 0; i < SLOTS_PER_PAGE; i++) {
+        struct extent *e = state_extent(l->st, m->extent_ids[i]);
+
+        if (m->extent_ids[i] == 0)
+            continue;
+        if (e == NULL || e->slot != m->index * SLOTS_PER_PAGE + i)
+            return damaged("a table page with an unknown extent, or one in a wrong place");
+        page_set(p, NULL, i, e);
+    }
+    return 0;
+}
+
+static int load_table(struct loader *l, const uint8_t *key, size_t key_len,
+                      const ProtobufCMessage *msg)
+{
+    const Zbs__Metalog__KvTable *m = (const void *)msg;
+    struct volume *v = state_volume(l->st, key_get_u64(key + 1));
+    uint64_t first = (uint64_t)key_get_u32(key + 9) * TABLE_GROUP;
+
+    (void)key_len;
+    if (v == NULL || m->n_page_ids > TABLE_GROUP)
+        return damaged("bad table");
+    for (size_t i = 0; i < m->n_page_ids; i++) {
+        struct table_page *p = idmap_get_ptr(&l->st->pages, m->page_ids[i]);
+
+        if (m->page_ids[i] == 0)
+            continue;
+        if (p == NULL || first + i >= v->n_pages || p->index != first + i)
+            return damaged("a table with an unknown page, or one in a wrong place");
+        volume_set_page(v, (uint32_t)(first + i), p);
+    }
+    return 0;
+}
+
+/* Nothing may be there that nobody refers to. */
+static int check_references(const struct state *st)
+{
+    for (uint64_t i = 0; i < st->extents.cap; i++) {
+        const struct extent *e = (const struct extent *)(uintptr_t)st->extents.entries[i].value;
+
+        if (st->extents.entries[i].id != 0 && e->refs == 0 && e->unborn == 0)
+            return damaged("an extent that no volume has");
+    }
+    for (uint64_t i = 0; i < st->pages.cap; i++) {
+        const struct table_page *p = (const void *)(uintptr_t)st->pages.entries[i].value;
+
+        if (st->pages.entries[i].id != 0 && p->refs == 0)
+            return damaged("a table page that no volume has");
+    }
     return 0;
 }
 
@@ -250,16 +345,17 @@ static int load_garbage(void *arg, const void *key, size_t key_len, const void *
     struct load_scan *scan = arg;
     const uint8_t *k = key;
     struct chunk *c;
-    uint64_t extent_id, epoch;
+    uint64_t extent_id, epoch, family;
 
-    if (key_len != 13 || val_len != 8)
+    if (key_len != 13 || val_len != 16)
         return damaged("bad garbage");
     c = state_chunk(scan->l->st, key_get_u32(k + 1));
     extent_id = key_get_u64(k + 5);
     epoch = key_get_u64(val);
-    if (c == NULL || extent_id == 0 || epoch == 0)
+    family = key_get_u64((const uint8_t *)val + 8);
+    if (c == NULL || extent_id == 0 || epoch == 0 || family == 0)
         return damaged("garbage on an unknown chunk server");
-    idmap_put(&c->garbage, extent_id, epoch);
+    chunk_garbage_add(c, extent_id, epoch, family);
     return 0;
 }
 
@@ -294,8 +390,11 @@ co_fn int codec_load(struct kv *kv, struct state *st, uint64_t *ret_applied)
         {&l, KEY_HEADER, 1, &zbs__metalog__kv_header__descriptor, load_header},
         {&l, KEY_CHUNK, 5, &zbs__metalog__kv_chunk__descriptor, load_chunk},
         {&l, KEY_POOL, 5, &zbs__metalog__kv_pool__descriptor, load_pool},
-        {&l, KEY_VOLUME, 9, &zbs__metalog__kv_volume__descriptor, load_volume},
         {&l, KEY_SESSION, 9, &zbs__metalog__kv_session__descriptor, load_session},
+        {&l, KEY_EXTENT, 9, &zbs__metalog__kv_extent__descriptor, load_extent},
+        {&l, KEY_PAGE, 9, &zbs__metalog__kv_page__descriptor, load_page},
+        {&l, KEY_VOLUME, 9, &zbs__metalog__kv_volume__descriptor, load_volume},
+        {&l, KEY_TABLE, 13, &zbs__metalog__kv_table__descriptor, load_table},
         {&l, KEY_SLOT, 13, &zbs__metalog__kv_slot__descriptor, load_slot},
         {&l, KEY_TARGET, 0, &zbs__metalog__kv_target__descriptor, load_target},
         {&l, KEY_SETTING, 0, &zbs__metalog__kv_setting__descriptor, load_setting},
@@ -309,6 +408,8 @@ co_fn int codec_load(struct kv *kv, struct state *st, uint64_t *ret_applied)
         rc = load_kind(kv, &scans[i], load_pair);
     if (rc == 0)
         rc = load_kind(kv, &garbage, load_garbage);
+    if (rc == 0)
+        rc = check_references(st);
     pad_fini(&l.pad);
     if (rc == 0 && !l.has_header && (st->pools.count > 0 || st->chunks.count > 0))
         rc = damaged("no header");

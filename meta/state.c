@@ -19,7 +19,8 @@ void str_set(char **to, const char *from)
 
 void state_init(struct state *st)
 {
-    *st = (struct state){.next_mutation = 1, .next_pool_id = 1, .next_chunk_id = 1};
+    *st = (struct state){
+        .next_mutation = 1, .next_pool_id = 1, .next_chunk_id = 1, .next_page_id = 1, .health = 1};
     list_init(&st->orphans);
     list_init(&st->degraded);
     list_init(&st->results);
@@ -43,6 +44,10 @@ static void chunk_free(struct chunk *c)
     mem_free(c->host);
     mem_free(c->rack);
     mem_free(c->zone);
+    for (uint64_t i = 0; i < c->garbage.cap; i++) {
+        if (c->garbage.entries[i].id != 0)
+            mem_free((void *)(uintptr_t)c->garbage.entries[i].value);
+    }
     idmap_fini(&c->garbage);
     mem_free(c);
 }
@@ -61,14 +66,10 @@ static void target_free(struct target *t)
 
 static void volume_free(struct volume *v)
 {
-    for (uint32_t i = 0; i < v->n_pages; i++) {
-        if (v->pages[i] == NULL)
-            continue;
-        for (uint32_t k = 0; k < SLOTS_PER_PAGE; k++)
-            mem_free(v->pages[i]->slots[k].degraded);
+    for (uint32_t i = 0; i < v->n_pages; i++)
         mem_free(v->pages[i]);
-    }
     mem_free(v->pages);
+    mem_free(v->table);
     mem_free(v->name);
     mem_free(v->preferred_host);
     mem_free(v);
@@ -82,8 +83,23 @@ static void pool_free(struct pool *p)
     mem_free(p);
 }
 
+static void extent_free(struct extent *e)
+{
+    mem_free(e->lease);
+    mem_free(e->degraded);
+    mem_free(e);
+}
+
 void state_fini(struct state *st)
 {
+    for (uint64_t i = 0; i < st->extents.cap; i++) {
+        if (st->extents.entries[i].id != 0)
+            extent_free((struct extent *)(uintptr_t)st->extents.entries[i].value);
+    }
+    for (uint64_t i = 0; i < st->pages.cap; i++) {
+        if (st->pages.entries[i].id != 0)
+            mem_free((void *)(uintptr_t)st->pages.entries[i].value);
+    }
     for (uint64_t i = 0; i < st->volumes.cap; i++) {
         if (st->volumes.entries[i].id != 0)
             volume_free((struct volume *)(uintptr_t)st->volumes.entries[i].value);
@@ -106,6 +122,7 @@ void state_fini(struct state *st)
     state_settings_fini(st);
     idmap_fini(&st->volumes);
     idmap_fini(&st->extents);
+    idmap_fini(&st->pages);
     idmap_fini(&st->results_by_hash);
     state_init(st);
 }
@@ -184,7 +201,7 @@ struct target_lun *target_lun(const struct target *t, uint32_t lun)
     return NULL;
 }
 
-struct slot *state_extent(const struct state *st, uint64_t extent_id)
+struct extent *state_extent(const struct state *st, uint64_t extent_id)
 {
     return idmap_get_ptr(&st->extents, extent_id);
 }
@@ -217,14 +234,19 @@ static bool has_chunk(const uint32_t *ids, uint32_t n, uint32_t chunk_id)
     return false;
 }
 
-bool slot_has_member(const struct slot *s, uint32_t chunk_id)
+bool extent_has_member(const struct extent *e, uint32_t chunk_id)
 {
-    return has_chunk(slot_members(s), s->n_members, chunk_id);
+    return has_chunk(extent_members(e), e->n_members, chunk_id);
 }
 
-bool slot_has_absent(const struct slot *s, uint32_t chunk_id)
+bool extent_has_absent(const struct extent *e, uint32_t chunk_id)
 {
-    return has_chunk(slot_absent(s), s->n_absent, chunk_id);
+    return has_chunk(extent_absent(e), e->n_absent, chunk_id);
+}
+
+const struct garbage *chunk_garbage(const struct chunk *c, uint64_t extent_id)
+{
+    return idmap_get_ptr(&c->garbage, extent_id);
 }
 
 /* ---- results of mutations ---- */

@@ -30,43 +30,74 @@ struct session {
     struct list owned; /* slots */
 };
 
+struct garbage {
+    uint64_t epoch, family;
+};
+
 struct chunk {
     uint32_t id; /* from 1, never reused */
     uint8_t uuid[16];
     char *addr, *addr_unix, *host, *rack, *zone;
     uint32_t workers;
     uint32_t replicas;       /* of live volumes, members and absent ones */
-    struct idmap garbage;    /* extent id -> epoch: to be deleted there */
+    struct idmap garbage;    /* extent id -> struct garbage: to be deleted there */
     uint64_t garbage_cursor; /* not replicated: where the next heartbeat's answer goes on */
 };
 
-struct slot;
+struct extent;
 /* An extent with fewer members than wanted. */
 struct degraded {
     struct list link;
-    struct slot *slot;
+    struct extent *extent;
     int64_t task_ns; /* not replicated: when a session was last asked to mend it */
 };
 
-struct slot {
-    struct volume *volume;
-    uint32_t number;
-    uint8_t n_members, n_absent;
-    bool created; /* every member once confirmed its creation */
-    bool used;    /* was ever leased: it exists in the store */
-    uint64_t epoch;
-    uint64_t owner; /* session; 0: none and clean; one that has ended: none and unclean */
-    uint64_t extent_id;
+/* An extent is at the same slot number in every volume that has it. */
+struct extent {
+    uint64_t id;
+    uint64_t family;       /* id of the first of its origins; its own if it has none */
+    struct extent *origin; /* until it is created: what it begins as a copy of */
+    uint64_t epoch; /* of the last grant under which it may be written, or had a lease itself */
     uint64_t set_number;
+    uint32_t slot;
+    uint32_t refs;      /* table pages that name it */
+    uint32_t unborn;    /* extents that are to begin as its copy and are not created yet */
+    uint64_t pages_sum; /* of the addresses of those pages: of a single one, the address */
+    uint8_t n_members, n_absent;
+    uint8_t wanted, min_replicas;         /* the policy */
+    bool created;                         /* every member once confirmed its creation */
     uint32_t replicas[SLOT_REPLICAS_MAX]; /* chunk ids: the members, then the absent ones */
-    struct list owned; /* on its owner's list, or on the orphans' if that has ended */
+    struct slot *lease;                   /* of its own, while it is shared; NULL: none */
     struct degraded *degraded;
     int64_t task_ns; /* not replicated: when a session was last asked to open it */
+};
+
+/* A lease: of a volume's slot, or of one shared extent. */
+struct slot {
+    struct volume *volume; /* NULL: of the extent */
+    struct extent *extent; /* with volume NULL only; else volume_extent() */
+    uint32_t number;
+    bool used; /* was ever leased: it exists in the store */
+    uint64_t epoch;
+    uint64_t owner;    /* session; 0: none and clean; one that has ended: none, perhaps unclean */
+    struct list owned; /* on its owner's list, or on the orphans' if that has ended */
 };
 
 #define SLOTS_PER_PAGE 64u
 struct slot_page {
     struct slot slots[SLOTS_PER_PAGE];
+};
+
+/* 64 places of a volume's table, for all volumes that have the same there. */
+struct table_page {
+    uint64_t id;
+    uint32_t index;       /* in the volumes' tables */
+    uint32_t refs;        /* volumes that have it */
+    uint64_t volumes_sum; /* of their ids: of a single one, its id */
+    uint32_t n_extents;
+    struct extent *extents[SLOTS_PER_PAGE]; /* NULL: a hole */
+    uint64_t health_at; /* state.health for which the following are right; 0: none */
+    uint8_t degraded, at_risk;
 };
 
 struct volume {
@@ -83,10 +114,15 @@ struct volume {
     uint64_t version; /* mutation number of the last change */
     bool removed;
     uint32_t sweep_next;
-    uint32_t luns; /* that show it */
+    uint32_t luns;                /* that show it */
+    bool snapshot;                /* never changes; its slots are never leased */
+    uint64_t origin_id;           /* the volume that it is a snapshot or a clone of; 0: none */
+    uint64_t shared_at, table_at; /* mutations: what was granted before is shared, or replaced */
+    uint64_t granted_at;          /* mutation of the last grant */
     uint32_t n_slots, n_pages;
-    struct slot_page **pages; /* NULL: nothing used in it */
-    uint32_t extents, extents_degraded, extents_at_risk;
+    struct slot_page **pages;  /* leases; NULL: nothing used in it */
+    struct table_page **table; /* extents; NULL: holes */
+    uint32_t extents;
 };
 
 struct target_lun {
@@ -118,6 +154,7 @@ struct state {
     uint64_t term; /* highest seen in the log */
     uint64_t exports_version;
     uint32_t next_pool_id, next_chunk_id;
+    uint64_t next_page_id;
     struct sorted pools;    /* by name */
     struct sorted chunks;   /* by id */
     struct sorted sessions; /* by id */
@@ -125,7 +162,8 @@ struct state {
     struct sorted settings; /* by name; settings.h */
     uint64_t settings_version;
     struct idmap volumes;  /* id -> volume, removed ones too */
-    struct idmap extents;  /* id -> slot */
+    struct idmap extents;  /* id -> extent */
+    struct idmap pages;    /* id -> table page */
     struct sorted removed; /* volumes to be swept, by id */
     struct list orphans;   /* slots whose owner has ended */
     struct list degraded;
@@ -133,6 +171,7 @@ struct state {
     struct idmap results_by_hash;
     uint32_t n_results, n_volumes;
     uint64_t n_extents, n_degraded, n_at_risk;
+    uint64_t health; /* not replicated: changes with every extent that becomes or ceases degraded */
 };
 
 void state_init(struct state *st);
@@ -149,22 +188,23 @@ struct session *state_session(const struct state *st, uint64_t id);
 struct session *state_session_by_name(const struct state *st, const char *name);
 struct target *state_target(const struct state *st, const char *iqn);
 struct target_lun *target_lun(const struct target *t, uint32_t lun);
-struct slot *state_extent(const struct state *st, uint64_t extent_id);
+struct extent *state_extent(const struct state *st, uint64_t extent_id);
 struct result *state_result(const struct state *st, uint64_t client, uint64_t number);
 /* NULL also for a slot that was never used. */
 struct slot *volume_slot(const struct volume *v, uint32_t number);
 /* Is there a live owner? */
 struct session *slot_owner(const struct state *st, const struct slot *s);
-bool slot_has_member(const struct slot *s, uint32_t chunk_id);
-bool slot_has_absent(const struct slot *s, uint32_t chunk_id);
-static inline const uint32_t *slot_members(const struct slot *s)
+bool extent_has_member(const struct extent *e, uint32_t chunk_id);
+bool extent_has_absent(const struct extent *e, uint32_t chunk_id);
+static inline const uint32_t *extent_members(const struct extent *e)
 {
-    return s->replicas;
+    return e->replicas;
 }
-static inline const uint32_t *slot_absent(const struct slot *s)
+static inline const uint32_t *extent_absent(const struct extent *e)
 {
-    return s->replicas + s->n_members;
+    return e->replicas + e->n_members;
 }
+const struct garbage *chunk_garbage(const struct chunk *c, uint64_t extent_id);
 
 /* ---- changing: for apply.c and codec.c ---- */
 struct pool *state_pool_add(struct state *st, uint32_t id, const char *name);
@@ -187,9 +227,8 @@ void state_target_remove(struct state *st, struct target *t);
 void state_lun_set(struct state *st, struct target *t, uint32_t lun, struct volume *v);
 void state_lun_unset(struct state *st, struct target *t, struct target_lun *lun);
 void state_slot_own(struct state *st, struct slot *s, uint64_t owner); /* 0: nobody */
-/* Before and after any change of a slot's extent or replicas: keeps the sums. */
-void state_slot_uncount(struct state *st, struct slot *s);
-void state_slot_count(struct state *st, struct slot *s);
+void chunk_garbage_add(struct chunk *c, uint64_t extent_id, uint64_t epoch, uint64_t family);
+bool chunk_garbage_del(struct chunk *c, uint64_t extent_id); /* false: was absent */
 void state_result_add(struct state *st, uint64_t mutation, uint64_t client, uint64_t number,
                       const void *reply, size_t len);
 struct result *state_result_oldest(const struct state *st); /* there must be one */

@@ -30,6 +30,7 @@ static struct volume *volume_new(struct state *st, uint64_t id, const char *name
     v->n_slots = layout_slots(layout, size_bytes);
     v->n_pages = DIV_UP(v->n_slots, SLOTS_PER_PAGE);
     v->pages = MEM_NEW_ARRAY(struct slot_page *, MAX(v->n_pages, 1u));
+    v->table = MEM_NEW_ARRAY(struct table_page *, MAX(v->n_pages, 1u));
     idmap_put_ptr(&st->volumes, id, v);
     return v;
 }
@@ -69,6 +70,8 @@ void state_volume_resize(struct volume *v, uint64_t size_bytes)
     if (pages > v->n_pages) {
         v->pages = mem_realloc(v->pages, pages * sizeof(*v->pages));
         memset(v->pages + v->n_pages, 0, (pages - v->n_pages) * sizeof(*v->pages));
+        v->table = mem_realloc(v->table, pages * sizeof(*v->table));
+        memset(v->table + v->n_pages, 0, (pages - v->n_pages) * sizeof(*v->table));
         v->n_pages = pages;
     }
 }
@@ -178,59 +181,22 @@ void state_slot_own(struct state *st, struct slot *s, uint64_t owner)
         list_push_back(&st->orphans, &s->owned);
 }
 
-/* ---- sums ---- */
-
-static bool slot_is_at_risk(const struct slot *s)
+void chunk_garbage_add(struct chunk *c, uint64_t extent_id, uint64_t epoch, uint64_t family)
 {
-    return s->n_members == 1 && s->volume->replicas > 1;
+    struct garbage *g = idmap_get_ptr(&c->garbage, extent_id);
+
+    if (g == NULL) {
+        g = MEM_NEW(struct garbage);
+        idmap_put_ptr(&c->garbage, extent_id, g);
+    }
+    *g = (struct garbage){.epoch = epoch, .family = family};
 }
 
-void state_slot_uncount(struct state *st, struct slot *s)
+bool chunk_garbage_del(struct chunk *c, uint64_t extent_id)
 {
-    struct volume *v = s->volume;
+    struct garbage *g = idmap_get_ptr(&c->garbage, extent_id);
 
-    if (s->extent_id == 0)
-        return;
-    v->extents--;
-    st->n_extents--;
-    if (slot_is_at_risk(s)) {
-        v->extents_at_risk--;
-        st->n_at_risk--;
-    }
-    if (s->n_members < v->replicas) {
-        v->extents_degraded--;
-        st->n_degraded--;
-    }
-    for (uint32_t i = 0; i < s->n_members + s->n_absent; i++)
-        state_chunk(st, s->replicas[i])->replicas--;
-}
-
-void state_slot_count(struct state *st, struct slot *s)
-{
-    struct volume *v = s->volume;
-    bool is_degraded = s->extent_id != 0 && s->n_members < v->replicas;
-
-    if (is_degraded && s->degraded == NULL) {
-        s->degraded = MEM_NEW(struct degraded);
-        s->degraded->slot = s;
-        list_push_back(&st->degraded, &s->degraded->link);
-    } else if (!is_degraded && s->degraded != NULL) {
-        list_del(&s->degraded->link);
-        mem_free(s->degraded);
-        s->degraded = NULL;
-    }
-    if (s->extent_id == 0)
-        return;
-    v->extents++;
-    st->n_extents++;
-    if (slot_is_at_risk(s)) {
-        v->extents_at_risk++;
-        st->n_at_risk++;
-    }
-    if (is_degraded) {
-        v->extents_degraded++;
-        st->n_degraded++;
-    }
-    for (uint32_t i = 0; i < s->n_members + s->n_absent; i++)
-        state_chunk(st, s->replicas[i])->replicas++;
+    idmap_del(&c->garbage, extent_id);
+    mem_free(g);
+    return g != NULL;
 }

@@ -117,14 +117,16 @@ static void fill_deletes(struct chunk *c, struct pad *pad, Zbs__Meta__ChunkHeart
     m->deletes = PAD_NEW_ARRAY(pad, Zbs__Chunk__DeleteItem *, DELETES_MAX);
     for (uint64_t n = 0; n < cap && m->n_deletes < DELETES_MAX; n++) {
         const struct idmap_entry *e = &c->garbage.entries[c->garbage_cursor++ % cap];
+        const struct garbage *g = chunk_garbage(c, e->id);
         Zbs__Chunk__DeleteItem *item;
 
-        if (e->id == 0)
+        if (g == NULL)
             continue;
         item = PAD_NEW(pad, Zbs__Chunk__DeleteItem);
         zbs__chunk__delete_item__init(item);
         item->extent_id = e->id;
-        item->epoch = e->value;
+        item->epoch = g->epoch;
+        item->family = g->family;
         m->deletes[m->n_deletes++] = item;
     }
 }

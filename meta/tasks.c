@@ -27,29 +27,30 @@ struct tasks {
     nsec_t now;
 };
 
-static bool host_has_member(const struct state *st, const struct slot *s, const char *host)
+static bool host_has_member(const struct state *st, const struct extent *e, const char *host)
 {
-    for (uint32_t i = 0; i < s->n_members; i++) {
-        if (host[0] != 0 && strcmp(state_chunk(st, s->replicas[i])->host, host) == 0)
+    for (uint32_t i = 0; i < e->n_members; i++) {
+        if (host[0] != 0 && strcmp(state_chunk(st, e->replicas[i])->host, host) == 0)
             return true;
     }
     return false;
 }
 
 /* Who works on this extent. */
-static bool is_for(const struct tasks *t, const struct slot *s)
+static bool is_for(const struct tasks *t, const struct extent *e)
 {
     const struct state *st = &t->l->m->st;
-    const struct session *best = slot_owner(st, s);
+    const struct slot *s = extent_lease(st, e);
+    const struct session *best = s != NULL ? slot_owner(st, s) : NULL;
     uint64_t best_score = 0;
 
     if (best != NULL)
         return best == t->session;
     for (uint32_t i = 0; i < st->sessions.count; i++) {
         const struct session *c = st->sessions.items[i];
-        uint64_t score = prng_mix(s->extent_id ^ prng_mix(c->id)) >> 1;
+        uint64_t score = prng_mix(e->id ^ prng_mix(c->id)) >> 1;
 
-        if (host_has_member(st, s, c->host))
+        if (host_has_member(st, e, c->host))
             score |= 1ull << 63;
         if (best == NULL || score > best_score) {
             best = c;
@@ -59,14 +60,17 @@ static bool is_for(const struct tasks *t, const struct slot *s)
     return best == t->session;
 }
 
-static Zbs__Meta__Task *give(struct tasks *t, const struct slot *s, uint32_t kind, uint32_t replica)
+/* The volume is 0 if the extent is shared: then it is leased by itself. */
+static Zbs__Meta__Task *give(struct tasks *t, const struct extent *e, uint32_t kind,
+                             uint32_t replica)
 {
+    const struct volume *v = extent_volume(&t->l->m->st, e);
     Zbs__Meta__Task *task = PAD_NEW(t->pad, Zbs__Meta__Task);
 
     zbs__meta__task__init(task);
-    task->volume_id = s->volume->id;
-    task->slot = s->number;
-    task->extent_id = s->extent_id;
+    task->volume_id = v != NULL ? v->id : 0;
+    task->slot = e->slot;
+    task->extent_id = e->id;
     task->replica = replica;
     task->kind = kind;
     t->m->tasks[t->m->n_tasks++] = task;
@@ -74,15 +78,23 @@ static Zbs__Meta__Task *give(struct tasks *t, const struct slot *s, uint32_t kin
 }
 
 /* An absent replica that could come back; 0: none. */
-static uint32_t replica_to_return(const struct tasks *t, const struct slot *s)
+static uint32_t replica_to_return(const struct tasks *t, const struct extent *e)
 {
-    for (uint32_t i = 0; i < s->n_absent; i++) {
-        const struct chunk_live *c = live_chunk(t->l, slot_absent(s)[i]);
+    for (uint32_t i = 0; i < e->n_absent; i++) {
+        const struct chunk_live *c = live_chunk(t->l, extent_absent(e)[i]);
 
         if (c->alive && c->heard)
             return c->id;
     }
     return 0;
+}
+
+/* Of a volume that is being deleted. */
+static bool is_going(const struct tasks *t, const struct extent *e)
+{
+    const struct volume *v = extent_volume(&t->l->m->st, e);
+
+    return v != NULL && v->removed;
 }
 
 static void give_returns(struct tasks *t)
@@ -91,7 +103,7 @@ static void give_returns(struct tasks *t)
 
     for (uint32_t i = 0; i < TASK_SCAN_MAX && !list_empty(degraded); i++) {
         struct degraded *d = LIST_FIRST(degraded, struct degraded, link);
-        struct slot *s = d->slot;
+        const struct extent *e = d->extent;
         uint32_t replica;
 
         if (t->m->n_tasks >= TASKS_MAX - OPENS_MAX)
@@ -100,13 +112,13 @@ static void give_returns(struct tasks *t)
             break; /* once around */
         list_del(&d->link);
         list_push_back(degraded, &d->link);
-        if (s->volume->removed || t->now - d->task_ns < TASK_AGAIN || !is_for(t, s))
+        if (is_going(t, e) || t->now - d->task_ns < TASK_AGAIN || !is_for(t, e))
             continue;
-        replica = replica_to_return(t, s);
+        replica = replica_to_return(t, e);
         if (replica == 0)
             continue;
         d->task_ns = t->now;
-        give(t, s, TASK_RETURN, replica);
+        give(t, e, TASK_RETURN, replica);
     }
 }
 
@@ -118,6 +130,7 @@ static void give_opens(struct tasks *t)
 
     for (uint32_t i = 0; i < TASK_SCAN_MAX && !list_empty(orphans) && given < OPENS_MAX; i++) {
         struct slot *s = LIST_FIRST(orphans, struct slot, owned);
+        struct extent *e = slot_extent(s);
 
         if (s == first)
             break;
@@ -125,14 +138,15 @@ static void give_opens(struct tasks *t)
             first = s;
         list_del(&s->owned);
         list_push_back(orphans, &s->owned);
-        if (s->task_ns == 0)
-            s->task_ns = t->now - TASK_AGAIN + OPEN_AFTER;
-        if (s->extent_id == 0 || s->volume->removed || t->now - s->task_ns < TASK_AGAIN ||
-            !is_for(t, s))
+        if (e == NULL || !slot_writes(s, e) || is_going(t, e))
             continue;
-        s->task_ns = t->now;
+        if (e->task_ns == 0)
+            e->task_ns = t->now - TASK_AGAIN + OPEN_AFTER;
+        if (t->now - e->task_ns < TASK_AGAIN || !is_for(t, e))
+            continue;
+        e->task_ns = t->now;
         given++;
-        give(t, s, TASK_OPEN, 0);
+        give(t, e, TASK_OPEN, 0);
     }
 }
 
@@ -147,18 +161,18 @@ static void give_lost(struct tasks *t)
 
         for (uint64_t k = 0; k < c->lost.cap && t->m->n_tasks < TASKS_MAX; k++) {
             uint64_t extent_id = c->lost.entries[k].id;
-            struct slot *s = state_extent(st, extent_id);
+            struct extent *e = state_extent(st, extent_id);
 
             if (extent_id == 0)
                 continue;
-            if (s == NULL || !slot_has_member(s, c->id)) {
+            if (e == NULL || !extent_has_member(e, c->id)) {
                 idmap_del(&c->lost, extent_id);
                 continue;
             }
-            if (t->now - s->task_ns < TASK_AGAIN || !is_for(t, s))
+            if (t->now - e->task_ns < TASK_AGAIN || !is_for(t, e))
                 continue;
-            s->task_ns = t->now;
-            give(t, s, TASK_OPEN, 0);
+            e->task_ns = t->now;
+            give(t, e, TASK_OPEN, 0);
         }
     }
 }
@@ -173,11 +187,11 @@ static void give_repairs(struct tasks *t)
         if (c->n_corrupt == 0 || t->now - c->repair_ns < TASK_AGAIN)
             continue;
         for (uint32_t k = 0; k < c->n_corrupt && t->m->n_tasks < TASKS_MAX; k++) {
-            struct slot *s = state_extent(&t->l->m->st, c->corrupt[k].extent_id);
+            const struct extent *e = state_extent(&t->l->m->st, c->corrupt[k].extent_id);
 
-            if (s == NULL || !slot_has_member(s, c->id) || s->volume->removed || !is_for(t, s))
+            if (e == NULL || !extent_has_member(e, c->id) || is_going(t, e) || !is_for(t, e))
                 continue;
-            give(t, s, TASK_REPAIR, c->id)->page = c->corrupt[k].page;
+            give(t, e, TASK_REPAIR, c->id)->page = c->corrupt[k].page;
             mine = true;
         }
         if (mine)

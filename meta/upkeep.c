@@ -78,7 +78,7 @@ static void adopt_replicas(struct upkeep *u)
 
         list_del(&d->link);
         list_push_back(degraded, &d->link);
-        r = decide_adoption(&u->m->st, &w, d->slot, &pad);
+        r = decide_adoption(&u->m->st, &w, d->extent, &pad);
         if (r == NULL)
             continue;
         lead_submit(u->m, r, &pad, &reply);

@@ -3,6 +3,8 @@
  * Objects as messages: see view.h. */
 #include "meta/view.h"
 
+#include "meta/table.h"
+
 void view_pool(Zbs__Meta__Pool *m, const struct pool *p)
 {
     zbs__meta__pool__init(m);
@@ -15,7 +17,7 @@ void view_pool(Zbs__Meta__Pool *m, const struct pool *p)
     m->size_bytes = p->size_bytes;
 }
 
-void view_volume(Zbs__Meta__Volume *m, const struct volume *v)
+void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volume *v)
 {
     zbs__meta__volume__init(m);
     m->id = v->id;
@@ -29,9 +31,13 @@ void view_volume(Zbs__Meta__Volume *m, const struct volume *v)
     m->preferred_host = v->preferred_host;
     m->created_ns = v->created_ns;
     m->extents = v->extents;
-    m->extents_degraded = v->extents_degraded;
+    m->extents_degraded = volume_health(st, v).degraded;
     m->uuid = (ProtobufCBinaryData){.data = (uint8_t *)v->uuid, .len = sizeof(v->uuid)};
     m->version = v->version;
+    m->snapshot = v->snapshot;
+    m->origin_id = v->origin_id;
+    m->shared_at = v->shared_at;
+    m->table_at = v->table_at;
 }
 
 void view_target(Zbs__Meta__Target *m, const struct state *st, const struct target *t,
@@ -57,49 +63,69 @@ void view_target(Zbs__Meta__Target *m, const struct state *st, const struct targ
     }
 }
 
-void view_replicas(Zbs__Meta__ReplicaChangeReply *m, const struct slot *s)
+void view_replicas(Zbs__Meta__ReplicaChangeReply *m, const struct extent *e)
 {
     zbs__meta__replica_change_reply__init(m);
-    m->set_number = s->set_number;
-    m->members = (uint32_t *)slot_members(s);
-    m->n_members = s->n_members;
-    m->absent = (uint32_t *)slot_absent(s);
-    m->n_absent = s->n_absent;
+    m->set_number = e->set_number;
+    m->members = (uint32_t *)extent_members(e);
+    m->n_members = e->n_members;
+    m->absent = (uint32_t *)extent_absent(e);
+    m->n_absent = e->n_absent;
 }
 
-void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct slot *s, uint32_t number)
+static void grant_extent(Zbs__Meta__Grant *m, const struct extent *e)
 {
+    m->extent_id = e->id;
+    m->set_number = e->set_number;
+    m->members = (uint32_t *)extent_members(e);
+    m->n_members = e->n_members;
+    m->absent = (uint32_t *)extent_absent(e);
+    m->n_absent = e->n_absent;
+    m->created = e->created;
+    m->family = e->family;
+    if (e->origin != NULL) {
+        m->origin = e->origin->id;
+        m->origin_epoch = e->origin->epoch;
+    }
+}
+
+void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct volume *v,
+                uint32_t number)
+{
+    const struct slot *s = volume_slot(v, number);
+    const struct extent *e = volume_extent(v, number);
+
     zbs__meta__grant__init(m);
     m->slot = number;
-    if (s == NULL)
+    if (s != NULL) {
+        m->owner_session = slot_owner(st, s) != NULL ? s->owner : 0;
+        m->epoch = s->epoch;
+    }
+    if (e == NULL)
         return;
-    m->owner_session = slot_owner(st, s) != NULL ? s->owner : 0;
-    m->epoch = s->epoch;
-    m->extent_id = s->extent_id;
-    m->set_number = s->set_number;
-    m->members = (uint32_t *)slot_members(s);
-    m->n_members = s->n_members;
-    m->absent = (uint32_t *)slot_absent(s);
-    m->n_absent = s->n_absent;
-    m->created = s->created;
+    grant_extent(m, e);
+    m->shared = s == NULL || !slot_writes(s, e);
 }
 
-void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct slot *s)
+void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct volume *v,
+                 uint32_t number)
 {
-    const struct session *owner = slot_owner(st, s);
+    const struct extent *e = volume_extent(v, number);
+    const struct slot *s = volume_slot(v, number);
+    const struct session *owner = s != NULL ? slot_owner(st, s) : NULL;
 
     zbs__meta__extent_view__init(m);
-    m->slot = s->number;
-    m->extent_id = s->extent_id;
-    m->epoch = s->epoch;
-    m->set_number = s->set_number;
-    m->members = (uint32_t *)slot_members(s);
-    m->n_members = s->n_members;
-    m->absent = (uint32_t *)slot_absent(s);
-    m->n_absent = s->n_absent;
+    m->slot = number;
+    m->extent_id = e->id;
+    m->epoch = e->epoch;
+    m->set_number = e->set_number;
+    m->members = (uint32_t *)extent_members(e);
+    m->n_members = e->n_members;
+    m->absent = (uint32_t *)extent_absent(e);
+    m->n_absent = e->n_absent;
     if (owner != NULL)
         m->owner = owner->name;
-    m->created = s->created;
+    m->created = e->created;
 }
 
 void view_access(Zbs__Meta__AccessView *m, const struct session *s)

@@ -10,13 +10,15 @@
 #include "proto/meta.pb-c.h"
 
 void view_pool(Zbs__Meta__Pool *m, const struct pool *p);
-void view_volume(Zbs__Meta__Volume *m, const struct volume *v);
+void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volume *v);
 void view_target(Zbs__Meta__Target *m, const struct state *st, const struct target *t,
                  struct pad *pad);
-void view_replicas(Zbs__Meta__ReplicaChangeReply *m, const struct slot *s);
-/* s NULL: a slot that was never used. */
-void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct slot *s, uint32_t number);
-void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct slot *s);
+void view_replicas(Zbs__Meta__ReplicaChangeReply *m, const struct extent *e);
+void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct volume *v,
+                uint32_t number);
+/* There must be an extent. */
+void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct volume *v,
+                 uint32_t number);
 void view_access(Zbs__Meta__AccessView *m, const struct session *s);
 
 /* A packed message in the pad. */

@@ -141,22 +141,27 @@ static struct slot *slot_at(struct fixture *f, uint32_t number)
     return volume_slot(state_volume(&f->st, f->volume_id), number);
 }
 
+static struct extent *extent_at(struct fixture *f, uint32_t number)
+{
+    return volume_extent(state_volume(&f->st, f->volume_id), number);
+}
+
 struct change {
     uint32_t n_remove, n_add;
     uint32_t remove[SLOT_REPLICAS_MAX], add[SLOT_REPLICAS_MAX];
     int64_t epoch_off, set_off;
 };
 
-static int change(struct fixture *f, uint64_t session, const struct slot *s, struct change c)
+static int change(struct fixture *f, uint64_t session, const struct extent *e, struct change c)
 {
     Zbs__Meta__ReplicaChangeRequest rq = ZBS__META__REPLICA_CHANGE_REQUEST__INIT;
 
     rq.session_id = session;
     rq.volume_id = f->volume_id;
-    rq.slot = s->number;
-    rq.extent_id = s->extent_id;
-    rq.epoch = s->epoch + (uint64_t)c.epoch_off;
-    rq.set_number = s->set_number + (uint64_t)c.set_off;
+    rq.slot = e->slot;
+    rq.extent_id = e->id;
+    rq.epoch = e->epoch + (uint64_t)c.epoch_off;
+    rq.set_number = e->set_number + (uint64_t)c.set_off;
     rq.remove = c.remove;
     rq.n_remove = c.n_remove;
     rq.add = c.add;
@@ -219,13 +224,13 @@ static void first_replica_is_local_and_hosts_differ(void **state)
     for (uint32_t i = 0; i < HOSTS; i++) {
         assert_int_equal(acquire(f, f->sessions[i], i * 64, 64, true, false), 0);
         for (uint32_t n = i * 64; n < i * 64 + 64; n++) {
-            struct slot *s = slot_at(f, n);
+            struct extent *e = extent_at(f, n);
 
-            assert_int_equal(s->n_members, 3);
-            assert_int_equal(s->n_absent, 0);
-            assert_int_equal(s->replicas[0], f->chunks[i].id);
-            assert_true(s->replicas[1] != s->replicas[0] && s->replicas[2] != s->replicas[0] &&
-                        s->replicas[1] != s->replicas[2]);
+            assert_int_equal(e->n_members, 3);
+            assert_int_equal(e->n_absent, 0);
+            assert_int_equal(e->replicas[0], f->chunks[i].id);
+            assert_true(e->replicas[1] != e->replicas[0] && e->replicas[2] != e->replicas[0] &&
+                        e->replicas[1] != e->replicas[2]);
         }
     }
 }
@@ -266,17 +271,17 @@ static void space_weighs(void **state)
 static void too_few_servers_owe_a_replica(void **state)
 {
     struct fixture *f = *state;
-    struct slot *s;
+    struct extent *e;
 
     f->chunks[1].alive = f->chunks[2].alive = false;
     assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
-    s = slot_at(f, 0);
-    assert_int_equal(s->n_members, 2);
-    assert_int_equal(s->n_absent, 1);
-    assert_true(slot_has_absent(s, f->chunks[1].id) || slot_has_absent(s, f->chunks[2].id));
+    e = extent_at(f, 0);
+    assert_int_equal(e->n_members, 2);
+    assert_int_equal(e->n_absent, 1);
+    assert_true(extent_has_absent(e, f->chunks[1].id) || extent_has_absent(e, f->chunks[2].id));
     f->chunks[3].alive = false;
     assert_int_equal(acquire(f, f->sessions[0], 1, 1, true, false), ERR_AGAIN);
-    assert_null(slot_at(f, 1));
+    assert_null(extent_at(f, 1));
     /* A new leader waits for those that may report yet. */
     f->chunks[3].alive = true;
     f->chunks[3].heard = false;
@@ -292,25 +297,25 @@ static void later_servers_are_adopted(void **state)
     struct fixture *f = *state;
     Zbs__Metalog__Record *r;
     struct packed reply;
-    struct slot *s;
+    struct extent *e;
     uint64_t set_number;
 
     assert_int_equal(add_pool(f, "five", 5, 2), 0);
     assert_int_equal(add_volume(f, "five", "v", GIB), 0);
     f->volume_id = pool_volume(state_pool(&f->st, "five"), "v")->id;
     assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
-    s = slot_at(f, 0);
-    assert_int_equal(s->n_members, 4);
-    assert_int_equal(s->n_absent, 0);
-    assert_null(decide_adoption(&f->st, &f->w, s, &f->pad));
+    e = extent_at(f, 0);
+    assert_int_equal(e->n_members, 4);
+    assert_int_equal(e->n_absent, 0);
+    assert_null(decide_adoption(&f->st, &f->w, e, &f->pad));
     add_chunk(f, HOSTS, "host-new", "left");
-    r = decide_adoption(&f->st, &f->w, s, &f->pad);
+    r = decide_adoption(&f->st, &f->w, e, &f->pad);
     assert_non_null(r);
-    set_number = s->set_number;
+    set_number = e->set_number;
     assert_int_equal(apply_record(&f->st, r, NULL, &f->pad, &reply), 0);
-    assert_int_equal(s->n_absent, 1);
-    assert_true(s->set_number > set_number);
-    assert_null(decide_adoption(&f->st, &f->w, s, &f->pad));
+    assert_int_equal(e->n_absent, 1);
+    assert_true(e->set_number > set_number);
+    assert_null(decide_adoption(&f->st, &f->w, e, &f->pad));
 }
 
 /* ---- leases ---- */
@@ -324,7 +329,7 @@ static void one_owner_at_a_time(void **state)
     assert_int_equal(acquire(f, f->sessions[0], 5, 2, false, false), 0);
     s = slot_at(f, 5);
     assert_int_equal(s->owner, f->sessions[0]);
-    assert_int_equal(s->extent_id, 0); /* a leased hole */
+    assert_null(extent_at(f, 5)); /* a leased hole */
     epoch = s->epoch;
     assert_int_equal(acquire(f, f->sessions[1], 5, 1, true, true), 0);
     assert_int_equal(s->owner, f->sessions[0]); /* not granted */
@@ -332,13 +337,13 @@ static void one_owner_at_a_time(void **state)
     assert_int_equal(acquire(f, f->sessions[0], 5, 1, false, false), 0);
     assert_int_equal(s->epoch, epoch); /* the same answer again */
     assert_int_equal(acquire(f, f->sessions[0], 5, 1, true, false), 0);
-    assert_true(s->epoch > epoch && s->extent_id != 0);
+    assert_true(s->epoch > epoch && extent_at(f, 5) != NULL);
     epoch = s->epoch;
-    extent_id = s->extent_id;
+    extent_id = extent_at(f, 5)->id;
     assert_int_equal(acquire(f, f->sessions[0], 5, 1, true, false), 0);
-    assert_true(s->epoch == epoch && s->extent_id == extent_id);
+    assert_true(s->epoch == epoch && extent_at(f, 5)->id == extent_id);
     assert_int_equal(acquire(f, f->sessions[0], 5, 1, true, true), 0);
-    assert_true(s->epoch > epoch && s->extent_id == extent_id);
+    assert_true(s->epoch > epoch && extent_at(f, 5)->id == extent_id);
 }
 
 static void dead_owner_leaves_orphans(void **state)
@@ -407,36 +412,36 @@ static void namesake_replaces_with_proof_only(void **state)
 static void set_changes_name_where_they_start(void **state)
 {
     struct fixture *f = *state;
-    struct slot *s;
+    struct extent *e;
     uint32_t gone;
 
     assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
-    s = slot_at(f, 0);
-    gone = s->replicas[2];
-    assert_int_equal(s->set_number, 1);
-    assert_int_equal(change(f, f->sessions[1], s, (struct change){.n_remove = 1, .remove = {gone}}),
+    e = extent_at(f, 0);
+    gone = e->replicas[2];
+    assert_int_equal(e->set_number, 1);
+    assert_int_equal(change(f, f->sessions[1], e, (struct change){.n_remove = 1, .remove = {gone}}),
                      ERR_STALE);
-    assert_int_equal(change(f, f->sessions[0], s,
+    assert_int_equal(change(f, f->sessions[0], e,
                             (struct change){.n_remove = 1, .remove = {gone}, .epoch_off = -1}),
                      ERR_STALE);
-    assert_int_equal(change(f, f->sessions[0], s,
+    assert_int_equal(change(f, f->sessions[0], e,
                             (struct change){.n_remove = 1, .remove = {gone}, .set_off = -1}),
                      ERR_STALE);
-    assert_int_equal(change(f, f->sessions[0], s, (struct change){.n_remove = 1, .remove = {77}}),
+    assert_int_equal(change(f, f->sessions[0], e, (struct change){.n_remove = 1, .remove = {77}}),
                      ERR_INVAL);
-    assert_int_equal(change(f, f->sessions[0], s, (struct change){.n_remove = 1, .remove = {gone}}),
+    assert_int_equal(change(f, f->sessions[0], e, (struct change){.n_remove = 1, .remove = {gone}}),
                      0);
-    assert_int_equal(s->set_number, 2);
-    assert_true(s->n_members == 2 && slot_has_absent(s, gone));
+    assert_int_equal(e->set_number, 2);
+    assert_true(e->n_members == 2 && extent_has_absent(e, gone));
     assert_int_equal(f->st.n_degraded, 1);
-    assert_int_equal(change(f, f->sessions[0], s, (struct change){0}), 0);
-    assert_int_equal(s->set_number, 3); /* also one that changes nothing */
+    assert_int_equal(change(f, f->sessions[0], e, (struct change){0}), 0);
+    assert_int_equal(e->set_number, 3); /* also one that changes nothing */
     /* Two of three are the least. */
     assert_int_equal(
-        change(f, f->sessions[0], s, (struct change){.n_remove = 1, .remove = {s->replicas[1]}}),
+        change(f, f->sessions[0], e, (struct change){.n_remove = 1, .remove = {e->replicas[1]}}),
         ERR_REFUSED);
-    assert_int_equal(change(f, f->sessions[0], s, (struct change){.n_add = 1, .add = {gone}}), 0);
-    assert_true(s->n_members == 3 && s->n_absent == 0);
+    assert_int_equal(change(f, f->sessions[0], e, (struct change){.n_add = 1, .add = {gone}}), 0);
+    assert_true(e->n_members == 3 && e->n_absent == 0);
     assert_int_equal(f->st.n_degraded, 0);
 }
 
@@ -444,22 +449,22 @@ static void isolated_reporter_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct change c = {.n_remove = 2};
-    struct slot *s;
+    struct extent *e;
 
     assert_int_equal(add_pool(f, "one", 3, 1), 0);
     assert_int_equal(add_volume(f, "one", "v", GIB), 0);
     f->volume_id = pool_volume(state_pool(&f->st, "one"), "v")->id;
     assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
-    s = slot_at(f, 0);
-    c.remove[0] = s->replicas[1];
-    c.remove[1] = s->replicas[2];
-    assert_int_equal(change(f, f->sessions[0], s, c), ERR_REFUSED);
+    e = extent_at(f, 0);
+    c.remove[0] = e->replicas[1];
+    c.remove[1] = e->replicas[2];
+    assert_int_equal(change(f, f->sessions[0], e, c), ERR_REFUSED);
     assert_non_null(strstr(err_text(ERR_REFUSED), "isolated"));
     for (uint32_t i = 0; i < HOSTS; i++)
-        f->chunks[i].alive = f->chunks[i].id != s->replicas[2];
-    assert_int_equal(change(f, f->sessions[0], s, c), 0); /* one of them is dead indeed */
-    c = (struct change){.n_remove = 1, .remove = {s->replicas[0]}};
-    assert_int_equal(change(f, f->sessions[0], s, c), ERR_REFUSED); /* the last member */
+        f->chunks[i].alive = f->chunks[i].id != e->replicas[2];
+    assert_int_equal(change(f, f->sessions[0], e, c), 0); /* one of them is dead indeed */
+    c = (struct change){.n_remove = 1, .remove = {e->replicas[0]}};
+    assert_int_equal(change(f, f->sessions[0], e, c), ERR_REFUSED); /* the last member */
 }
 
 /* ---- deletion ---- */
@@ -475,8 +480,9 @@ static void deleted_extents_are_garbage_until_confirmed(void **state)
     uint32_t records = 0, chunk_id;
 
     assert_int_equal(acquire(f, f->sessions[0], 0, 64, true, false), 0);
-    extent_id = slot_at(f, 9)->extent_id;
-    chunk_id = slot_at(f, 9)->replicas[1];
+    assert_int_equal(acquire(f, f->sessions[0], 64, 64, true, false), 0);
+    extent_id = extent_at(f, 9)->id;
+    chunk_id = extent_at(f, 9)->replicas[1];
     rq.pool = (char *)"p";
     rq.name = (char *)"v";
     assert_int_equal(act(f, decide_volume_delete, &rq.base), 0);
@@ -484,20 +490,21 @@ static void deleted_extents_are_garbage_until_confirmed(void **state)
     assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), ERR_NOTFOUND);
     assert_int_equal(add_volume(f, "p", "v", GIB), 0); /* the name is free */
     while ((r = decide_sweep(&f->st, &f->pad)) != NULL) {
-        r->volume_sweep->max = 10;
+        r->volume_sweep->max = 1; /* a page at a time */
         assert_int_equal(apply_record(&f->st, r, NULL, &f->pad, &reply), 0);
         records++;
     }
-    assert_true(records >= 7);
+    assert_true(records == 3);
     assert_null(state_volume(&f->st, f->volume_id));
     assert_int_equal(f->st.n_extents, 0);
     assert_int_equal(f->st.extents.count, 0);
-    assert_true(idmap_get(&state_chunk(&f->st, chunk_id)->garbage, extent_id) != 0);
+    assert_int_equal(f->st.pages.count, 0);
+    assert_non_null(chunk_garbage(state_chunk(&f->st, chunk_id), extent_id));
     beat.chunk_id = chunk_id;
     beat.deleted_extents = &extent_id;
     beat.n_deleted_extents = 1;
     assert_int_equal(act(f, decide_chunk_heartbeat, &beat.base), 0);
-    assert_int_equal(idmap_get(&state_chunk(&f->st, chunk_id)->garbage, extent_id), 0);
+    assert_null(chunk_garbage(state_chunk(&f->st, chunk_id), extent_id));
     assert_int_equal(act(f, decide_chunk_heartbeat, &beat.base), 0); /* said again */
 }
 

@@ -25,7 +25,7 @@ struct model {
     struct world w;
     struct pad pad;
     uint64_t number;
-    uint64_t decided, refused;
+    uint64_t decided, refused, degraded_seen;
 };
 
 static uint64_t below(struct model *m, uint64_t n)
@@ -227,24 +227,33 @@ static void random_lease(struct model *m)
     act(m, decide_lease_acquire, &rq.base, false);
 }
 
-/* A used slot with an extent of a live volume; NULL: not found by luck. */
-static struct slot *random_slot(struct model *m)
+/* An extent of a live volume; NULL: not found by luck. */
+static struct extent *random_extent(struct model *m, struct volume **ret)
 {
-    struct volume *v = random_of_volumes(m);
+    *ret = random_of_volumes(m);
+    for (int i = 0; *ret != NULL && i < 50; i++) {
+        struct extent *e = volume_extent(*ret, (uint32_t)below(m, (*ret)->n_slots));
 
-    for (int i = 0; v != NULL && i < 50; i++) {
-        struct slot *s = volume_slot(v, (uint32_t)below(m, v->n_slots));
-
-        if (s != NULL && s->extent_id != 0)
-            return s;
+        if (e != NULL)
+            return e;
     }
     return NULL;
+}
+
+/* Whose lease it is under. */
+static uint64_t owner_of(struct model *m, const struct extent *e)
+{
+    const struct slot *s = extent_lease(&m->a, e);
+
+    return s != NULL ? s->owner : 0;
 }
 
 static void random_release(struct model *m)
 {
     Zbs__Meta__LeaseReleaseRequest rq = ZBS__META__LEASE_RELEASE_REQUEST__INIT;
-    struct slot *s = random_slot(m);
+    struct volume *v;
+    struct extent *e = random_extent(m, &v);
+    struct slot *s = e != NULL ? volume_slot(v, e->slot) : NULL;
     uint32_t slots[2];
     uint64_t epochs[2];
 
@@ -263,27 +272,28 @@ static void random_release(struct model *m)
 static void random_replicas(struct model *m)
 {
     Zbs__Meta__ReplicaChangeRequest rq = ZBS__META__REPLICA_CHANGE_REQUEST__INIT;
-    struct slot *s = random_slot(m);
+    struct volume *v;
+    struct extent *e = random_extent(m, &v);
     uint32_t remove[SLOT_REPLICAS_MAX], add[SLOT_REPLICAS_MAX];
 
-    if (s == NULL)
+    if (e == NULL)
         return;
-    rq.session_id = s->owner;
-    rq.volume_id = s->volume->id;
-    rq.slot = s->number;
-    rq.extent_id = s->extent_id;
-    rq.epoch = s->epoch;
-    rq.set_number = s->set_number - (below(m, 8) == 0);
+    rq.session_id = owner_of(m, e);
+    rq.volume_id = v->id;
+    rq.slot = e->slot;
+    rq.extent_id = e->id;
+    rq.epoch = e->epoch;
+    rq.set_number = e->set_number - (below(m, 8) == 0);
     rq.remove = remove;
     rq.add = add;
     rq.reason = (char *)"test";
-    for (uint32_t i = 0; i < s->n_members; i++) {
+    for (uint32_t i = 0; i < e->n_members; i++) {
         if (below(m, 3) == 0)
-            remove[rq.n_remove++] = s->replicas[i];
+            remove[rq.n_remove++] = e->replicas[i];
     }
-    for (uint32_t i = 0; i < s->n_absent; i++) {
+    for (uint32_t i = 0; i < e->n_absent; i++) {
         if (below(m, 2) == 0)
-            add[rq.n_add++] = slot_absent(s)[i];
+            add[rq.n_add++] = extent_absent(e)[i];
     }
     act(m, decide_replica_change, &rq.base, true);
 }
@@ -291,13 +301,14 @@ static void random_replicas(struct model *m)
 static void random_created(struct model *m)
 {
     Zbs__Meta__ExtentCreatedRequest rq = ZBS__META__EXTENT_CREATED_REQUEST__INIT;
-    struct slot *s = random_slot(m);
+    struct volume *v;
+    struct extent *e = random_extent(m, &v);
 
-    if (s == NULL)
+    if (e == NULL)
         return;
-    rq.session_id = s->owner;
-    rq.extent_ids = &s->extent_id;
-    rq.epochs = &s->epoch;
+    rq.session_id = owner_of(m, e);
+    rq.extent_ids = &e->id;
+    rq.epochs = &e->epoch;
     rq.n_extent_ids = rq.n_epochs = 1;
     act(m, decide_extent_created, &rq.base, false);
 }
@@ -331,7 +342,7 @@ static void random_background(struct model *m)
     if (!list_empty(&m->a.degraded)) {
         struct degraded *d = LIST_FIRST(&m->a.degraded, struct degraded, link);
 
-        r = decide_adoption(&m->a, &m->w, d->slot, &m->pad);
+        r = decide_adoption(&m->a, &m->w, d->extent, &m->pad);
         if (r != NULL)
             commit(m, r);
     }
@@ -392,37 +403,64 @@ static void random_setting(struct model *m)
 
 /* ---- checks ---- */
 
+static void recount_leases(const struct state *st, const struct volume *v, uint64_t *owned,
+                           uint64_t *orphans)
+{
+    for (uint32_t n = 0; n < v->n_slots; n++) {
+        struct slot *s = volume_slot(v, n);
+
+        if (s == NULL)
+            continue;
+        assert_true(s->owner != 0 ? list_linked(&s->owned) : !list_linked(&s->owned));
+        *owned += slot_owner(st, s) != NULL;
+        *orphans += s->owner != 0 && slot_owner(st, s) == NULL;
+    }
+}
+
+static void recount_extents(const struct state *st, uint64_t *owned, uint64_t *orphans)
+{
+    uint64_t degraded = 0, n = 0;
+
+    for (uint64_t i = 0; i < st->extents.cap; i++) {
+        const struct extent *e = (const struct extent *)(uintptr_t)st->extents.entries[i].value;
+
+        if (e == NULL)
+            continue;
+        n++;
+        assert_true(e->n_members > 0 && e->refs + e->unborn > 0);
+        assert_true((e->degraded != NULL) == (e->n_members < e->wanted));
+        degraded += e->degraded != NULL;
+        assert_true(e->epoch < st->next_mutation && e->id < st->next_mutation);
+        if (e->lease == NULL)
+            continue;
+        *owned += slot_owner(st, e->lease) != NULL;
+        *orphans += slot_owner(st, e->lease) == NULL;
+    }
+    assert_int_equal(n, st->n_extents);
+    assert_int_equal(degraded, st->n_degraded);
+}
+
 static void recount(const struct state *st)
 {
-    uint64_t extents = 0, degraded = 0, owned = 0, orphans = 0, owned_listed = 0;
+    uint64_t owned = 0, orphans = 0, owned_listed = 0;
 
     for (uint64_t i = 0; i < st->volumes.cap; i++) {
         struct volume *v = (struct volume *)(uintptr_t)st->volumes.entries[i].value;
-        uint32_t mine = 0;
+        uint32_t mine = 0, degraded = 0;
 
-        for (uint32_t n = 0; v != NULL && n < v->n_slots; n++) {
-            struct slot *s = volume_slot(v, n);
+        if (v == NULL)
+            continue;
+        for (uint32_t n = 0; n < v->n_slots; n++) {
+            const struct extent *e = volume_extent(v, n);
 
-            if (s == NULL)
-                continue;
-            assert_true(s->owner != 0 ? list_linked(&s->owned) : !list_linked(&s->owned));
-            owned += slot_owner(st, s) != NULL;
-            orphans += s->owner != 0 && slot_owner(st, s) == NULL;
-            if (s->extent_id == 0)
-                continue;
-            mine++;
-            assert_true(s->n_members > 0 && state_extent(st, s->extent_id) == s);
-            assert_true((s->degraded != NULL) == (s->n_members < v->replicas));
-            degraded += s->degraded != NULL;
-            assert_true(s->epoch < st->next_mutation && s->extent_id < st->next_mutation);
+            mine += e != NULL;
+            degraded += e != NULL && e->degraded != NULL;
         }
-        if (v != NULL)
-            assert_int_equal(mine, v->extents);
-        extents += mine;
+        assert_int_equal(mine, v->extents);
+        assert_int_equal(degraded, volume_health(st, v).degraded);
+        recount_leases(st, v, &owned, &orphans);
     }
-    assert_int_equal(extents, st->n_extents);
-    assert_int_equal(extents, st->extents.count);
-    assert_int_equal(degraded, st->n_degraded);
+    recount_extents(st, &owned, &orphans);
     for (uint32_t i = 0; i < st->sessions.count; i++) {
         LIST_FOREACH (s, &((struct session *)st->sessions.items[i])->owned, struct slot, owned)
             owned_listed++;
@@ -448,6 +486,7 @@ static void check_all(struct model *m)
     struct state loaded;
     uint64_t applied, pairs_a = 0, pairs_b = 0, digest = codec_digest(&m->a);
 
+    m->degraded_seen += m->a.n_degraded;
     assert_int_equal(digest, codec_digest(&m->b));
     state_init(&loaded);
     assert_int_equal(codec_load(m->kv_a, &loaded, &applied), 0);
@@ -486,7 +525,7 @@ static int model_main(void *arg)
             check_all(m);
     }
     assert_true(m->decided > steps / 10 && m->refused > steps / 20);
-    assert_true(m->a.n_extents > 0 && m->a.n_degraded > 0);
+    assert_true(m->a.n_extents > 0 && m->degraded_seen > 0);
     kv_close(m->kv_a);
     kv_close(m->kv_b);
     state_fini(&m->a);
