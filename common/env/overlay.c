@@ -98,6 +98,6 @@ bool disk_overlay_submit(struct disk_req *r)
 
 void disk_overlay_read(struct disk_req *r)
 {
-    if (r->op == DISK_READ)
+    if (r->op == DISK_READ && r->disk->overlay->units.count > 0)
         each_unit(r->disk->overlay, r);
 }

@@ -26,6 +26,7 @@ struct sim_image {
     uint64_t pages;       /* of 4 KiB */
     const uint8_t **page; /* NULL: zeroes */
     void *own;            /* pages made for this image */
+    uint64_t sum;         /* of the content: images of one size that have the same are equal */
 };
 struct sim_image *sim_image_of(struct sim_proc *p);            /* its disks as read now */
 struct sim_image *sim_image_copy(const struct sim_image *img); /* shares the pages */

@@ -55,6 +55,7 @@ enum fsck_counts { FSCK_REFUSED, FSCK_FOUND, FSCK_MENDED, FSCK_SAVED, FSCK_COUNT
 /* Counts; shared by the processes that check. */
 struct tally {
     uint64_t points, checks, nested_points, restarts, failures;
+    uint64_t known; /* of the checks: the same was judged before, so nothing was started */
     uint64_t damaged[DAMAGE_STRUCTS], verdict[DAMAGE_STRUCTS][VERDICTS];
     uint64_t fsck[DAMAGE_STRUCTS][FSCK_COUNTS];
     /* what is being checked: an engine that aborts does not return */
@@ -62,7 +63,7 @@ struct tally {
     int at_outcome;
     uint32_t at_draw;
 };
-/* Checks the points whose number is `part` modulo conf->jobs, from number `from` on. */
+/* Checks the part's share of the points, from number `from` on. */
 void crash_points(const struct recording *r, const struct crash_conf *conf, uint32_t part,
                   uint64_t from, struct tally *t);
 /* The same for damage, on workloads of one disk. */

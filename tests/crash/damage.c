@@ -380,7 +380,7 @@ static void one_damage(struct moment *mo, uint64_t page, int kind)
     /* As soon after a start, when nothing is restored from there: all that was staged is in place.
      */
     if (where != ST_STAGE && draw(&mo->rng) % 2)
-        img->page[mo->g.stage_off / PAGE_BYTES] = NULL;
+        sim_image_set(img, mo->g.stage_off / PAGE_BYTES, zero_page);
     if (mo->conf->verbose) {
         printf("%s: damage %" PRIu64 ": page %" PRIu64 ", %s, %s\n", mo->r->w->name, t->at_point,
                page, struct_names[where], damage_name(kind));

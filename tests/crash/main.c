@@ -8,7 +8,8 @@
  * A workload runs once on a simulated device that records all its writes. Then power is cut just
  * before each completion of a write or flush, with every outcome for the writes that were not
  * durable: lost, kept, subset (each of them kept, lost or cut short), torn (sector by sector). An
- * engine is started on what is left and compared with what was acknowledged at that moment. One
+ * engine is started on what is left and compared with what was acknowledged at that moment, unless
+ * a process did that before with the same device and the same acknowledgements. One
  * check in A goes on, writes more, is cut again and started once more; one in B is itself
  * recorded from its start on and cut at all points of that, too (0: none).
  *
@@ -191,6 +192,7 @@ static void tally_add(struct tally *sum, const struct tally *t)
     sum->checks += t->checks;
     sum->nested_points += t->nested_points;
     sum->restarts += t->restarts;
+    sum->known += t->known;
     sum->failures += t->failures;
     for (uint32_t i = 0; i < DAMAGE_STRUCTS; i++) {
         sum->damaged[i] += t->damaged[i];
@@ -210,8 +212,8 @@ static void report(const struct recording *r, const struct crash_conf *conf,
         printf("%6" PRIu64 " damaged pages", sum->checks);
     else
         printf("%5" PRIu64 " crash points and %5" PRIu64 " inside recoveries, %6" PRIu64
-               " crashes checked, %6" PRIu64 " starts",
-               sum->points, sum->nested_points, sum->checks, sum->restarts);
+               " crashes checked (%6" PRIu64 " like an earlier one), %6" PRIu64 " starts",
+               sum->points, sum->nested_points, sum->checks, sum->known, sum->restarts);
     printf(", %" PRIu64 " failed (%d s)\n", sum->failures, seconds);
     if (conf->moments != 0)
         damage_print(sum);

@@ -10,10 +10,12 @@
 #include "common/base/mem.h"
 #include "common/env/sim.h"
 #include "tests/crash/crash.h"
+#include "tests/crash/seen.h"
 
 #define LIMIT    (1000 * NSEC_PER_SEC)
 #define MORE_OPS 3u /* of each stream, where a life goes on */
 #define RESTARTS 2u
+#define RUN      64u /* points in a row that one process goes through: neighbours are alike */
 
 static const char *const names[SIM_OUTCOMES] = {"lost", "kept", "subset", "torn"};
 
@@ -65,6 +67,7 @@ struct check {
     const struct workload *w;
     bool go_on; /* after it was verified: settle, send again what was on its way, write more */
     bool stop;  /* ends the engine in order */
+    bool sound; /* zbs-fsck judged the same device before */
     bool done;
 };
 
@@ -104,7 +107,7 @@ static int check_main(void *arg)
     uint32_t n = l->m->n_pending;
 
     memcpy(pending, l->m->pending, n * sizeof(*pending));
-    if (!fsck_ok(l, c->w) || !life_start(l) || !life_verify(l, c->go_on))
+    if ((!c->sound && !fsck_ok(l, c->w)) || !life_start(l) || !life_verify(l, c->go_on))
         return 0;
     if (c->go_on && l->same_epoch && !send_again(l, pending, n))
         return 0;
@@ -161,10 +164,17 @@ struct place {
     const struct recording *r;
     const struct crash_conf *conf;
     struct tally *t;
-    uint64_t point;
+    struct seen *devices; /* judged by zbs-fsck */
+    struct seen *states;  /* ... and by an engine: devices, with what was acknowledged */
+    uint64_t point, sum;  /* sum: of the model there */
     int outcome;
     uint32_t draw;
 };
+
+static uint64_t model_sum(const struct model *m)
+{
+    return seen_sum(m, sizeof(*m) + m->n_ext * sizeof(m->x[0]));
+}
 
 static void failed(const struct place *at, const char *where, const char *why)
 {
@@ -192,16 +202,23 @@ static struct sim_proc *world(struct sim **s, const struct workload *w, uint64_t
     return p;
 }
 
-/* Verifies only. */
-static bool point_once(const struct place *at, const struct model *m, const struct sim_image *img,
-                       uint64_t seed, const char *where)
+/* Verifies only, unless the same was verified before; sum: the model's. */
+static bool point_once(const struct place *at, const struct model *m, uint64_t sum,
+                       const struct sim_image *img, uint64_t seed, const char *where)
 {
     struct check c = check_new(at->r, (struct model *)m, seed);
+    struct sim_proc *p;
     struct sim *s;
-    struct sim_proc *p = world(&s, at->r->w, seed, img);
-    bool ok = check_run(&c, s, p);
+    bool ok;
 
     at->t->checks++;
+    if (!seen_add(at->states, mix(img->sum, sum))) {
+        at->t->known++;
+        return true;
+    }
+    c.sound = !seen_add(at->devices, img->sum);
+    p = world(&s, at->r->w, seed, img);
+    ok = check_run(&c, s, p);
     at->t->restarts++;
     sim_free(s);
     if (!ok)
@@ -223,6 +240,7 @@ static void point_again(const struct place *at, const struct model *was,
         char where[64];
 
         c.go_on = i + 1 < RESTARTS;
+        c.sound = i == 0 && !seen_add(at->devices, img->sum);
         ok = check_run(&c, s, p);
         at->t->restarts++;
         snprintf(where, sizeof(where), ", start %u", i + 1);
@@ -241,7 +259,7 @@ static void nested_points(const struct place *at, struct sim_player *pl, struct 
                           const struct sim_tape *tape, const struct changes *log, uint64_t seed)
 {
     uint32_t applied = 0;
-    uint64_t no = 0;
+    uint64_t no = 0, sum = model_sum(m);
 
     for (uint64_t i = 0; i < tape->n_ev; i++) {
         const struct sim_tape_event *ev = &tape->ev[i];
@@ -250,6 +268,7 @@ static void nested_points(const struct place *at, struct sim_player *pl, struct 
         if (ev->kind == SIM_TAPE_MARK) {
             while (applied < ev->n)
                 model_apply(m, &log->c[applied++]);
+            sum = model_sum(m);
         } else if (ev->kind == SIM_TAPE_DONE || ev->kind == SIM_TAPE_FLUSH) {
             for (int how = 0; how < SIM_OUTCOMES; how++) {
                 struct sim_image *img;
@@ -260,7 +279,7 @@ static void nested_points(const struct place *at, struct sim_player *pl, struct 
                     sim_player_crash(pl, (enum sim_outcome)how, mix(seed, no * 8 + (uint64_t)how));
                 snprintf(where, sizeof(where), ", then point %" PRIu64 " after the restart, %s", no,
                          outcome_name(how));
-                (void)point_once(at, m, img, mix(seed, no), where);
+                (void)point_once(at, m, sum, img, mix(seed, no), where);
                 sim_image_free(img);
             }
             no++;
@@ -285,6 +304,7 @@ static void point_nested(const struct place *at, const struct model *was, struct
 
     c.l.log = &log;
     c.l.tape = tape;
+    c.sound = !seen_add(at->devices, img->sum);
     c.go_on = c.stop = true;
     ok = check_run(&c, s, p);
     at->t->restarts++;
@@ -354,7 +374,7 @@ static void one_check(const struct place *at, const struct sim_player *pl, const
     } else if (one_of(seed >> 20, conf->again_every)) {
         point_again(at, m, img, seed);
     } else {
-        (void)point_once(at, m, img, seed, "");
+        (void)point_once(at, m, at->sum, img, seed, "");
     }
     sim_image_free(img);
 }
@@ -364,6 +384,7 @@ static void one_point(struct place *at, const struct sim_player *pl, const struc
 {
     const struct crash_conf *conf = at->conf;
 
+    at->sum = model_sum(m);
     for (at->outcome = 0; at->outcome < SIM_OUTCOMES; at->outcome++) {
         bool chance = at->outcome == SIM_SUBSET || at->outcome == SIM_TORN;
 
@@ -382,7 +403,8 @@ void crash_points(const struct recording *r, const struct crash_conf *conf, uint
 {
     struct sim_player *pl = sim_player_new(r->start);
     struct model *m = model_new(r->w->extents);
-    struct place at = {.r = r, .conf = conf, .t = t};
+    struct seen devices = {0}, states = {0};
+    struct place at = {.r = r, .conf = conf, .t = t, .devices = &devices, .states = &states};
     uint64_t end = conf->count != 0 ? conf->from + conf->count : UINT64_MAX;
     uint32_t applied = 0;
 
@@ -393,13 +415,15 @@ void crash_points(const struct recording *r, const struct crash_conf *conf, uint
             model_apply(m, &r->log.c[applied++]);
         if (!ev || ev->kind == SIM_TAPE_DONE || ev->kind == SIM_TAPE_FLUSH) {
             if (at.point >= from && at.point % conf->step == 0 &&
-                at.point / conf->step % conf->jobs == part)
+                at.point / conf->step / RUN % conf->jobs == part)
                 one_point(&at, pl, m);
             at.point++;
         }
         if (ev)
             sim_player_event(pl, r->tape, ev);
     }
+    seen_free(&states);
+    seen_free(&devices);
     free(m);
     sim_player_free(pl);
 }

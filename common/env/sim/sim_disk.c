@@ -400,8 +400,11 @@ static void read_apply(struct sim_disk *d, const struct disk_req *r)
         for (size_t off = 0; off < r->iov[i].iov_len;) {
             uint32_t n = page_part(pos, r->iov[i].iov_len - off);
 
-            sim_media_read(&d->media, pos / SIM_PAGE, page);
-            memcpy((uint8_t *)r->iov[i].iov_base + off, page + pos % SIM_PAGE, n);
+            uint8_t *dst = (uint8_t *)r->iov[i].iov_base + off;
+
+            sim_media_read(&d->media, pos / SIM_PAGE, n == SIM_PAGE ? dst : page);
+            if (n < SIM_PAGE)
+                memcpy(dst, page + pos % SIM_PAGE, n);
             pos += n;
             off += n;
         }

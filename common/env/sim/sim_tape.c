@@ -28,7 +28,33 @@ struct sim_image *sim_image_copy(const struct sim_image *img)
     struct sim_image *copy = image_new(img->pages);
 
     memcpy(copy->page, img->page, img->pages * sizeof(*img->page));
+    copy->sum = img->sum;
     return copy;
+}
+
+/* What a page contributes to the sum of its image: it depends on the place and on the content. */
+static uint64_t page_sum(uint64_t no, const uint8_t *page)
+{
+    uint64_t a = no + 1, b = ~no;
+
+    if (!page)
+        return 0;
+    for (uint32_t i = 0; i < SIM_PAGE; i += 16) {
+        uint64_t w[2];
+
+        memcpy(w, page + i, sizeof(w));
+        a = (a ^ w[0]) * 0x9e3779b97f4a7c15u;
+        b = (b ^ w[1]) * 0xbf58476d1ce4e5b9u;
+        a ^= a >> 32;
+        b ^= b >> 29;
+    }
+    return (a ^ (b << 17 | b >> 47)) * 0x94d049bb133111ebu;
+}
+
+/* Before a page changes and after it. */
+static void sum_page(struct sim_image *img, uint64_t page)
+{
+    img->sum ^= page_sum(page, img->page[page]);
 }
 
 /* A page that may be changed, with what the image has there. */
@@ -47,10 +73,12 @@ static uint8_t *image_own(struct sim_image *img, uint64_t page)
 
 void sim_image_set(struct sim_image *img, uint64_t page, const void *src)
 {
+    sum_page(img, page);
     if (mem_is_zero(src, SIM_PAGE))
         img->page[page] = NULL;
     else
         memcpy(image_own(img, page), src, SIM_PAGE);
+    sum_page(img, page);
 }
 
 void sim_image_free(struct sim_image *img)
@@ -241,14 +269,16 @@ static void image_put(struct sim_image *img, const struct open_write *o, uint32_
         uint8_t *dst;
 
         n = MIN(per - in_page, sectors - i);
+        sum_page(img, page);
         if (n == per && !o->dead && !rng) {
             img->page[page] = src;
-            continue;
+        } else {
+            dst = image_own(img, page) + (size_t)in_page * SIM_SECTOR;
+            for (uint32_t k = 0; k < n; k++)
+                if ((chosen >> k & 1) && alive(o, i + k))
+                    memcpy(dst + (size_t)k * SIM_SECTOR, src + (size_t)k * SIM_SECTOR, SIM_SECTOR);
         }
-        dst = image_own(img, page) + (size_t)in_page * SIM_SECTOR;
-        for (uint32_t k = 0; k < n; k++)
-            if ((chosen >> k & 1) && alive(o, i + k))
-                memcpy(dst + (size_t)k * SIM_SECTOR, src + (size_t)k * SIM_SECTOR, SIM_SECTOR);
+        sum_page(img, page);
     }
 }
 
