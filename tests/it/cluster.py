@@ -41,9 +41,19 @@ def wait_for(what, predicate, seconds):
     raise Failed(f"not within {seconds} s: {what}")
 
 
+def own_network():
+    """Runs this program again in a network of its own, which a cluster's nodes can be cut off from."""
+    if "ZBS_OWN_NETWORK" not in os.environ:
+        os.environ["ZBS_OWN_NETWORK"] = "1"
+        os.execvp("unshare", ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$0" "$@"', sys.executable,
+                              *sys.argv])
+
+
 class Cluster:
-    def __init__(self, nodes=3, device_size="6G", devices="file", zookeeper=0, prewrite=False):
-        self.options = ["--nodes", str(nodes), "--device-size", device_size, "--devices", devices, "--quiet"]
+    def __init__(self, nodes=3, device_size="6G", devices="file", zookeeper=0, prewrite=False,
+                 network="loopback"):
+        self.options = ["--nodes", str(nodes), "--device-size", device_size, "--devices", devices, "--quiet",
+                        "--network", network]
         if zookeeper:
             self.options += ["--zookeeper", str(zookeeper)]
         if prewrite:

@@ -9,14 +9,14 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Cluster, check, main  # noqa: E402
+from cluster import Cluster, check, main, own_network  # noqa: E402
 
 SECONDS = int(os.environ.get("ZBS_SECONDS", "12"))
 
 
-def case(fault, repair=None, urls_wanted=1):
+def case(fault, repair=None, urls_wanted=1, network="loopback"):
     """Load, fault after a quarter of the time, repair after three quarters."""
-    with Cluster() as c:
+    with Cluster(network=network) as c:
         urls = c.export("v", size="512M")
         load = c.load(urls[:urls_wanted], SECONDS, blocks=8192)
         time.sleep(SECONDS / 4)  # the load runs: this is its length, not a synchronisation
@@ -89,8 +89,19 @@ def access_kill():
     return case(fault, lambda c, u: c.dev("start", "1", "access"), urls_wanted=2)
 
 
+def host_cut():
+    """A host without the client loses its network, with the meta leader if that is on such a host."""
+    def fault(c):
+        leader = c.leader_node()
+        victim = str(leader if leader != 1 else 2)
+        c.dev("cut", victim)
+        return victim
+    return case(fault, lambda c, victim: c.dev("heal", victim), network="namespaces")
+
+
 CASES = {f.__name__: f for f in (chunk_kill, local_chunk_kill, meta_leader_kill, zookeeper_leader_kill, chunk_stop,
-                                 host_stop, access_kill)}
+                                 host_stop, access_kill, host_cut)}
 
 if __name__ == "__main__":
+    own_network()
     sys.exit(main(CASES))

@@ -4,7 +4,8 @@
  * blocks, each carrying its number and version, so that a lost, stale, torn or misplaced block is
  * found. Commands that a broken connection cut off are sent again, on the next URL if there are
  * several, until they are answered; a SCSI error is an error. Ends with one JSON line:
- * operations, errors, mismatches, the longest pause between two completions.
+ * operations, errors, mismatches, the longest pause between two completions and the longest time
+ * that a read and a write took.
  *
  *   iscsi_load --url URL [--url URL] --seconds S [--depth D] [--blocks N] [--first BLOCK]
  *              [--reads PERCENT] [--seed N] [--stall SECONDS] [--stop-file FILE]
@@ -38,6 +39,7 @@
 struct slot {
     bool busy, sent, is_write;
     uint32_t block, version;
+    double begin;
     uint8_t data[BLOCK];
     struct load *load;
     struct scsi_task *task;
@@ -57,7 +59,7 @@ struct load {
     uint8_t *locked;    /* a command is in flight */
     struct slot slots[DEPTH_MAX];
     uint64_t reads, writes, errors, mismatches, reconnects;
-    double longest_pause, last_done, started;
+    double longest_pause, longest_read, longest_write, last_done, started;
     bool broken;
     char first_error[512];
 };
@@ -130,9 +132,12 @@ static void finish(struct slot *s)
 {
     struct load *l = s->load;
     double now = now_sec();
+    double *longest = s->is_write ? &l->longest_write : &l->longest_read;
 
     if (now - l->last_done > l->longest_pause)
         l->longest_pause = now - l->last_done;
+    if (now - s->begin > *longest)
+        *longest = now - s->begin;
     l->last_done = now;
     l->locked[s->block] = 0;
     s->busy = s->sent = false;
@@ -264,6 +269,7 @@ static void choose(struct load *l, struct slot *s)
         l->locked[block] = 1;
         s->busy = true;
         s->block = block;
+        s->begin = now_sec();
         s->is_write = (int)(next_random(&l->rng) % 100) >= l->read_percent;
         if (s->is_write) {
             s->version = l->versions[block] + 1;
@@ -331,6 +337,7 @@ static void final_check(struct load *l)
             if (next == l->n_blocks)
                 break;
             s->busy = true;
+            s->begin = now_sec();
             s->is_write = false;
             s->block = next++;
         }
@@ -441,7 +448,9 @@ int main(int argc, char **argv)
     disconnect(&l);
     printf("{\"reads\": %" PRIu64 ", \"writes\": %" PRIu64 ", \"errors\": %" PRIu64
            ", \"mismatches\": %" PRIu64 ", \"reconnects\": %" PRIu64
-           ", \"longest_pause_s\": %.3f, \"first_error\": \"%s\"}\n",
-           l.reads, l.writes, l.errors, l.mismatches, l.reconnects, l.longest_pause, l.first_error);
+           ", \"longest_pause_s\": %.3f, \"longest_read_s\": %.3f, \"longest_write_s\": %.3f"
+           ", \"first_error\": \"%s\"}\n",
+           l.reads, l.writes, l.errors, l.mismatches, l.reconnects, l.longest_pause, l.longest_read,
+           l.longest_write, l.first_error);
     return l.errors || l.mismatches ? 1 : 0;
 }
