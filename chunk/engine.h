@@ -157,13 +157,14 @@ co_fn int engine_check(struct engine *e) MUST_CHECK;
  *
  * With an origin it is a *child*: it begins as a copy of what the origin holds, on the same device,
  * and shares its blocks, without copying them. The origin, which need not be open, is *frozen* from
- * then on: it can be opened and read, and takes commit points and changes of missing sets, but no
- * write (ERR_PERM). Neither depends on the other afterwards: they may be deleted in any order. The
- * child's commit point and last version are the origin's, and it knows of no missing replica.
- * ERR_NO_REPLICA: the origin is not known to this worker; ERR_STALE: its epoch is above the one
- * given; ERR_AGAIN: it has writes above its commit point; ERR_CORRUPT: it is void, or a page that
- * would have to be moved can't be read; ERR_INVAL: the child's epoch is not above the epoch of
- * the origin's last version; ERR_TOO_LARGE: some block has too many references. */
+ * then on, until it is opened to be thawed: it can be opened and read, and takes commit points and
+ * changes of missing sets, but no write that is not a repair (ERR_PERM). Neither depends on the
+ * other afterwards: they may be deleted in any order. The child's commit point and last version are
+ * the origin's, and it knows of no missing replica. ERR_NO_REPLICA: the origin is not known to this
+ * worker; ERR_STALE: its epoch is above the one given; ERR_AGAIN: it has writes above its commit
+ * point; ERR_CORRUPT: it is void, or a page that would have to be moved can't be read; ERR_INVAL:
+ * the child's epoch is not above the epoch of the origin's last version; ERR_TOO_LARGE: some block
+ * has too many references. */
 struct create_args {
     uint64_t id, epoch, volume_id;
     uint32_t slot;
@@ -197,6 +198,13 @@ struct open_info {
     uint64_t epoch; /* the replica's; also on ERR_STALE */
     bool is_void;
 };
+struct open_args {
+    uint64_t id, epoch;
+    uint32_t credit_blocks;
+    bool thaw; /* nothing shares it any more: it may be written again, whatever its children are */
+};
+co_fn int engine_open_as(struct engine *e, const struct open_args *a,
+                         struct open_info *ret) MUST_CHECK;
 co_fn int engine_open(struct engine *e, uint64_t id, uint64_t epoch, uint32_t credit_blocks,
                       struct open_info *ret) MUST_CHECK;
 void open_info_free(struct open_info *oi);
@@ -213,6 +221,7 @@ struct write_args {
     uint32_t n_crc;
     const uint32_t *missing;
     uint32_t n_missing;
+    bool repair; /* as other replicas have it: also of a frozen extent */
 };
 struct write_result {
     uint32_t new_blocks;
@@ -231,6 +240,10 @@ struct read_result {
 #define READ_MAX_BYTES (4u * 1024 * 1024)
 co_fn int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uint32_t len,
                       struct read_result *ret) MUST_CHECK;
+/* Of a replica that volumes share, which need not be open: whole and clean, else ERR_AGAIN.
+ * ERR_STALE: its epoch is above view_epoch (0: any). */
+co_fn int engine_read_shared(struct engine *e, uint64_t id, uint64_t view_epoch, uint32_t off,
+                             uint32_t len, struct read_result *ret) MUST_CHECK;
 
 co_fn int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch,
                               struct version cp) MUST_CHECK;

@@ -12,13 +12,6 @@ static int no_replica(uint64_t id)
     return err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is not here", id);
 }
 
-int frozen_check(const struct ext *x)
-{
-    return x->frozen ? err_set(ERR_PERM,
-                               "extent %" PRIu64 " has children: it is not written any more", x->id)
-                     : 0;
-}
-
 static int epoch_check(const struct ext *x, uint64_t epoch)
 {
     if (x->dead || x->deleting)
@@ -95,10 +88,35 @@ int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op
     return 0;
 }
 
+/* Meta knows that it is clean; where this replica is not, it waits for its owner (PROTOCOL 1.1). */
+static int shared_check(const struct ext *x)
+{
+    if (x->is_void)
+        return err_set(ERR_AGAIN, "extent %" PRIu64 " is void here", x->id);
+    if (x->n_unc > 0)
+        return err_set(ERR_AGAIN, "extent %" PRIu64 " has writes above its commit point", x->id);
+    return 0;
+}
+
+int op_begin_shared(struct engine *e, uint64_t id, uint64_t view_epoch, struct op *op)
+{
+    int rc = op_begin_closed(e, id, view_epoch != 0 ? view_epoch : OP_EPOCH_NONE, op);
+
+    if (rc < 0)
+        return rc;
+    op->shared = true;
+    rc = shared_check(op->ext);
+    if (rc < 0)
+        op_end(op);
+    return rc;
+}
+
 int op_check(const struct op *op)
 {
     int rc = op->closed ? closed_check(op->ext, op->epoch) : epoch_check(op->ext, op->epoch);
 
+    if (rc == 0 && op->shared)
+        rc = shared_check(op->ext);
     return rc < 0 ? rc : dev_check(op->ext->dev);
 }
 
@@ -106,6 +124,8 @@ void op_again(const struct op *op, struct op *ret)
 {
     ret->ext = ext_get(op->ext);
     ret->epoch = op->epoch;
+    ret->closed = op->closed;
+    ret->shared = op->shared;
     list_push_back(&op->ext->ops, &ret->link);
 }
 
@@ -167,7 +187,8 @@ static void open_fill(struct ext *x, struct open_info *ret)
     }
     ret->frozen = x->frozen;
     for (uint32_t w = 0; w < BLOCKS_PER_EXTENT / 64; w++) {
-        uint64_t mapped = x->allocated[w] | x->shared[w], need = mapped & ~x->allocated[w];
+        uint64_t mapped = x->allocated[w] | x->shared[w];
+        uint64_t need = x->frozen ? mapped : mapped & ~x->allocated[w];
 
         memcpy(ret->allocated + w * 8, &mapped, 8);
         memcpy(ret->shared + w * 8, &need, 8);
@@ -195,7 +216,7 @@ void open_info_free(struct open_info *oi)
 }
 
 /* The new epoch is durable, and what lower ones admitted has ended. */
-static int open_fence(struct ext *x, uint64_t epoch)
+static int open_fence(struct ext *x, uint64_t epoch, bool thaw)
 {
     struct dev *d = x->dev;
     struct rec_epoch *r;
@@ -223,12 +244,22 @@ static int open_fence(struct ext *x, uint64_t epoch)
     if (rc < 0)
         return rc;
     ops_wait_below(x, epoch);
-    return journal_sync(d); /* what they queued last, too */
+    if (thaw)
+        rc = ext_thaw(x, epoch);
+    return rc < 0 ? rc : journal_sync(d); /* what they queued last, too */
 }
 
 int engine_open(struct engine *e, uint64_t id, uint64_t epoch, uint32_t credit_blocks,
                 struct open_info *ret)
 {
+    const struct open_args a = {.id = id, .epoch = epoch, .credit_blocks = credit_blocks};
+
+    return engine_open_as(e, &a, ret);
+}
+
+int engine_open_as(struct engine *e, const struct open_args *a, struct open_info *ret)
+{
+    uint64_t id = a->id, epoch = a->epoch;
     struct ext *x;
     int rc = ext_admit(e, id, &x);
 
@@ -253,7 +284,7 @@ int engine_open(struct engine *e, uint64_t id, uint64_t epoch, uint32_t credit_b
         x->open_epoch = 0;
     }
     x->opening++;
-    rc = open_fence(x, epoch);
+    rc = open_fence(x, epoch, a->thaw);
     x->opening--;
     co_cond_broadcast(&x->ops_ended);
     ret->epoch = x->epoch;
@@ -263,7 +294,7 @@ int engine_open(struct engine *e, uint64_t id, uint64_t epoch, uint32_t credit_b
         rc = err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64, id, x->epoch);
     if (rc == 0) {
         x->open_epoch = epoch;
-        credits_set(x, credit_blocks);
+        credits_set(x, a->credit_blocks);
         open_fill(x, ret);
     }
     ext_put(x);

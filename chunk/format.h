@@ -264,6 +264,7 @@ enum rec_type {
     REC_CHILD = 12,    /* an extent that begins as a copy of another's map */
     REC_VERSIONS = 14, /* of an arriving extent */
     REC_ARRIVE = 15,   /* an arriving extent is in force */
+    REC_THAW = 16,     /* blocks of a frozen extent's own are only read from now on */
     REC_TYPES
 };
 struct rec_head {
@@ -290,7 +291,7 @@ struct rec_create {
     uint32_t meta_block[META_BLOCKS]; /* numbers + 1 */
 } PACKED;
 /* Then struct rec_ref[n_refs]: of every block in the map. Its map pages are durable before. The
- * origin is frozen from here on, and everything written to it before is home. */
+ * origin is frozen from here on (until REC_THAW), and everything written to it before is home. */
 struct rec_child {
     struct rec_create c;
     uint64_t origin;
@@ -359,6 +360,17 @@ struct rec_arrive {
     uint64_t cp_epoch, cp_gen, last_epoch, last_gen;
     uint64_t is_void, frozen;
 } PACKED;
+#define REC_F_THAWED 1u /* THAW: the extent is not frozen any more */
+/* All sources of a block, none of them its own: whatever the map says at replay, this was so. */
+struct thaw_block {
+    uint32_t index; /* block in the extent */
+    struct map_src src[MAP_SOURCES];
+} PACKED;
+#define THAW_BLOCKS_MAX 512u
+struct rec_thaw { /* then struct thaw_block[count] */
+    struct rec_head h;
+    uint32_t count, reserved;
+} PACKED;
 struct rec_void {
     struct rec_head h;
     uint64_t on; /* 1: damaged; 0: whole again */
@@ -377,6 +389,10 @@ static_assert(ROUND_UP(sizeof(struct rec_missing) + sizeof(struct disk_mask) * B
                       sizeof(struct commit_head) <=
                   COMMIT_HEAD_MAX,
               "a missing set fits in one commit");
+static_assert(sizeof(struct rec_thaw) + sizeof(struct thaw_block) * THAW_BLOCKS_MAX + 8 +
+                      sizeof(struct commit_head) <=
+                  COMMIT_HEAD_MAX,
+              "a record of thawed blocks fits in one commit");
 static_assert(sizeof(struct rec_write) + 4 * MISSING_MAX + REFS_ALL_BYTES + 8 +
                       sizeof(struct commit_head) <=
                   COMMIT_HEAD_MAX,

@@ -128,7 +128,7 @@ struct ext {
     uint64_t epoch, volume_id, family;
     uint32_t slot;
     bool is_void;
-    bool frozen; /* an origin: not written any more */
+    bool frozen; /* an origin: repaired only; its own blocks may be its children's, too */
     struct version cp, last;
     struct uncommitted *unc; /* by page, not overlapping */
     uint32_t n_unc, cap_unc;
@@ -170,6 +170,7 @@ struct op { /* an admitted request */
     struct ext *ext;
     uint64_t epoch;
     bool closed; /* the extent need not be open */
+    bool shared; /* but clean */
 };
 
 /* ---- journal ---- */
@@ -498,6 +499,14 @@ uint64_t share_alloc_add(struct ext *x, uint32_t index, uint32_t block, uint32_t
 uint32_t share_dropped(const struct ext *x, uint32_t index, uint64_t mask, bool all,
                        struct rec_ref *ret, bool *ret_change);
 
+/* thaw.c */
+/* Under the range lock, the map loaded: no block of a frozen extent is its children's own, too. */
+co_fn int thaw_blocks(struct op *op, uint32_t first_block, uint32_t last_block) MUST_CHECK;
+/* The same of all of it, which is not frozen any more, queued. The opener waits for it. */
+co_fn int ext_thaw(struct ext *x, uint64_t epoch) MUST_CHECK;
+co_fn int thaw_replay(struct ext *x, const struct rec_thaw *r, uint64_t rsn) MUST_CHECK;
+bool thaw_ok(const struct rec_thaw *r, uint32_t blocks);
+
 /* extent.c */
 struct ext *ext_find(struct engine *e, uint64_t id);
 struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head);
@@ -527,8 +536,10 @@ int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
 /* A reader of whatever is there, open or not. */
 #define OP_EPOCH_NONE (UINT64_MAX - 1) /* no opener waits for it; a deletion does */
 int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
+/* A reader of a replica that is whole and clean, as known at an epoch (0: any), open or not. */
+co_fn int op_begin_shared(struct engine *e, uint64_t id, uint64_t view_epoch,
+                          struct op *op) MUST_CHECK;
 int op_check(const struct op *op); /* still admitted? */
-int frozen_check(const struct ext *x);
 void op_end(struct op *op);
 /* Another request of the same kind, admitted because this one is. */
 void op_again(const struct op *op, struct op *ret);
@@ -637,6 +648,7 @@ static inline uint64_t page_mask(uint32_t first_bit, uint32_t count)
 
 /* map_apply.c */
 void map_apply_alloc(struct ext *x, uint32_t index, uint32_t block, uint64_t rsn);
+void map_apply_thaw(struct ext *x, const struct thaw_block *t, uint64_t rsn);
 void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *crc, uint64_t rsn);
 void map_apply_data(struct ext *x, const struct rec_write *r, uint64_t rsn); /* REC_F_MAP */
 void map_apply_zero(struct ext *x, const struct rec_write *r, uint64_t rsn);

@@ -33,6 +33,15 @@ void map_apply_alloc(struct ext *x, uint32_t index, uint32_t block, uint64_t rsn
     ext_dirty(x, rsn);
 }
 
+/* At replay the map may be older or newer: this is what it was, and later records follow. */
+void map_apply_thaw(struct ext *x, const struct thaw_block *t, uint64_t rsn)
+{
+    struct map_entry *en = map_change(x, t->index, rsn);
+
+    memcpy(en->src, t->src, sizeof(en->src));
+    head_bits_put(x, t->index, en);
+}
+
 void map_apply_write(struct ext *x, const struct rec_write *r, const uint32_t *crc, uint64_t rsn)
 {
     uint32_t index = r->first / PAGES_PER_BLOCK, bit = r->first % PAGES_PER_BLOCK;

@@ -259,15 +259,13 @@ static bool any_mapped(const struct ext *x, uint32_t first, uint32_t last)
     return false;
 }
 
-/* Admits a reader of some pages and holds their map. */
-static int read_begin(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first, uint32_t count,
-                      struct op *op, struct co_range *range, struct map_hold *hold)
+/* An admitted reader of some pages gets their range, and holds their map. */
+static int read_begin(uint32_t first, uint32_t count, struct op *op, struct co_range *range,
+                      struct map_hold *hold)
 {
     uint32_t b0 = first / PAGES_PER_BLOCK, b1 = (first + count - 1) / PAGES_PER_BLOCK;
-    int rc = op_begin(e, id, epoch, op);
+    int rc;
 
-    if (rc < 0)
-        return rc;
     rc = co_range_acquire(&op->ext->lock, range, first, count, false);
     if (rc < 0)
         goto err_after_op;
@@ -390,29 +388,30 @@ static int read_admitted(const struct op *op, uint32_t off, uint32_t len, struct
     return rc;
 }
 
-int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uint32_t len,
-                struct read_result *ret)
+static int read_args(uint32_t off, uint32_t len, struct read_result *ret)
 {
-    uint32_t first = off / PAGE_BYTES, count;
-    struct map_hold hold = {0};
-    struct co_range range;
-    struct op op;
-    int rc;
-
     ret->zero = false;
     ret->buf = NULL;
     ret->n_crc = 0;
     if (off % SECTOR_BYTES != 0 || len % SECTOR_BYTES != 0 || len == 0 || len > READ_MAX_BYTES ||
         off >= EXTENT_BYTES || len > EXTENT_BYTES - off)
         return err_set(ERR_INVAL, "read of %" PRIu32 " bytes at %" PRIu32, len, off);
-    count = (off + len - 1) / PAGE_BYTES - first + 1;
-    rc = read_begin(e, id, epoch, first, count, &op, &range, &hold);
+    return 0;
+}
+
+static int read_run(struct op *op, uint32_t off, uint32_t len, struct read_result *ret)
+{
+    uint32_t first = off / PAGE_BYTES, count = (off + len - 1) / PAGE_BYTES - first + 1;
+    struct map_hold hold = {0};
+    struct co_range range;
+    int rc = read_begin(first, count, op, &range, &hold);
+
     if (rc < 0)
         return rc;
     ret->buf_off = off % PAGE_BYTES;
     ret->n_crc = count;
-    rc = read_admitted(&op, off, len, ret);
-    read_end(&op, &range, &hold);
+    rc = read_admitted(op, off, len, ret);
+    read_end(op, &range, &hold);
     if (rc == 0)
         piece_crcs(ret, off, len);
     if (rc < 0) {
@@ -420,6 +419,28 @@ int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uin
         ret->buf = NULL;
     }
     return rc;
+}
+
+int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uint32_t len,
+                struct read_result *ret)
+{
+    struct op op;
+    int rc = read_args(off, len, ret);
+
+    if (rc == 0)
+        rc = op_begin(e, id, epoch, &op);
+    return rc < 0 ? rc : read_run(&op, off, len, ret);
+}
+
+int engine_read_shared(struct engine *e, uint64_t id, uint64_t view_epoch, uint32_t off,
+                       uint32_t len, struct read_result *ret)
+{
+    struct op op;
+    int rc = read_args(off, len, ret);
+
+    if (rc == 0)
+        rc = op_begin_shared(e, id, view_epoch, &op);
+    return rc < 0 ? rc : read_run(&op, off, len, ret);
 }
 
 /* ---- digest ---- */
@@ -456,7 +477,8 @@ int engine_digest(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first,
     if (first >= PAGES_PER_EXTENT || count == 0 || count > DIGEST_MAX ||
         count > PAGES_PER_EXTENT - first)
         return err_set(ERR_INVAL, "digest of pages %" PRIu32 "+%" PRIu32, first, count);
-    rc = op_begin_closed(e, id, epoch, &op); /* tools compare replicas that nobody serves */
+    rc = epoch != 0 ? op_begin_closed(e, id, epoch, &op) /* tools compare what nobody serves */
+                    : op_begin_shared(e, id, 0, &op);
     if (rc < 0)
         return rc;
     while (count > 0 && rc == 0) {

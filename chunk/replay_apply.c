@@ -129,6 +129,7 @@ static uint64_t rec_bytes(const struct rec_head *h)
         [REC_VERSIONS] = sizeof(struct rec_versions),
         [REC_ARRIVE] = sizeof(struct rec_arrive),
         [REC_CHILD] = sizeof(struct rec_child),
+        [REC_THAW] = sizeof(struct rec_thaw),
     };
     uint64_t n = h->type < REC_TYPES ? fixed[h->type] : 0;
 
@@ -142,6 +143,8 @@ static uint64_t rec_bytes(const struct rec_head *h)
         n += (uint64_t)((const struct rec_delete *)h)->n_refs * sizeof(struct rec_ref);
     if (h->type == REC_CHILD)
         n += (uint64_t)((const struct rec_child *)h)->n_refs * sizeof(struct rec_ref);
+    if (h->type == REC_THAW)
+        n += (uint64_t)((const struct rec_thaw *)h)->count * sizeof(struct thaw_block);
     if (h->type == REC_VERSIONS)
         n += (uint64_t)((const struct rec_versions *)h)->count * sizeof(struct disk_uncommitted);
     return n;
@@ -183,6 +186,9 @@ int rec_check(const struct rec_head *h, size_t room, const struct geometry *g)
         break;
     case REC_DELETE:
         ok = delete_ok((const struct rec_delete *)h, g);
+        break;
+    case REC_THAW:
+        ok = thaw_ok((const struct rec_thaw *)h, g->blocks);
         break;
     default:
         break;
@@ -309,11 +315,12 @@ static int origin_settle(struct ext *o, uint64_t rsn)
         rc = map_hold(o, b, b, &hold);
         if (rc < 0 && rc != ERR_CORRUPT)
             return rc;
-        for (uint64_t mask = v->mask; mask != 0 && block_allocated(o, b); mask &= mask - 1) {
+        for (uint64_t mask = v->mask; mask != 0; mask &= mask - 1) {
             uint32_t bit = (uint32_t)__builtin_ctzll(mask);
 
             en = map_change(o, b, vblk_page(v, bit)->rsn);
-            en->src[0].valid |= 1ull << bit;
+            if (block_allocated(o, b)) /* else it was thawed since, by a record that follows */
+                en->src[0].valid |= 1ull << bit;
             en->crc[bit] = vblk_page(v, bit)->crc;
         }
         map_release(&hold);
@@ -458,6 +465,8 @@ static int apply_extent(struct ext *x, const struct rec_head *h, uint64_t rsn, u
         return 0;
     case REC_ALLOC:
         return apply_alloc(x, (const struct rec_alloc *)h, rsn);
+    case REC_THAW:
+        return thaw_replay(x, (const struct rec_thaw *)h, rsn);
     default:
         return apply_write(x, (const struct rec_write *)h, rsn, pos, bad);
     }

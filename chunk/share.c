@@ -215,7 +215,7 @@ static int merge_locked(struct op *op, uint32_t index, struct map_hold *map, str
         rc = refs_load_map(x, index, index, refs);
     if (rc == 0)
         rc = share_adopt(op, index, index);
-    if (rc < 0 || x->frozen || others(map_get(x, index)) <= OTHERS_MAX)
+    if (rc < 0 || others(map_get(x, index)) <= OTHERS_MAX)
         return rc;
     if (!block_allocated(x, index))
         rc = bind(op, index);
@@ -248,7 +248,7 @@ int share_merge(struct op *op, uint32_t first_block, uint32_t last_block)
     for (uint32_t b = first_block; b <= last_block && rc == 0; b++) {
         bool full;
 
-        if (!block_shared(x, b) || x->frozen)
+        if (!block_shared(x, b))
             continue;
         rc = map_hold(x, b, b, &hold);
         full = rc == 0 && others(map_get(x, b)) > OTHERS_MAX;

@@ -161,13 +161,17 @@ static co_fn void open_one(struct rpc_request *q, size_t i)
     const Zbs__Chunk__OpenItem *it = ((const Zbs__Chunk__OpenRequest *)q->msg)->items[i];
     Zbs__Chunk__OpenReply *reply = (Zbs__Chunk__OpenReply *)q->reply;
     Zbs__Chunk__OpenResult *r = rpc_alloc(q, sizeof(*r));
+    const struct open_args a = {.id = it->extent_id,
+                                .epoch = it->epoch,
+                                .credit_blocks = it->credit_blocks,
+                                .thaw = it->thaw};
     struct open_info oi = {0};
     int rc = extent_here(q, it->extent_id, it->family);
 
     zbs__chunk__open_result__init(r);
     reply->results[i] = r;
     if (rc == 0)
-        rc = engine_open(engine_of(q), it->extent_id, it->epoch, it->credit_blocks, &oi);
+        rc = engine_open_as(engine_of(q), &a, &oi);
     r->result = result_message(q, rc);
     r->epoch = oi.epoch;
     if (rc < 0)
@@ -238,6 +242,7 @@ static co_fn int svc_write(struct rpc_request *q)
         .n_crc = (uint32_t)m->n_crc,
         .missing = m->missing,
         .n_missing = (uint32_t)m->n_missing,
+        .repair = m->repair,
     };
     struct write_result res;
     int rc = extent_here(q, m->extent_id, m->family);
@@ -267,7 +272,10 @@ static co_fn int svc_read(struct rpc_request *q)
 
     if (rc < 0)
         return rc;
-    rc = engine_read(engine_of(q), m->extent_id, m->epoch, m->offset, m->length, &res);
+    rc = m->epoch != 0
+             ? engine_read(engine_of(q), m->extent_id, m->epoch, m->offset, m->length, &res)
+             : engine_read_shared(engine_of(q), m->extent_id, m->view_epoch, m->offset, m->length,
+                                  &res);
     if (rc < 0)
         return rc;
     reply->zero = res.zero;

@@ -462,12 +462,20 @@ static int blocks_prepare(struct writing *w,
     return rc;
 }
 
+static int frozen_check(const struct writing *w)
+{
+    if (!w->x->frozen || w->a->repair)
+        return 0;
+    return err_set(ERR_PERM, "extent %" PRIu64 " has children: it is not written any more",
+                   w->x->id);
+}
+
 static int write_locked(struct writing *w)
 {
     int rc = op_check(&w->op);
 
     if (rc == 0)
-        rc = frozen_check(w->x);
+        rc = frozen_check(w);
     if (rc == 0 && !version_room(w->x))
         rc = err_set(ERR_AGAIN, "extent %" PRIu64 ": too many ranges above the commit point",
                      w->x->id);
@@ -477,6 +485,8 @@ static int write_locked(struct writing *w)
         rc = map_hold(w->x, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK, &w->hold);
     if (rc == 0)
         rc = refs_load_map(w->x, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK, &w->refs);
+    if (rc == 0)
+        rc = thaw_blocks(&w->op, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK);
     if (rc == 0)
         rc = w->a->kind == W_DATA
                  ? share_adopt(&w->op, w->first / PAGES_PER_BLOCK, w->last / PAGES_PER_BLOCK)

@@ -129,15 +129,18 @@ bool life_child(struct life *l, uint32_t origin, uint32_t ext)
     return end(l, &c, rc, "creation from another");
 }
 
-bool life_open(struct life *l, uint32_t ext)
+bool life_open(struct life *l, uint32_t ext, bool thaw)
 {
-    struct change c = {.kind = CH_OPEN, .ext = ext, .epoch = l->m->x[ext].epoch_maybe + 1};
+    struct change c = {
+        .kind = CH_OPEN, .ext = ext, .epoch = l->m->x[ext].epoch_maybe + 1, .thaw = thaw};
+    struct open_args a = {.id = model_id(ext), .epoch = c.epoch, .thaw = thaw};
     struct open_info oi;
     int rc;
 
     begin(l, &c);
     l->epoch[ext] = 0;
-    rc = engine_open(l->e, model_id(ext), c.epoch, life_below(l, 3), &oi);
+    a.credit_blocks = life_below(l, 3);
+    rc = engine_open_as(l->e, &a, &oi);
     open_info_free(&oi);
     if (!end(l, &c, rc, "open"))
         return false;
@@ -163,10 +166,11 @@ bool life_enter(struct life *l, uint32_t *ret_ext)
     for (;;) {
         uint32_t first = life_below(l, l->m->n_ext);
 
-        for (uint32_t i = 0; i < l->m->n_ext; i++) {
+        for (uint32_t i = 0; i < 2 * l->m->n_ext; i++) {
             uint32_t ext = (first + i) % l->m->n_ext;
+            bool avoid = i < l->m->n_ext && life_below(l, 3) != 0; /* frozen ones */
 
-            if (l->closed[ext] || l->epoch[ext] == 0 || l->m->x[ext].frozen.maybe)
+            if (l->closed[ext] || l->epoch[ext] == 0 || (l->m->x[ext].frozen.maybe && avoid))
                 continue;
             l->busy[ext]++;
             *ret_ext = ext;
@@ -235,7 +239,8 @@ static int write_send(struct life *l, const struct change *c)
                            .commit_point = c->cp,
                            .kind = c->write,
                            .off = model_off(c->first),
-                           .len = c->n * SECTOR_BYTES};
+                           .len = c->n * SECTOR_BYTES,
+                           .repair = l->m->x[c->ext].frozen.maybe};
     uint32_t page_off = a.off % PAGE_BYTES, replicas[REPLICAS];
     uint32_t *crcs = MEM_NEW_ARRAY(uint32_t, c->n + 1);
     struct write_result res;

@@ -50,9 +50,9 @@ void life_change(struct life *l, const struct change *c);
 co_fn bool life_start(struct life *l); /* opens the disk, replays */
 co_fn bool life_create(struct life *l, uint32_t ext);
 co_fn bool life_child(struct life *l, uint32_t origin, uint32_t ext);
-co_fn bool life_open(struct life *l, uint32_t ext); /* under a higher epoch */
+co_fn bool life_open(struct life *l, uint32_t ext, bool thaw); /* under a higher epoch */
 co_fn bool life_delete(struct life *l, uint32_t ext);
-/* Sectors of the extent, as writes of the stream. */
+/* Sectors of the extent, as writes of the stream; where it is frozen, as repairs. */
 co_fn bool life_write(struct life *l, uint32_t ext, uint32_t first, uint32_t n,
                       enum write_kind kind);
 co_fn bool life_again(struct life *l, const struct change *c); /* the same write once more */

@@ -227,6 +227,7 @@ static void seen_step(struct model *m, struct model_extent *x, const struct chan
         x->epoch = x->epoch_maybe = c->epoch;
         x->last = (struct version2){c->v, c->v};
         x->cp = (struct version2){c->cp, c->cp};
+        x->frozen = (struct flag2){c->seen, c->seen};
         break;
     case CH_SEEN_PAGE:
         page_settle(x, c->first, c->seen);
@@ -261,6 +262,8 @@ void model_apply(struct model *m, const struct change *c)
         x->epoch_maybe = MAX(x->epoch_maybe, c->epoch);
         if (c->phase == PH_DONE)
             x->epoch = MAX(x->epoch, c->epoch);
+        if (c->thaw)
+            flag2_step(&x->frozen, false, c->phase);
         break;
     case CH_WRITE:
         write_step(m, x, c);

@@ -36,7 +36,7 @@ struct model_set {
 };
 struct model_extent {
     struct flag2 there;
-    struct flag2 frozen; /* it has, or had, a child */
+    struct flag2 frozen; /* it has, or had, a child, and was not thawed since */
     uint32_t origin;     /* plus one, while the child is being made; 0: none */
     uint64_t epoch, epoch_maybe;
     struct version2 cp, last; /* at least acked, at most maybe */
@@ -50,7 +50,7 @@ struct model_extent {
 enum change_kind {
     CH_CREATE, /* epoch; origin: plus one, or 0 */
     CH_DELETE,
-    CH_OPEN,  /* epoch */
+    CH_OPEN,  /* epoch, thaw */
     CH_WRITE, /* first, n: sectors; number, v, cp, replicas, write */
     CH_CP,    /* cp */
     CH_SET,   /* replicas, v: start; everything; drop */
@@ -59,7 +59,7 @@ enum change_kind {
     /* what a restart showed of what was on its way */
     CH_SEEN_EXTENT,  /* seen */
     CH_SEEN_EPOCH,   /* epoch */
-    CH_SEEN_OPEN,    /* epoch, v: last version, cp */
+    CH_SEEN_OPEN,    /* epoch, v: last version, cp, seen: frozen */
     CH_SEEN_PAGE,    /* first: page; seen: the write on its way happened */
     CH_SEEN_SET,     /* replicas, seen, v */
     CH_SEEN_MISSING, /* replicas, first: page, seen */
@@ -75,7 +75,7 @@ struct change {
     uint64_t epoch;
     struct version v, cp;
     enum write_kind write;
-    bool everything, drop, seen;
+    bool everything, drop, seen, thaw;
 };
 
 struct model {

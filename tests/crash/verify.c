@@ -98,6 +98,8 @@ static bool look_open(struct look *k)
     if (!within(&x->last, k->oi.last_version))
         return life_fail(k->l, "extent %u: last version %" PRIu64 ".%" PRIu64, k->ext,
                          k->oi.last_version.epoch, k->oi.last_version.gen);
+    if (k->oi.frozen != x->frozen.acked && k->oi.frozen != x->frozen.maybe)
+        return life_fail(k->l, "extent %u: frozen: %d", k->ext, k->oi.frozen);
     for (uint32_t p = 0; p < MODEL_PAGES && ok; p++)
         ok = look_page(k, p);
     return ok && look_blocks(k);
@@ -224,7 +226,8 @@ static void settle_open(struct look *k)
     settle(k, (struct change){.kind = CH_SEEN_OPEN,
                               .epoch = k->l->epoch[k->ext],
                               .v = k->oi.last_version,
-                              .cp = k->oi.commit_point});
+                              .cp = k->oi.commit_point,
+                              .seen = k->oi.frozen});
     for (uint32_t p = 0; p < MODEL_PAGES && k->settle; p++) {
         if (k->x->page[p].maybe.epoch != 0)
             settle(k, (struct change){.kind = CH_SEEN_PAGE, .first = p, .seen = k->happened[p]});

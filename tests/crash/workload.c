@@ -88,9 +88,9 @@ static bool admin_any(struct life *l, uint32_t i)
     (void)i;
     life_close(l, ext);
     if (what < 2)
-        ok = life_delete(l, ext) && life_create(l, ext) && life_open(l, ext);
+        ok = life_delete(l, ext) && life_create(l, ext) && life_open(l, ext, false);
     else if (what < 5)
-        ok = life_open(l, ext);
+        ok = life_open(l, ext, false);
     else
         ok = life_set(l, ext, r, !there && life_below(l, 4) == 0, there && life_below(l, 3) == 0);
     life_reopen(l, ext);
@@ -109,7 +109,7 @@ static bool admin_room(struct life *l, uint32_t i)
     if (ok && !l->m->x[ext].there.acked)
         ok = life_create(l, ext);
     if (ok && l->m->x[ext].there.acked && l->epoch[ext] == 0)
-        ok = life_open(l, ext);
+        ok = life_open(l, ext, false);
     life_reopen(l, ext);
     return ok;
 }
@@ -128,8 +128,9 @@ static bool admin_drain(struct life *l, uint32_t i)
     return admin_any(l, i);
 }
 
-/* Makes an extent anew as the child of another, which is frozen from then on, or deletes one:
- * origins before their children, and children before their origins. */
+/* Makes an extent anew as the child of another, which is frozen from then on, until it is thawed,
+ * or deletes one: origins before their children, and children before their origins. What is written
+ * to a frozen one must not be seen in its children. */
 static bool admin_snapshot(struct life *l, uint32_t i)
 {
     uint32_t from = life_below(l, l->m->n_ext), n = l->m->n_ext - 1;
@@ -141,7 +142,9 @@ static bool admin_snapshot(struct life *l, uint32_t i)
     life_close(l, to);
     if (l->m->x[to].there.acked)
         ok = life_delete(l, to);
-    if (ok && l->m->x[from].there.acked && !l->m->x[from].frozen.acked)
+    if (ok && l->m->x[from].frozen.acked && life_below(l, 3) == 0)
+        ok = life_open(l, from, true);
+    if (ok && l->m->x[from].there.acked)
         ok = life_write(l, from, life_below(l, MODEL_PAGES) * SECTORS_PER_PAGE, SECTORS_PER_PAGE,
                         W_DATA) &&
              life_cp(l, from);
@@ -150,7 +153,7 @@ static bool admin_snapshot(struct life *l, uint32_t i)
     else if (ok)
         ok = life_create(l, to);
     if (ok && l->m->x[to].there.acked)
-        ok = life_open(l, to);
+        ok = life_open(l, to, false);
     life_reopen(l, from);
     life_reopen(l, to);
     return ok;
@@ -365,7 +368,7 @@ static bool extents_make(struct life *l)
         if (!l->m->x[i].there.acked)
             ok = life_create(l, i);
         if (ok && l->m->x[i].there.acked && l->epoch[i] == 0)
-            ok = life_open(l, i);
+            ok = life_open(l, i, false);
     }
     return ok;
 }

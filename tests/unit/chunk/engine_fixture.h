@@ -145,6 +145,7 @@ struct put {
     enum write_kind kind;
     const uint32_t *missing;
     uint32_t n_missing;
+    bool repair;
 };
 
 static inline int put(struct rig *r, struct put w)
@@ -158,7 +159,8 @@ static inline int put(struct rig *r, struct put w)
                            .len = w.len,
                            .crc = crcs,
                            .missing = w.missing,
-                           .n_missing = w.n_missing};
+                           .n_missing = w.n_missing,
+                           .repair = w.repair};
     struct write_result res;
     int rc;
 

@@ -515,14 +515,179 @@ static void test_lost_counts(void **state)
     sim_free(r.s);
 }
 
+/* ---- repairs of an origin ---- */
+
+static void mend(struct rig *r, uint64_t epoch, uint64_t gen, uint32_t off, uint32_t len,
+                 uint8_t byte)
+{
+    CHECK(put(r, (struct put){.id = ID,
+                              .v = V(epoch, gen),
+                              .off = off,
+                              .len = len,
+                              .byte = byte,
+                              .repair = true}) == 0);
+    CHECK(engine_commit_point(r->e, ID, epoch, V(epoch, gen)) == 0);
+}
+
+/* Where a repair is written is the origin's alone: with another content the children show it. */
+static void repair_body(struct rig *r)
+{
+    uint64_t before;
+
+    origin_make(r);
+    CHECK(child(r, 2, 2, ID) == 0);
+    CHECK(open_at(r, 2, 2) == 0);
+    CHECK(open_at(r, ID, 3) == 0);
+    before = used_blocks(r);
+    mend(r, 3, 1, 3 * PAGE, PAGE, 0x31);
+    mend(r, 3, 2, BLOCK, BLOCK, 0x32);
+    CHECK(used_blocks(r) == before + 2);
+    origin_expect(r, 2, 2);
+    CHECK(look(r, ID, 3, 3 * PAGE, PAGE) == 0x31 && look(r, ID, 3, 4 * PAGE, PAGE) == 0x11);
+    CHECK(look(r, ID, 3, BLOCK, BLOCK) == 0x32);
+    /* It is frozen still. A second child has what it is now, and is not written to either. */
+    CHECK(put(r, (struct put){.id = ID, .v = V(3, 3), .len = PAGE, .byte = 1}) == ERR_PERM);
+    CHECK(child(r, 3, 4, ID) == 0);
+    mend(r, 3, 4, 3 * PAGE, 2 * PAGE, 0x34);
+    CHECK(engine_check(r->e) == 0);
+}
+
+static void repair_again(struct rig *r)
+{
+    CHECK(open_at(r, ID, 6) == 0 && open_at(r, 2, 6) == 0 && open_at(r, 3, 6) == 0);
+    origin_expect(r, 2, 6);
+    CHECK(look(r, ID, 6, 3 * PAGE, 2 * PAGE) == 0x34 && look(r, ID, 6, BLOCK, BLOCK) == 0x32);
+    CHECK(look(r, 3, 6, 3 * PAGE, PAGE) == 0x31 && look(r, 3, 6, 4 * PAGE, PAGE) == 0x11);
+    CHECK(look(r, 3, 6, BLOCK, BLOCK) == 0x32);
+    CHECK(engine_check(r->e) == 0);
+}
+
+static void test_repair(void **state)
+{
+    struct rig r = rig_new(9, 64 << 20, 0);
+
+    (void)state;
+    rig_life(&r, repair_body, END_POWER);
+    rig_life(&r, repair_again, END_KILL);
+    rig_life(&r, repair_again, END_STOP);
+    sim_free(r.s);
+}
+
+/* ---- an origin that nobody shares any more ---- */
+
+static void thaw(struct rig *r, uint64_t epoch)
+{
+    const struct open_args a = {.id = ID, .epoch = epoch, .thaw = true};
+    struct open_info oi;
+
+    CHECK(engine_open_as(r->e, &a, &oi) == 0 && !oi.frozen);
+    /* What its children may have, too, needs a new block. */
+    CHECK(oi.allocated[0] == 3 && oi.shared[0] == 3);
+    open_info_free(&oi);
+}
+
+static void thaw_body(struct rig *r)
+{
+    origin_make(r);
+    CHECK(child(r, 2, 2, ID) == 0);
+    CHECK(open_at(r, 2, 2) == 0);
+    thaw(r, 3);
+    fill(r, ID, 3, 1, 3 * PAGE, PAGE, 0x31);
+    fill(r, ID, 3, 2, BLOCK, BLOCK, 0x32);
+    origin_expect(r, 2, 2);
+    CHECK(look(r, ID, 3, 3 * PAGE, PAGE) == 0x31 && look(r, ID, 3, 4 * PAGE, PAGE) == 0x11);
+    CHECK(look(r, ID, 3, BLOCK, BLOCK) == 0x32);
+    CHECK(engine_check(r->e) == 0);
+}
+
+static void thaw_again(struct rig *r)
+{
+    uint64_t before;
+
+    CHECK(open_at(r, ID, 4) == 0 && open_at(r, 2, 4) == 0);
+    origin_expect(r, 2, 4);
+    CHECK(look(r, ID, 4, 3 * PAGE, PAGE) == 0x31 && look(r, ID, 4, BLOCK, BLOCK) == 0x32);
+    fill(r, ID, 4, 1, 0, PAGE, 0x41);
+    CHECK(child(r, 3, 5, ID) == 0); /* frozen again */
+    CHECK(put(r, (struct put){.id = ID, .v = V(4, 2), .len = PAGE, .byte = 1}) == ERR_PERM);
+    before = used_blocks(r);
+    CHECK(engine_delete(r->e, 1, 2, 100) == 0);
+    CHECK(used_blocks(r) < before - META_BLOCKS);
+    CHECK(engine_delete(r->e, 1, ID, 100) == 0);
+    CHECK(open_at(r, 3, 6) == 0);
+    CHECK(look(r, 3, 6, 0, PAGE) == 0x41 && look(r, 3, 6, PAGE, PAGE) == 0x11);
+    CHECK(look(r, 3, 6, BLOCK, BLOCK) == 0x32);
+    CHECK(engine_check(r->e) == 0);
+    CHECK(engine_delete(r->e, 1, 3, 100) == 0);
+    assert_int_equal(used_blocks(r), 0);
+}
+
+static void test_thaw(void **state)
+{
+    struct rig r = rig_new(10, 64 << 20, 0);
+
+    (void)state;
+    rig_life(&r, thaw_body, END_POWER);
+    rig_life(&r, thaw_again, END_STOP);
+    sim_free(r.s);
+}
+
+/* ---- reading what volumes share ---- */
+
+static int peek(struct rig *r, uint64_t view_epoch)
+{
+    struct read_result res;
+    int rc = engine_read_shared(r->e, ID, view_epoch, 3 * PAGE, PAGE, &res);
+
+    if (rc == 0)
+        CHECK(!res.zero && res.buf->data[res.buf_off] == 0x12);
+    buf_put(res.buf);
+    return rc;
+}
+
+static void shared_body(struct rig *r)
+{
+    uint32_t crc;
+
+    CHECK(peek(r, 0) == ERR_NO_REPLICA);
+    origin_make(r);
+    CHECK(peek(r, 0) == 0 && peek(r, 1) == 0);
+    CHECK(put(r, (struct put){.id = ID, .v = V(1, 9), .len = PAGE, .byte = 1}) == 0);
+    CHECK(peek(r, 0) == ERR_AGAIN);
+    CHECK(engine_digest(r->e, ID, 0, 0, 1, true, &crc) == ERR_AGAIN);
+    CHECK(engine_commit_point(r->e, ID, 1, V(1, 9)) == 0);
+    CHECK(peek(r, 1) == 0);
+    CHECK(engine_digest(r->e, ID, 0, 0, 1, true, &crc) == 0);
+}
+
+/* Nobody opens it after a restart. Under a higher epoch others may be its members. */
+static void shared_again(struct rig *r)
+{
+    CHECK(peek(r, 1) == 0);
+    CHECK(open_at(r, ID, 5) == 0);
+    CHECK(peek(r, 4) == ERR_STALE && peek(r, 5) == 0 && peek(r, 0) == 0);
+}
+
+static void test_shared(void **state)
+{
+    struct rig r = rig_new(11, 64 << 20, 0);
+
+    (void)state;
+    rig_life(&r, shared_body, END_POWER);
+    rig_life(&r, shared_again, END_STOP);
+    sim_free(r.s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_child), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_cost),  cmocka_unit_test(test_generations),
-        cmocka_unit_test(test_adopt), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_limit), cmocka_unit_test(test_diff),
-        cmocka_unit_test(test_scrub), cmocka_unit_test(test_lost_counts),
+        cmocka_unit_test(test_child),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cost),   cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_adopt),  cmocka_unit_test(test_many),
+        cmocka_unit_test(test_limit),  cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_scrub),  cmocka_unit_test(test_lost_counts),
+        cmocka_unit_test(test_repair), cmocka_unit_test(test_thaw),
+        cmocka_unit_test(test_shared),
     };
 
     log_threshold = LOG_LV_ERROR;
