@@ -9,7 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Cluster, check, main, own_network  # noqa: E402
+from cluster import Cluster, check, main  # noqa: E402
 
 SECONDS = int(os.environ.get("ZBS_SECONDS", "12"))
 
@@ -103,5 +103,4 @@ CASES = {f.__name__: f for f in (chunk_kill, local_chunk_kill, meta_leader_kill,
                                  host_stop, access_kill, host_cut)}
 
 if __name__ == "__main__":
-    own_network()
     sys.exit(main(CASES))
