@@ -29,15 +29,29 @@ bool iscsi_node_allows(const struct iscsi_node *n, const char *initiator)
 
 /* ---- units ---- */
 
-/* Opens the back end, again every second until it succeeds. NULL: the unit was removed first. */
-static co_fn struct block_backend *lun_open(struct iscsi_lun *lun)
+/* The back end of the unit's volume, and its reservations. */
+static co_fn int lun_try(struct iscsi_lun *lun, struct block_backend **ret, struct pr_unit **ret_pr)
 {
     const struct iscsi_conf *conf = &lun->t->conf;
+    int rc = conf->open(conf->arg, lun->volume_id, ret);
+
+    *ret_pr = NULL;
+    if (rc < 0 || !conf->reservations)
+        return rc;
+    rc = pr_unit_get(&lun->t->reservations, lun->volume_id, ret_pr);
+    if (rc < 0)
+        (*ret)->ops->close(*ret);
+    return rc;
+}
+
+/* Opens the back end, again every second until it succeeds. NULL: the unit was removed first. */
+static co_fn struct block_backend *lun_open(struct iscsi_lun *lun, struct pr_unit **ret_pr)
+{
     bool said = false;
 
     while (!lun->gone.set) {
         struct block_backend *b;
-        int rc = conf->open(conf->arg, lun->volume_id, &b);
+        int rc = lun_try(lun, &b, ret_pr);
 
         if (rc == 0)
             return b;
@@ -56,10 +70,11 @@ static co_fn struct block_backend *lun_open(struct iscsi_lun *lun)
 static co_fn int lun_main(void *arg)
 {
     struct iscsi_lun *lun = arg;
-    struct block_backend *b = lun_open(lun);
+    struct pr_unit *pr = NULL;
+    struct block_backend *b = lun_open(lun, &pr);
 
     if (b != NULL)
-        scsi_lun_attach(lun->scsi, b);
+        scsi_lun_attach(lun->scsi, b, pr);
     co_event_set(&lun->tried, 0);
     co_event_wait_always(&lun->gone);
     scsi_lun_remove(lun->scsi);

@@ -24,6 +24,10 @@ struct iscsi_conf {
      * one call at a time. NULL: nobody is asked. */
     co_fn int (*refresh)(void *arg);
     void *arg;
+    /* Persistent reservations: units have none without them (a store that all front ends of a
+     * volume share, or a registry of memory where this process is the only one). */
+    bool reservations;
+    const struct pr_store *pr_store; /* NULL: memory; copied pointer */
 };
 
 /* Listens and serves in the background. No targets until the first exports_update. */

@@ -65,6 +65,7 @@ struct iscsi_portal {
 struct iscsi_target {
     struct iscsi_conf conf; /* with defaults filled in */
     struct net_listener *listener;
+    struct pr_registry reservations;
     struct list nodes;
     struct list conns;
     uint32_t conn_count;

@@ -56,6 +56,7 @@ co_fn int session_open(struct iscsi_conn *c, struct iscsi_node *node, const uint
 {
     struct iscsi_target *t = c->t;
     struct iscsi_session *s;
+    char port[PR_INITIATOR_MAX];
     int rc;
 
     co_wg_add(&node->users, 1); /* keeps the node while we wait */
@@ -84,8 +85,9 @@ co_fn int session_open(struct iscsi_conn *c, struct iscsi_node *node, const uint
         s->tasks[i].slot = i;
         list_push_back(&s->free, &s->tasks[i].link);
     }
+    pr_initiator_name(port, s->initiator, isid);
     scsi_nexus_init(&s->nexus, &node->scsi, net_local(c->net),
-                    iscsi_portal_tag(iscsi_target_addr(t)));
+                    iscsi_portal_tag(iscsi_target_addr(t)), port);
     list_push_back(&node->sessions, &s->link);
     c->session = s;
     return 0;

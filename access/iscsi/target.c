@@ -92,6 +92,7 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
     /* The longest transfer must fit, or it would wait for ever. */
     t->conf.memory_bytes = MAX(t->conf.memory_bytes, SCSI_TRANSFER_BYTES_MAX);
     ASSERT(t->conf.window <= 4096);
+    pr_registry_init(&t->reservations, conf->pr_store);
     list_init(&t->nodes);
     list_init(&t->conns);
     co_cond_init(&t->conn_gone);
@@ -162,6 +163,7 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
         mem_free(t->portals[i].addr);
     mem_free(t->portals);
     ASSERT(list_empty(&t->nodes));
+    pr_registry_fini(&t->reservations);
     mem_free(t);
 }
 

@@ -124,6 +124,10 @@ static void scsi_cmd_check(struct scsi_cmd *c)
         sense_unit_attention(c, asc, ascq);
         return;
     }
+    if (c->row != NULL && !scsi_row_there(c->row, c->lun)) {
+        sense_invalid_opcode(c);
+        return;
+    }
     if (c->row == NULL) {
         if (opcode_known)
             sense_invalid_cdb_field(c, 1, 4);
@@ -136,6 +140,10 @@ static void scsi_cmd_check(struct scsi_cmd *c)
     if (c->lun != NULL) {
         if (c->lun->backend == NULL && !(c->row->flags & ROW_NO_MEDIUM)) {
             sense_becoming_ready(c);
+            return;
+        }
+        if (c->lun->pr != NULL && pr_unit_refuses(c->lun->pr, c)) {
+            c->status = SCSI_RESERVATION_CONFLICT;
             return;
         }
         if (!scsi_cmd_range(c))
@@ -237,6 +245,8 @@ co_fn void scsi_cmd_execute(struct scsi_cmd *c)
     c->begun = true;
     if (c->abort_requested)
         c->status = SCSI_TASK_ABORTED;
+    else if (c->lun->pr != NULL && pr_unit_refuses(c->lun->pr, c)) /* reserved meanwhile */
+        c->status = SCSI_RESERVATION_CONFLICT;
     else if (c->lost == 0)
         c->row->run(c);
     scsi_cmd_settle(c);

@@ -52,7 +52,7 @@ void scsi_check_report_luns(struct scsi_cmd *c)
     put_be32(b->data, 8 * n);
     /* The list is now known: that attention is settled for every unit of this nexus. */
     for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++)
-        c->nexus->ua[i] &= (uint8_t)~SCSI_UA_LUNS_CHANGED;
+        c->nexus->ua[i] &= (uint16_t)~SCSI_UA_LUNS_CHANGED;
     scsi_cmd_answer(c, b, 8 + 8 * n);
 }
 
@@ -122,10 +122,13 @@ static void report_all_opcodes(struct scsi_cmd *c, bool timeouts)
     uint32_t each = 8 + (timeouts ? TIMEOUTS_BYTES : 0), len = 4;
     struct buf *b = scsi_answer_buf(4 + scsi_row_count * each);
 
-    for (uint32_t i = 0; i < scsi_row_count; i++, len += each) {
+    for (uint32_t i = 0; i < scsi_row_count; i++) {
         const struct scsi_row *row = &scsi_rows[i];
         uint8_t *p = b->data + len;
 
+        if (!scsi_row_there(row, c->lun))
+            continue;
+        len += each;
         p[0] = row->opcode;
         if (row->service_action >= 0) {
             put_be16(p + 2, (uint16_t)row->service_action);
@@ -147,6 +150,10 @@ static void report_one_opcode(struct scsi_cmd *c, unsigned option, bool timeouts
     uint16_t action = get_be16(c->cdb + 4);
     bool opcode_known;
     const struct scsi_row *row = scsi_row_find(cdb, &opcode_known);
+    if (row != NULL && !scsi_row_there(row, c->lun)) {
+        row = NULL;
+        opcode_known = false;
+    }
     bool has_actions = opcode_known && (row == NULL || row->service_action >= 0);
 
     /* Option 1 names an opcode without service actions, 2 one with, 3 either. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Provisioning and atomics: UNMAP, WRITE SAME, GET LBA STATUS, COMPARE AND WRITE. */
+ * Provisioning: UNMAP, WRITE SAME, GET LBA STATUS. */
 #include <string.h>
 #include "access/scsi/scsi_int.h"
 
@@ -138,35 +138,6 @@ co_fn void scsi_run_write_same(struct scsi_cmd *c)
         rc = b->ops->zero(b, off, len);
     if (rc < 0)
         sense_from_err(c, rc, SCSI_IO_WRITE);
-}
-
-/* ---- COMPARE AND WRITE ---- */
-
-/* One block at most (PROTOCOL 8.4), as the Block Limits page says. A Data-Out buffer that does
- * not hold exactly the two instances that the CDB asks for is refused rather than guessed at. */
-void scsi_check_caw(struct scsi_cmd *c)
-{
-    if (c->blocks > 1 || c->out_expected != 2 * c->blocks * SCSI_BLOCK_BYTES) {
-        sense_invalid_cdb_field(c, 13, 8);
-        return;
-    }
-    c->wanted = c->out_expected;
-    c->out_len = c->out_expected;
-    if (c->blocks == 0)
-        c->done = true;
-}
-
-co_fn void scsi_run_caw(struct scsi_cmd *c)
-{
-    struct block_backend *b = c->lun->backend;
-    uint32_t at = 0;
-    int rc = b->ops->compare_and_write(b, c->lba * SCSI_BLOCK_BYTES, SCSI_BLOCK_BYTES, c->out, 0,
-                                       c->out, SCSI_BLOCK_BYTES, &at);
-
-    if (rc == ERR_MISCOMPARE)
-        sense_miscompare(c, at);
-    else if (rc < 0)
-        sense_from_err(c, rc, SCSI_IO_ATOMIC);
 }
 
 /* ---- GET LBA STATUS ---- */

@@ -20,6 +20,7 @@
 
 #include <stdbool.h>
 #include "access/block/block.h"
+#include "access/scsi/pr_unit.h"
 #include "access/scsi/sense.h"
 #include "common/base/list.h"
 #include "common/co/co.h"
@@ -48,7 +49,9 @@ struct scsi_lun {
     struct list cmds;
     uint32_t ordered; /* ORDERED commands among them */
     struct co_cond ended;
-    uint32_t pins; /* task management at work */
+    uint32_t pins;      /* task management at work */
+    struct pr_unit *pr; /* NULL: no reservations */
+    struct list pr_link;
 };
 
 struct scsi_target {
@@ -68,6 +71,9 @@ enum scsi_ua {
     SCSI_UA_LUNS_CHANGED = 16,
     SCSI_UA_CAPACITY = 32,
     SCSI_UA_MODE = 64,
+    SCSI_UA_RESERVATIONS_PREEMPTED = 128,
+    SCSI_UA_RESERVATIONS_RELEASED = 256,
+    SCSI_UA_REGISTRATIONS_PREEMPTED = 512,
 };
 
 struct scsi_nexus {
@@ -75,7 +81,8 @@ struct scsi_nexus {
     struct list link;
     uint16_t port; /* relative target port and port group through which it came */
     char portal[128];
-    uint8_t ua[SCSI_LUNS_MAX];
+    struct pr_nexus id;
+    uint16_t ua[SCSI_LUNS_MAX];
 };
 
 void scsi_target_init(struct scsi_target *t, const char *name);
@@ -83,8 +90,8 @@ void scsi_target_fini(struct scsi_target *t); /* no luns, no nexuses */
 
 /* Adds a logical unit without a back end (not ready). number: free, below SCSI_LUNS_MAX. */
 struct scsi_lun *scsi_lun_add(struct scsi_target *t, uint16_t number);
-/* Takes over the back end. */
-void scsi_lun_attach(struct scsi_lun *lun, struct block_backend *b);
+/* Takes over the back end, and the reference to the reservations of its volume (NULL: none). */
+void scsi_lun_attach(struct scsi_lun *lun, struct block_backend *b, struct pr_unit *pr);
 /* Nobody finds it any more; commands that run are waited for; closes the back end, frees. */
 co_fn void scsi_lun_remove(struct scsi_lun *lun);
 /* The first half of scsi_lun_remove, without waiting. Idempotent. */
@@ -92,8 +99,9 @@ void scsi_lun_unlink(struct scsi_lun *lun);
 /* A volume was resized: updates the capacity of its logical units, tells their nexuses. */
 void scsi_target_volume_changed(struct scsi_target *t, uint64_t volume_id);
 
-void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *portal,
-                     uint16_t port);
+/* initiator: name of the initiator port (pr_initiator_name). */
+void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *portal, uint16_t port,
+                     const char *initiator);
 void scsi_nexus_fini(struct scsi_nexus *n); /* its commands ended */
 void scsi_target_attention(struct scsi_target *t, struct scsi_lun *only, enum scsi_ua ua,
                            const struct scsi_nexus *except);

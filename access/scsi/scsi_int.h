@@ -21,6 +21,7 @@ enum scsi_row_flags {
     ROW_NO_UA = 4,      /* answered although a unit attention is pending */
     ROW_NO_LUN = 8,     /* answered for a LUN without a unit */
     ROW_NO_MEDIUM = 16, /* answered while the unit is becoming ready */
+    ROW_RESERVES = 32,  /* there is no such command for a unit without reservations */
 };
 
 /* Where a CDB has its LBA and its number of blocks. */
@@ -36,9 +37,10 @@ struct scsi_row {
     uint8_t opcode;
     int8_t service_action; /* -1: the opcode has none */
     uint8_t cdb_len;
-    uint8_t flags; /* enum scsi_row_flags */
-    uint8_t range; /* enum scsi_range */
-    uint8_t limit; /* enum scsi_limit */
+    uint8_t flags;  /* enum scsi_row_flags */
+    uint8_t range;  /* enum scsi_range */
+    uint8_t limit;  /* enum scsi_limit */
+    uint8_t access; /* enum pr_access */
     /* Bits that an initiator may set; byte 0 is the opcode itself, as REPORT SUPPORTED OPERATION
      * CODES shows it. */
     uint8_t usage[SCSI_CDB_MAX];
@@ -56,6 +58,10 @@ extern const uint32_t scsi_row_count;
 /* The row for a CDB; NULL with *ret_opcode_known telling whether only the service action is
  * unknown. */
 const struct scsi_row *scsi_row_find(const uint8_t *cdb, bool *ret_opcode_known);
+/* Is the command there for this unit (NULL: none)? */
+bool scsi_row_there(const struct scsi_row *row, const struct scsi_lun *lun);
+/* What the command means to reservations. */
+enum pr_access scsi_cmd_access(const struct scsi_cmd *c);
 /* Bits outside the row's usage: false and sense set. */
 bool scsi_row_check_bits(struct scsi_cmd *c);
 
@@ -82,9 +88,12 @@ void scsi_check_unmap(struct scsi_cmd *c); /* cmd_prov.c */
 co_fn void scsi_run_unmap(struct scsi_cmd *c);
 void scsi_check_write_same(struct scsi_cmd *c);
 co_fn void scsi_run_write_same(struct scsi_cmd *c);
-void scsi_check_caw(struct scsi_cmd *c);
-co_fn void scsi_run_caw(struct scsi_cmd *c);
 void scsi_check_lba_status(struct scsi_cmd *c);
+
+void scsi_check_caw(struct scsi_cmd *c); /* cmd_atomic.c */
+co_fn void scsi_run_caw(struct scsi_cmd *c);
+void scsi_check_orwrite(struct scsi_cmd *c);
+co_fn void scsi_run_orwrite(struct scsi_cmd *c);
 
 void scsi_check_inquiry(struct scsi_cmd *c); /* cmd_inquiry.c */
 
@@ -103,6 +112,10 @@ void scsi_check_defect_data_10(struct scsi_cmd *c);
 void scsi_check_defect_data_12(struct scsi_cmd *c);
 void scsi_check_supported_opcodes(struct scsi_cmd *c);
 void scsi_check_supported_tmf(struct scsi_cmd *c);
+
+void scsi_check_pr_in(struct scsi_cmd *c); /* cmd_pr.c */
+void scsi_check_pr_out(struct scsi_cmd *c);
+co_fn void scsi_run_pr_out(struct scsi_cmd *c);
 
 /* Takes the highest pending attention of this nexus and unit: false if there is none. */
 bool scsi_nexus_take_ua(struct scsi_nexus *n, uint16_t lun, uint8_t *ret_asc, uint8_t *ret_ascq);

@@ -70,6 +70,16 @@ void sense_write_protected(struct scsi_cmd *c)
     sense_set(c, SENSE_DATA_PROTECT, 0x27, 0x02); /* logical unit software write protected */
 }
 
+void sense_invalid_release(struct scsi_cmd *c)
+{
+    sense_set(c, SENSE_ILLEGAL_REQUEST, 0x26, 0x04);
+}
+
+void sense_registration_resources(struct scsi_cmd *c)
+{
+    sense_set(c, SENSE_ILLEGAL_REQUEST, 0x55, 0x04);
+}
+
 void sense_miscompare(struct scsi_cmd *c, uint64_t offset)
 {
     sense_set(c, SENSE_MISCOMPARE, 0x1d, 0x00);

@@ -44,6 +44,9 @@ void sense_lun_not_supported(struct scsi_cmd *c);
 void sense_saving_not_supported(struct scsi_cmd *c);
 void sense_becoming_ready(struct scsi_cmd *c);
 void sense_write_protected(struct scsi_cmd *c);
+/* PERSISTENT RESERVE OUT: released as another type; too many registrations. */
+void sense_invalid_release(struct scsi_cmd *c);
+void sense_registration_resources(struct scsi_cmd *c);
 void sense_miscompare(struct scsi_cmd *c, uint64_t offset);
 void sense_unit_attention(struct scsi_cmd *c, uint8_t asc, uint8_t ascq);
 /* Data from the initiator was damaged or out of order on its way. */

@@ -46,10 +46,13 @@ static void scsi_lun_refresh(struct scsi_lun *lun)
     lun->blocks = lun->info.size_bytes / SCSI_BLOCK_BYTES;
 }
 
-void scsi_lun_attach(struct scsi_lun *lun, struct block_backend *b)
+void scsi_lun_attach(struct scsi_lun *lun, struct block_backend *b, struct pr_unit *pr)
 {
     ASSERT(lun->backend == NULL);
     lun->backend = b;
+    lun->pr = pr;
+    if (pr != NULL)
+        list_push_back(&pr->luns, &lun->pr_link);
     scsi_lun_refresh(lun);
 }
 
@@ -71,6 +74,10 @@ co_fn void scsi_lun_remove(struct scsi_lun *lun)
     scsi_lun_unlink(lun);
     while (!list_empty(&lun->cmds) || lun->pins > 0)
         co_cond_wait_always(&lun->ended);
+    if (lun->pr != NULL) {
+        list_del(&lun->pr_link);
+        pr_unit_put(lun->pr);
+    }
     if (lun->backend != NULL)
         lun->backend->ops->close(lun->backend);
     mem_free(lun);
@@ -92,13 +99,17 @@ void scsi_target_volume_changed(struct scsi_target *t, uint64_t volume_id)
 
 /* ---- nexuses ---- */
 
-void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *portal, uint16_t port)
+void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *portal, uint16_t port,
+                     const char *initiator)
 {
     memset(n, 0, sizeof(*n));
     n->target = t;
     n->port = port;
     snprintf(n->portal, sizeof(n->portal), "%s", portal);
-    memset(n->ua, SCSI_UA_POWER_ON, sizeof(n->ua));
+    n->id.port = port;
+    snprintf(n->id.initiator, sizeof(n->id.initiator), "%s", initiator);
+    for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++)
+        n->ua[i] = SCSI_UA_POWER_ON;
     list_push_back(&t->nexuses, &n->link);
 }
 
@@ -115,7 +126,7 @@ void scsi_target_attention(struct scsi_target *t, struct scsi_lun *only, enum sc
             continue;
         for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++) {
             if (t->luns[i] != NULL && (only == NULL || t->luns[i] == only))
-                n->ua[i] |= (uint8_t)ua;
+                n->ua[i] |= (uint16_t)ua;
         }
     }
 }
@@ -126,19 +137,25 @@ bool scsi_nexus_take_ua(struct scsi_nexus *n, uint16_t lun, uint8_t *ret_asc, ui
         enum scsi_ua ua;
         uint8_t asc, ascq;
     } table[] = {
-        {SCSI_UA_POWER_ON, 0x29, 0x00},     {SCSI_UA_RESET, 0x29, 0x03},
-        {SCSI_UA_NEXUS_LOSS, 0x29, 0x07},   {SCSI_UA_CLEARED, 0x2f, 0x00},
-        {SCSI_UA_LUNS_CHANGED, 0x3f, 0x0e}, {SCSI_UA_CAPACITY, 0x2a, 0x09},
+        {SCSI_UA_POWER_ON, 0x29, 0x00},
+        {SCSI_UA_RESET, 0x29, 0x03},
+        {SCSI_UA_NEXUS_LOSS, 0x29, 0x07},
+        {SCSI_UA_CLEARED, 0x2f, 0x00},
+        {SCSI_UA_LUNS_CHANGED, 0x3f, 0x0e},
+        {SCSI_UA_CAPACITY, 0x2a, 0x09},
         {SCSI_UA_MODE, 0x2a, 0x01},
+        {SCSI_UA_RESERVATIONS_PREEMPTED, 0x2a, 0x03},
+        {SCSI_UA_RESERVATIONS_RELEASED, 0x2a, 0x04},
+        {SCSI_UA_REGISTRATIONS_PREEMPTED, 0x2a, 0x05},
     };
-    uint8_t pending = n->ua[lun];
+    uint16_t pending = n->ua[lun];
 
     if (LIKELY(pending == 0))
         return false;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         if (!(pending & table[i].ua))
             continue;
-        n->ua[lun] &= (uint8_t)~table[i].ua;
+        n->ua[lun] &= (uint16_t)~table[i].ua;
         *ret_asc = table[i].asc;
         *ret_ascq = table[i].ascq;
         return true;

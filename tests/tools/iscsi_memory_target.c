@@ -58,7 +58,8 @@ static void export_all(struct iscsi_target *t, struct options *o)
 static co_fn int serve(void *arg)
 {
     struct options *o = arg;
-    struct iscsi_conf conf = {.listen = o->addr, .open = open_backend, .arg = o};
+    struct iscsi_conf conf = {
+        .listen = o->addr, .open = open_backend, .arg = o, .reservations = true};
     struct iscsi_target *t;
     int rc = iscsi_target_start(&conf, &t);
 

@@ -14,6 +14,7 @@
 #define BLOCKS     (SIZE_BYTES / 512)
 
 struct rig {
+    struct pr_registry registry;
     struct scsi_target target;
     struct scsi_lun *lun;
     struct block_backend *backend;
@@ -26,13 +27,16 @@ struct rig {
 static int setup(void **state)
 {
     struct rig *r = calloc(1, sizeof(*r));
+    struct pr_unit *pr;
 
     scsi_target_init(&r->target, "iqn.2024-01.example:t");
     r->lun = scsi_lun_add(&r->target, 0);
     r->backend = block_backend_mem_new(77, SIZE_BYTES);
-    scsi_lun_attach(r->lun, r->backend);
-    scsi_nexus_init(&r->nexus, &r->target, "127.0.0.1:3260", 5);
-    scsi_nexus_init(&r->other, &r->target, "127.0.0.1:3260", 5);
+    pr_registry_init(&r->registry, NULL);
+    assert_int_equal(pr_unit_get(&r->registry, 77, &pr), 0);
+    scsi_lun_attach(r->lun, r->backend, pr);
+    scsi_nexus_init(&r->nexus, &r->target, "127.0.0.1:3260", 5, "iqn.one,i,0x000000000001");
+    scsi_nexus_init(&r->other, &r->target, "127.0.0.1:3260", 5, "iqn.two,i,0x000000000002");
     memset(r->nexus.ua, 0, sizeof(r->nexus.ua));
     memset(r->other.ua, 0, sizeof(r->other.ua));
     *state = r;
@@ -48,6 +52,7 @@ static int teardown(void **state)
     if (r->lun != NULL)
         scsi_lun_remove(r->lun);
     scsi_target_fini(&r->target);
+    pr_registry_fini(&r->registry);
     free(r);
     return 0;
 }
@@ -267,7 +272,7 @@ static void a_unit_without_back_end_becomes_ready(void **state)
     expect_sense(run_on(r, &r->nexus, 3, CDB(0x12, 1, 0x83, 0, 255, 0), NULL, 0, 255),
                  SENSE_NOT_READY, 4, 1);
     expect_good(run_on(r, &r->nexus, 3, CDB(0x12, 0, 0, 0, 255, 0), NULL, 0, 255));
-    scsi_lun_attach(lun, block_backend_mem_new(1, 4096));
+    scsi_lun_attach(lun, block_backend_mem_new(1, 4096), NULL);
     expect_good(run_on(r, &r->nexus, 3, CDB(0, 0, 0, 0, 0, 0), NULL, 0, 0));
     scsi_lun_remove(lun);
 }
@@ -412,6 +417,28 @@ static void compare_and_write_is_one_block(void **state)
     expect_cdb_field(RUN(r, data, 2048, 0, 0x89, 0, 0, 0, 0, 0, 0, 0, 0, 50, 0, 0, 0, 1, 0, 0), 13,
                      8);
     expect_good(RUN(r, NULL, 0, 0, 0x89, 0, 0, 0, 0, 0, 0, 0, 0, 50, 0, 0, 0, 0, 0, 0));
+}
+
+static void orwrite_sets_bits(void **state)
+{
+    struct rig *r = *state;
+    uint8_t low[20 * 512], high[20 * 512], both[20 * 512];
+
+    memset(low, 0x05, sizeof(low));
+    memset(high, 0x50, sizeof(high));
+    memset(both, 0x55, sizeof(both));
+    /* from the middle of a physical block, over three of them */
+    expect_good(RUN(r, low, sizeof(low), 0, 0x2a, 0, 0, 0, 0, 11, 0, 0, 20, 0));
+    expect_good(
+        RUN(r, high, sizeof(high), 0, 0x8b, 0x18, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 20, 0, 0));
+    expect_good(RUN(r, NULL, 0, sizeof(both), 0x28, 0, 0, 0, 0, 11, 0, 0, 20, 0));
+    assert_memory_equal(r->in, both, sizeof(both));
+    expect_good(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 10, 0, 0, 1, 0));
+    assert_true(mem_is_zero(r->in, 512));
+    expect_good(RUN(r, NULL, 0, 0, 0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 0, 0, 0));
+    block_backend_mem_hold(r->backend, NULL, ERR_AMBIGUOUS, 1);
+    assert_int_equal(RUN(r, low, 512, 0, 0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 1, 0, 0)->lost,
+                     ERR_AMBIGUOUS);
 }
 
 static void unmap_checks_its_list_first(void **state)
@@ -646,6 +673,7 @@ int main(void)
         T(lengths_that_differ_give_residuals),
         T(verify_compares),
         T(compare_and_write_is_one_block),
+        T(orwrite_sets_bits),
         T(unmap_checks_its_list_first),
         T(write_same_fills_or_frees),
         T(errors_become_sense),

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reservations of volumes that are served here: see pr_unit.h. */
+#include "access/scsi/pr_unit.h"
+
+#include <string.h>
+#include "access/scsi/scsi_int.h"
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+
+void pr_registry_init(struct pr_registry *r, const struct pr_store *store)
+{
+    r->store = store;
+    list_init(&r->units);
+}
+
+void pr_registry_fini(struct pr_registry *r)
+{
+    ASSERT(list_empty(&r->units));
+}
+
+static struct pr_unit *unit_find(struct pr_registry *r, uint64_t volume_id)
+{
+    LIST_FOREACH (u, &r->units, struct pr_unit, link) {
+        if (u->volume_id == volume_id)
+            return u;
+    }
+    return NULL;
+}
+
+/* Reads the record; the lock is held. */
+static co_fn int unit_load(struct pr_unit *u, struct pr_state *ret, uint64_t *ret_version)
+{
+    const struct pr_store *store = u->registry->store;
+    uint8_t *record = NULL;
+    size_t len = 0;
+    int rc = store->load(store->arg, u->volume_id, &record, &len, ret_version);
+
+    if (rc == 0 && len > 0)
+        rc = pr_decode(ret, record, len);
+    mem_free(record);
+    return rc;
+}
+
+static co_fn void unit_lock(struct pr_unit *u)
+{
+    while (u->changing)
+        co_cond_wait_always(&u->changed);
+    u->changing = true;
+}
+
+static void unit_unlock(struct pr_unit *u)
+{
+    u->changing = false;
+    co_cond_broadcast(&u->changed);
+}
+
+co_fn int pr_unit_get(struct pr_registry *r, uint64_t volume_id, struct pr_unit **ret)
+{
+    struct pr_unit *u = unit_find(r, volume_id);
+    int rc = 0;
+
+    if (u == NULL) {
+        u = MEM_NEW(struct pr_unit);
+        u->registry = r;
+        u->volume_id = volume_id;
+        co_cond_init(&u->changed);
+        pr_state_init(&u->state);
+        list_init(&u->luns);
+        list_push_back(&r->units, &u->link);
+    }
+    u->refs++;
+    unit_lock(u);
+    if (r->store != NULL && list_empty(&u->luns)) /* nobody obeyed changes until now */
+        rc = unit_load(u, &u->state, &u->version);
+    unit_unlock(u);
+    if (rc < 0) {
+        pr_unit_put(u);
+        return rc;
+    }
+    *ret = u;
+    return 0;
+}
+
+void pr_unit_put(struct pr_unit *u)
+{
+    if (u == NULL || --u->refs > 0)
+        return;
+    list_del(&u->link);
+    pr_state_fini(&u->state);
+    mem_free(u);
+}
+
+bool pr_unit_persistent(const struct pr_unit *u)
+{
+    return u->registry->store != NULL;
+}
+
+bool pr_unit_refuses(const struct pr_unit *u, const struct scsi_cmd *c)
+{
+    return pr_conflicts(&u->state, &c->nexus->id, scsi_cmd_access(c));
+}
+
+/* ---- making a change felt ---- */
+
+static void tell(struct pr_unit *u, const struct pr_nexus *who, enum scsi_ua ua)
+{
+    LIST_FOREACH (lun, &u->luns, struct scsi_lun, pr_link) {
+        LIST_FOREACH (n, &lun->target->nexuses, struct scsi_nexus, link) {
+            if (pr_nexus_equal(who, &n->id) && !lun->removed)
+                n->ua[lun->number] |= (uint16_t)ua;
+        }
+    }
+}
+
+static void abort_commands(struct pr_unit *u, const struct pr_nexus *who)
+{
+    LIST_FOREACH (lun, &u->luns, struct scsi_lun, pr_link) {
+        LIST_FOREACH_SAFE (c, &lun->cmds, struct scsi_cmd, link) {
+            if (!pr_nexus_equal(who, &c->nexus->id) || c->done)
+                continue;
+            c->abort_requested = true;
+            if (c->aborted != NULL)
+                c->aborted(c);
+        }
+        co_cond_broadcast(&lun->ended);
+    }
+}
+
+static void apply_effects(struct pr_unit *u, const struct pr_effects *fx)
+{
+    static const enum scsi_ua uas[] = {
+        [PR_RESERVATIONS_PREEMPTED] = SCSI_UA_RESERVATIONS_PREEMPTED,
+        [PR_RESERVATIONS_RELEASED] = SCSI_UA_RESERVATIONS_RELEASED,
+        [PR_REGISTRATIONS_PREEMPTED] = SCSI_UA_REGISTRATIONS_PREEMPTED,
+    };
+
+    for (uint32_t i = 0; i < fx->count; i++) {
+        tell(u, &fx->list[i].nexus, uas[fx->list[i].attention]);
+        if (fx->list[i].abort)
+            abort_commands(u, &fx->list[i].nexus);
+    }
+}
+
+/* Has the unit a command in flight that would not be begun now? */
+static bool lun_undrained(const struct pr_unit *u, struct scsi_lun *lun,
+                          const struct scsi_cmd *self)
+{
+    LIST_FOREACH (c, &lun->cmds, struct scsi_cmd, link) {
+        if (c != self && c->begun && !c->done && pr_unit_refuses(u, c))
+            return true;
+    }
+    return false;
+}
+
+/* Commands that have not begun are judged again before they do (scsi_cmd_execute). */
+static co_fn void drain(struct pr_unit *u, const struct scsi_cmd *self)
+{
+    struct scsi_lun *busy;
+
+    do {
+        busy = NULL;
+        LIST_FOREACH (lun, &u->luns, struct scsi_lun, pr_link) {
+            if (busy == NULL && lun_undrained(u, lun, self))
+                busy = lun;
+        }
+        if (busy != NULL) {
+            busy->pins++;
+            co_cond_wait_always(&busy->ended);
+            busy->pins--;
+            co_cond_broadcast(&busy->ended);
+        }
+    } while (busy != NULL);
+}
+
+/* ---- changes ---- */
+
+/* What another process's change means to the nexuses that had been registered. */
+static void effects_of_difference(const struct pr_state *old, const struct pr_state *now,
+                                  struct pr_effects *fx)
+{
+    bool released = old->type >= PR_WRITE_EXCLUSIVE_RO && now->type != old->type;
+
+    fx->list = MEM_NEW_ARRAY(struct pr_effect, old->count + 1);
+    for (uint32_t i = 0; i < old->count; i++) {
+        const struct pr_nexus *n = &old->regs[i].nexus;
+        bool gone = pr_find(now, n) == NULL;
+
+        if (!gone && !released)
+            continue;
+        fx->list[fx->count++] = (struct pr_effect){
+            .nexus = *n,
+            .attention = !gone             ? PR_RESERVATIONS_RELEASED
+                         : now->count == 0 ? PR_RESERVATIONS_PREEMPTED
+                                           : PR_REGISTRATIONS_PREEMPTED,
+        };
+    }
+}
+
+/* Obeys a record that was read; the lock is held. Takes over its state. */
+static void obey(struct pr_unit *u, struct pr_state *now, uint64_t version)
+{
+    struct pr_effects fx = {0};
+
+    if (version <= u->version) {
+        pr_state_fini(now);
+        return;
+    }
+    effects_of_difference(&u->state, now, &fx);
+    pr_state_fini(&u->state);
+    u->state = *now;
+    u->version = version;
+    apply_effects(u, &fx);
+    pr_effects_fini(&fx);
+}
+
+static co_fn int reload(struct pr_unit *u)
+{
+    struct pr_state now;
+    uint64_t version = 0;
+
+    pr_state_init(&now);
+    int rc = unit_load(u, &now, &version);
+    if (rc == 0)
+        obey(u, &now, version);
+    return rc;
+}
+
+static co_fn int store_state(struct pr_unit *u, const struct pr_state *s)
+{
+    const struct pr_store *store = u->registry->store;
+    uint64_t version = u->version + 1;
+    uint8_t *record;
+    int rc = 0;
+
+    if (store != NULL) {
+        size_t len = pr_encode(s, &record);
+
+        rc = store->replace(store->arg, u->volume_id, u->version, record, len, &version);
+        mem_free(record);
+    }
+    if (rc == 0)
+        u->version = version;
+    return rc;
+}
+
+/* One try against the state that we know; the lock is held. ERR_STALE: it is not the latest. */
+static co_fn int out_once(struct pr_unit *u, const struct pr_command *cmd,
+                          const struct scsi_cmd *self, enum pr_answer *ret)
+{
+    struct pr_effects fx = {0};
+    struct pr_state next;
+    int rc = 0;
+
+    pr_state_init(&next);
+    pr_state_copy(&next, &u->state);
+    *ret = pr_out(&next, cmd, &fx);
+    if (*ret == PR_GOOD)
+        rc = store_state(u, &next);
+    if (*ret == PR_GOOD && rc == 0) {
+        pr_state_fini(&u->state);
+        u->state = next;
+        apply_effects(u, &fx);
+        drain(u, self);
+    } else {
+        pr_state_fini(&next);
+    }
+    pr_effects_fini(&fx);
+    return rc;
+}
+
+co_fn int pr_unit_out(struct pr_unit *u, const struct pr_command *cmd, const struct scsi_cmd *self,
+                      enum pr_answer *ret)
+{
+    int rc;
+
+    unit_lock(u);
+    do {
+        rc = out_once(u, cmd, self, ret);
+        if (rc < 0 && reload(u) < 0 && rc == ERR_STALE)
+            rc = err_set(ERR_AGAIN, "the reservations can't be read");
+    } while (rc == ERR_STALE);
+    unit_unlock(u);
+    return rc;
+}
+
+co_fn int pr_registry_changed(struct pr_registry *r, uint64_t volume_id, uint64_t version,
+                              const uint8_t *record, size_t len)
+{
+    struct pr_unit *u = unit_find(r, volume_id);
+    struct pr_state now;
+    int rc;
+
+    if (u == NULL)
+        return 0;
+    pr_state_init(&now);
+    rc = len > 0 ? pr_decode(&now, record, len) : 0;
+    if (rc < 0)
+        return rc;
+    u->refs++;
+    obey(u, &now, version);
+    drain(u, NULL);
+    pr_unit_put(u);
+    return 0;
+}
