@@ -40,11 +40,17 @@ static struct {
     uint64_t idle_bytes;
 } pools[BUF_CLASSES];
 
-/* Single pages without memory: given back, or never used. */
+/* Buffers without memory, given back or never used: single pages, and all that have their place in
+ * the arena. */
 static struct {
     struct spin lock;
     struct buf_node *first;
-} hollow;
+} hollow[BUF_CLASSES];
+
+static struct {
+    struct buf_arena memory;
+    _Atomic uint64_t taken; /* may pass the end */
+} arena;
 
 static struct {
     _Atomic uint64_t limit; /* 0: none */
@@ -84,7 +90,12 @@ static struct buf_node *node_of(struct buf *b)
     return CONTAINER_OF(b, struct buf_node, buf);
 }
 
-static void *data_new(size_t len)
+static bool in_arena(const void *data)
+{
+    return (uintptr_t)data - (uintptr_t)arena.memory.base < arena.memory.bytes;
+}
+
+static void *heap_new(size_t len)
 {
     void *data = NULL;
 
@@ -93,26 +104,38 @@ static void *data_new(size_t len)
     return data;
 }
 
-/* ---- single pages ---- */
+/* For classes only, which never give their place in the arena away. */
+static void *data_new(size_t len)
+{
+    if (arena.memory.bytes > 0) {
+        uint64_t at = atomic_fetch_add_explicit(&arena.taken, len, memory_order_relaxed);
 
-static struct buf_node *hollow_take(void)
+        if (at + len <= arena.memory.bytes)
+            return arena.memory.base + at;
+    }
+    return heap_new(len);
+}
+
+/* ---- without memory ---- */
+
+static struct buf_node *hollow_take(uint32_t class)
 {
     struct buf_node *n;
 
-    spin_lock(&hollow.lock);
-    n = hollow.first;
+    spin_lock(&hollow[class].lock);
+    n = hollow[class].first;
     if (n != NULL)
-        hollow.first = n->next;
-    spin_unlock(&hollow.lock);
+        hollow[class].first = n->next;
+    spin_unlock(&hollow[class].lock);
     return n;
 }
 
-static void hollow_put(struct buf_node *first, struct buf_node *last)
+static void hollow_put(uint32_t class, struct buf_node *first, struct buf_node *last)
 {
-    spin_lock(&hollow.lock);
-    last->next = hollow.first;
-    hollow.first = first;
-    spin_unlock(&hollow.lock);
+    spin_lock(&hollow[class].lock);
+    last->next = hollow[class].first;
+    hollow[class].first = first;
+    spin_unlock(&hollow[class].lock);
 }
 
 /* Slabs and their nodes stay for good. */
@@ -126,7 +149,7 @@ static struct buf_node *slab_new(void)
         nodes[i].buf.cap = BUF_ALIGN;
         nodes[i].next = i + 1 < SLAB_PAGES ? &nodes[i + 1] : NULL;
     }
-    hollow_put(&nodes[1], &nodes[SLAB_PAGES - 1]);
+    hollow_put(0, &nodes[1], &nodes[SLAB_PAGES - 1]);
     return &nodes[0];
 }
 
@@ -134,9 +157,11 @@ static struct buf_node *slab_new(void)
 
 static void node_free(struct buf_node *n)
 {
-    if (n->buf.pool == 0) {
-        (void)madvise(n->buf.data, BUF_ALIGN, MADV_DONTNEED);
-        hollow_put(n, n);
+    bool shared = in_arena(n->buf.data);
+
+    if (n->buf.pool == 0 || shared) {
+        (void)madvise(n->buf.data, n->buf.cap, shared ? MADV_REMOVE : MADV_DONTNEED);
+        hollow_put(n->buf.pool, n, n);
         return;
     }
     free(n->buf.data);
@@ -145,14 +170,14 @@ static void node_free(struct buf_node *n)
 
 static struct buf_node *node_new(uint32_t class, size_t cap)
 {
-    struct buf_node *n;
+    struct buf_node *n = class < BUF_CLASSES ? hollow_take(class) : NULL;
 
-    if (class == 0) {
-        n = hollow_take();
-        return n != NULL ? n : slab_new();
-    }
+    if (n != NULL)
+        return n;
+    if (class == 0)
+        return slab_new();
     n = mem_raw_alloc(sizeof(*n));
-    n->buf.data = data_new(cap);
+    n->buf.data = class < BUF_CLASSES ? data_new(cap) : heap_new(cap);
     n->buf.cap = cap;
     return n;
 }
@@ -215,7 +240,7 @@ struct buf *buf_alloc(size_t len)
     ASSERTF(len <= BUF_BYTES_MAX, "buffer of %zu bytes", len);
     if (UNLIKELY(mem_heap_current() != NULL))
         return buf_alloc_tracked(len);
-    class = BUF_POOLED ? class_of(len) : BUF_CLASS_NONE;
+    class = BUF_POOLED || arena.memory.bytes > 0 ? class_of(len) : BUF_CLASS_NONE;
     cap = class != BUF_CLASS_NONE ? class_bytes(class) : ROUND_UP(MAX(len, 1), BUF_ALIGN);
     if (class != BUF_CLASS_NONE)
         n = pool_take(class);
@@ -269,6 +294,23 @@ void buf_put(struct buf *b)
 void buf_limit_set(uint64_t bytes)
 {
     atomic_store(&account.limit, bytes);
+}
+
+void buf_arena_set(const struct buf_arena *a)
+{
+    ASSERT(arena.memory.bytes == 0 && buf_used_bytes() == 0);
+    arena.memory = *a;
+}
+
+const struct buf_arena *buf_arena(void)
+{
+    return arena.memory.bytes > 0 ? &arena.memory : NULL;
+}
+
+bool buf_arena_offset(const struct buf *b, uint64_t *ret)
+{
+    *ret = (uint64_t)((uintptr_t)b->data - (uintptr_t)arena.memory.base);
+    return in_arena(b->data);
 }
 
 uint64_t buf_used_bytes(void)

@@ -8,6 +8,7 @@
 #define ZBS_BASE_BUF_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/uio.h>
 #include "common/base/attr.h"
 
@@ -37,6 +38,18 @@ struct buf *buf_try_alloc(size_t len);
 void buf_limit_set(uint64_t bytes);
 uint64_t buf_used_bytes(void); /* in use now, in pools not counted; not those of tracked heaps */
 void buf_pool_trim(void);      /* gives back all idle buffers */
+
+/* Memory that other processes may map, for buffers from then on as long as there is room: set once,
+ * before the first buffer. Its pages come and go with what is used of it. */
+struct buf_arena {
+    uint8_t *base; /* page-aligned */
+    uint64_t bytes;
+    int fd;
+};
+void buf_arena_set(const struct buf_arena *a);
+const struct buf_arena *buf_arena(void); /* NULL: none */
+/* Does the buffer lie in it? Then where. */
+bool buf_arena_offset(const struct buf *b, uint64_t *ret);
 
 /* A run of bytes in a buffer. Does not own a reference unless said so. */
 struct slice {

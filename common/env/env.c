@@ -513,3 +513,50 @@ void net_conn_move(struct net_conn *c, struct co_loop *target)
         c->env->ops->net_conn_move(c, target);
     ASSERT(c->loop == target);
 }
+
+bool net_can_share(struct net_conn *c)
+{
+    ASSERT(c->loop == co_loop());
+    return c->env->ops->net_can_share != NULL && c->env->ops->net_can_share(c);
+}
+
+/* Nobody may be in the middle of using a stream whose ways change. */
+static void share_check(const struct net_conn *c)
+{
+    ASSERTF(c->loop == co_loop(), "connection used on another loop");
+    ASSERT(!c->reading && !c->writing && !c->shared && c->env->ops->net_can_share != NULL);
+}
+
+static int share_result(struct net_conn *c, int rc)
+{
+    ASSERT(rc <= 0);
+    c->reading = c->writing = false;
+    c->shared = rc == 0;
+    return rc;
+}
+
+int net_share(struct net_conn *c)
+{
+    share_check(c);
+    c->reading = c->writing = true;
+    return share_result(c, c->env->ops->net_share(c));
+}
+
+int net_share_take(struct net_conn *c)
+{
+    share_check(c);
+    c->reading = c->writing = true;
+    return share_result(c, c->env->ops->net_share_take(c));
+}
+
+bool net_peer_arena(struct net_conn *c, struct net_arena *ret)
+{
+    ASSERT(c->loop == co_loop());
+    return c->shared && c->env->ops->net_peer_arena(c, ret);
+}
+
+int net_wait_end(struct net_conn *c)
+{
+    ASSERT(c->loop == co_loop() && c->shared && c->shut && !c->reading);
+    return c->env->ops->net_wait_end(c);
+}

@@ -166,6 +166,32 @@ const char *net_local(const struct net_conn *c);
 void net_shutdown(struct net_conn *c);
 void net_close(struct net_conn *c); /* nobody may be suspended in it; frees */
 
+/* ---- streams through shared memory ----
+ *
+ * Both ends of a stream on one host may agree, by whatever they say on it, that its bytes go
+ * through memory from then on: the side that connected calls net_share, the other net_share_take,
+ * with nothing on its way between them. The stream behaves as before, its end included: the socket
+ * stays open underneath as the sign of life. */
+
+/* Is this a stream whose ends may share memory: on one host, and the peer as privileged as we are
+ * or more? */
+bool net_can_share(struct net_conn *c);
+/* Interruptible. After an error the connection is useless. */
+co_fn int net_share(struct net_conn *c) MUST_CHECK;
+co_fn int net_share_take(struct net_conn *c) MUST_CHECK;
+
+/* The peer's buffers (common/base/buf.h, buf_arena_set), mapped here until net_close. The peer may
+ * change them at any time. */
+struct net_arena {
+    uint8_t *base; /* page-aligned */
+    uint64_t bytes;
+};
+/* On the side that took: false if the peer has none. */
+bool net_peer_arena(struct net_conn *c, struct net_arena *ret);
+/* Waits until the peer has closed its end of a shared stream that was shut down here: then nobody
+ * there touches our buffers on its account any more. Interruptible. */
+co_fn int net_wait_end(struct net_conn *c) MUST_CHECK;
+
 /* Hands an idle connection to another loop: call on its present loop, nobody suspended in it;
  * use it only on the target afterwards. */
 void net_conn_move(struct net_conn *c, struct co_loop *target);

@@ -33,6 +33,7 @@ struct net_conn {
     struct co_loop *loop;
     char local[NET_ADDR_MAX], peer[NET_ADDR_MAX];
     bool reading, writing, shut; /* boundary checks */
+    bool shared;                 /* net_share or net_share_take succeeded */
 };
 struct coord {
     struct env *env;
@@ -76,6 +77,11 @@ struct env_ops {
     void (*net_shutdown)(struct net_conn *);
     void (*net_close)(struct net_conn *);
     void (*net_conn_move)(struct net_conn *, struct co_loop *target);
+    bool (*net_can_share)(struct net_conn *); /* NULL: never, and the next four are not called */
+    int (*net_share)(struct net_conn *);
+    int (*net_share_take)(struct net_conn *);
+    bool (*net_peer_arena)(struct net_conn *, struct net_arena *ret);
+    int (*net_wait_end)(struct net_conn *);
 
     int (*coord_open)(struct env *, const char *servers, const char *root, uint32_t session_ms,
                       struct coord **ret);

@@ -41,6 +41,7 @@ struct rpc_client {
     uint32_t failures; /* in a row: failed attempts, and connections that never answered */
     nsec_t retry_at;
     char connect_text[256]; /* why the last attempt failed */
+    bool share_failed;      /* memory could not be shared: do without until a connection works */
     uint64_t incarnation;
     struct co_cond changed; /* connected, attempt failed, queue drained, connection broken */
 

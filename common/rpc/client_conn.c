@@ -68,8 +68,10 @@ void client_conn_break(struct client_conn *cc, int rc, const char *text)
         return; /* broken before */
     conn_break(&cc->base, rc, text);
     c->conn = NULL;
-    if (!cc->answered)
+    if (!cc->answered) {
         client_failed(c);
+        c->share_failed = (cc->base.features & FRAME_FEATURE_SHM) != 0; /* perhaps for that */
+    }
     snprintf(c->connect_text, sizeof(c->connect_text), "%s: %.200s", c->addr, cc->base.broken_text);
     client_log_trouble(c, "rpc.broken", cc->base.broken_text);
     for (uint32_t i = 0; i < c->n_slots; i++) {
@@ -211,6 +213,7 @@ static co_fn int receive_one(struct client_conn *cc)
     if (!cc->answered) {
         cc->answered = true;
         cc->client->failures = 0;
+        cc->client->share_failed = false;
         client_log_answer(cc->client);
     }
     if (rc < 0) {
@@ -268,7 +271,7 @@ static co_fn int client_hello(struct rpc_client *c, struct client_conn *cc)
     struct conn_hello ours = {
         .version_min = FRAME_VERSION_MIN,
         .version_max = FRAME_VERSION_MAX,
-        .features = FRAME_FEATURES_SUPPORTED,
+        .features = conn_features(&cc->base) & ~(c->share_failed ? FRAME_FEATURE_SHM : 0),
         .instance = c->instance,
     };
     struct conn_hello theirs = {.status = 0};
@@ -284,7 +287,7 @@ static co_fn int client_hello(struct rpc_client *c, struct client_conn *cc)
     if (theirs.status < 0)
         return err_set(theirs.status, "%s refused: %s", c->addr, theirs.text);
     if (theirs.version_max != theirs.version_min || theirs.version_min < FRAME_VERSION_MIN ||
-        theirs.version_max > FRAME_VERSION_MAX || (theirs.features & ~FRAME_FEATURES_SUPPORTED))
+        theirs.version_max > FRAME_VERSION_MAX || (theirs.features & ~ours.features))
         return err_set(ERR_VERSION, "%s chose version %u, features 0x%" PRIx64, c->addr,
                        theirs.version_max, theirs.features);
     if (conn_hello_foreign(c->cluster_id, theirs.cluster_id))
@@ -293,7 +296,11 @@ static co_fn int client_hello(struct rpc_client *c, struct client_conn *cc)
     cc->base.version = (uint8_t)theirs.version_max;
     cc->base.features = theirs.features;
     cc->incarnation = theirs.incarnation;
-    return 0;
+    if (!(theirs.features & FRAME_FEATURE_SHM))
+        return 0;
+    rc = net_share(cc->base.net);
+    c->share_failed = rc < 0;
+    return rc < 0 ? err_prefix(rc, "%s: sharing memory", c->addr) : 0;
 }
 
 static co_fn int client_connect(struct rpc_client *c, struct client_conn **ret)

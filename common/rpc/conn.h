@@ -113,6 +113,10 @@ co_fn int conn_hello_send(struct rpc_conn *c, const struct conn_hello *hello,
                           uint32_t in_flight_max) MUST_CHECK;
 /* Reads and checks the peer's. 0 also if its status is negative. */
 co_fn int conn_hello_recv(struct rpc_conn *c, struct conn_hello *ret) MUST_CHECK;
+/* The features that can be had on this stream. */
+uint64_t conn_features(struct rpc_conn *c);
+/* After the hellos, on the server's side: goes over to the memory that the client offers. */
+co_fn int conn_share_take(struct rpc_conn *c) MUST_CHECK;
 /* Do both name a cluster, and not the same one? */
 bool conn_hello_foreign(const char *ours, const char *theirs);
 

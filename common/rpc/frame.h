@@ -37,8 +37,8 @@ enum frame_flag {
 /* Feature bits of the hello: used on a connection if both sides set them. */
 #define FRAME_FEATURE_AREA_CRC   (UINT64_C(1) << 0) /* message areas are checksummed */
 #define FRAME_FEATURE_TLS        (UINT64_C(1) << 1) /* reserved: the stream turns into TLS */
-#define FRAME_FEATURE_SHM        (UINT64_C(1) << 2) /* reserved: payloads through shared memory */
-#define FRAME_FEATURES_SUPPORTED FRAME_FEATURE_AREA_CRC
+#define FRAME_FEATURE_SHM        (UINT64_C(1) << 2) /* all after the hellos through shared memory */
+#define FRAME_FEATURES_SUPPORTED (FRAME_FEATURE_AREA_CRC | FRAME_FEATURE_SHM)
 
 struct frame_header {
     uint8_t version;

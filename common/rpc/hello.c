@@ -108,6 +108,18 @@ co_fn int conn_hello_recv(struct rpc_conn *c, struct conn_hello *ret)
     return rc;
 }
 
+uint64_t conn_features(struct rpc_conn *c)
+{
+    return FRAME_FEATURES_SUPPORTED & ~(net_can_share(c->net) ? 0 : FRAME_FEATURE_SHM);
+}
+
+co_fn int conn_share_take(struct rpc_conn *c)
+{
+    if (c->rx_head != c->rx_tail)
+        return err_set(ERR_PROTO, "bytes between the hello and shared memory");
+    return net_share_take(c->net);
+}
+
 bool conn_hello_foreign(const char *ours, const char *theirs)
 {
     return ours[0] != '\0' && theirs[0] != '\0' && strcmp(ours, theirs) != 0;

@@ -7,8 +7,9 @@
  * payload. Requests are pipelined and complete out of order. All frames queued in one turn of the
  * loop leave in one writev.
  *
- * Transports: TCP and UNIX sockets by the address given. (TLS wraps net_conn and shared memory
- * replaces the payload's path; both are chosen by the feature bits of the hello.)
+ * Transports: TCP and UNIX sockets by the address given; over a UNIX socket both sides go over to
+ * shared memory after the hellos if both offer it (common/README.md). (TLS will wrap net_conn,
+ * chosen by a feature bit of the hello too.)
  *
  * Methods are numbered by their position in the .proto service, which is append-only.
  *

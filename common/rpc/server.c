@@ -36,7 +36,7 @@ static int hello_judge(struct rpc_server *srv, const struct conn_hello *theirs,
         return err_set(ERR_BUSY, "%s serves %u connections, its limit", srv->self,
                        srv->limits.connections);
     ours->version_min = ours->version_max = version;
-    ours->features = theirs->features & FRAME_FEATURES_SUPPORTED;
+    ours->features &= theirs->features;
     return 0;
 }
 
@@ -46,7 +46,7 @@ static co_fn int session_greet(struct rpc_session *s)
     struct conn_hello ours = {
         .version_min = FRAME_VERSION_MIN,
         .version_max = FRAME_VERSION_MAX,
-        .features = FRAME_FEATURES_SUPPORTED,
+        .features = conn_features(&s->conn),
         .incarnation = srv->incarnation,
     };
     struct conn_hello theirs;
@@ -71,6 +71,11 @@ static co_fn int session_greet(struct rpc_session *s)
         return err_prefix(sent, "hello");
     s->conn.version = (uint8_t)ours.version_max;
     s->conn.features = ours.features;
+    if (ours.features & FRAME_FEATURE_SHM) {
+        rc = conn_share_take(&s->conn);
+        if (rc < 0)
+            return err_prefix(rc, "sharing memory");
+    }
     s->instance = &srv->instances[theirs.instance];
     return 0;
 }

@@ -106,6 +106,15 @@ static void prewaits_run(struct real_loop *l)
         l->poll_again = true;
 }
 
+static bool pollers_run(struct real_loop *l, bool sleep)
+{
+    bool found = false;
+
+    LIST_FOREACH (p, &l->pollers, struct real_poller, link)
+        found |= p->fn(p, sleep);
+    return found;
+}
+
 /* Looks for events again and again for a bounded time instead of sleeping, since a wake-up costs
  * some 20 us; gives the processor away on each round, because the peer may need it. */
 static bool spin(struct real_loop *l, nsec_t start)
@@ -113,6 +122,8 @@ static bool spin(struct real_loop *l, nsec_t start)
     nsec_t limit = l->env->spin_us * NSEC_PER_USEC;
 
     do {
+        if (pollers_run(l, false))
+            return true;
         ev_run(l->ev, EVRUN_NOWAIT);
         if (co_loop_ready(l->co) || !list_empty(&l->prewaits))
             return true;
@@ -123,6 +134,11 @@ static bool spin(struct real_loop *l, nsec_t start)
     return false;
 }
 
+static void sleep_for_events(struct real_loop *l)
+{
+    ev_run(l->ev, pollers_run(l, true) ? EVRUN_NOWAIT : EVRUN_ONCE);
+}
+
 static void wait_for_events(struct real_loop *l)
 {
     nsec_t limit = l->env->spin_us * NSEC_PER_USEC, start;
@@ -130,12 +146,12 @@ static void wait_for_events(struct real_loop *l)
 
     l->io_events = 0;
     if (limit == 0 || l->is_pool) {
-        ev_run(l->ev, EVRUN_ONCE);
+        sleep_for_events(l);
         return;
     }
     start = real_now();
     if (!expected || l->wait_ewma_ns > limit || !spin(l, start))
-        ev_run(l->ev, EVRUN_ONCE);
+        sleep_for_events(l);
     /* One long wait must not end spinning for long, so it counts as four times the limit. */
     l->wait_ewma_ns += (MIN(real_now() - start, 4 * limit) - l->wait_ewma_ns) / 4;
 }
@@ -162,6 +178,7 @@ void real_loop_run(struct real_loop *l)
         stall_check(l);
         prewaits_run(l);
         if (more || l->poll_again || co_loop_ready(l->co)) {
+            pollers_run(l, false);
             ev_run(l->ev, EVRUN_NOWAIT);
             continue;
         }
@@ -191,6 +208,7 @@ int real_loop_new(struct real_env *env, const char *name, bool is_pool, struct r
     l->is_pool = is_pool;
     l->timer_at = NSEC_NEVER;
     list_init(&l->prewaits);
+    list_init(&l->pollers);
     list_init(&l->watched);
     l->timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
     if (l->timer_fd < 0) {
@@ -223,7 +241,7 @@ err_alloc:
 
 void real_loop_free(struct real_loop *l)
 {
-    ASSERT(list_empty(&l->prewaits));
+    ASSERT(list_empty(&l->prewaits) && list_empty(&l->pollers));
     co_loop_free(l->co, false);
     ev_io_stop(l->ev, &l->timer_io);
     ev_async_stop(l->ev, &l->wake);

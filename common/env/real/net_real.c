@@ -15,7 +15,7 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "common/env/real/net_addr.h"
-#include "common/env/real/real.h"
+#include "common/env/real/net_real.h"
 
 #define LISTEN_BACKLOG   512
 #define BURST_MAX        64 /* calls in a row that need not wait, before others get a turn */
@@ -27,20 +27,6 @@
 #define KEEPALIVE_INTERVAL_S 10
 #define KEEPALIVE_PROBES     3
 
-/* One direction of a descriptor: at most one coroutine waits for it. */
-struct net_dir {
-    ev_io io;
-    struct list waiters; /* of co_wait; 0 or 1 */
-    uint32_t burst;
-};
-
-struct conn_real {
-    struct net_conn base; /* must be first */
-    int fd;
-    bool empty; /* nothing was left to read */
-    struct net_dir in, out;
-};
-
 struct listener_real {
     struct net_listener base; /* must be first */
     int fd;
@@ -48,11 +34,6 @@ struct listener_real {
     struct list acceptors;          /* of co_wait, any number */
     ev_io io;
 };
-
-static struct conn_real *conn_of(struct net_conn *c)
-{
-    return CONTAINER_OF(c, struct conn_real, base);
-}
 
 static struct real_loop *loop_of(struct co_loop *loop)
 {
@@ -86,8 +67,7 @@ static void dir_init(struct net_dir *dir, int fd, int events)
     list_init(&dir->waiters);
 }
 
-/* Waits until the descriptor is ready, as far as one can know: try again and wait again. */
-static co_fn int dir_wait(struct net_dir *dir)
+co_fn int net_dir_wait(struct net_dir *dir)
 {
     struct real_loop *l = real_loop_self();
     struct co_wait w;
@@ -104,8 +84,7 @@ static co_fn int dir_wait(struct net_dir *dir)
     return rc;
 }
 
-/* A peer that is always ready must not keep the loop for itself. */
-static co_fn int dir_burst(struct net_dir *dir)
+co_fn int net_dir_burst(struct net_dir *dir)
 {
     if (++dir->burst < BURST_MAX)
         return 0;
@@ -180,7 +159,7 @@ static void conn_name(struct conn_real *c)
         unix_tune(c->fd);
 }
 
-static int stream_error(const struct conn_real *c, int errnum)
+int net_stream_error(const struct conn_real *c, int errnum)
 {
     if (c->base.shut)
         return err_set(ERR_CLOSED, "connection to %s was shut down", c->base.peer);
@@ -205,7 +184,9 @@ ssize_t real_net_readv(struct net_conn *conn, const struct iovec *iov, int n)
     ssize_t got;
     int rc;
 
-    rc = c->empty && !conn->shut ? dir_wait(&c->in) : dir_burst(&c->in);
+    if (c->shared != NULL)
+        return net_shared_readv(c, iov, n);
+    rc = c->empty && !conn->shut ? net_dir_wait(&c->in) : net_dir_burst(&c->in);
     while (rc == 0) {
         if (conn->shut)
             return err_set(ERR_CLOSED, "connection to %s was shut down", conn->peer);
@@ -217,9 +198,9 @@ ssize_t real_net_readv(struct net_conn *conn, const struct iovec *iov, int n)
         if (got == 0)
             return err_set(ERR_CLOSED, "end of stream");
         if (errno == EAGAIN)
-            rc = dir_wait(&c->in);
+            rc = net_dir_wait(&c->in);
         else if (errno != EINTR)
-            return stream_error(c, errno);
+            return net_stream_error(c, errno);
     }
     return rc;
 }
@@ -231,7 +212,9 @@ ssize_t real_net_writev(struct net_conn *conn, const struct iovec *iov, int n)
     ssize_t sent;
     int rc;
 
-    rc = dir_burst(&c->out);
+    if (c->shared != NULL)
+        return net_shared_writev(c, iov, n);
+    rc = net_dir_burst(&c->out);
     while (rc == 0) {
         if (conn->shut)
             return err_set(ERR_CLOSED, "connection to %s was shut down", conn->peer);
@@ -239,27 +222,33 @@ ssize_t real_net_writev(struct net_conn *conn, const struct iovec *iov, int n)
         if (sent >= 0)
             return sent;
         if (errno == EAGAIN)
-            rc = dir_wait(&c->out);
+            rc = net_dir_wait(&c->out);
         else if (errno != EINTR)
-            return stream_error(c, errno);
+            return net_stream_error(c, errno);
     }
     return rc;
 }
 
 bool real_net_readable(struct net_conn *conn)
 {
+    struct conn_real *c = conn_of(conn);
     int bytes = 0;
 
-    return ioctl(conn_of(conn)->fd, FIONREAD, &bytes) == 0 && bytes > 0;
+    if (c->shared != NULL)
+        return net_shared_readable(c);
+    return ioctl(c->fd, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 void real_net_shutdown(struct net_conn *conn)
 {
     struct conn_real *c = conn_of(conn);
 
-    (void)shutdown(c->fd, SHUT_RDWR);
+    /* With memory between us, the peer's end stays visible: net_wait_end. */
+    (void)shutdown(c->fd, c->shared != NULL ? SHUT_WR : SHUT_RDWR);
     wake_first(&c->in.waiters, 0);
     wake_first(&c->out.waiters, 0);
+    if (c->shared != NULL)
+        net_shared_wake(c);
 }
 
 void real_net_close(struct net_conn *conn)
@@ -270,6 +259,7 @@ void real_net_close(struct net_conn *conn)
     ASSERT(list_empty(&c->in.waiters) && list_empty(&c->out.waiters));
     ev_io_stop(l->ev, &c->in.io);
     ev_io_stop(l->ev, &c->out.io);
+    net_shared_free(c);
     close(c->fd);
     mem_free(c);
 }
@@ -298,7 +288,7 @@ static co_fn int connect_wait(struct conn_real *c, const char *addr)
     socklen_t len = sizeof(int);
     int errnum = 0, rc;
 
-    rc = dir_wait(&c->out);
+    rc = net_dir_wait(&c->out);
     if (rc < 0)
         return err_prefix(rc, "connecting to %s", addr);
     if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) < 0)

@@ -51,6 +51,14 @@ struct real_prewait {
     void (*fn)(struct real_prewait *p);
 };
 
+/* Looked at once a turn while it is on real_loop.pollers: memory that another process changes. */
+struct real_poller {
+    struct list link;
+    /* Has anything come? Then whoever waits for it was woken. sleep: the loop is about to wait; if
+     * nothing has come, the other side must know that it has to ring. */
+    bool (*fn)(struct real_poller *p, bool sleep);
+};
+
 /* A loop's stack in the middle of a stall. Written and read on the loop's thread. */
 #define REAL_STALL_FRAMES 24u
 struct real_stall {
@@ -72,6 +80,7 @@ struct real_loop {
     ev_io timer_io;
     nsec_t timer_at; /* what the timer is set to; NSEC_NEVER: nothing */
     struct list prewaits;
+    struct list pollers;
     struct real_ring *ring; /* made at the first disk request, on this thread */
     bool stop;              /* leave when no coroutine is left */
     bool poll_again;        /* do not sleep: something could not be handed to the kernel yet */
@@ -154,6 +163,11 @@ bool real_net_readable(struct net_conn *);
 void real_net_shutdown(struct net_conn *);
 void real_net_close(struct net_conn *);
 void real_net_conn_move(struct net_conn *, struct co_loop *target);
+bool real_net_can_share(struct net_conn *);
+int real_net_share(struct net_conn *);
+int real_net_share_take(struct net_conn *);
+bool real_net_peer_arena(struct net_conn *, struct net_arena *ret);
+int real_net_wait_end(struct net_conn *);
 
 int real_coord_open(struct env *, const char *servers, const char *root, uint32_t session_ms,
                     struct coord **ret);

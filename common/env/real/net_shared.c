@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Streams whose bytes go through shared memory. The side that connected makes the memory (two
+ * rings, common/env/ring.h) and two eventfds, and passes them over the UNIX socket, together with
+ * the memory that its buffers lie in, if that can be shared. The socket then carries nothing; its
+ * end is the end of the stream.
+ *
+ * A loop looks into its rings once a turn, so nobody rings while it is awake; before it sleeps it
+ * says so in the ring.
+ *
+ * What is passed is checked: sizes, that they are sealed (memory that shrinks under a mapping
+ * kills whoever touches it), that they are eventfds. A peer that has our rights could still block
+ * us by filling a doorbell and taking its O_NONBLOCK away; it could as well stop us by a signal,
+ * which is why nobody with fewer rights is dealt with here. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+#include "common/base/assert.h"
+#include "common/base/buf.h"
+#include "common/base/mem.h"
+#include "common/env/real/net_real.h"
+#include "common/env/ring.h"
+
+#define SHARE_MAGIC       0x4d53425au /* "ZBSM" */
+#define SHARE_SEALS       (F_SEAL_SHRINK | F_SEAL_GROW)
+#define SHARE_ARENA_MAX   (UINT64_C(1) << 32)
+#define SHARE_RINGS_BYTES ROUND_UP(2 * sizeof(struct ring_mem), BUF_ALIGN)
+
+/* What the descriptors are, in this order. */
+enum { FD_RINGS, FD_BELL_TAKER, FD_BELL_MAKER, FD_ARENA, FD_COUNT };
+
+struct share_msg {
+    uint32_t magic;
+    uint32_t ring_bytes;
+    uint64_t arena_bytes; /* 0: there is no FD_ARENA */
+};
+
+struct net_shared {
+    struct conn_real *conn;
+    void *rings; /* the mapping */
+    struct ring in, out;
+    int bell, peer_bell;                  /* eventfds: rung for us, rung by us */
+    struct net_arena arena;               /* the peer's */
+    bool ended;                           /* the peer has closed its end */
+    bool strayed;                         /* it sent something over the socket */
+    struct list readers, writers, enders; /* of co_wait */
+    ev_io bell_io, end_io;
+    struct real_poller poller;
+};
+
+/* ---- waiting ---- */
+
+static void wake_all(struct list *waiters)
+{
+    struct list *link;
+
+    while ((link = list_pop_front(waiters)) != NULL)
+        co_resume(CONTAINER_OF(link, struct co_wait, link), 0);
+}
+
+void net_shared_wake(struct conn_real *c)
+{
+    wake_all(&c->shared->readers);
+    wake_all(&c->shared->writers);
+}
+
+static void bell_cb(struct ev_loop *ev, ev_io *w, int revents)
+{
+    struct net_shared *s = w->data;
+    uint64_t rings;
+
+    (void)revents;
+    if (read(s->bell, &rings, sizeof(rings)) < 0)
+        return;
+    ((struct real_loop *)ev_userdata(ev))->io_events++;
+    net_shared_wake(s->conn);
+}
+
+/* The socket has something to say: its end, or what does not belong there. */
+static void end_cb(struct ev_loop *ev, ev_io *w, int revents)
+{
+    struct net_shared *s = w->data;
+    char byte;
+    ssize_t n = recv(s->conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    (void)revents;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    ev_io_stop(ev, w);
+    s->strayed = n > 0;
+    s->ended = true;
+    net_shared_wake(s->conn);
+    wake_all(&s->enders);
+}
+
+static bool poll_fn(struct real_poller *p, bool sleep)
+{
+    struct net_shared *s = CONTAINER_OF(p, struct net_shared, poller);
+    bool found = false;
+
+    if (!list_empty(&s->readers) &&
+        (ring_readable(&s->in) || (sleep && !ring_reader_sleeps(&s->in)))) {
+        wake_all(&s->readers);
+        found = true;
+    }
+    if (!list_empty(&s->writers) &&
+        (ring_writable(&s->out) || (sleep && !ring_writer_sleeps(&s->out)))) {
+        wake_all(&s->writers);
+        found = true;
+    }
+    if (found)
+        real_loop_self()->io_events++;
+    return found;
+}
+
+static co_fn int shared_wait(struct net_shared *s, struct list *waiters)
+{
+    struct real_loop *l = real_loop_self();
+    struct co_wait w;
+    int rc;
+
+    co_wait_init(&w);
+    list_push_back(waiters, &w.link);
+    if (!list_linked(&s->poller.link)) {
+        list_push_back(&l->pollers, &s->poller.link);
+        ev_io_start(l->ev, &s->bell_io);
+        if (!s->ended)
+            ev_io_start(l->ev, &s->end_io);
+    }
+    rc = co_suspend(&w, CO_INTERRUPTIBLE);
+    list_del(&w.link);
+    if (list_empty(&s->readers) && list_empty(&s->writers) && list_empty(&s->enders)) {
+        list_del(&s->poller.link);
+        ev_io_stop(l->ev, &s->bell_io);
+        ev_io_stop(l->ev, &s->end_io);
+    }
+    return rc;
+}
+
+/* ---- the stream ---- */
+
+static void bell_ring(const struct net_shared *s)
+{
+    const uint64_t one = 1;
+
+    /* EAGAIN: it is full of rings that nobody has heard yet. */
+    if (write(s->peer_bell, &one, sizeof(one)) < 0)
+        ASSERTF(errno == EAGAIN, "doorbell: errno %d", errno);
+}
+
+/* Why a stream that has nothing more to give or take cannot be waited for; 0: it can. */
+static int shared_over(const struct conn_real *c)
+{
+    if (c->base.shut)
+        return err_set(ERR_CLOSED, "connection to %s was shut down", c->base.peer);
+    if (c->shared->strayed)
+        return err_set(ERR_PROTO, "bytes on the socket under shared memory");
+    return c->shared->ended ? err_set(ERR_CLOSED, "end of stream") : 0;
+}
+
+ssize_t net_shared_readv(struct conn_real *c, const struct iovec *iov, int n)
+{
+    struct net_shared *s = c->shared;
+    int rc = net_dir_burst(&c->in);
+
+    while (rc == 0) {
+        bool over = s->ended || c->base.shut, ring;
+        ssize_t got = ring_read(&s->in, iov, n, &ring);
+
+        if (ring)
+            bell_ring(s);
+        if (got != 0 && !c->base.shut)
+            return got;
+        rc = over ? shared_over(c) : shared_wait(s, &s->readers);
+    }
+    return rc;
+}
+
+ssize_t net_shared_writev(struct conn_real *c, const struct iovec *iov, int n)
+{
+    struct net_shared *s = c->shared;
+    int rc = net_dir_burst(&c->out);
+
+    while (rc == 0) {
+        bool ring;
+        ssize_t put;
+
+        rc = shared_over(c);
+        if (rc < 0)
+            break;
+        put = ring_write(&s->out, iov, n, &ring);
+        if (ring)
+            bell_ring(s);
+        if (put != 0)
+            return put;
+        rc = shared_wait(s, &s->writers);
+    }
+    return rc;
+}
+
+bool net_shared_readable(const struct conn_real *c)
+{
+    return ring_readable(&c->shared->in);
+}
+
+int real_net_wait_end(struct net_conn *conn)
+{
+    struct conn_real *c = conn_of(conn);
+    int rc = 0;
+
+    while (rc == 0 && !c->shared->ended)
+        rc = shared_wait(c->shared, &c->shared->enders);
+    return rc;
+}
+
+bool real_net_peer_arena(struct net_conn *conn, struct net_arena *ret)
+{
+    *ret = conn_of(conn)->shared->arena;
+    return ret->base != NULL;
+}
+
+/* ---- making and taking ---- */
+
+/* Takes over the bells when it succeeds. rings: the mapping, the maker's outgoing one first. */
+static void shared_begin(struct conn_real *c, void *rings, bool maker, int bell, int peer_bell)
+{
+    struct net_shared *s = MEM_NEW(struct net_shared);
+    struct ring_mem *mem = rings;
+
+    s->conn = c;
+    s->rings = rings;
+    s->out.mem = &mem[maker ? 0 : 1];
+    s->in.mem = &mem[maker ? 1 : 0];
+    s->bell = bell;
+    s->peer_bell = peer_bell;
+    list_init(&s->readers);
+    list_init(&s->writers);
+    list_init(&s->enders);
+    list_init(&s->poller.link);
+    s->poller.fn = poll_fn;
+    ev_io_init(&s->bell_io, bell_cb, bell, EV_READ);
+    ev_io_init(&s->end_io, end_cb, c->fd, EV_READ);
+    s->bell_io.data = s->end_io.data = s;
+    c->shared = s;
+}
+
+void net_shared_free(struct conn_real *c)
+{
+    struct net_shared *s = c->shared;
+
+    if (s == NULL)
+        return;
+    ASSERT(list_empty(&s->readers) && list_empty(&s->writers) && list_empty(&s->enders));
+    munmap(s->rings, SHARE_RINGS_BYTES);
+    if (s->arena.base != NULL)
+        munmap(s->arena.base, s->arena.bytes);
+    close(s->bell);
+    close(s->peer_bell);
+    mem_free(s);
+    c->shared = NULL;
+}
+
+bool real_net_can_share(struct net_conn *conn)
+{
+    struct ucred cred;
+    socklen_t len = sizeof(cred);
+
+    return strncmp(conn->local, "unix:", 5) == 0 &&
+           getsockopt(conn_of(conn)->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
+           (cred.uid == geteuid() || cred.uid == 0);
+}
+
+static void *map(int fd, uint64_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    return p != MAP_FAILED ? p : NULL;
+}
+
+static void fds_close(int fds[FD_COUNT])
+{
+    for (int i = 0; i < FD_COUNT; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+}
+
+/* The arena's descriptor stays the process's own: a copy is sent. */
+static int share_make(int fds[FD_COUNT], void **ret_rings, struct share_msg *msg)
+{
+    const struct buf_arena *arena = buf_arena();
+
+    fds[FD_RINGS] = memfd_create("zbs-rings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    fds[FD_BELL_TAKER] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    fds[FD_BELL_MAKER] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (arena != NULL)
+        fds[FD_ARENA] = fcntl(arena->fd, F_DUPFD_CLOEXEC, 0);
+    if (fds[FD_RINGS] < 0 || fds[FD_BELL_TAKER] < 0 || fds[FD_BELL_MAKER] < 0 ||
+        (arena != NULL && fds[FD_ARENA] < 0) || ftruncate(fds[FD_RINGS], SHARE_RINGS_BYTES) < 0 ||
+        fcntl(fds[FD_RINGS], F_ADD_SEALS, SHARE_SEALS | F_SEAL_SEAL) < 0)
+        return err_from_errno(errno, "making shared memory");
+    *ret_rings = map(fds[FD_RINGS], SHARE_RINGS_BYTES);
+    if (*ret_rings == NULL)
+        return err_from_errno(errno, "mapping shared memory");
+    msg->magic = SHARE_MAGIC;
+    msg->ring_bytes = RING_BYTES;
+    msg->arena_bytes = arena != NULL ? arena->bytes : 0;
+    return 0;
+}
+
+union share_control {
+    struct cmsghdr header; /* for its alignment */
+    char bytes[CMSG_SPACE(FD_COUNT * sizeof(int))];
+};
+
+static co_fn int share_send(struct conn_real *c, struct share_msg *msg, const int fds[FD_COUNT])
+{
+    size_t fds_bytes = (msg->arena_bytes > 0 ? FD_COUNT : FD_ARENA) * sizeof(int);
+    union share_control control = {.bytes = {0}};
+    struct iovec iov = {msg, sizeof(*msg)};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = &control,
+                       .msg_controllen = CMSG_SPACE(fds_bytes)};
+    struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
+    ssize_t n;
+
+    cm->cmsg_level = SOL_SOCKET;
+    cm->cmsg_type = SCM_RIGHTS;
+    cm->cmsg_len = CMSG_LEN(fds_bytes);
+    memcpy(CMSG_DATA(cm), fds, fds_bytes);
+    for (;;) {
+        n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+        if (n == (ssize_t)sizeof(*msg))
+            return 0;
+        if (n >= 0)
+            return err_set(ERR_CLOSED, "offer of shared memory was cut");
+        if (errno == EAGAIN) {
+            int rc = net_dir_wait(&c->out);
+
+            if (rc < 0)
+                return rc;
+        } else if (errno != EINTR) {
+            return net_stream_error(c, errno);
+        }
+    }
+}
+
+int real_net_share(struct net_conn *conn)
+{
+    struct conn_real *c = conn_of(conn);
+    int fds[FD_COUNT] = {-1, -1, -1, -1}, rc;
+    struct share_msg msg;
+    void *rings = NULL;
+
+    rc = share_make(fds, &rings, &msg);
+    if (rc == 0)
+        rc = share_send(c, &msg, fds);
+    if (rc == 0) {
+        shared_begin(c, rings, true, fds[FD_BELL_MAKER], fds[FD_BELL_TAKER]);
+        fds[FD_BELL_MAKER] = fds[FD_BELL_TAKER] = -1;
+    } else if (rings != NULL) {
+        munmap(rings, SHARE_RINGS_BYTES);
+    }
+    fds_close(fds);
+    return rc;
+}
+
+/* What came with the message; more than asked for was closed by the kernel. */
+static int fds_take(struct msghdr *m, int fds[FD_COUNT])
+{
+    int count = 0;
+
+    for (struct cmsghdr *cm = CMSG_FIRSTHDR(m); cm != NULL; cm = CMSG_NXTHDR(m, cm)) {
+        if (cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS)
+            continue;
+        count = (int)((cm->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        ASSERT(count <= FD_COUNT);
+        memcpy(fds, CMSG_DATA(cm), (size_t)count * sizeof(int));
+    }
+    return count;
+}
+
+static co_fn int share_receive(struct conn_real *c, struct share_msg *msg, int fds[FD_COUNT])
+{
+    union share_control control;
+    struct iovec iov = {msg, sizeof(*msg)};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = &control,
+                       .msg_controllen = sizeof(control)};
+    int count, rc;
+
+    for (;;) {
+        ssize_t n = recvmsg(c->fd, &m, MSG_CMSG_CLOEXEC);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            rc = net_dir_wait(&c->in);
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        if (n < 0)
+            return net_stream_error(c, errno);
+        if (n == 0)
+            return err_set(ERR_CLOSED, "end of stream");
+        count = fds_take(&m, fds);
+        if (n != (ssize_t)sizeof(*msg) || (m.msg_flags & (MSG_CTRUNC | MSG_TRUNC)))
+            return err_set(ERR_PROTO, "offer of shared memory was cut");
+        break;
+    }
+    if (msg->magic != SHARE_MAGIC || msg->ring_bytes != RING_BYTES ||
+        count != (msg->arena_bytes > 0 ? FD_COUNT : FD_ARENA))
+        return err_set(ERR_PROTO,
+                       "offer of shared memory: magic 0x%08x, ring of %u, %d descriptors",
+                       msg->magic, msg->ring_bytes, count);
+    return 0;
+}
+
+/* Is it memory of that size, for good, that reads and writes cannot fail on? */
+static int memory_check(int fd, uint64_t bytes, const char *what)
+{
+    struct statfs fs;
+    struct stat st;
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0)
+        return err_from_errno(errno, "%s that was offered", what);
+    if (fs.f_type != TMPFS_MAGIC || seals < 0 || (seals & SHARE_SEALS) != SHARE_SEALS ||
+        (uint64_t)st.st_size != bytes || bytes > SHARE_ARENA_MAX || bytes % BUF_ALIGN != 0)
+        return err_set(ERR_PROTO, "%s that was offered: %lld bytes, seals 0x%x", what,
+                       (long long)st.st_size, (unsigned)seals);
+    return 0;
+}
+
+static int bell_check(int fd)
+{
+    char path[64], is[64];
+    ssize_t len;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    len = readlink(path, is, sizeof(is) - 1);
+    is[MAX(len, 0)] = '\0';
+    if (strcmp(is, "anon_inode:[eventfd]") != 0 ||
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
+        return err_set(ERR_PROTO, "a doorbell that was offered is \"%s\"", is);
+    return 0;
+}
+
+static int offer_check(const struct share_msg *msg, const int fds[FD_COUNT])
+{
+    int rc = memory_check(fds[FD_RINGS], SHARE_RINGS_BYTES, "memory for rings");
+
+    if (rc == 0)
+        rc = bell_check(fds[FD_BELL_TAKER]);
+    if (rc == 0)
+        rc = bell_check(fds[FD_BELL_MAKER]);
+    if (rc == 0 && msg->arena_bytes > 0)
+        rc = memory_check(fds[FD_ARENA], msg->arena_bytes, "memory for payloads");
+    return rc;
+}
+
+static int offer_map(const struct share_msg *msg, const int fds[FD_COUNT], void **ret_rings,
+                     struct net_arena *ret_arena)
+{
+    *ret_arena = (struct net_arena){NULL, msg->arena_bytes};
+    *ret_rings = map(fds[FD_RINGS], SHARE_RINGS_BYTES);
+    if (*ret_rings == NULL)
+        return err_from_errno(errno, "mapping shared memory");
+    if (msg->arena_bytes == 0)
+        return 0;
+    ret_arena->base = map(fds[FD_ARENA], msg->arena_bytes);
+    if (ret_arena->base != NULL)
+        return 0;
+    munmap(*ret_rings, SHARE_RINGS_BYTES);
+    return err_from_errno(errno, "mapping shared memory");
+}
+
+int real_net_share_take(struct net_conn *conn)
+{
+    struct conn_real *c = conn_of(conn);
+    int fds[FD_COUNT] = {-1, -1, -1, -1}, rc;
+    struct net_arena arena;
+    struct share_msg msg;
+    void *rings;
+
+    rc = share_receive(c, &msg, fds);
+    if (rc == 0)
+        rc = offer_check(&msg, fds);
+    if (rc == 0)
+        rc = offer_map(&msg, fds, &rings, &arena);
+    if (rc == 0) {
+        shared_begin(c, rings, false, fds[FD_BELL_TAKER], fds[FD_BELL_MAKER]);
+        c->shared->arena = arena;
+        fds[FD_BELL_MAKER] = fds[FD_BELL_TAKER] = -1;
+    }
+    fds_close(fds);
+    return rc;
+}
