@@ -13,6 +13,8 @@ uint32_t record_width(const Zbs__Metalog__Record *r)
 {
     if (r->kind_case == ZBS__METALOG__RECORD__KIND_LEASE_GRANT)
         return MAX((uint32_t)r->lease_grant->n_items, 1u);
+    if (r->kind_case == ZBS__METALOG__RECORD__KIND_VOLUMES_SNAPSHOT)
+        return MAX((uint32_t)r->volumes_snapshot->n_items, 1u);
     return 1;
 }
 
@@ -181,6 +183,12 @@ static int apply_kind(struct apply *a)
         return apply_volume_remove(a);
     case ZBS__METALOG__RECORD__KIND_VOLUME_SWEEP:
         return apply_volume_sweep(a);
+    case ZBS__METALOG__RECORD__KIND_VOLUMES_SNAPSHOT:
+        return apply_volumes_snapshot(a);
+    case ZBS__METALOG__RECORD__KIND_VOLUME_CLONE:
+        return apply_volume_clone(a);
+    case ZBS__METALOG__RECORD__KIND_VOLUME_ROLLBACK:
+        return apply_volume_rollback(a);
     case ZBS__METALOG__RECORD__KIND_GARBAGE_DONE:
         return apply_garbage_done(a);
     case ZBS__METALOG__RECORD__KIND_TARGET_SET:

@@ -11,7 +11,8 @@
 #include "meta/view.h"
 #include "proto/metalog.pb-c.h"
 
-/* How many mutation numbers a record takes: 1, or one for each slot of a grant. */
+/* How many mutation numbers a record takes: 1, or one for each slot of a grant and each snapshot.
+ */
 uint32_t record_width(const Zbs__Metalog__Record *r);
 
 /* The record's mutation number is st->next_mutation before the call. batch may be NULL (tests).
@@ -45,6 +46,9 @@ int apply_volume_add(struct apply *a);
 int apply_volume_set(struct apply *a);
 int apply_volume_remove(struct apply *a);
 int apply_volume_sweep(struct apply *a);
+int apply_volumes_snapshot(struct apply *a);
+int apply_volume_clone(struct apply *a);
+int apply_volume_rollback(struct apply *a);
 int apply_target_set(struct apply *a);
 int apply_target_remove(struct apply *a);
 int apply_lun_set(struct apply *a);

@@ -34,6 +34,7 @@ static int grant_extent(struct apply *a, struct volume *v, const Zbs__Metalog__G
     e = state_extent_add(a->st, extent_id, origin != NULL ? origin->family : extent_id, item->slot);
     extent_set_origin(e, origin);
     e->set_number = 1;
+    e->pool_id = v->pool_id;
     e->wanted = (uint8_t)v->replicas;
     e->min_replicas = (uint8_t)v->min_replicas;
     for (size_t i = 0; i < item->n_members && rc == 0; i++)
@@ -178,17 +179,12 @@ static bool list_has(const uint32_t *ids, size_t n, uint32_t id)
     return false;
 }
 
-int apply_replica_set(struct apply *a)
+/* The set after removals and additions. */
+static bool change_set(struct extent *e, const Zbs__Metalog__ReplicaSet *m)
 {
-    const Zbs__Metalog__ReplicaSet *m = a->record->replica_set;
-    struct extent *e = state_extent(a->st, m->extent_id);
     uint32_t members[SLOT_REPLICAS_MAX], absent[SLOT_REPLICAS_MAX];
     uint32_t n_members = 0, n_absent = 0;
-    int rc = 0;
-    Zbs__Meta__ReplicaChangeReply view;
 
-    if (e == NULL)
-        return apply_misfit(a, "replica set of an unknown extent");
     for (uint32_t i = 0; i < e->n_members; i++) {
         if (!list_has(m->remove, m->n_remove, e->replicas[i]))
             members[n_members++] = e->replicas[i];
@@ -205,18 +201,52 @@ int apply_replica_set(struct apply *a)
         else
             absent[n_absent++] = id;
     }
-    if (n_members == 0 || n_members != e->n_members - m->n_remove + m->n_add)
-        return apply_misfit(a, "replica set");
-    state_extent_uncount(a->st, e);
+    if (n_members == 0)
+        return false;
     e->n_members = (uint8_t)n_members;
     e->n_absent = (uint8_t)n_absent;
     memcpy(e->replicas, members, n_members * sizeof(members[0]));
     memcpy(e->replicas + n_members, absent, n_absent * sizeof(absent[0]));
+    e->set_number++;
+    return true;
+}
+
+/* A child that is to begin as the copy of a replica which left the set would not begin whole. */
+static void children_leave(struct apply *a, const struct extent *e,
+                           const Zbs__Metalog__ReplicaSet *m)
+{
+    Zbs__Metalog__ReplicaSet removal = ZBS__METALOG__REPLICA_SET__INIT;
+
+    removal.remove = m->remove;
+    removal.n_remove = m->n_remove;
+    LIST_FOREACH (child, &e->unborn, struct extent, sibling) {
+        state_extent_uncount(a->st, child);
+        (void)change_set(child, &removal);
+        state_extent_count(a->st, child);
+        codec_put_extent(a->to, child);
+    }
+}
+
+int apply_replica_set(struct apply *a)
+{
+    const Zbs__Metalog__ReplicaSet *m = a->record->replica_set;
+    struct extent *e = state_extent(a->st, m->extent_id);
+    Zbs__Meta__ReplicaChangeReply view;
+    uint32_t n_members;
+    int rc = 0;
+
+    if (e == NULL)
+        return apply_misfit(a, "replica set of an unknown extent");
+    n_members = e->n_members;
+    state_extent_uncount(a->st, e);
+    if (!change_set(e, m) || e->n_members != n_members - m->n_remove + m->n_add)
+        return apply_misfit(a, "replica set");
     for (size_t i = 0; i < m->n_adopt && rc == 0; i++)
         rc = add_replica(a, e, m->adopt[i], false);
-    e->set_number++;
     state_extent_count(a->st, e);
     codec_put_extent(a->to, e);
+    if (m->n_remove > 0)
+        children_leave(a, e, m);
     view_replicas(&view, e);
     a->reply = view_pack(&view.base, a->pad);
     return rc;

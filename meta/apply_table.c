@@ -41,7 +41,7 @@ void apply_extent_drop(struct apply *a, struct extent *e)
 {
     struct extent *origin = e->origin;
 
-    if (e->refs > 0 || e->unborn > 0)
+    if (e->refs > 0 || !list_empty(&e->unborn))
         return;
     state_extent_uncount(a->st, e);
     for (uint32_t i = 0; i < e->n_members + e->n_absent; i++) {

@@ -38,6 +38,26 @@ int apply_volume_add(struct apply *a)
     return 0;
 }
 
+static void rename_snapshots(struct apply *a, const struct volume *v, const char *name)
+{
+    struct volume **of = PAD_NEW_ARRAY(a->pad, struct volume *, v->pool->volumes.count);
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < v->pool->volumes.count; i++) {
+        struct volume *s = v->pool->volumes.items[i];
+
+        if (s->snapshot && s->origin_id == v->id)
+            of[n++] = s;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        state_volume_rename(of[i], pad_printf(a->pad, "%s%s", name, strchr(of[i]->name, '@')));
+        of[i]->version = a->number;
+        if (of[i]->luns > 0)
+            a->st->exports_version = a->number;
+        codec_put_volume(a->to, of[i]);
+    }
+}
+
 int apply_volume_set(struct apply *a)
 {
     const Zbs__Metalog__VolumeSet *m = a->record->volume_set;
@@ -51,6 +71,7 @@ int apply_volume_set(struct apply *a)
     if (m->name[0] != 0) {
         if (pool_volume(v->pool, m->name) != NULL)
             return apply_misfit(a, "name is taken");
+        rename_snapshots(a, v, m->name);
         state_volume_rename(v, m->name);
     }
     v->version = a->number;

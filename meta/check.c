@@ -98,6 +98,13 @@ int check_chap(const char *user, const char *secret)
     return 0;
 }
 
+int check_no_snapshot_name(const char *name)
+{
+    if (strchr(name, '@') == NULL)
+        return 0;
+    return err_set(ERR_INVAL, "'%s' contains '@', which only names of snapshots do", name);
+}
+
 int check_volume_size(uint64_t size_bytes)
 {
     if (size_bytes < VOLUME_BYTES_MIN || size_bytes > VOLUME_BYTES_MAX)

@@ -16,6 +16,8 @@ int check_uuid(const char *what, const ProtobufCBinaryData *uuid) MUST_CHECK;
 /* iqn.YYYY-MM.reversed.domain[:string], eui.16 hex digits, naa.16 or 32 hex digits. */
 int check_iqn(const char *what, const char *iqn) MUST_CHECK;
 int check_chap(const char *user, const char *secret) MUST_CHECK;
+/* '@' parts the name of a snapshot from its volume's. */
+int check_no_snapshot_name(const char *name) MUST_CHECK;
 int check_volume_size(uint64_t size_bytes) MUST_CHECK;
 
 #endif

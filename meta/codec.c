@@ -135,6 +135,7 @@ void codec_put_extent(const struct codec_sink *to, const struct extent *e)
     m.set_number = e->set_number;
     m.created = e->created;
     m.slot = e->slot;
+    m.pool_id = e->pool_id;
     m.replicas = e->wanted;
     m.min_replicas = e->min_replicas;
     m.members = (uint32_t *)extent_members(e);

@@ -21,6 +21,8 @@ struct world {
     struct place_chunk *chunks; /* all; changed while slots are placed, so in the pad */
     uint32_t n_chunks;
     uint32_t session_ttl_ms, chunk_dead_ms;
+    const uint64_t *held; /* volumes that get no grants now */
+    uint32_t n_held;
 };
 
 struct decide {
@@ -62,6 +64,11 @@ int answer_volume_get(const struct decide *d, ProtobufCMessage *reply);
 int answer_volume_list(const struct decide *d, ProtobufCMessage *reply);
 int answer_volume_map(const struct decide *d, ProtobufCMessage *reply);
 
+/* The volumes' owners have to be held already. ERR_AGAIN: extents are to be opened first. */
+int decide_volume_snapshot(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_volume_clone(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_volume_rollback(const struct decide *d, Zbs__Metalog__Record **ret);
+
 int decide_target_create(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_target_delete(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_target_update(const struct decide *d, Zbs__Metalog__Record **ret);
@@ -82,6 +89,7 @@ Zbs__Metalog__Record *record_new(struct pad *pad, Zbs__Metalog__Record__KindCase
 int decide_pool(const struct decide *d, const char *name, struct pool **ret);
 int decide_volume(const struct decide *d, const char *pool, const char *name, struct volume **ret);
 int decide_session(const struct decide *d, uint64_t id, struct session **ret);
+int decide_exported(const struct decide *d, const struct volume *v); /* ERR_BUSY: it is */
 const struct place_chunk *world_chunk(const struct world *w, uint32_t id);
 
 #endif

@@ -171,6 +171,62 @@ static int decide_slots(const struct decide *d, const struct session *session,
     return 0;
 }
 
+static int lease_shared(const struct decide *d, uint64_t extent_id, struct extent **ret)
+{
+    struct extent *e = state_extent(d->st, extent_id);
+
+    if (e == NULL)
+        return err_set(ERR_NOTFOUND, "extent %" PRIu64 " does not exist", extent_id);
+    if (!extent_is_shared(d->st, e))
+        return err_set(ERR_STALE, "extent %" PRIu64 " is leased with its volume's slot", extent_id);
+    *ret = e;
+    return 0;
+}
+
+/* The lease of a shared extent by itself. */
+static int decide_shared(const struct decide *d, const struct session *session,
+                         Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
+    const struct session *owner;
+    struct extent *e;
+    int rc = lease_shared(d, rq->extent_id, &e);
+
+    *ret = NULL;
+    if (rc < 0)
+        return rc;
+    owner = e->lease != NULL ? slot_owner(d->st, e->lease) : NULL;
+    if (owner != NULL && (owner != session || !rq->new_epoch))
+        return 0;
+    *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_LEASE_GRANT);
+    (*ret)->lease_grant = PAD_NEW(d->pad, Zbs__Metalog__LeaseGrant);
+    zbs__metalog__lease_grant__init((*ret)->lease_grant);
+    (*ret)->lease_grant->session_id = session->id;
+    (*ret)->lease_grant->extent_id = e->id;
+    return 0;
+}
+
+/* A snapshot is read without leases: nothing is granted, the answer shows where its extents are. */
+static int decide_leaseless(const struct decide *d, const struct volume *v,
+                            Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
+
+    *ret = NULL;
+    if (rq->allocate)
+        return err_set(ERR_PERM, "'%s' is a snapshot: it can't be written to; clone it", v->name);
+    return 0;
+}
+
+static bool is_held(const struct decide *d, const struct volume *v)
+{
+    for (uint32_t i = 0; i < d->w->n_held; i++) {
+        if (d->w->held[i] == v->id)
+            return true;
+    }
+    return false;
+}
+
 int decide_lease_acquire(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
@@ -178,13 +234,36 @@ int decide_lease_acquire(const struct decide *d, Zbs__Metalog__Record **ret)
     struct volume *v;
     int rc = decide_session(d, rq->session_id, &session);
 
+    if (rc == 0 && rq->volume_id == 0)
+        return decide_shared(d, session, ret);
     if (rc == 0)
         rc = lease_volume(d, rq->volume_id, &v);
     if (rc == 0)
         rc = check_range(v, rq->first_slot, rq->count);
     if (rc != 0)
         return rc;
-    return decide_slots(d, session, v, ret);
+    if (v->snapshot)
+        return decide_leaseless(d, v, ret);
+    rc = decide_slots(d, session, v, ret);
+    if (rc == 0 && *ret != NULL && is_held(d, v))
+        return err_set(ERR_AGAIN, "volume '%s' is held for a moment for a snapshot or a rollback",
+                       v->name);
+    return rc;
+}
+
+static int answer_shared(const struct decide *d, Zbs__Meta__LeaseAcquireReply *m)
+{
+    const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
+    struct extent *e;
+    int rc = lease_shared(d, rq->extent_id, &e);
+
+    if (rc < 0)
+        return rc;
+    m->grants = PAD_NEW(d->pad, Zbs__Meta__Grant *);
+    m->n_grants = 1;
+    m->grants[0] = PAD_NEW(d->pad, Zbs__Meta__Grant);
+    view_grant_shared(m->grants[0], d->st, e);
+    return 0;
 }
 
 int answer_lease_acquire(const struct decide *d, ProtobufCMessage *reply)
@@ -192,8 +271,11 @@ int answer_lease_acquire(const struct decide *d, ProtobufCMessage *reply)
     const Zbs__Meta__LeaseAcquireRequest *rq = (const void *)d->rq;
     Zbs__Meta__LeaseAcquireReply *m = (void *)reply;
     struct volume *v;
-    int rc = lease_volume(d, rq->volume_id, &v);
+    int rc;
 
+    if (rq->volume_id == 0)
+        return answer_shared(d, m);
+    rc = lease_volume(d, rq->volume_id, &v);
     if (rc < 0)
         return rc;
     m->grants = PAD_NEW_ARRAY(d->pad, Zbs__Meta__Grant *, rq->count);
@@ -201,6 +283,34 @@ int answer_lease_acquire(const struct decide *d, ProtobufCMessage *reply)
     for (uint32_t i = 0; i < rq->count; i++) {
         m->grants[i] = PAD_NEW(d->pad, Zbs__Meta__Grant);
         view_grant(m->grants[i], d->st, v, rq->first_slot + i);
+    }
+    return 0;
+}
+
+static int release_shared(const struct decide *d, Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__LeaseReleaseRequest *rq = (const void *)d->rq;
+    Zbs__Metalog__LeaseReturn *m = PAD_NEW(d->pad, Zbs__Metalog__LeaseReturn);
+
+    if (rq->n_extent_ids > BATCH_ITEMS_MAX || rq->n_extent_ids != rq->n_epochs)
+        return err_set(ERR_INVAL, "%zu extents with %zu epochs: at most %u, as many of both",
+                       rq->n_extent_ids, rq->n_epochs, BATCH_ITEMS_MAX);
+    zbs__metalog__lease_return__init(m);
+    m->session_id = rq->session_id;
+    m->extent_ids = PAD_NEW_ARRAY(d->pad, uint64_t, rq->n_extent_ids);
+    for (size_t i = 0; i < rq->n_extent_ids; i++) {
+        const struct extent *e = state_extent(d->st, rq->extent_ids[i]);
+        bool twice = false;
+
+        for (size_t k = 0; k < m->n_extent_ids; k++)
+            twice = twice || m->extent_ids[k] == rq->extent_ids[i];
+        if (!twice && e != NULL && e->lease != NULL && e->lease->owner == rq->session_id &&
+            e->epoch == rq->epochs[i])
+            m->extent_ids[m->n_extent_ids++] = e->id;
+    }
+    if (m->n_extent_ids > 0) {
+        *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_LEASE_RETURN);
+        (*ret)->lease_return = m;
     }
     return 0;
 }
@@ -213,6 +323,8 @@ int decide_lease_release(const struct decide *d, Zbs__Metalog__Record **ret)
     Zbs__Metalog__LeaseReturn *m;
 
     *ret = NULL;
+    if (rq->volume_id == 0)
+        return state_session(d->st, rq->session_id) != NULL ? release_shared(d, ret) : 0;
     if (rq->n_slots > BATCH_ITEMS_MAX || rq->n_slots != rq->n_epochs)
         return err_set(ERR_INVAL, "%zu slots with %zu epochs: at most %u, as many of both",
                        rq->n_slots, rq->n_epochs, BATCH_ITEMS_MAX);

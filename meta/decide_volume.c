@@ -93,6 +93,8 @@ static int check_volume_create(const Zbs__Meta__VolumeCreateRequest *rq)
     int rc = name_check("volume name", rq->name, NAME_BYTES_MAX);
 
     if (rc == 0)
+        rc = check_no_snapshot_name(rq->name);
+    if (rc == 0)
         rc = check_volume_size(rq->size_bytes);
     if (rc == 0)
         rc = check_name_or_none("preferred host", rq->preferred_host);
@@ -164,6 +166,8 @@ int decide_volume_resize(const struct decide *d, Zbs__Metalog__Record **ret)
         rc = decide_volume(d, rq->pool, rq->name, &v);
     if (rc != 0)
         return rc;
+    if (v->snapshot)
+        return err_set(ERR_PERM, "'%s/%s' is a snapshot: it never changes", rq->pool, rq->name);
     if (rq->size_bytes < v->size_bytes)
         return err_set(ERR_INVAL,
                        "volume '%s/%s' has %" PRIu64 " bytes and can't shrink to %" PRIu64,
@@ -183,6 +187,27 @@ int answer_volume_resize(const struct decide *d, ProtobufCMessage *reply)
     return rc;
 }
 
+/* Its snapshots are renamed with it. */
+static int check_snapshot_renames(const struct decide *d, const struct volume *v,
+                                  const char *new_name)
+{
+    for (uint32_t i = 0; i < v->pool->volumes.count; i++) {
+        const struct volume *s = v->pool->volumes.items[i];
+        const char *name;
+
+        if (!s->snapshot || s->origin_id != v->id)
+            continue;
+        name = pad_printf(d->pad, "%s%s", new_name, strchr(s->name, '@'));
+        if (strlen(name) > NAME_BYTES_MAX)
+            return err_set(ERR_INVAL, "its snapshot would be '%s', more than %u bytes", name,
+                           NAME_BYTES_MAX);
+        if (pool_volume(v->pool, name) != NULL)
+            return err_set(ERR_EXISTS, "its snapshot would be '%s/%s', which exists already",
+                           v->pool->name, name);
+    }
+    return 0;
+}
+
 int decide_volume_rename(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__VolumeRenameRequest *rq = (const void *)d->rq;
@@ -190,16 +215,23 @@ int decide_volume_rename(const struct decide *d, Zbs__Metalog__Record **ret)
     int rc = name_check("new volume name", rq->new_name, NAME_BYTES_MAX);
 
     if (rc == 0)
+        rc = check_no_snapshot_name(rq->new_name);
+    if (rc == 0)
         rc = decide_volume(d, rq->pool, rq->name, &v);
     if (rc != 0)
         return rc;
     *ret = NULL;
+    if (v->snapshot)
+        return err_set(ERR_PERM, "'%s/%s' is a snapshot: it is renamed with its volume", rq->pool,
+                       rq->name);
     if (strcmp(rq->name, rq->new_name) == 0)
         return 0;
     if (pool_volume(v->pool, rq->new_name) != NULL)
         return err_set(ERR_EXISTS, "volume '%s/%s' exists already", rq->pool, rq->new_name);
-    *ret = volume_set(d, v, 0, rq->new_name);
-    return 0;
+    rc = check_snapshot_renames(d, v, rq->new_name);
+    if (rc == 0)
+        *ret = volume_set(d, v, 0, rq->new_name);
+    return rc;
 }
 
 int answer_volume_rename(const struct decide *d, ProtobufCMessage *reply)
@@ -227,6 +259,14 @@ static const char *exported_as(const struct decide *d, const struct volume *v)
     return "?";
 }
 
+int decide_exported(const struct decide *d, const struct volume *v)
+{
+    if (v->luns == 0)
+        return 0;
+    return err_set(ERR_BUSY, "volume '%s/%s' is exported as %s: end the export first",
+                   v->pool->name, v->name, exported_as(d, v));
+}
+
 int decide_volume_delete(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__VolumeDeleteRequest *rq = (const void *)d->rq;
@@ -235,9 +275,9 @@ int decide_volume_delete(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc < 0)
         return rc;
-    if (v->luns > 0)
-        return err_set(ERR_BUSY, "volume '%s/%s' is exported as %s: end the export first", rq->pool,
-                       rq->name, exported_as(d, v));
+    rc = decide_exported(d, v);
+    if (rc < 0)
+        return rc;
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_VOLUME_REMOVE);
     (*ret)->volume_remove = PAD_NEW(d->pad, Zbs__Metalog__VolumeRemove);
     zbs__metalog__volume_remove__init((*ret)->volume_remove);

@@ -287,6 +287,7 @@ static co_fn void lead_fini(struct lead *l)
     ahead = !list_empty(&l->flight) || !list_empty(&l->queue);
     free_entries(&l->flight);
     free_entries(&l->queue);
+    hold_fini(l);
     live_fini(&l->live);
     if (ahead && !co_canceled() && metad_load(m) < 0)
         env_halt("%s: %s", m->conf.data_dir, err_text(ERR_FORMAT));
@@ -308,6 +309,7 @@ co_fn void lead_run(struct metad *m, const struct zk_term *term, nsec_t since)
     list_init(&l.confirmed);
     co_group_init(&l.group);
     live_init(&l.live, m, term->term);
+    hold_init(&l);
     m->role = ROLE_LEADER;
     m->lead = &l;
     m->entry_term = m->term = term->term;

@@ -8,6 +8,7 @@
 #define ZBS_META_LEAD_H
 
 #include "meta/codec.h"
+#include "meta/hold.h"
 #include "meta/live.h"
 #include "meta/server.h"
 #include "meta/view.h"
@@ -29,6 +30,7 @@ struct lead {
     struct metad *m;
     struct zk_term term;
     struct live live;
+    struct holds holds;
     struct co_group group;
     /* Whoever changes any of this broadcasts m->changed. */
     bool ended;     /* the term is over, or the server stops */

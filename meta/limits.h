@@ -25,6 +25,7 @@
 #define GRANT_SLOTS_MAX      64u    /* in one LeaseAcquire */
 #define BATCH_ITEMS_MAX      1024u  /* slots in a LeaseRelease, extents in an ExtentCreated */
 #define RESULTS_MAX          16384u /* answers kept for retries (PROTOCOL 6.4) */
+#define SNAPSHOT_GROUP_MAX   64u
 #define VOLUME_LIST_MAX      2000u
 #define VOLUME_MAP_MAX       4096u
 #define SWEEP_MAX            256u  /* extents in one VolumeSweep record */

@@ -212,6 +212,7 @@ static int load_extent(struct loader *l, const uint8_t *key, size_t key_len,
     e->epoch = m->epoch;
     e->set_number = m->set_number;
     e->created = m->created;
+    e->pool_id = m->pool_id;
     e->wanted = (uint8_t)m->replicas;
     e->min_replicas = (uint8_t)m->min_replicas;
     rc = load_replicas(l, e, m);
@@ -276,7 +277,7 @@ static int check_references(const struct state *st)
     for (uint64_t i = 0; i < st->extents.cap; i++) {
         const struct extent *e = (const struct extent *)(uintptr_t)st->extents.entries[i].value;
 
-        if (st->extents.entries[i].id != 0 && e->refs == 0 && e->unborn == 0)
+        if (st->extents.entries[i].id != 0 && e->refs == 0 && list_empty(&e->unborn))
             return damaged("an extent that no volume has");
     }
     for (uint64_t i = 0; i < st->pages.cap; i++) {

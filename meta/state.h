@@ -19,7 +19,6 @@ struct pool {
     uint32_t replicas, min_replicas;
     char *failure_domain;  /* "host", "rack", "zone" */
     struct sorted volumes; /* by name; without removed ones */
-    uint64_t size_bytes;   /* sum of the volumes' */
 };
 
 struct session {
@@ -60,9 +59,11 @@ struct extent {
     uint64_t epoch; /* of the last grant under which it may be written, or had a lease itself */
     uint64_t set_number;
     uint32_t slot;
-    uint32_t refs;      /* table pages that name it */
-    uint32_t unborn;    /* extents that are to begin as its copy and are not created yet */
-    uint64_t pages_sum; /* of the addresses of those pages: of a single one, the address */
+    uint32_t pool_id;    /* of all volumes that have it */
+    uint32_t refs;       /* table pages that name it */
+    struct list unborn;  /* extents that are to begin as its copy and are not created yet */
+    struct list sibling; /* on its origin's list of them */
+    uint64_t pages_sum;  /* of the addresses of those pages: of a single one, the address */
     uint8_t n_members, n_absent;
     uint8_t wanted, min_replicas;         /* the policy */
     bool created;                         /* every member once confirmed its creation */

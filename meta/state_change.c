@@ -43,7 +43,6 @@ struct volume *state_volume_add(struct state *st, struct pool *pool, uint64_t id
     v->pool = pool;
     v->pool_id = pool->id;
     sorted_insert(&pool->volumes, compare_volume, name, v);
-    pool->size_bytes += size_bytes;
     st->n_volumes++;
     return v;
 }
@@ -63,7 +62,6 @@ void state_volume_resize(struct volume *v, uint64_t size_bytes)
     uint32_t pages;
 
     ASSERT(v->pool != NULL && size_bytes >= v->size_bytes);
-    v->pool->size_bytes += size_bytes - v->size_bytes;
     v->size_bytes = size_bytes;
     v->n_slots = layout_slots(&v->layout, size_bytes);
     pages = DIV_UP(v->n_slots, SLOTS_PER_PAGE);
@@ -87,7 +85,6 @@ void state_volume_mark_removed(struct state *st, struct volume *v)
 {
     ASSERT(!v->removed && v->luns == 0);
     sorted_remove(&v->pool->volumes, compare_volume, v->name);
-    v->pool->size_bytes -= v->size_bytes;
     v->pool = NULL;
     v->removed = true;
     st->n_volumes--;

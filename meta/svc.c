@@ -188,6 +188,9 @@ static const struct svc_op svc_ops[] = {
      .decide = decide_setting_set,
      .answer = answer_setting_set,
      .mutation_at = MUTATION(SettingSetRequest)},
+    {.request = MSG(volume_clone_request),
+     .decide = decide_volume_clone,
+     .mutation_at = MUTATION(VolumeCloneRequest)},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -253,6 +256,7 @@ static int svc_do(struct svc_call *c)
         }
     }
     live_world(&c->m->lead->live, &c->pad, c->op->decide != NULL, c->op->with_chunks, &w);
+    w.held = hold_volumes(c->m->lead, &c->pad, &w.n_held);
     if (c->op->decide != NULL)
         rc = c->op->decide(&d, &r);
     if (rc < 0)
@@ -280,18 +284,17 @@ static void svc_free(void *arg, void *ptr)
     (void)ptr;
 }
 
-static int svc_give(struct svc_call *c)
+void svc_give(struct rpc_request *q, const struct packed *p)
 {
-    ProtobufCAllocator allocator = {.alloc = svc_alloc, .free = svc_free, .allocator_data = c->q};
-    const ProtobufCMessageDescriptor *type = c->q->reply->descriptor;
+    ProtobufCAllocator allocator = {.alloc = svc_alloc, .free = svc_free, .allocator_data = q};
+    const ProtobufCMessageDescriptor *type = q->reply->descriptor;
     ProtobufCMessage *reply;
 
-    if (c->reply.bytes == NULL)
-        return 0;
-    reply = protobuf_c_message_unpack(type, &allocator, c->reply.len, c->reply.bytes);
+    if (p->bytes == NULL)
+        return;
+    reply = protobuf_c_message_unpack(type, &allocator, p->len, p->bytes);
     ASSERT(reply != NULL);
-    memcpy(c->q->reply, reply, type->sizeof_message);
-    return 0;
+    memcpy(q->reply, reply, type->sizeof_message);
 }
 
 static int svc_run(struct rpc_request *q)
@@ -317,7 +320,7 @@ static int svc_run(struct rpc_request *q)
     else if (rc < 0)
         rc = err_set(rc, "%s", text);
     else
-        rc = svc_give(&c);
+        svc_give(q, &c.reply);
     pad_fini(&c.pad);
     return rc;
 }
@@ -335,17 +338,20 @@ static int svc_leader(struct rpc_request *q)
 }
 
 const struct rpc_method svc_meta_methods[] = {
-    {.handler = svc_leader}, {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},    {.handler = svc_run}, {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},
+    {.handler = svc_leader},   {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = hold_wait},
+    {.handler = hold_request}, {.handler = svc_run}, {.handler = hold_request},
 };
-_Static_assert(ARRAY_SIZE(svc_meta_methods) == ARRAY_SIZE(svc_ops) + 1,
-               "every method but Leader has a row");
+_Static_assert(ARRAY_SIZE(svc_meta_methods) == ARRAY_SIZE(svc_ops) + 4,
+               "every method but Leader and those that hold volumes has a row");
 
 const struct rpc_method svc_peer_methods[] = {
     {.handler = peer_state},

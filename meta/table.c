@@ -23,7 +23,7 @@ struct volume *extent_volume(const struct state *st, const struct extent *e)
     const struct table_page *p;
     struct volume *v;
 
-    if (e->refs != 1 || e->unborn > 0)
+    if (e->refs != 1 || !list_empty(&e->unborn))
         return NULL;
     p = (const struct table_page *)(uintptr_t)e->pages_sum;
     if (p->refs != 1)
@@ -80,6 +80,36 @@ static void page_look(struct table_page *p, uint64_t health)
     }
 }
 
+/* Has it been created, and did its last owner leave it clean? */
+static bool is_ready(const struct state *st, const struct volume *v, const struct extent *e,
+                     bool unowned_only)
+{
+    const struct slot *s = volume_slot(v, e->slot);
+
+    if (s != NULL && slot_is_unclean(st, s))
+        return false;
+    return e->created || (unowned_only && s != NULL && slot_owner(st, s) != NULL);
+}
+
+uint32_t volume_unready(const struct state *st, const struct volume *v, bool unowned_only,
+                        uint64_t *ids, uint32_t max)
+{
+    uint32_t found = 0;
+
+    for (uint32_t i = 0; i < v->n_pages; i++) {
+        const struct table_page *p = v->table[i];
+
+        /* What was made ready for an earlier snapshot is still so. */
+        if (p == NULL || p->refs > 1)
+            continue;
+        for (uint32_t k = 0; k < SLOTS_PER_PAGE && found < max; k++) {
+            if (p->extents[k] != NULL && !is_ready(st, v, p->extents[k], unowned_only))
+                ids[found++] = p->extents[k]->id;
+        }
+    }
+    return found;
+}
+
 struct health volume_health(const struct state *st, const struct volume *v)
 {
     struct health h = {0};
@@ -118,13 +148,15 @@ struct extent *state_extent_add(struct state *st, uint64_t id, uint64_t family, 
     e->id = id;
     e->family = family;
     e->slot = slot;
+    list_init(&e->unborn);
+    list_init(&e->sibling);
     idmap_put_ptr(&st->extents, id, e);
     return e;
 }
 
 void state_extent_free(struct state *st, struct extent *e)
 {
-    ASSERT(e->refs == 0 && e->unborn == 0);
+    ASSERT(e->refs == 0 && list_empty(&e->unborn));
     degraded_end(e);
     extent_lease_end(st, e);
     extent_set_origin(e, NULL);
@@ -134,11 +166,10 @@ void state_extent_free(struct state *st, struct extent *e)
 
 void extent_set_origin(struct extent *e, struct extent *origin)
 {
-    if (e->origin != NULL)
-        e->origin->unborn--;
+    list_del(&e->sibling);
     e->origin = origin;
     if (origin != NULL)
-        origin->unborn++;
+        list_push_back(&origin->unborn, &e->sibling);
 }
 
 struct slot *extent_lease_make(struct extent *e)

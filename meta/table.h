@@ -28,6 +28,11 @@ bool slot_writes(const struct slot *s, const struct extent *e);
 /* Did an owner that has ended leave it so that it has to be opened? */
 bool slot_is_unclean(const struct state *st, const struct slot *s);
 
+/* Extents that stand in the way of a snapshot: not created, or left unclean; unowned_only: without
+ * those that a live owner has yet to create. */
+uint32_t volume_unready(const struct state *st, const struct volume *v, bool unowned_only,
+                        uint64_t *ids, uint32_t max);
+
 struct health {
     uint32_t degraded, at_risk;
 };

@@ -13,6 +13,7 @@
 #include "meta/lead.h"
 
 #define TASK_AGAIN    (2 * NSEC_PER_SEC) /* before the same task is given out again */
+#define WANTED_AGAIN  (NSEC_PER_SEC / 2)
 #define OPENS_MAX     16u                /* in one answer: opening is not urgent */
 #define OPEN_AFTER    (2 * NSEC_PER_SEC) /* clients of a dead owner come by themselves first */
 #define ADOPTIONS_MAX 16u
@@ -150,6 +151,27 @@ static void give_opens(struct tasks *t)
     }
 }
 
+/* What stands in the way of a snapshot. */
+static void give_wanted(struct tasks *t)
+{
+    uint64_t extent_id;
+    uint32_t given = 0;
+
+    for (uint32_t i = 0; given < OPENS_MAX;) {
+        struct extent *e;
+
+        i = hold_to_open(t->l->m->lead, i, &extent_id);
+        if (i == 0)
+            break;
+        e = state_extent(&t->l->m->st, extent_id);
+        if (e == NULL || t->now - e->task_ns < WANTED_AGAIN || !is_for(t, e))
+            continue;
+        e->task_ns = t->now;
+        given++;
+        give(t, e, TASK_OPEN, 0);
+    }
+}
+
 /* Members whose chunk server says that it has lost the replica: whoever opens the extent will see
  * and remove it. */
 static void give_lost(struct tasks *t)
@@ -207,6 +229,7 @@ void tasks_fill(struct live *l, const struct session *s, struct pad *pad,
     if (list_empty(&l->m->st.degraded) && list_empty(&l->m->st.orphans) && l->chunks.count == 0)
         return;
     m->tasks = PAD_NEW_ARRAY(pad, Zbs__Meta__Task *, TASKS_MAX);
+    give_wanted(&t);
     give_returns(&t);
     give_opens(&t);
     give_lost(&t);

@@ -14,7 +14,12 @@ void view_pool(Zbs__Meta__Pool *m, const struct pool *p)
     m->min_replicas = p->min_replicas;
     m->failure_domain = p->failure_domain;
     m->volumes = p->volumes.count;
-    m->size_bytes = p->size_bytes;
+    for (uint32_t i = 0; i < p->volumes.count; i++) {
+        const struct volume *v = p->volumes.items[i];
+
+        if (!v->snapshot)
+            m->size_bytes += v->size_bytes;
+    }
 }
 
 void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volume *v)
@@ -101,6 +106,7 @@ void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct volume
         m->owner_session = slot_owner(st, s) != NULL ? s->owner : 0;
         m->epoch = s->epoch;
     }
+    m->shared = v->snapshot;
     if (e == NULL)
         return;
     grant_extent(m, e);
@@ -126,6 +132,20 @@ void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct 
     if (owner != NULL)
         m->owner = owner->name;
     m->created = e->created;
+    m->family = e->family;
+    m->shared = extent_is_shared(st, e);
+}
+
+void view_grant_shared(Zbs__Meta__Grant *m, const struct state *st, const struct extent *e)
+{
+    const struct session *owner = e->lease != NULL ? slot_owner(st, e->lease) : NULL;
+
+    zbs__meta__grant__init(m);
+    m->slot = e->slot;
+    m->owner_session = owner != NULL ? owner->id : 0;
+    m->epoch = e->epoch;
+    grant_extent(m, e);
+    m->shared = true;
 }
 
 void view_access(Zbs__Meta__AccessView *m, const struct session *s)

@@ -16,6 +16,8 @@ void view_target(Zbs__Meta__Target *m, const struct state *st, const struct targ
 void view_replicas(Zbs__Meta__ReplicaChangeReply *m, const struct extent *e);
 void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct volume *v,
                 uint32_t number);
+/* Of the extent's own lease. */
+void view_grant_shared(Zbs__Meta__Grant *m, const struct state *st, const struct extent *e);
 /* There must be an extent. */
 void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct volume *v,
                  uint32_t number);

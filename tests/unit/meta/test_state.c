@@ -427,7 +427,7 @@ static void recount_extents(const struct state *st, uint64_t *owned, uint64_t *o
         if (e == NULL)
             continue;
         n++;
-        assert_true(e->n_members > 0 && e->refs + e->unborn > 0);
+        assert_true(e->n_members > 0 && (e->refs > 0 || !list_empty(&e->unborn)));
         assert_true((e->degraded != NULL) == (e->n_members < e->wanted));
         degraded += e->degraded != NULL;
         assert_true(e->epoch < st->next_mutation && e->id < st->next_mutation);
