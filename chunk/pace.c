@@ -61,8 +61,8 @@
  * near `start` and it pays nothing. */
 #include "chunk/internal.h"
 
-#define BUSY_NS    (10 * NSEC_PER_MSEC) /* since the last commit: writers are at work */
-#define WINDOW_MIN 4u                   /* device writes of the flusher in flight */
+#define BUSY_NS    (100 * NSEC_PER_MSEC) /* since the last commit: writers are at work */
+#define WINDOW_MIN 4u                    /* device writes of the flusher in flight */
 #define WAIT_PAGES (FLUSH_WINDOW / 2)
 #define META_ONE   1024u /* scale of meta_ratio */
 #define META_MAX   (4 * META_ONE)
