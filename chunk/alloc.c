@@ -143,7 +143,7 @@ void head_bit_clear(struct dev *d, uint32_t head, uint64_t rsn)
     /* Heads are reused at once: the record that creates the next one follows in the journal, and
      * replay ignores the page while that record exists. */
     if (!d->replaying)
-        bit_put(d->busy, d->g.blocks + head, false);
+        head_untake(d, head);
 }
 
 bool head_bit_get(const struct dev *d, uint32_t head)
@@ -330,12 +330,11 @@ void block_untake(struct dev *d, uint32_t block)
     co_cond_broadcast(&d->freed);
 }
 
+/* The first: so heads that are in use lie together, and few of the roll's pages are. */
 int head_take(struct dev *d, uint32_t *ret)
 {
     uint32_t end = d->bits_total, i = busy_find(d, MAX(d->head_cursor, d->g.blocks), end);
 
-    if (i == end)
-        i = busy_find(d, d->g.blocks, end);
     if (i == end)
         return err_set(ERR_NOSPACE, "disk %s: no room for another extent", d->path);
     bit_put(d->busy, i, true);
@@ -347,4 +346,5 @@ int head_take(struct dev *d, uint32_t *ret)
 void head_untake(struct dev *d, uint32_t head)
 {
     bit_put(d->busy, d->g.blocks + head, false);
+    d->head_cursor = MIN(d->head_cursor, d->g.blocks + head);
 }

@@ -2,7 +2,8 @@
  *
  * Dirty metadata pages on their way home: first the map pages, each to that of its two slots
  * which does not hold the newest image, so that a torn write leaves the former one; then heads
- * (which say how new the map pages must be), overflow and bitmap pages. These are written twice:
+ * (which say how new the map pages must be), overflow, bitmap and reference pages, together with
+ * those of the roll, which says how new these must be. These are written twice:
  * to the staging area as one durable write, then in place. A crash in the first leaves the pages
  * in place untouched; a crash in the second is mended at start from the staging area, which then
  * holds the newest image of each of its pages. So they are never torn, and a batch is atomic. */
@@ -136,10 +137,12 @@ int maps_to(struct dev *d, uint64_t rsn)
 
 struct batch {
     struct dev *d;
-    uint8_t *pages;   /* stage header, then images */
-    uint64_t *offs;   /* of the images */
-    struct mpage **m; /* of which these are images; their extents are held */
-    uint32_t n, n_m;
+    uint8_t *pages;      /* stage header, then images */
+    uint64_t *offs;      /* of the images */
+    struct mpage **m;    /* of which these are images; their extents are held */
+    struct mpage **roll; /* the roll's pages that name these, or are dirty; held */
+    uint32_t n, n_m, n_roll;
+    uint64_t gen; /* of all of them */
 };
 
 struct completing {
@@ -195,34 +198,73 @@ static uint32_t image_one(struct batch *b, struct mpage *m)
         memset(dst, 0, sizeof(struct meta_head));
         memcpy(dst + sizeof(struct meta_head), d->bits + (size_t)m->index * (BITS_PER_PAGE / 64),
                META_BODY_BYTES);
-        meta_seal(&d->sb, dst, META_BITMAP, *off, 0, m->index, 0);
+        meta_seal(&d->sb, dst, META_BITMAP, *off, 0, m->index, b->gen);
         return 1;
     case MP_REFS:
-        refs_pack(d, m->index, dst, off);
+        refs_pack(d, m->index, dst, off, b->gen);
+        return 1;
+    case MP_ROLL:
+        roll_pack(d, m->index, dst, off);
         return 1;
     default: /* a head */
-        return head_pack(m->ext, dst, off);
+        return head_pack(m->ext, dst, off, b->gen);
     }
 }
 
-/* Snapshots what is dirty since records up to rsn, as much as fits. */
+static void batch_add(struct batch *b, struct mpage *m)
+{
+    mpage_image_begin(m);
+    if (m->ext != NULL)
+        ext_get(m->ext);
+    b->m[b->n_m++] = m;
+}
+
+/* The page of the roll that says how new this one is; of the roll's, itself. */
+static void batch_add_roll(struct batch *b, struct mpage *m)
+{
+    if (m->kind == MP_BITMAP)
+        m = roll_set(b->d, META_BITMAP, m->index, b->gen);
+    else if (m->kind == MP_REFS)
+        m = roll_set(b->d, META_REFS, m->index, b->gen);
+    else if (m->kind == MP_HEAD)
+        m = roll_set(b->d, META_HEAD, m->ext->head, b->gen);
+    if (m->holds > 0) /* it is there */
+        return;
+    mpage_hold(m);
+    b->roll[b->n_roll++] = m;
+}
+
+static void batch_pack_roll(struct batch *b)
+{
+    for (uint32_t i = 0; i < b->n_roll; i++) {
+        b->n += image_one(b, b->roll[i]);
+        batch_add(b, b->roll[i]);
+        mpage_release(b->roll[i]);
+    }
+    b->n_roll = 0;
+}
+
+/* Snapshots what is dirty since records up to rsn, as much as fits, and what the roll says of it.
+ */
 static void batch_fill(struct batch *b, uint64_t rsn)
 {
     struct dev *d = b->d;
+    b->gen = gen_next(d);
 
     LIST_FOREACH_SAFE (m, &d->dirty, struct mpage, dirty) {
         uint32_t most = m->kind == MP_HEAD ? 1 + OVERFLOW_PAGES : 1;
 
         if (m->kind == MP_MAP || m->dirty_rsn > rsn || (m->kind == MP_HEAD && m->ext->map == NULL))
             continue;
-        if (b->n + most > d->g.stage_pages)
+        if (b->n + b->n_roll + most + 1 > d->g.stage_pages)
             break;
+        batch_add_roll(b, m);
+        if (m->kind == MP_ROLL)
+            continue;
         b->n += image_one(b, m);
-        mpage_image_begin(m);
-        if (m->ext != NULL)
-            ext_get(m->ext);
-        b->m[b->n_m++] = m;
+        batch_add(b, m);
     }
+    batch_pack_roll(b);
 }
 
 static int batch_stage(struct batch *b)
@@ -297,6 +339,7 @@ static int staged_to(struct dev *d, uint64_t rsn)
     b.pages = mem_alloc_aligned(PAGE_BYTES, (size_t)(1 + d->g.stage_pages) * PAGE_BYTES);
     b.offs = MEM_NEW_ARRAY(uint64_t, d->g.stage_pages);
     b.m = MEM_NEW_ARRAY(struct mpage *, d->g.stage_pages);
+    b.roll = MEM_NEW_ARRAY(struct mpage *, d->g.stage_pages);
     do {
         b.n = 0;
         rc = heads_complete(d, rsn);
@@ -315,6 +358,7 @@ static int staged_to(struct dev *d, uint64_t rsn)
         pin_end(d, &pin);
         batch_done(&b);
     } while (rc == 0);
+    mem_free(b.roll);
     mem_free(b.m);
     mem_free(b.offs);
     mem_free(b.pages);
@@ -361,7 +405,7 @@ static bool stage_whole(const struct dev *d, const struct stage_head *h, const u
     for (uint32_t i = 0; i < h->count; i++) {
         const uint8_t *image = images + (size_t)i * PAGE_BYTES;
 
-        if (h->e[i].off < d->g.bitmap_off || h->e[i].off > end - PAGE_BYTES ||
+        if (h->e[i].off < d->g.roll_off || h->e[i].off > end - PAGE_BYTES ||
             h->e[i].off % PAGE_BYTES != 0 || crc32c(0, image, PAGE_BYTES) != h->e[i].crc ||
             ((const struct meta_head *)image)->off != h->e[i].off)
             return false;

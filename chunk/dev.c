@@ -197,6 +197,7 @@ static void dev_free(struct dev *d)
     journal_free(d);
     refs_free(d);
     mem_free(d->scrubbed);
+    roll_free(d);
     bits_free(d);
     mem_free(d->ring_path);
     mem_free(d->path);
@@ -271,6 +272,7 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb,
     d->replaying = d->unsettled = true;
     bits_init(d);
     refs_init(d);
+    roll_init(d);
     journal_init(d);
     if (rc < 0)
         goto err_after_new;

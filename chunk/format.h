@@ -15,7 +15,7 @@
 #error "the structures below are used in place: a big-endian host needs accessors first"
 #endif
 
-#define FORMAT_VERSION 2u
+#define FORMAT_VERSION 3u
 #define WORKERS_MAX    64u
 #define NONCE_BYTES    16u
 #define REGION_ALIGN   BLOCK_BYTES
@@ -38,6 +38,7 @@ enum meta_kind {
     META_MAP = 5,      /* 13 entries of an extent's block map */
     META_STAGE = 6,    /* header of the staging area */
     META_REFS = 7,     /* 2016 blocks' references */
+    META_ROLL = 8,     /* 504 generations of bitmap, reference and head pages */
 };
 struct meta_head {
     uint64_t magic;
@@ -49,7 +50,8 @@ struct meta_head {
     uint64_t owner;             /* HEAD, OVERFLOW, MAP: extent id; else 0 */
     uint32_t index; /* MAP: number in the extent; OVERFLOW, BITMAP, REFS: number; ANCHOR: slot */
     uint32_t reserved;
-    uint64_t gen; /* HEAD and OVERFLOW: equal in one version of them; ANCHOR, MAP: ascending */
+    uint64_t gen; /* ascending; HEAD and OVERFLOW: equal in one version of them. 0: formatted; and
+                   * in STAGE, ROLL */
 } PACKED;
 static_assert(sizeof(struct meta_head) == 64, "on disk");
 #define META_BODY_BYTES (PAGE_BYTES - sizeof(struct meta_head))
@@ -119,6 +121,17 @@ struct refs_page {
     uint16_t more[REFS_PER_PAGE]; /* references beyond the first; of shared blocks only */
 } PACKED;
 static_assert(sizeof(struct refs_page) == PAGE_BYTES, "on disk");
+
+/* ---- roll: how new the pages are that are written in place ---- */
+
+#define ROLL_PER_PAGE 504u
+struct roll_page {
+    struct meta_head h;
+    /* Of each page behind the roll as far as the last head, in their order; 0: never written, or
+     * not known. Nothing is said about heads that are not in use. */
+    uint64_t gen[ROLL_PER_PAGE];
+} PACKED;
+static_assert(sizeof(struct roll_page) == PAGE_BYTES, "on disk");
 
 /* ---- extent: head, overflow ---- */
 
@@ -223,7 +236,8 @@ struct stage_head {
     struct stage_entry e[STAGE_PAGES_MAX];
 } PACKED;
 static_assert(sizeof(struct stage_head) <= PAGE_BYTES, "on disk");
-static_assert(1 + OVERFLOW_PAGES <= STAGE_PAGES_MIN, "an extent's head fits in one batch");
+static_assert(1 + OVERFLOW_PAGES + 1 <= STAGE_PAGES_MIN,
+              "an extent's head and the roll's page fit in one batch");
 
 /* ---- journal: a ring of units (super_block.journal_unit) ---- */
 

@@ -204,7 +204,7 @@ static int extents_examine(struct fsck *f)
         uint64_t bad_maps = f->bad_maps;
 
         rc = name_extent(f, x);
-        if (rc == 0 && f->conf->data)
+        if (rc == 0 && f->conf->data && !x->is_void) /* what void ones hold counts as missing */
             rc = read_extent(f, x, buf);
         if (x->is_void) {
             f->r->lost_extents++;
@@ -248,6 +248,9 @@ static int counts_compare(struct fsck *f)
                     refs_get(d, b), refs_true(f, b));
         refs_hold_free(&hold);
     }
+    if (d->roll_damaged > 0)
+        finding(f, "%" PRIu32 " pages of the roll are damaged, or older than what they name",
+                d->roll_damaged);
     if (leaked > 0)
         finding(f, "%" PRIu64 " blocks are taken and nothing names them", leaked);
     for (uint32_t i = 0; i < d->g.heads; i++)

@@ -60,7 +60,7 @@ static uint64_t overflow_off(const struct ext *x, uint32_t i)
     return meta_off(x, OVERFLOW_FIRST + i);
 }
 
-uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs)
+uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs, uint64_t gen)
 {
     const struct super_block *sb = &x->dev->sb;
     struct extent_head *h = (struct extent_head *)pages;
@@ -87,7 +87,7 @@ uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs)
     h->uncommitted = (uint16_t)x->n_unc;
     h->missing = tail_fill(x, tail);
     memcpy(h + 1, tail, done);
-    x->head_gen++;
+    x->head_gen = gen;
     offs[0] = head_off(x->dev, x->head);
     meta_seal(sb, h, META_HEAD, offs[0], x->id, x->head, x->head_gen);
     while (done < len) {
@@ -229,6 +229,11 @@ int head_open(struct dev *d, uint32_t head, const struct extent_head *h, bool ke
     struct ext *x = NULL;
     int rc = meta_check(&d->sb, h, META_HEAD, head_off(d, head), 0, head);
 
+    if (rc == 0) {
+        rc = roll_check(d, META_HEAD, head, &h->h);
+        if (rc < 0)
+            rc = err_prefix(rc, "it was of extent %" PRIu64, h->h.owner);
+    }
     if (rc == 0) {
         x = ext_new(d, h->h.owner, head);
         rc = head_parse(x, h);

@@ -44,6 +44,7 @@ enum mpage_kind {
     MP_MAP,
     MP_GENS, /* struct ext_map: comes from the head page, and goes home as part of it */
     MP_REFS,
+    MP_ROLL, /* always in memory if a page that it names is in use */
 };
 struct mpage {
     struct dev *dev;
@@ -51,13 +52,14 @@ struct mpage {
     struct list idle;   /* engine->idle: it may leave */
     uint64_t dirty_rsn; /* oldest record not in the page's last image; RSN_NONE: clean */
     enum mpage_kind kind;
-    uint32_t index; /* BITMAP, MAP, REFS: number */
+    uint32_t index; /* BITMAP, MAP, REFS, ROLL: number */
     uint32_t holds;
     uint32_t images;        /* on their way home */
     uint32_t bytes;         /* charged to the budget */
     struct ext *ext;        /* HEAD, MAP, GENS */
     struct map_page *map;   /* MAP: NULL means known to be empty */
     struct refs_page *refs; /* REFS */
+    struct roll_page *roll; /* ROLL */
 };
 
 /* The map pages of an extent that are in memory. */
@@ -271,8 +273,9 @@ struct pending_free {
 struct geometry {
     uint64_t anchors_off, journal_off; /* on the device that has the journals */
     uint64_t guests_off;               /* journals of guests */
-    uint64_t stage_off, bitmap_off, refs_off, heads_off, data_off;
-    uint32_t stage_pages, journal_unit, journal_units, bitmap_pages, refs_pages, heads, blocks;
+    uint64_t stage_off, roll_off, bitmap_off, refs_off, heads_off, data_off;
+    uint32_t stage_pages, journal_unit, journal_units, roll_pages, bitmap_pages, refs_pages, heads,
+        blocks;
 };
 struct dev {
     struct list link;
@@ -309,11 +312,13 @@ struct dev {
     uint64_t *busy;  /* of blocks and heads: may not be given out */
     uint64_t *owned; /* of blocks not shared: named by a head or a map page that was loaded */
     uint32_t bits_total;
-    uint32_t head_cursor;
+    uint32_t head_cursor; /* heads before this bit are taken */
     struct place place;
     struct mpage **refs; /* by number; NULL: not in memory */
     struct co_mutex refs_lock;
     uint64_t *scrubbed;      /* shared blocks that the round has read; NULL: none */
+    struct mpage **roll;     /* by number; NULL: it names nothing that is in use */
+    uint32_t roll_damaged;   /* so many of its pages were damaged, or older than what they name */
     uint32_t free_blocks;    /* not allocated, those pending included */
     uint32_t claimed;        /* promised to running writes */
     uint32_t credits;        /* promised to extents */
@@ -339,7 +344,7 @@ struct dev {
     nsec_t cycle_time;  /* of its end */
     struct pace pace;
     uint64_t stage_started, stage_durable; /* batches */
-    uint64_t map_gen_last;
+    uint64_t gen_last;                     /* of map pages and batches */
 };
 
 struct engine {
@@ -482,9 +487,23 @@ uint32_t refs_get(const struct dev *d, uint32_t block); /* of an allocated block
 struct rec_ref refs_less(const struct dev *d, uint32_t block);
 /* Applies what a record says. */
 void refs_apply(struct dev *d, const struct rec_ref *r, uint32_t n, uint64_t rsn);
-void refs_pack(struct dev *d, uint32_t index, uint8_t *page, uint64_t *off);
+void refs_pack(struct dev *d, uint32_t index, uint8_t *page, uint64_t *off, uint64_t gen);
 co_fn int refs_replay(struct dev *d, const struct rec_ref *r, uint32_t n, uint64_t rsn);
 void refs_finish_replay(struct dev *d);
+
+/* roll.c */
+void roll_init(struct dev *d);
+void roll_free(struct dev *d);
+/* Which of the roll's pages names a bitmap, reference or head page; the first head in one. */
+uint32_t roll_page_of(const struct geometry *g, enum meta_kind kind, uint32_t index);
+uint32_t roll_first_head(const struct geometry *g, uint32_t page);
+void roll_take(struct dev *d, uint32_t index, const uint8_t *page); /* as read at start */
+/* Of a page that was read and is valid: ERR_CORRUPT if it is not the last one written. */
+int roll_check(struct dev *d, enum meta_kind kind, uint32_t index, const struct meta_head *h);
+/* An image is about to go home: returns the roll's page, which must be in the same batch. */
+struct mpage *roll_set(struct dev *d, enum meta_kind kind, uint32_t index, uint64_t gen);
+uint64_t roll_get(const struct dev *d, enum meta_kind kind, uint32_t index);
+void roll_pack(struct dev *d, uint32_t index, uint8_t *page, uint64_t *off);
 
 /* share.c */
 /* Before a write takes its range lock: no block that it writes in part has so many sources that a
@@ -585,7 +604,7 @@ void child_apply(struct ext *x, const struct rec_child *r, uint64_t rsn);
 /* head.c */
 /* Builds the images of a head and its overflow pages: returns how many, at most
  * 1 + OVERFLOW_PAGES; offs gets their places. */
-uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs);
+uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs, uint64_t gen);
 /* To be called for each page when what they reflect is durable. */
 void head_seal(const struct dev *d, uint8_t *page);
 /* A new extent from its head page as read; keep_gens: it gets its ext_map at once. */
@@ -615,6 +634,7 @@ bool memory_full_of_dirt(const struct engine *e);
 /* A map page's gen says in which of its two slots it lies, and later ones are higher. */
 uint32_t map_slot(uint64_t gen);
 uint64_t map_gen_next(struct dev *d, uint32_t slot);
+uint64_t gen_next(struct dev *d); /* of a batch: the same numbers, whatever the slot */
 uint64_t meta_off(const struct ext *x, uint32_t page); /* of the pages of its metadata blocks */
 uint64_t map_off(const struct ext *x, uint32_t index, uint32_t slot);
 /* The map pages of these blocks are in memory from here on until they are released. ERR_CORRUPT:

@@ -34,10 +34,15 @@ uint32_t map_slot(uint64_t gen)
  * deletion is durable. */
 uint64_t map_gen_next(struct dev *d, uint32_t slot)
 {
-    uint64_t gen = MAX(d->j.seq << GEN_SEQ_SHIFT, d->map_gen_last + MAP_SLOTS);
+    uint64_t gen = MAX(d->j.seq << GEN_SEQ_SHIFT, d->gen_last + MAP_SLOTS);
 
-    d->map_gen_last = ROUND_DOWN(gen, MAP_SLOTS);
-    return d->map_gen_last + slot;
+    d->gen_last = ROUND_DOWN(gen, MAP_SLOTS);
+    return d->gen_last + slot;
+}
+
+uint64_t gen_next(struct dev *d)
+{
+    return map_gen_next(d, 0);
 }
 
 /* ---- loading ---- */

@@ -3,7 +3,7 @@
  * Metadata pages: which are dirty, which somebody holds, and which may leave memory. */
 #include "chunk/internal.h"
 
-/* Pages that are read when needed; the others are views of what is in memory anyway. */
+/* Pages that are read when needed; the others are, or are views of, what is in memory anyway. */
 static bool is_cached(const struct mpage *m)
 {
     return m->kind == MP_MAP || m->kind == MP_GENS || m->kind == MP_REFS;

@@ -91,6 +91,8 @@ static int page_read(struct dev *d, uint32_t index, struct refs_page *p)
 
     if (rc == 0)
         rc = meta_check(&d->sb, p, META_REFS, refs_off(d, index), 0, index);
+    if (rc == 0)
+        rc = roll_check(d, META_REFS, index, &p->h);
     if (rc != ERR_CORRUPT)
         return rc < 0 ? err_prefix(rc, "disk %s: references", d->path) : 0;
     memset(p, 0, sizeof(*p));
@@ -227,11 +229,11 @@ void refs_apply(struct dev *d, const struct rec_ref *r, uint32_t n, uint64_t rsn
         ref_apply(d, &r[i], rsn);
 }
 
-void refs_pack(struct dev *d, uint32_t index, uint8_t *page, uint64_t *off)
+void refs_pack(struct dev *d, uint32_t index, uint8_t *page, uint64_t *off, uint64_t gen)
 {
     *off = refs_off(d, index);
     memcpy(page, d->refs[index]->refs, PAGE_BYTES);
-    meta_seal(&d->sb, page, META_REFS, *off, 0, index, 0);
+    meta_seal(&d->sb, page, META_REFS, *off, 0, index, gen);
 }
 
 /* ---- at start ---- */

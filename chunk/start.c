@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a start reads besides the journal: the bitmap, and the heads that are in use, in large
- * pieces, several in flight. Map pages are not read before something needs them. */
+ * What a start reads besides the journal: the bitmap, the heads that are in use, and what the roll
+ * says of these, in large pieces, several in flight. Map pages are not read before something needs
+ * them. */
 #include <inttypes.h>
 #include <string.h>
 #include "chunk/replay.h"
@@ -84,12 +85,35 @@ static int sweep_run(struct sweep *s)
     return rc;
 }
 
-/* ---- the bitmap ---- */
-
-static uint32_t bitmap_next(const struct sweep *s, uint32_t from)
+static uint32_t all_next(const struct sweep *s, uint32_t from)
 {
     return MIN(from, s->end);
 }
+
+/* ---- the roll ---- */
+
+/* Before what it says is compared with anything. */
+static int roll_page(struct sweep *s, uint32_t index, const uint8_t *page)
+{
+    roll_take(s->d, index, page);
+    return 0;
+}
+
+static uint32_t roll_fixed(const struct dev *d)
+{
+    return roll_page_of(&d->g, META_REFS, d->g.refs_pages - 1) + 1;
+}
+
+/* Those of the bitmap and the references. */
+static int roll_load_fixed(struct dev *d)
+{
+    struct sweep s = {
+        .d = d, .off = d->g.roll_off, .end = roll_fixed(d), .next = all_next, .fn = roll_page};
+
+    return sweep_run(&s);
+}
+
+/* ---- the bitmap ---- */
 
 /* Which heads are in use can't be found out in another way: those of deleted extents stay. */
 static bool bitmap_has_heads(const struct dev *d, uint32_t index)
@@ -104,6 +128,8 @@ static int bitmap_page(struct sweep *s, uint32_t index, const uint8_t *page)
     struct dev *d = s->d;
     int rc = meta_check(&d->sb, page, META_BITMAP, s->off + (uint64_t)index * PAGE_BYTES, 0, index);
 
+    if (rc == 0)
+        rc = roll_check(d, META_BITMAP, index, (const struct meta_head *)page);
     if (rc == ERR_CORRUPT && d->e->conf.rebuild && !bitmap_has_heads(d, index))
         return 0; /* it is counted anew */
     if (rc == ERR_CORRUPT && bitmap_has_heads(d, index))
@@ -119,20 +145,41 @@ int bitmap_load(struct dev *d)
     struct sweep s = {.d = d,
                       .off = d->g.bitmap_off,
                       .end = d->g.bitmap_pages,
-                      .next = bitmap_next,
+                      .next = all_next,
                       .fn = bitmap_page};
-    int rc = sweep_run(&s);
+    int rc = roll_load_fixed(d);
 
+    if (rc == 0)
+        rc = sweep_run(&s);
     return rc < 0 ? err_prefix(rc, "allocation bitmap") : 0;
 }
 
 /* ---- heads ---- */
 
-static uint32_t heads_next(const struct sweep *s, uint32_t from)
+/* In use, and not what the journal says better; g.heads: none. */
+static uint32_t head_wanted(const struct replay *rp, uint32_t from)
 {
-    while ((from = head_bit_next(s->d, from)) < s->end && idset_has(&s->rp->heads, from))
+    while ((from = head_bit_next(rp->d, from)) < rp->d->g.heads && idset_has(&rp->heads, from))
         from++;
     return from;
+}
+
+/* The roll's pages that name heads which will be read. */
+static uint32_t heads_roll_next(const struct sweep *s, uint32_t from)
+{
+    const struct geometry *g = &s->d->g;
+    uint32_t head;
+
+    from = MAX(from, roll_fixed(s->d)); /* these are there */
+    if (from >= s->end)
+        return s->end;
+    head = head_wanted(s->rp, roll_first_head(g, from));
+    return head < g->heads ? roll_page_of(g, META_HEAD, head) : s->end;
+}
+
+static uint32_t heads_next(const struct sweep *s, uint32_t from)
+{
+    return head_wanted(s->rp, from);
 }
 
 static int heads_page(struct sweep *s, uint32_t index, const uint8_t *page)
@@ -170,6 +217,13 @@ int heads_load(struct replay *rp)
                       .next = heads_next,
                       .fn = heads_page,
                       .rp = rp};
+    struct sweep roll = {.d = rp->d,
+                         .off = rp->d->g.roll_off,
+                         .end = rp->d->g.roll_pages,
+                         .next = heads_roll_next,
+                         .fn = roll_page,
+                         .rp = rp};
+    int rc = sweep_run(&roll);
 
-    return sweep_run(&s);
+    return rc < 0 ? rc : sweep_run(&s);
 }

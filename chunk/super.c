@@ -62,6 +62,7 @@ static uint64_t geometry_place(const struct super_block *sb, uint64_t base, uint
     g->journal_units = (uint32_t)(sb->journal_bytes / sb->journal_unit);
     g->bitmap_pages = DIV_UP(2 * blocks + heads, BITS_PER_PAGE);
     g->refs_pages = DIV_UP(blocks, REFS_PER_PAGE);
+    g->roll_pages = DIV_UP(g->bitmap_pages + g->refs_pages + heads, ROLL_PER_PAGE);
     g->anchors_off = off;
     off += super_is_guest(sb) ? 0 : ANCHORS_BYTES;
     g->stage_off = off;
@@ -70,6 +71,8 @@ static uint64_t geometry_place(const struct super_block *sb, uint64_t base, uint
     off += super_is_guest(sb) ? 0 : sb->journal_bytes;
     g->guests_off = off;
     off += sb->guests * (ANCHORS_BYTES + sb->journal_bytes);
+    g->roll_off = off;
+    off += (uint64_t)g->roll_pages * PAGE_BYTES;
     g->bitmap_off = off;
     off += (uint64_t)g->bitmap_pages * PAGE_BYTES;
     g->refs_off = off;
@@ -342,6 +345,12 @@ static int format_region(struct disk *d, const struct super_block *sb, uint32_t 
     int rc = geometry_compute(sb, worker, &g);
 
     memset(page, 0, PAGE_BYTES);
+    for (uint32_t i = 0; i <= roll_page_of(&g, META_REFS, g.refs_pages - 1) && rc == 0; i++) {
+        uint64_t off = g.roll_off + (uint64_t)i * PAGE_BYTES;
+
+        meta_seal(sb, page, META_ROLL, off, 0, i, 0);
+        rc = disk_write(d, page, PAGE_BYTES, off, false);
+    }
     for (uint32_t i = 0; i < g.bitmap_pages && rc == 0; i++) {
         uint64_t off = g.bitmap_off + (uint64_t)i * PAGE_BYTES;
 

@@ -44,10 +44,9 @@ enum verdict {
     VERDICT_BEHIND,
     VERDICT_CORRUPT,
     VERDICT_RIGHT,
-    VERDICT_UNNOTICED, /* served wrong: a known gap (damage.c) */
     VERDICTS
 };
-#define DAMAGE_STRUCTS 9u
+#define DAMAGE_STRUCTS 10u
 /* Of damaged devices: the check ended with an error; found something; a repair left nothing of it;
  * more pages can be read after it. */
 enum fsck_counts { FSCK_REFUSED, FSCK_FOUND, FSCK_MENDED, FSCK_SAVED, FSCK_COUNTS };

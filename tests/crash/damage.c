@@ -18,10 +18,10 @@
 #define DATA_FSCK 16u /* zbs-fsck looks at one in so many of these */
 #define DATA_STEP 8u  /* one page in so many of data: there are far more of them */
 
-static const char *const struct_names[] = {"superblock", "anchor", "staging",  "ring", "bitmap",
-                                           "head",       "map",    "overflow", "data"};
-static const char *const verdict_names[] = {"refused", "gone",  "void",     "behind",
-                                            "corrupt", "right", "unnoticed"};
+static const char *const struct_names[] = {"superblock", "anchor", "staging", "ring",     "roll",
+                                           "bitmap",     "head",   "map",     "overflow", "data"};
+static const char *const verdict_names[] = {"refused", "gone",    "void",
+                                            "behind",  "corrupt", "right"};
 
 const char *damage_name(int kind)
 {
@@ -32,7 +32,18 @@ const char *damage_name(int kind)
 
 /* ---- what is where ---- */
 
-enum { ST_SUPER, ST_ANCHOR, ST_STAGE, ST_RING, ST_BITMAP, ST_HEAD, ST_MAP, ST_OVERFLOW, ST_DATA };
+enum {
+    ST_SUPER,
+    ST_ANCHOR,
+    ST_STAGE,
+    ST_RING,
+    ST_ROLL,
+    ST_BITMAP,
+    ST_HEAD,
+    ST_MAP,
+    ST_OVERFLOW,
+    ST_DATA
+};
 
 static int struct_of(const struct geometry *g, const struct sim_image *img, uint64_t page)
 {
@@ -45,8 +56,10 @@ static int struct_of(const struct geometry *g, const struct sim_image *img, uint
         return ST_ANCHOR;
     if (off < g->journal_off)
         return ST_STAGE;
-    if (off < g->bitmap_off)
+    if (off < g->roll_off)
         return ST_RING;
+    if (off < g->bitmap_off)
+        return ST_ROLL;
     if (off < g->heads_off)
         return ST_BITMAP;
     if (off < g->data_off)
@@ -60,7 +73,6 @@ static int struct_of(const struct geometry *g, const struct sim_image *img, uint
 
 struct judging {
     struct life l;
-    bool wrong;         /* content that is not right was served */
     uint64_t *verdicts; /* by verdict */
     bool done;
 };
@@ -76,7 +88,6 @@ static bool page_right(struct judging *j, uint32_t ext, uint32_t page, const uin
         memcpy(&word, data, sizeof(word));
         if ((word != sector_word(x->acked[s], s) && word != sector_word(x->maybe[s], s)) ||
             memcmp(data, data + 8, SECTOR_BYTES - 8) != 0) {
-            j->wrong = true;
             return life_fail(&j->l, "extent %u sector %u: word %016" PRIx64 " of write %u, not %u",
                              ext, s, word, (uint32_t)(word >> 32), x->acked[s]);
         }
@@ -231,8 +242,8 @@ static bool fsck_first(struct sim *s, struct sim_proc *p, struct fsck_run runs[2
 
 /* After zbs-fsck, starts twice: the second one sees what the first made of the damage. */
 static bool judge(const struct recording *r, const struct model *m, const struct sim_image *img,
-                  uint64_t seed, struct fsck_run fsck[2], uint64_t *verdicts, bool *ret_wrong,
-                  char *why, size_t why_len)
+                  uint64_t seed, struct fsck_run fsck[2], uint64_t *verdicts, char *why,
+                  size_t why_len)
 {
     struct sim_conf conf = {.seed = seed};
     struct sim *s = sim_new(&conf);
@@ -244,7 +255,6 @@ static bool judge(const struct recording *r, const struct model *m, const struct
     sim_disk_create_from(p, disk_path(0), img, 0, img->pages);
     if (r->w->physical_bytes != 0)
         sim_disk_set_physical(p, disk_path(0), r->w->physical_bytes);
-    *ret_wrong = false;
     ok = fsck_first(s, p, fsck);
     if (!ok)
         snprintf(why, why_len, "fsck does not end");
@@ -258,7 +268,6 @@ static bool judge(const struct recording *r, const struct model *m, const struct
         if (!ok)
             snprintf(why, why_len, "start %u: %s", i + 1,
                      j.l.failure[0] ? j.l.failure : "it does not end");
-        *ret_wrong = j.wrong;
         for (uint32_t k = 0; k < m->n_ext; k++)
             copy->x[k].epoch_maybe++;
         if (sim_proc_running(p))
@@ -335,27 +344,18 @@ static bool damaged(struct moment *mo, uint64_t page, int kind, uint8_t *dst)
     return memcmp(dst, was, PAGE_BYTES) != 0;
 }
 
-/* A head, its overflow pages or the bitmap as they were before, valid in themselves, may go
- * unnoticed: nothing else says how new they must be (map pages have their head for that). */
-static bool known_gap(int where, int kind)
-{
-    return (kind == DAMAGE_NEAR || kind == DAMAGE_FAR) &&
-           (where == ST_HEAD || where == ST_OVERFLOW || where == ST_BITMAP);
-}
-
 /* A check explains what is lost; a repair of what it found makes nothing worse. */
-static bool fsck_judge(struct moment *mo, const struct sim_image *img, int where, bool gap,
+static bool fsck_judge(struct moment *mo, const struct sim_image *img, int where,
                        const struct fsck_run *check, const uint64_t was[VERDICTS], char *why,
                        size_t size)
 {
     struct fsck_run repair[2] = {{.path = disk_path(0), .repair = true}, {.path = disk_path(0)}};
     uint64_t is[VERDICTS] = {0};
-    bool wrong = false, ok = !check->done || gap || fsck_explains(check, was, why, size);
+    bool ok = !check->done || fsck_explains(check, was, why, size);
 
     if (ok && check->rc == 0 && check->r.findings > 0)
-        ok = judge(mo->r, mo->m, img, mo->rng, repair, is, &wrong, why, size) &&
+        ok = judge(mo->r, mo->m, img, mo->rng, repair, is, why, size) &&
              fsck_no_worse(&repair[0], &repair[1], was, is, why, size);
-    ok = ok || (gap && wrong);
     fsck_count(mo->t, (uint32_t)where, check, &repair[0], was, is);
     return ok;
 }
@@ -368,7 +368,6 @@ static void one_damage(struct moment *mo, uint64_t page, int kind)
     int where = struct_of(&mo->g, mo->now, page);
     uint8_t bytes[PAGE_BYTES];
     struct sim_image *img;
-    bool wrong, gap = known_gap(where, kind);
     char why[500];
 
     t->at_point = mo->base + page * DAMAGES + (uint64_t)kind;
@@ -388,13 +387,8 @@ static void one_damage(struct moment *mo, uint64_t page, int kind)
     }
     if (where != ST_DATA || draw(&mo->rng) % DATA_FSCK == 0)
         check[0].path = disk_path(0);
-    if (judge(mo->r, mo->m, img, mo->rng, check, verdicts, &wrong, why, sizeof(why)) &&
-        fsck_judge(mo, img, where, gap, check, verdicts, why, sizeof(why))) {
-        /* as it should be */
-    } else if (wrong && gap) { /* does zbs-fsck? */
-        (void)fsck_judge(mo, img, where, gap, check, verdicts, why, sizeof(why));
-        t->verdict[where][VERDICT_UNNOTICED]++;
-    } else {
+    if (!judge(mo->r, mo->m, img, mo->rng, check, verdicts, why, sizeof(why)) ||
+        !fsck_judge(mo, img, where, check, verdicts, why, sizeof(why))) {
         t->failures++;
         printf("%s: page %" PRIu64 " (%s), %s: %s\n", mo->r->w->name, page, struct_names[where],
                damage_name(kind), why);

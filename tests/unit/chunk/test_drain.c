@@ -169,13 +169,13 @@ static int no_room_story(void *arg)
     CHECK(sw_disk(w, "/dev/a", &d) && d.extents > 0 && strstr(d.error, "room") != NULL);
     all_there(w, 2);
     CHECK(sw_remove(w, "/dev/a", false) == ERR_BUSY);
-    for (uint64_t id = 1; id <= EXTENTS; id += 2)
-        CHECK(sw_delete(w, id, 2) == 0);
-    for (uint64_t id = 2; id <= EXTENTS; id += 4)
-        CHECK(sw_delete(w, id, 2) == 0);
+    for (uint64_t id = 1; id <= EXTENTS; id++) {
+        if (id % 8 != 0)
+            CHECK(sw_delete(w, id, 2) == 0);
+    }
     CHECK(sw_drain(w, "/dev/a", false) == 0);
     CHECK(drain_becomes(w, "/dev/a", DRAIN_DONE, 60 * NSEC_PER_SEC));
-    for (uint64_t id = 4; id <= EXTENTS; id += 4)
+    for (uint64_t id = 8; id <= EXTENTS; id += 8)
         CHECK(sw_read(w, id, 2, 0, 65536) == (int)id);
     sw_close_clients(w);
     return 0;

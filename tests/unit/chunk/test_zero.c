@@ -90,7 +90,7 @@ static void row_body(struct rig *r)
 {
     const struct row *row = (const struct row *)r->x[0];
     struct dev_stats s0, s1;
-    uint64_t used, metadata = K(40);
+    uint64_t used, metadata = K(48);
     struct open_info oi;
 
     CHECK(create(r, ID, 1) == 0);
