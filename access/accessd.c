@@ -20,6 +20,7 @@
 #define EXPORTS_PAUSE (200 * NSEC_PER_MSEC)
 
 struct accessd {
+    bool served; /* engine_ready was called */
     const struct accessd_conf *conf;
     struct meta_client *meta;
     struct vol_engine *engine;
@@ -335,6 +336,7 @@ static int accessd_begin(struct accessd *d)
     rc = server_begin(d, incarnation);
     if (rc < 0)
         return rc;
+    d->served = true;
     if (d->conf->engine_ready)
         d->conf->engine_ready(d->conf->engine_arg, d->engine);
     rc = iscsi_begin(d);
@@ -353,6 +355,8 @@ static void accessd_end(struct accessd *d)
     if (d->iscsi)
         iscsi_target_stop(d->iscsi);
     d->iscsi = NULL;
+    if (d->served && d->conf->engine_stopping)
+        d->conf->engine_stopping(d->conf->engine_arg);
     if (d->engine)
         vol_engine_drain(d->engine);
     if (d->server)

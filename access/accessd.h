@@ -22,6 +22,9 @@ struct accessd_conf {
     /* Called when the engine runs, before ready: the simulator's clients enter here. May be NULL.
      */
     void (*engine_ready)(void *arg, struct vol_engine *engine);
+    /* Called before the engine ends; what engine_ready has begun must have ended when it returns. A
+     * coroutine's; may be NULL. */
+    void (*engine_stopping)(void *arg);
     void *engine_arg;
 };
 

@@ -104,6 +104,12 @@ void sim_disk_wipe(struct sim_proc *p, const char *path);
 void sim_disk_fail(struct sim_proc *p, const char *path, bool failing);
 /* While set, requests are taken and not answered. */
 void sim_disk_hang(struct sim_proc *p, const char *path, bool hanging);
+/* While set, what it acknowledges as durable is in its volatile cache only, and a flush does
+ * nothing. A power loss takes it back to some moment since it began to lie: later writes are lost,
+ * all of them. When it ends, everything becomes durable. */
+void sim_disk_lie(struct sim_proc *p, const char *path, bool lying);
+/* Some page with content, by `draw`; false if there is none. */
+bool sim_disk_some_page(struct sim_proc *p, const char *path, uint64_t draw, uint64_t *ret_no);
 /* Called before each device write is applied; for crash-point enumeration. n counts from 1 since
  * the disk's creation; return true to power-fail the process at this point. */
 typedef bool (*sim_disk_hook)(void *arg, struct sim_proc *p, uint64_t n);

@@ -10,7 +10,10 @@
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "common/base/mem.h"
+#include "chunk/engine.h"
 #include "proto/access.pb-c.h"
+#include "tests/sim/operator.h"
 
 #define VERIFY_METHOD 2
 #define STATE_METHOD  0
@@ -46,8 +49,19 @@ static int format_proc(void *arg)
 {
     struct node *n = arg;
     struct chunk_format_conf conf = {.workers = 1 + n->cluster->seed % 2, .journal_bytes = 8 << 20};
+    struct super_block *sb;
+    int rc = chunk_format(DISK_PATH, &conf);
 
-    return chunk_format(n->chunk.disks[0], &conf);
+    if (rc < 0 || n->cluster->disks == 1)
+        return rc;
+    sb = mem_alloc(sizeof(*sb));
+    rc = super_read(DISK_PATH, sb);
+    if (rc == 0) {
+        memcpy(conf.server_uuid, sb->server_uuid, sizeof(conf.server_uuid));
+        rc = chunk_format(DISK2_PATH, &conf);
+    }
+    mem_free(sb);
+    return rc;
 }
 
 static int (*const mains[ROLES])(void *) = {meta_proc, chunk_proc, access_proc};
@@ -79,8 +93,8 @@ static void node_init(struct cluster *c, uint32_t i)
                                     .host = n->host,
                                     .rack = "",
                                     .zone = "",
-                                    .disks = {DISK_PATH},
-                                    .n_disks = 1,
+                                    .disks = {DISK_PATH, DISK2_PATH},
+                                    .n_disks = c->disks,
                                     .memory_bytes = 64 << 20,
                                     .flush_delay_ms = 100};
     n->access = (struct accessd_conf){.name = n->names[ROLE_ACCESS],
@@ -92,15 +106,17 @@ static void node_init(struct cluster *c, uint32_t i)
                                       .zone = "",
                                       .iscsi_listen = "",
                                       .engine_ready = workload_engine_ready,
+                                      .engine_stopping = workload_engine_stopping,
                                       .engine_arg = n};
 }
 
-struct cluster *cluster_new(const struct sim_conf *conf)
+struct cluster *cluster_new(const struct sim_conf *conf, uint32_t disks)
 {
     struct cluster *c = calloc(1, sizeof(*c));
 
     ASSERT(c);
     c->seed = conf->seed;
+    c->disks = disks;
     c->sim = sim_new(conf);
     c->history = history_new();
     snprintf(c->metas, sizeof(c->metas), "127.1.0.1:7100,127.1.0.2:7100,127.1.0.3:7100");
@@ -109,6 +125,8 @@ struct cluster *cluster_new(const struct sim_conf *conf)
 
         node_init(c, i);
         sim_disk_create(n->procs[ROLE_CHUNK], DISK_PATH, DISK_BYTES);
+        if (disks > 1)
+            sim_disk_create(n->procs[ROLE_CHUNK], DISK2_PATH, DISK_BYTES);
         sim_proc_start(n->procs[ROLE_CHUNK], format_proc, n);
         while (sim_proc_running(n->procs[ROLE_CHUNK]))
             ASSERT(sim_step(c->sim));
@@ -129,6 +147,8 @@ void cluster_start(struct cluster *c, uint32_t node, enum role role)
 {
     struct node *n = &c->nodes[node];
 
+    if (sim_proc_running(n->procs[role]))
+        return;
     n->engine = role == ROLE_ACCESS ? NULL : n->engine;
     sim_proc_start(n->procs[role], mains[role], n);
 }
@@ -141,72 +161,28 @@ void cluster_start_all(struct cluster *c)
 
             if (sim_proc_paused(p))
                 sim_proc_resume(p);
-            if (!sim_proc_running(p))
-                cluster_start(c, i, r);
+            cluster_start(c, i, r);
         }
-}
-
-int cluster_create_volume(struct cluster *c, uint32_t replicas, uint64_t size_bytes)
-{
-    Zbs__Meta__PoolCreateRequest pool = ZBS__META__POOL_CREATE_REQUEST__INIT;
-    Zbs__Meta__VolumeCreateRequest volume = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
-    Zbs__Meta__Mutation pm = ZBS__META__MUTATION__INIT, vm = ZBS__META__MUTATION__INIT;
-    struct meta_client *mc = meta_client_new(c->metas, "workload");
-    nsec_t former = co_deadline_push(co_now() + 60 * NSEC_PER_SEC);
-    struct rpc_reply r;
-    int rc;
-
-    meta_client_mutation(mc, &pm);
-    pool.mutation = &pm;
-    pool.name = (char *)"pool";
-    pool.replicas = replicas;
-    rpc_reply_init(&r);
-    rc = meta_call(mc, META_POOL_CREATE, &pool.base, true, &r);
-    rpc_reply_free(&r);
-    if (rc == 0) {
-        meta_client_mutation(mc, &vm);
-        volume.mutation = &vm;
-        volume.pool = (char *)"pool";
-        volume.name = (char *)"volume";
-        volume.size_bytes = size_bytes;
-        volume.stripe_count = 2;
-        rpc_reply_init(&r);
-        rc = meta_call(mc, META_VOLUME_CREATE, &volume.base, true, &r);
-        if (rc == 0)
-            c->volume_id = ((Zbs__Meta__Volume *)r.msg)->id;
-        rpc_reply_free(&r);
-    }
-    co_deadline_restore(former);
-    meta_client_close(mc);
-    return rc;
 }
 
 int cluster_wait_in_sync(struct cluster *c, nsec_t limit)
 {
-    struct meta_client *mc = meta_client_new(c->metas, "checker");
     nsec_t until = co_now() + limit;
-    uint32_t degraded = UINT32_MAX;
+    struct cluster_counts n = {.degraded = UINT32_MAX};
     int rc = 0;
 
-    while (degraded != 0 && co_now() < until) {
-        Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
-        nsec_t former = co_deadline_push(co_now() + 5 * NSEC_PER_SEC);
-        struct rpc_reply r;
-
-        rpc_reply_init(&r);
-        rc = meta_call(mc, META_CLUSTER_STATUS, &q.base, true, &r);
-        co_deadline_restore(former);
-        if (rc == 0)
-            degraded = ((Zbs__Meta__ClusterStatusReply *)r.msg)->extents_degraded;
-        rpc_reply_free(&r);
-        if (degraded != 0)
+    while ((n.degraded != 0 || n.chunks_alive < HOSTS) && co_now() < until) {
+        rc = operator_status(c, &n);
+        if (n.degraded != 0 || n.chunks_alive < HOSTS)
             (void)co_sleep(200 * NSEC_PER_MSEC);
     }
-    meta_client_close(mc);
-    if (degraded == 0)
+    if (n.degraded == 0 && n.chunks_alive == HOSTS)
         return 0;
-    cluster_fail(c, "no progress: %u extents still lack a replica after %d s of health (%s)",
-                 degraded, (int)(limit / NSEC_PER_SEC), rc < 0 ? err_text(rc) : "meta answers");
+    cluster_fail(c,
+                 "no progress: %u extents still lack a replica, %u chunk servers alive after %d s "
+                 "of health (%s)",
+                 n.degraded, n.chunks_alive, (int)(limit / NSEC_PER_SEC),
+                 rc < 0 ? err_text(rc) : "meta answers");
     return ERR_TIMEOUT;
 }
 

@@ -10,12 +10,12 @@
 #include "common/env/sim.h"
 #include "meta/metad.h"
 #include "tests/sim/history.h"
+#include "tests/sim/scenario.h"
 
-#define HOSTS      3
 #define DISK_PATH  "/dev/disk"
+#define DISK2_PATH "/dev/disk2"
 #define DISK_BYTES (4096ull * 1024 * 1024)
-
-enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
+#define EXTRAS_MAX 8
 
 struct cluster;
 
@@ -28,6 +28,14 @@ struct node {
     struct chunkd_conf chunk;
     struct accessd_conf access;
     struct vol_engine *engine; /* of the running access server */
+    uint32_t moves;            /* of the chunk server to another address */
+};
+
+/* A volume beside the main one; it comes and goes. */
+struct extra {
+    char name[16];
+    uint64_t id, size_bytes;
+    bool there; /* certainly created, nobody has begun to delete it */
 };
 
 struct workload;
@@ -37,7 +45,11 @@ struct cluster {
     uint64_t seed;
     struct node nodes[HOSTS];
     char metas[128];
-    uint64_t volume_id;
+    uint32_t disks; /* of each chunk server */
+    bool fragile;   /* a host may lose or spoil what it holds: the others must hold it, too */
+    uint64_t volume_id, size_bytes, size_asked, used_at_first;
+    struct extra extras[EXTRAS_MAX];
+    uint32_t n_extras;
     struct history *history;
     struct workload *workload;
     uint64_t watch;    /* sector whose operations are noted in the trace; UINT64_MAX: none */
@@ -45,17 +57,16 @@ struct cluster {
 };
 
 /* Builds the world and formats the disks; nothing runs yet. */
-struct cluster *cluster_new(const struct sim_conf *conf);
+struct cluster *cluster_new(const struct sim_conf *conf, uint32_t disks);
 void cluster_free(struct cluster *c);
 
+/* Nothing if it runs. */
 void cluster_start(struct cluster *c, uint32_t node, enum role role);
 /* Starts everything that does not run and resumes what is paused. */
 void cluster_start_all(struct cluster *c);
 
-/* Creates pool and volume through the meta leader; call from a control coroutine. */
-co_fn int cluster_create_volume(struct cluster *c, uint32_t replicas, uint64_t size_bytes);
-
-/* From a control coroutine: waits until every extent has all its replicas in-sync. */
+/* From a control coroutine: waits until every chunk server is there and every extent has all its
+ * replicas in-sync. */
 co_fn int cluster_wait_in_sync(struct cluster *c, nsec_t limit);
 
 /* From a control coroutine: has the owners compare all replicas; 0 if equal, else
@@ -73,5 +84,7 @@ void cluster_fail(struct cluster *c, const char *fmt, ...) PRINTF_FMT(2, 3);
 
 /* Called by an access server when its engine runs (accessd_conf.engine_ready). */
 void workload_engine_ready(void *arg, struct vol_engine *engine);
+/* Called by one that ends in peace (accessd_conf.engine_stopping). */
+co_fn void workload_engine_stopping(void *arg);
 
 #endif

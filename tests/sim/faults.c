@@ -1,248 +1,373 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fault schedules: see faults.h. */
+ * How each kind of event strikes and is undone: see faults.h. */
 #include "tests/sim/faults.h"
 
-#include "common/env/env.h"
+#include <string.h>
 
-static const char *const names[FAULTS] = {
-    [FAULT_CRASH] = "crash",
-    [FAULT_POWER] = "power loss",
-    [FAULT_POWER_ALL] = "power loss everywhere",
-    [FAULT_PAUSE] = "pause",
-    [FAULT_PARTITION] = "partition",
-    [FAULT_COORD_EXPIRE] = "session expiry",
-    [FAULT_COORD_CUT] = "coordination cut off",
-    [FAULT_COORD_DOWN] = "coordination down",
-    [FAULT_SLOW_DISK] = "slow disks",
-    [FAULT_DEPOSE] = "leader pause",
-    [FAULT_ISOLATE] = "isolation then power loss",
+#include "common/env/env.h"
+#include "tests/sim/operator.h"
+#include "tests/sim/workload.h"
+
+#define ROT_TRIES 64
+
+/* One event that is being carried out. */
+struct strike {
+    struct cluster *c;
+    const struct fault_event *e;
+    struct fault_stats *stats;
+    struct node *n; /* where it strikes */
 };
 
-const char *fault_name(enum fault f)
+static struct sim_proc *victim(const struct strike *s)
 {
-    return names[f];
+    return s->n->procs[s->e->role];
 }
 
-uint32_t faults_choose(uint64_t seed, struct sim_conf *conf)
-{
-    uint64_t x = seed * 0x9e3779b97f4a7c15u + 1;
-    uint32_t kinds;
+/* ---- processes and hosts ---- */
 
-    x ^= x >> 29;
-    x *= 0xbf58476d1ce4e5b9u;
-    x ^= x >> 32;
-    kinds = (uint32_t)(x & ((1u << FAULTS) - 1));
-    if (kinds == 0)
-        kinds = 1u << FAULT_CRASH;
-    x >>= FAULTS;
-    conf->seed = seed;
-    if (x & 1)
-        conf->net_spike_ppm = 2000;
-    if (x & 2)
-        conf->net_reset_ppm = 200;
-    if (x & 4)
-        conf->coord_uncertain_ppm = 20000;
-    if (kinds & 1u << FAULT_SLOW_DISK)
-        conf->disk_spike_ppm = 2000;
-    return kinds;
+static bool crash_begin(struct strike *s)
+{
+    if (!sim_proc_running(victim(s)))
+        return false;
+    sim_proc_crash(victim(s));
+    return true;
 }
 
-static uint64_t draw(struct cluster *c, uint64_t n)
+static void start_again(struct strike *s)
 {
-    return sim_random(c->sim) % n;
+    cluster_start(s->c, s->n->index, (enum role)s->e->role);
 }
 
-static nsec_t some_time(struct cluster *c)
+static void power_host(struct node *n)
 {
-    /* mostly short, sometimes long enough for every timeout */
-    return (nsec_t)(100 + draw(c, draw(c, 4) ? 1500 : 8000)) * NSEC_PER_MSEC;
-}
-
-static void crash_one(struct cluster *c)
-{
-    uint32_t n = (uint32_t)draw(c, HOSTS), r = (uint32_t)draw(c, ROLES);
-    struct sim_proc *p = c->nodes[n].procs[r];
-
-    if (!sim_proc_running(p))
-        return;
-    sim_note(c->sim, "crash %s", c->nodes[n].names[r]);
-    sim_proc_crash(p);
-    (void)co_sleep(some_time(c));
-    if (!sim_proc_running(p))
-        cluster_start(c, n, r);
-}
-
-static void power_host(struct cluster *c, uint32_t n)
-{
-    sim_note(c->sim, "host-%u loses power", n + 1);
+    sim_note(n->cluster->sim, "host-%u loses power", n->index + 1);
     for (uint32_t r = 0; r < ROLES; r++)
-        if (sim_proc_running(c->nodes[n].procs[r]))
-            sim_proc_power_loss(c->nodes[n].procs[r]);
+        sim_proc_power_loss(n->procs[r]);
 }
 
-static void start_host(struct cluster *c, uint32_t n)
+/* Its processes come up in any order. */
+static void start_host(struct node *n)
 {
-    uint32_t first = (uint32_t)draw(c, ROLES);
+    struct cluster *c = n->cluster;
+    uint32_t first = (uint32_t)(sim_random(c->sim) % ROLES);
 
     for (uint32_t i = 0; i < ROLES; i++) {
-        uint32_t r = (first + i) % ROLES;
-
-        if (!sim_proc_running(c->nodes[n].procs[r]))
-            cluster_start(c, n, r);
-        (void)co_sleep((nsec_t)draw(c, 300) * NSEC_PER_MSEC);
+        cluster_start(c, n->index, (enum role)((first + i) % ROLES));
+        (void)co_sleep((nsec_t)(sim_random(c->sim) % 300) * NSEC_PER_MSEC);
     }
 }
 
-static void power_all(struct cluster *c)
+static bool power_begin(struct strike *s)
 {
-    uint32_t first = (uint32_t)draw(c, HOSTS);
-
-    for (uint32_t n = 0; n < HOSTS; n++)
-        power_host(c, n);
-    (void)co_sleep(some_time(c));
-    for (uint32_t n = 0; n < HOSTS; n++)
-        start_host(c, (first + n) % HOSTS);
-    (void)co_sleep(5 * NSEC_PER_SEC);
+    power_host(s->n);
+    return true;
 }
 
-static void pause_some(struct cluster *c)
+static void power_end(struct strike *s)
 {
-    uint32_t n = (uint32_t)draw(c, HOSTS), mask = 1 + (uint32_t)draw(c, (1u << ROLES) - 1);
-
-    sim_note(c->sim, "host-%u pauses %x", n + 1, mask);
-    for (uint32_t r = 0; r < ROLES; r++)
-        if ((mask >> r & 1) && sim_proc_running(c->nodes[n].procs[r]))
-            sim_proc_pause(c->nodes[n].procs[r]);
-    (void)co_sleep(some_time(c));
-    for (uint32_t r = 0; r < ROLES; r++)
-        if (sim_proc_running(c->nodes[n].procs[r]) && sim_proc_paused(c->nodes[n].procs[r]))
-            sim_proc_resume(c->nodes[n].procs[r]);
+    start_host(s->n);
 }
 
-static void partition(struct cluster *c)
+static bool power_all_begin(struct strike *s)
 {
-    uint32_t n = (uint32_t)draw(c, HOSTS);
-    uint32_t other = (n + 1 + (uint32_t)draw(c, HOSTS - 1)) % HOSTS;
-    const char *peer = draw(c, 2) ? "*" : c->nodes[other].addr;
-    uint64_t how = draw(c, 3);
+    for (uint32_t n = 0; n < HOSTS; n++)
+        power_host(&s->c->nodes[n]);
+    return true;
+}
 
-    sim_note(c->sim, "host-%u cut off from %s, direction %d", n + 1, peer, (int)how);
+static void power_all_end(struct strike *s)
+{
+    for (uint32_t n = 0; n < HOSTS; n++)
+        start_host(&s->c->nodes[(s->n->index + n) % HOSTS]);
+}
+
+static void pause_roles(struct node *n, uint32_t mask, bool pause)
+{
+    for (uint32_t r = 0; r < ROLES; r++) {
+        if (!(mask >> r & 1) || !sim_proc_running(n->procs[r]))
+            continue;
+        if (pause)
+            sim_proc_pause(n->procs[r]);
+        else if (sim_proc_paused(n->procs[r]))
+            sim_proc_resume(n->procs[r]);
+    }
+}
+
+static bool pause_begin(struct strike *s)
+{
+    pause_roles(s->n, s->e->arg, true);
+    return true;
+}
+
+static void pause_end(struct strike *s)
+{
+    pause_roles(s->n, s->e->arg, false);
+}
+
+static bool suspend_begin(struct strike *s)
+{
+    pause_roles(s->n, (1u << ROLES) - 1, true);
+    return true;
+}
+
+static void suspend_end(struct strike *s)
+{
+    pause_roles(s->n, (1u << ROLES) - 1, false);
+}
+
+static bool release_begin(struct strike *s)
+{
+    if (!sim_proc_running(victim(s)))
+        return false;
+    sim_proc_stop(victim(s));
+    return true;
+}
+
+static bool readdress_begin(struct strike *s)
+{
+    struct node *n = s->n;
+
+    if (!sim_proc_running(victim(s)))
+        return false;
+    sim_proc_crash(victim(s));
+    snprintf(n->listen[ROLE_CHUNK], sizeof(n->listen[ROLE_CHUNK]), "%s:%u", n->addr,
+             7200 + ++n->moves % 100);
+    return true;
+}
+
+/* ---- network and coordination ---- */
+
+static void cut(struct strike *s, bool set)
+{
+    void (*change)(struct sim *, const char *, const char *) = set ? sim_net_cut : sim_net_heal;
+    uint32_t other = s->e->arg / 4, how = s->e->arg % 4;
+    const char *peer = other ? s->c->nodes[(other - 1) % HOSTS].addr : "*";
+
     if (how != 0)
-        sim_net_cut(c->sim, c->nodes[n].addr, peer);
+        change(s->c->sim, s->n->addr, peer);
     if (how != 1)
-        sim_net_cut(c->sim, peer, c->nodes[n].addr);
-    (void)co_sleep(some_time(c));
-    sim_net_heal_all(c->sim);
+        change(s->c->sim, peer, s->n->addr);
 }
 
-static void coord_cut(struct cluster *c)
+static bool partition_begin(struct strike *s)
 {
-    struct sim_proc *p = c->nodes[draw(c, HOSTS)].procs[ROLE_META];
-
-    sim_coord_cut(c->sim, p, true);
-    (void)co_sleep(some_time(c));
-    sim_coord_cut(c->sim, p, false);
+    cut(s, true);
+    return true;
 }
 
-static void coord_down(struct cluster *c)
+static void partition_end(struct strike *s)
 {
-    sim_coord_available(c->sim, false);
-    (void)co_sleep((nsec_t)(100 + draw(c, 4000)) * NSEC_PER_MSEC);
-    sim_coord_available(c->sim, true);
+    cut(s, false);
 }
 
-static void depose(struct cluster *c)
+static bool expire_begin(struct strike *s)
 {
-    uint32_t n = cluster_leader(c);
-    struct sim_proc *p = n < HOSTS ? c->nodes[n].procs[ROLE_META] : NULL;
-
-    if (!p || !sim_proc_running(p) || sim_proc_paused(p))
-        return;
-    sim_note(c->sim, "leader meta-%u pauses", n + 1);
-    sim_proc_pause(p);
-    (void)co_sleep((nsec_t)(800 + draw(c, 1200)) * NSEC_PER_MSEC);
-    if (sim_proc_running(p) && sim_proc_paused(p))
-        sim_proc_resume(p);
+    sim_coord_expire(s->c->sim, victim(s));
+    return true;
 }
 
-static void isolate(struct cluster *c)
+static bool coord_cut_begin(struct strike *s)
 {
-    uint32_t n = (uint32_t)draw(c, HOSTS);
-
-    sim_note(c->sim, "host-%u is isolated", n + 1);
-    sim_net_cut(c->sim, c->nodes[n].addr, "*");
-    sim_net_cut(c->sim, "*", c->nodes[n].addr);
-    (void)co_sleep((nsec_t)(50 + draw(c, 1500)) * NSEC_PER_MSEC);
-    power_host(c, n);
-    sim_net_heal_all(c->sim);
-    (void)co_sleep(some_time(c));
-    start_host(c, n);
+    sim_coord_cut(s->c->sim, victim(s), true);
+    return true;
 }
 
-static void strike(struct cluster *c, enum fault f)
+static void coord_cut_end(struct strike *s)
 {
-    switch (f) {
-    case FAULT_CRASH:
-        crash_one(c);
-        break;
-    case FAULT_POWER: {
-        uint32_t n = (uint32_t)draw(c, HOSTS);
-
-        power_host(c, n);
-        (void)co_sleep(some_time(c));
-        start_host(c, n);
-        break;
-    }
-    case FAULT_POWER_ALL:
-        power_all(c);
-        break;
-    case FAULT_PAUSE:
-        pause_some(c);
-        break;
-    case FAULT_PARTITION:
-        partition(c);
-        break;
-    case FAULT_COORD_EXPIRE:
-        sim_coord_expire(c->sim, c->nodes[draw(c, HOSTS)].procs[ROLE_META]);
-        break;
-    case FAULT_COORD_CUT:
-        coord_cut(c);
-        break;
-    case FAULT_COORD_DOWN:
-        coord_down(c);
-        break;
-    case FAULT_DEPOSE:
-        depose(c);
-        break;
-    case FAULT_ISOLATE:
-        isolate(c);
-        break;
-    default:
-        (void)co_sleep(some_time(c)); /* slow disks act by themselves */
-        break;
-    }
+    sim_coord_cut(s->c->sim, victim(s), false);
 }
 
-void faults_run(struct cluster *c, uint32_t kinds, nsec_t span, struct fault_stats *stats)
+static bool coord_down_begin(struct strike *s)
 {
-    nsec_t until = co_now() + span;
+    sim_coord_available(s->c->sim, false);
+    return true;
+}
 
-    while (co_now() < until && !c->failure[0]) {
-        enum fault f = (enum fault)draw(c, FAULTS);
+static void coord_down_end(struct strike *s)
+{
+    sim_coord_available(s->c->sim, true);
+}
 
-        (void)co_sleep((nsec_t)draw(c, 1500) * NSEC_PER_MSEC);
-        if (!(kinds >> f & 1))
+/* ---- disks ---- */
+
+static bool slow_begin(struct strike *s)
+{
+    struct sim_disk_speed slow = {.latency = (nsec_t)s->e->arg * NSEC_PER_MSEC,
+                                  .bytes_per_sec = 1ull << 30};
+
+    sim_disk_set_speed(victim(s), DISK_PATH, &slow);
+    return true;
+}
+
+static void slow_end(struct strike *s)
+{
+    sim_disk_set_speed(victim(s), DISK_PATH, &(struct sim_disk_speed){0});
+}
+
+static bool hang_begin(struct strike *s)
+{
+    sim_disk_hang(victim(s), DISK_PATH, true);
+    return true;
+}
+
+/* A disk that was given up is looked at again at a start. */
+static void restart(struct strike *s)
+{
+    if (sim_proc_running(victim(s)))
+        sim_proc_crash(victim(s));
+    start_again(s);
+}
+
+static void hang_end(struct strike *s)
+{
+    sim_disk_hang(victim(s), DISK_PATH, false);
+    if (s->e->span > 5 * NSEC_PER_SEC)
+        restart(s);
+}
+
+static bool fail_begin(struct strike *s)
+{
+    sim_disk_fail(victim(s), DISK_PATH, true);
+    return true;
+}
+
+static void fail_end(struct strike *s)
+{
+    sim_disk_fail(victim(s), DISK_PATH, false);
+    restart(s);
+}
+
+static bool lie_begin(struct strike *s)
+{
+    sim_disk_lie(victim(s), DISK_PATH, true);
+    return true;
+}
+
+static void lie_end(struct strike *s)
+{
+    power_host(s->n);
+    sim_disk_lie(victim(s), DISK_PATH, false);
+    (void)co_sleep(500 * NSEC_PER_MSEC);
+    start_host(s->n);
+}
+
+/* Flips a bit of a page of clients' data; metadata has its own tests. */
+static bool rot_begin(struct strike *s)
+{
+    struct sim *sim = s->c->sim;
+    uint8_t page[4096];
+    uint64_t no;
+
+    for (uint32_t i = 0; i < ROT_TRIES; i++) {
+        if (!sim_disk_some_page(victim(s), DISK_PATH, sim_random(sim), &no))
+            return false;
+        sim_disk_peek(victim(s), DISK_PATH, page, sizeof(page), no * sizeof(page));
+        if (!workload_is_data(page, sizeof(page)))
             continue;
-        /* everything at once is rare; half of the time it strikes in the middle of a repair */
-        if (f == FAULT_POWER_ALL && draw(c, 3))
-            continue;
-        stats->count[f]++;
-        sim_note(c->sim, "fault: %s", names[f]);
-        strike(c, f);
-        if (draw(c, 2))
-            (void)co_sleep((nsec_t)draw(c, 4000) * NSEC_PER_MSEC);
+        page[sim_random(sim) % sizeof(page)] ^= (uint8_t)(1u << sim_random(sim) % 8);
+        sim_disk_poke(victim(s), DISK_PATH, page, sizeof(page), no * sizeof(page));
+        return true;
     }
+    return false;
+}
+
+/* ---- what an operator does ---- */
+
+static bool drain_begin(struct strike *s)
+{
+    return s->c->disks > 1 && operator_drain(s->c, s->n, true) == 0;
+}
+
+static void drain_end(struct strike *s)
+{
+    (void)operator_drain(s->c, s->n, false);
+}
+
+static bool resize_begin(struct strike *s)
+{
+    return operator_resize(s->c) == 0;
+}
+
+static bool extra_create_begin(struct strike *s)
+{
+    return operator_extra_create(s->c) == 0;
+}
+
+static bool extra_delete_begin(struct strike *s)
+{
+    return operator_extra_delete(s->c) == 0;
+}
+
+/* ---- carrying them out ---- */
+
+static const struct {
+    bool (*begin)(struct strike *s); /* false: makes no sense now */
+    void (*end)(struct strike *s);   /* NULL: nothing to undo */
+} kinds[FAULTS] = {
+    [FAULT_CRASH] = {crash_begin, start_again},
+    [FAULT_POWER] = {power_begin, power_end},
+    [FAULT_POWER_ALL] = {power_all_begin, power_all_end},
+    [FAULT_PAUSE] = {pause_begin, pause_end},
+    [FAULT_SUSPEND] = {suspend_begin, suspend_end},
+    [FAULT_PARTITION] = {partition_begin, partition_end},
+    [FAULT_COORD_EXPIRE] = {expire_begin, NULL},
+    [FAULT_COORD_CUT] = {coord_cut_begin, coord_cut_end},
+    [FAULT_COORD_DOWN] = {coord_down_begin, coord_down_end},
+    [FAULT_DISK_SLOW] = {slow_begin, slow_end},
+    [FAULT_DISK_HANG] = {hang_begin, hang_end},
+    [FAULT_DISK_FAIL] = {fail_begin, fail_end},
+    [FAULT_DISK_LIE] = {lie_begin, lie_end},
+    [FAULT_BIT_ROT] = {rot_begin, NULL},
+    [FAULT_READDRESS] = {readdress_begin, start_again},
+    [FAULT_DISK_DRAIN] = {drain_begin, drain_end},
+    [FAULT_RESIZE] = {resize_begin, NULL},
+    [FAULT_EXTRA_CREATE] = {extra_create_begin, NULL},
+    [FAULT_EXTRA_DELETE] = {extra_delete_begin, NULL},
+    [FAULT_RELEASE] = {release_begin, start_again},
+};
+
+static int strike_main(void *arg)
+{
+    struct strike *s = arg;
+    const struct fault_event *e = s->e;
+    uint32_t host = e->host;
+    char text[128];
+
+    (void)co_sleep(e->at);
+    if (host == ON_LEADER)
+        host = cluster_leader(s->c);
+    if (host >= HOSTS || s->c->failure[0])
+        return 0;
+    s->n = &s->c->nodes[host];
+    sim_note(s->c->sim, "event: %s%s", event_text(e, text, sizeof(text)),
+             e->host == ON_LEADER ? host == 0   ? " (host-1)"
+                                    : host == 1 ? " (host-2)"
+                                                : " (host-3)"
+                                  : "");
+    if (!kinds[e->kind].begin(s))
+        return 0;
+    s->stats->count[e->kind]++;
+    if (!kinds[e->kind].end)
+        return 0;
+    (void)co_sleep(e->span);
+    sim_note(s->c->sim, "undone: %s", text);
+    kinds[e->kind].end(s);
+    return 0;
+}
+
+void faults_run(struct cluster *c, const struct scenario *s, struct fault_stats *stats)
+{
+    struct strike strikes[EVENTS_MAX];
+    struct co_group group;
+
+    co_group_init(&group);
+    for (uint32_t i = 0; i < s->count; i++) {
+        strikes[i] = (struct strike){.c = c, .e = &s->events[i], .stats = stats};
+        co_spawn(&group, fault_name(s->events[i].kind), strike_main, &strikes[i]);
+    }
+    (void)co_sleep(s->span);
+    (void)co_group_join(&group);
 }
 
 void faults_heal(struct cluster *c)

@@ -8,12 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/search.h"
+
 #define NEVER UINT64_MAX
 
-struct write {
+/* What changes sectors. */
+struct change {
     uint64_t first, call, ret; /* ret NEVER: unknown */
+    uint64_t value, old;       /* value 0: makes them zero; old: of a swap */
     uint32_t count;
-    bool is_void;
+    bool is_void, is_swap;
 };
 
 struct seen {
@@ -28,13 +32,14 @@ struct zone {
 
 struct history {
     uint64_t clock, completed;
-    struct write *writes; /* value n is at n - 1 */
-    uint64_t n_writes, cap_writes;
+    struct change *changes; /* value n is at n - 1 */
+    uint64_t n_changes, cap_changes;
     struct seen *seen;
     uint64_t n_seen, cap_seen;
     uint64_t *read_calls;
     uint64_t n_reads, cap_reads;
-    char text[400];
+    uint64_t searched, undecided; /* sectors */
+    char text[600];
 };
 
 static void *grow(void *array, uint64_t count, uint64_t *cap, size_t size)
@@ -59,29 +64,53 @@ struct history *history_new(void)
 
 void history_free(struct history *h)
 {
-    free(h->writes);
+    free(h->changes);
     free(h->seen);
     free(h->read_calls);
     free(h);
 }
 
-uint64_t history_write_call(struct history *h, uint64_t first, uint32_t count)
+static struct change *change_new(struct history *h, uint64_t first, uint32_t count)
 {
-    h->writes = grow(h->writes, h->n_writes, &h->cap_writes, sizeof(*h->writes));
-    h->writes[h->n_writes++] =
-        (struct write){.first = first, .count = count, .call = ++h->clock, .ret = NEVER};
-    return h->n_writes;
+    struct change *c;
+
+    h->changes = grow(h->changes, h->n_changes, &h->cap_changes, sizeof(*h->changes));
+    c = &h->changes[h->n_changes++];
+    *c = (struct change){.first = first, .count = count, .call = ++h->clock, .ret = NEVER};
+    return c;
 }
 
-void history_write_return(struct history *h, uint64_t value)
+uint64_t history_write_call(struct history *h, uint64_t first, uint32_t count)
 {
-    h->writes[value - 1].ret = ++h->clock;
+    change_new(h, first, count)->value = h->n_changes;
+    return h->n_changes;
+}
+
+uint64_t history_zero_call(struct history *h, uint64_t first, uint32_t count)
+{
+    (void)change_new(h, first, count);
+    return h->n_changes;
+}
+
+uint64_t history_swap_call(struct history *h, uint64_t sector, uint64_t old)
+{
+    struct change *c = change_new(h, sector, 1);
+
+    c->value = h->n_changes;
+    c->old = old;
+    c->is_swap = true;
+    return h->n_changes;
+}
+
+void history_return(struct history *h, uint64_t op)
+{
+    h->changes[op - 1].ret = ++h->clock;
     h->completed++;
 }
 
-void history_write_void(struct history *h, uint64_t value)
+void history_void(struct history *h, uint64_t op)
 {
-    h->writes[value - 1].is_void = true;
+    h->changes[op - 1].is_void = true;
 }
 
 uint64_t history_read_call(struct history *h)
@@ -106,8 +135,8 @@ uint64_t history_ops(const struct history *h)
 
 /* One row per (sector, value): writes and reads merged by sorting. */
 struct row {
-    uint64_t sector, value, call, ret;
-    bool is_write, is_void;
+    uint64_t sector, value, old, call, ret;
+    bool is_write, is_void, is_swap;
 };
 
 static int row_compare(const void *a, const void *b)
@@ -202,39 +231,106 @@ static const char *check_sector(struct history *h, const struct row *rows, uint6
     return NULL;
 }
 
-const char *history_check(struct history *h)
+static bool needs_search(const struct row *rows, uint64_t n)
 {
-    uint64_t n = h->n_seen, at = 0;
-    const char *bad = NULL;
-    struct row *rows;
-    struct zone *zones;
+    for (uint64_t i = 0; i < n; i++)
+        if (rows[i].is_write && !rows[i].is_void && (rows[i].is_swap || rows[i].value == 0))
+            return true;
+    return false;
+}
 
-    for (uint64_t i = 0; i < h->n_writes; i++)
-        n += h->writes[i].count;
-    rows = calloc(n + 1, sizeof(*rows));
-    zones = calloc(n + 1, sizeof(*zones));
-    if (!rows || !zones)
-        abort();
-    for (uint64_t i = 0; i < h->n_writes; i++)
-        for (uint32_t s = 0; s < h->writes[i].count; s++)
-            rows[at++] = (struct row){.sector = h->writes[i].first + s,
-                                      .value = i + 1,
-                                      .call = h->writes[i].call,
-                                      .ret = h->writes[i].ret,
+/* Changes of unknown outcome whose value nobody saw are left out: they may have happened last. */
+static const char *search_sector(struct history *h, const struct row *rows, uint64_t n,
+                                 struct search_op *ops)
+{
+    uint64_t count = 0;
+    int64_t bad;
+    char why[400];
+
+    for (uint64_t i = 0; i < n; i++) {
+        const struct row *r = &rows[i];
+        bool seen = i + 1 < n && rows[i + 1].value == r->value;
+
+        if (r->is_void)
+            continue;
+        for (uint64_t k = 0; k < n && r->is_write && !seen; k++)
+            seen = rows[k].is_swap && rows[k].old == r->value;
+        if (r->is_write && r->ret == NEVER && r->value != 0 && !seen)
+            continue;
+        ops[count++] = (struct search_op){.kind = r->is_swap    ? SEARCH_SWAP
+                                                  : r->is_write ? SEARCH_WRITE
+                                                                : SEARCH_READ,
+                                          .old = r->old,
+                                          .value = r->value,
+                                          .call = r->call,
+                                          .ret = r->ret == NEVER ? SEARCH_NEVER : r->ret};
+    }
+    h->searched++;
+    bad = search_check(ops, count, why, sizeof(why));
+    h->undecided += bad == -2;
+    if (bad < 0)
+        return NULL;
+    snprintf(h->text, sizeof(h->text), "sector %" PRIu64 ": %s", rows[0].sector, why);
+    return h->text;
+}
+
+static uint64_t rows_make(const struct history *h, struct row *rows)
+{
+    uint64_t at = 0;
+
+    for (uint64_t i = 0; i < h->n_changes; i++) {
+        const struct change *c = &h->changes[i];
+
+        for (uint32_t s = 0; s < c->count; s++)
+            rows[at++] = (struct row){.sector = c->first + s,
+                                      .value = c->value,
+                                      .old = c->old,
+                                      .call = c->call,
+                                      .ret = c->ret,
                                       .is_write = true,
-                                      .is_void = h->writes[i].is_void};
+                                      .is_swap = c->is_swap,
+                                      .is_void = c->is_void};
+    }
     for (uint64_t i = 0; i < h->n_seen; i++)
         rows[at++] = (struct row){.sector = h->seen[i].sector,
                                   .value = h->seen[i].value,
                                   .call = h->seen[i].call,
                                   .ret = h->seen[i].ret};
-    qsort(rows, n, sizeof(*rows), row_compare);
+    qsort(rows, at, sizeof(*rows), row_compare);
+    return at;
+}
+
+const char *history_check(struct history *h)
+{
+    uint64_t n = h->n_seen;
+    const char *bad = NULL;
+    struct search_op *ops;
+    struct row *rows;
+    struct zone *zones;
+
+    for (uint64_t i = 0; i < h->n_changes; i++)
+        n += h->changes[i].count;
+    rows = calloc(n + 1, sizeof(*rows));
+    zones = calloc(n + 1, sizeof(*zones));
+    ops = calloc(n + 1, sizeof(*ops));
+    if (!rows || !zones || !ops)
+        abort();
+    n = rows_make(h, rows);
+    h->searched = h->undecided = 0;
     for (uint64_t i = 0, k; i < n && !bad; i = k) {
         for (k = i + 1; k < n && rows[k].sector == rows[i].sector; k++)
             ;
-        bad = check_sector(h, rows + i, k - i, zones);
+        bad = needs_search(rows + i, k - i) ? search_sector(h, rows + i, k - i, ops)
+                                            : check_sector(h, rows + i, k - i, zones);
     }
     free(rows);
     free(zones);
+    free(ops);
     return bad;
+}
+
+void history_searched(const struct history *h, uint64_t *ret_searched, uint64_t *ret_undecided)
+{
+    *ret_searched = h->searched;
+    *ret_undecided = h->undecided;
 }

@@ -21,6 +21,8 @@
 #define COUNTER_BASE    (500ull << 20) /* sectors that are only ever compared and incremented */
 #define COUNTERS        2
 #define HOT_SPAN        (6 * NSEC_PER_SEC) /* one access server at a time does most of the I/O */
+#define EXTRA_PLACES    6 /* the first ones, in the other volumes */
+#define MIXED_FROM      9 /* places that are zeroed, discarded, compared and written, too */
 
 /* Offsets of the hot places: page and block boundaries, stripe boundaries, second extent group. */
 static const uint64_t places[PLACES] = {
@@ -38,7 +40,7 @@ struct private_sector {
 struct client {
     struct workload *w;
     uint32_t node, number;
-    bool active;
+    bool active, started;
     uint64_t moved; /* leases that its server gave away by then */
     struct co_group group;
     struct private_sector sectors[PRIVATE_SECTORS];
@@ -76,6 +78,18 @@ static bool sector_parse(const uint8_t *src, uint64_t sector, uint64_t *ret)
     return memcmp(want, src, SECTOR_BYTES) == 0;
 }
 
+bool workload_is_data(const uint8_t *page, size_t len)
+{
+    for (size_t at = 0; at < len; at += SECTOR_BYTES) {
+        uint64_t words[SECTOR_BYTES / 8];
+
+        memcpy(words, page + at, sizeof(words));
+        if (words[0] != 0 && words[2] == words[0] + 0x9e3779b97f4a7c15u)
+            return true;
+    }
+    return false;
+}
+
 static uint64_t draw(struct client *cl, uint64_t n)
 {
     return sim_random(cl->w->c->sim) % n;
@@ -107,49 +121,121 @@ static void watch(const struct client *cl, uint64_t first, uint32_t count, const
                  cl->node + 1, cl->number, what, value, rc < 0 ? err_name(rc) : "ok");
 }
 
-static void shared_write(struct client *cl, struct vol *v, uint64_t first, uint32_t count)
+/* Sectors of one of the volumes. `first` counts within the volume; `key` is its name in the
+ * history. */
+struct range {
+    struct vol *v;
+    uint64_t first, key;
+    uint32_t count;
+};
+
+/* What is known of a change after its end. */
+static void changed(struct client *cl, uint64_t op, int rc)
 {
     struct history *h = cl->w->c->history;
-    struct buf *b = buf_alloc((size_t)count * SECTOR_BYTES);
-    nsec_t former = begin_op(cl);
-    uint64_t value = history_write_call(h, first, count);
-    int rc;
 
-    for (uint32_t i = 0; i < count; i++)
-        sector_fill(b->data + (size_t)i * SECTOR_BYTES, value, first + i);
-    watch(cl, first, count, "writes", value, 0);
-    rc = vol_write(v, first * SECTOR_BYTES, count * SECTOR_BYTES, b, 0);
-    watch(cl, first, count, "wrote", value, rc);
     if (rc == 0)
-        history_write_return(h, value);
+        history_return(h, op);
     else if (rc == ERR_NOSPACE)
-        history_write_void(h, value);
+        history_void(h, op);
     else
         cl->w->stats.unknown++;
+}
+
+static void shared_write(struct client *cl, const struct range *r)
+{
+    struct buf *b = buf_alloc((size_t)r->count * SECTOR_BYTES);
+    nsec_t former = begin_op(cl);
+    uint64_t value = history_write_call(cl->w->c->history, r->key, r->count);
+    int rc;
+
+    for (uint32_t i = 0; i < r->count; i++)
+        sector_fill(b->data + (size_t)i * SECTOR_BYTES, value, r->key + i);
+    watch(cl, r->key, r->count, "writes", value, 0);
+    rc = vol_write(r->v, r->first * SECTOR_BYTES, r->count * SECTOR_BYTES, b, 0);
+    watch(cl, r->key, r->count, "wrote", value, rc);
+    changed(cl, value, rc);
     cl->w->stats.writes++;
     end_op(cl, former);
     buf_put(b);
 }
 
-static void shared_read(struct client *cl, struct vol *v, uint64_t first, uint32_t count)
+static void shared_read(struct client *cl, const struct range *r)
 {
     struct history *h = cl->w->c->history;
-    struct buf *b = buf_alloc((size_t)count * SECTOR_BYTES);
+    struct buf *b = buf_alloc((size_t)r->count * SECTOR_BYTES);
     nsec_t former = begin_op(cl);
     uint64_t read = history_read_call(h), value;
-    int rc = vol_read(v, first * SECTOR_BYTES, count * SECTOR_BYTES, b, 0);
+    int rc = vol_read(r->v, r->first * SECTOR_BYTES, r->count * SECTOR_BYTES, b, 0);
 
-    for (uint32_t i = 0; i < count && rc == 0; i++) {
-        if (!sector_parse(b->data + (size_t)i * SECTOR_BYTES, first + i, &value))
+    for (uint32_t i = 0; i < r->count && rc == 0; i++) {
+        if (!sector_parse(b->data + (size_t)i * SECTOR_BYTES, r->key + i, &value))
             cluster_fail(cl->w->c, "sector %" PRIu64 " read torn or foreign: %016" PRIx64,
-                         first + i, value);
-        history_read_saw(h, read, first + i, value);
-        watch(cl, first + i, 1, "read", value, rc);
+                         r->key + i, value);
+        history_read_saw(h, read, r->key + i, value);
+        watch(cl, r->key + i, 1, "read", value, rc);
     }
     cl->w->stats.reads++;
     cl->w->stats.failed_reads += rc != 0;
     end_op(cl, former);
     buf_put(b);
+}
+
+static void shared_zero(struct client *cl, const struct range *r, bool discard)
+{
+    nsec_t former = begin_op(cl);
+    uint64_t op = history_zero_call(cl->w->c->history, r->key, r->count);
+    uint64_t off = r->first * SECTOR_BYTES, len = (uint64_t)r->count * SECTOR_BYTES;
+    int rc;
+
+    watch(cl, r->key, r->count, discard ? "discards" : "zeroes", op, 0);
+    rc = discard ? vol_discard(r->v, off, len) : vol_zero(r->v, off, len);
+    watch(cl, r->key, r->count, discard ? "discarded" : "zeroed", op, rc);
+    changed(cl, op, rc);
+    cl->w->stats.zeroes++;
+    end_op(cl, former);
+}
+
+/* Reads a sector, then writes it if nobody did meanwhile. */
+static void shared_swap(struct client *cl, const struct range *r)
+{
+    struct buf *was = buf_alloc(SECTOR_BYTES), *new = buf_alloc(SECTOR_BYTES);
+    uint64_t off = r->first * SECTOR_BYTES, old, value;
+    nsec_t former = begin_op(cl);
+    uint32_t differs = 0;
+    int rc = vol_read(r->v, off, SECTOR_BYTES, was, 0);
+
+    if (rc == 0 && !sector_parse(was->data, r->key, &old))
+        cluster_fail(cl->w->c, "sector %" PRIu64 " read torn or foreign: %016" PRIx64, r->key, old);
+    if (rc == 0) {
+        value = history_swap_call(cl->w->c->history, r->key, old);
+        sector_fill(new->data, value, r->key);
+        watch(cl, r->key, 1, "compares and writes", value, 0);
+        rc = vol_compare_and_write(r->v, off, SECTOR_BYTES, was, 0, new, 0, &differs);
+        watch(cl, r->key, 1, "compared and wrote", value, rc);
+        if (rc == ERR_MISCOMPARE)
+            history_void(cl->w->c->history, value);
+        else
+            changed(cl, value, rc);
+    }
+    cl->w->stats.compares++;
+    end_op(cl, former);
+    buf_put(was);
+    buf_put(new);
+}
+
+static void shared_operation(struct client *cl, const struct range *r, bool mixed)
+{
+    uint64_t kind = draw(cl, mixed ? 10 : 7);
+
+    if (kind < 4)
+        shared_read(cl, r);
+    else if (kind < 7)
+        shared_write(cl, r);
+    else if (kind < 9)
+        shared_zero(cl, r, kind == 7);
+    else
+        shared_swap(cl, r);
 }
 
 /* ---- a client's own place: zeroes, discards, writes, exact expectations ---- */
@@ -189,7 +275,7 @@ static void private_change(struct client *cl, struct vol *v)
     uint32_t at = (uint32_t)draw(cl, PRIVATE_SECTORS),
              count = (uint32_t)(1 + draw(cl, PRIVATE_SECTORS - at)), kind = (uint32_t)draw(cl, 3);
     uint64_t first = private_first(cl) + at;
-    uint64_t value = kind == 0 ? history_write_call(cl->w->c->history, UINT32_MAX, 0) : 0;
+    uint64_t value = kind == 0 ? history_write_call(cl->w->c->history, 0, 0) : 0;
     struct buf *b = kind == 0 ? buf_alloc((size_t)count * SECTOR_BYTES) : NULL;
     nsec_t former = begin_op(cl);
     int rc;
@@ -276,12 +362,40 @@ static void counter_check(struct client *cl, struct vol *v)
 
 /* ---- a client's life ---- */
 
+static uint32_t some_count(struct client *cl)
+{
+    return (uint32_t)(draw(cl, 3) ? 1 + draw(cl, SECTORS_MAX) : 8);
+}
+
+/* In one of the volumes that come and go. */
+static void extra_operation(struct client *cl)
+{
+    const struct cluster *c = cl->w->c;
+    uint32_t n = c->n_extras ? (uint32_t)draw(cl, c->n_extras) : 0;
+    uint64_t first = places[draw(cl, EXTRA_PLACES)] / SECTOR_BYTES + draw(cl, 8);
+    struct range r = {.first = first, .key = SECTOR_OF(n + 1) + first, .count = some_count(cl)};
+
+    if (n >= c->n_extras || !c->extras[n].there ||
+        vol_open(c->nodes[cl->node].engine, c->extras[n].id, &r.v) < 0)
+        return;
+    shared_operation(cl, &r, n % 2);
+    vol_close(r.v);
+}
+
+/* In the main volume, at one of the hot places or at what its end was a moment ago. */
+static void main_operation(struct client *cl, struct vol *v)
+{
+    uint32_t place = (uint32_t)draw(cl, PLACES + 1);
+    uint64_t at = place < PLACES ? places[place] : cl->w->c->size_bytes - 8192;
+    struct range r = {.v = v, .first = at / SECTOR_BYTES + draw(cl, 8), .count = some_count(cl)};
+
+    r.key = r.first;
+    r.count = place < PLACES ? r.count : 8;
+    shared_operation(cl, &r, place >= MIXED_FROM && place < PLACES);
+}
+
 static void one_operation(struct client *cl, struct vol *v)
 {
-    uint64_t page = places[draw(cl, PLACES)] / SECTOR_BYTES;
-    uint64_t first = page + draw(cl, 8);
-    uint32_t count = (uint32_t)(draw(cl, 3) ? 1 + draw(cl, SECTORS_MAX) : 8);
-
     switch (draw(cl, 10)) {
     case 0:
         if (private_ambiguous(cl))
@@ -296,13 +410,10 @@ static void one_operation(struct client *cl, struct vol *v)
         counter_increment(cl, v);
         break;
     case 3:
-    case 4:
-    case 5:
-    case 6:
-        shared_read(cl, v, first, count);
+        extra_operation(cl);
         break;
     default:
-        shared_write(cl, v, first, count);
+        main_operation(cl, v);
         break;
     }
 }
@@ -359,6 +470,7 @@ static void start_client(struct client *cl, int (*fn)(void *))
 {
     cl->active = false;
     cl->moved = 0;
+    cl->started = true;
     co_group_init(&cl->group);
     co_spawn(&cl->group, "client", fn, cl);
 }
@@ -374,9 +486,29 @@ void workload_engine_ready(void *arg, struct vol_engine *engine)
     start_client(&w->final[n->index], final_main);
     for (uint32_t i = 0; i < w->per_node; i++)
         w->clients[n->index * CLIENTS_MAX + i].active =
-            false; /* they died with the former process */
+            w->clients[n->index * CLIENTS_MAX + i].started =
+                false; /* they died with the former process */
     for (uint32_t i = 0; i < w->per_node && w->running; i++)
         start_client(&w->clients[n->index * CLIENTS_MAX + i], client_main);
+}
+
+static void stop_client(struct client *cl)
+{
+    if (cl->started)
+        (void)co_group_close(&cl->group);
+    cl->started = false;
+}
+
+void workload_engine_stopping(void *arg)
+{
+    struct node *n = arg;
+    struct workload *w = n->cluster->workload;
+
+    if (!w)
+        return;
+    stop_client(&w->final[n->index]);
+    for (uint32_t i = 0; i < w->per_node; i++)
+        stop_client(&w->clients[n->index * CLIENTS_MAX + i]);
 }
 
 void workload_start(struct cluster *c, uint32_t clients)
@@ -428,6 +560,30 @@ const struct workload_stats *workload_stats(const struct cluster *c)
     return &c->workload->stats;
 }
 
+static void final_extras(struct client *cl)
+{
+    const struct cluster *c = cl->w->c;
+
+    for (uint32_t n = 0; n < c->n_extras; n++) {
+        struct range r = {.count = SECTORS_MAX + 8};
+        int rc;
+
+        if (!c->extras[n].there)
+            continue;
+        rc = vol_open(c->nodes[cl->node].engine, c->extras[n].id, &r.v);
+        if (rc < 0) {
+            cluster_fail(cl->w->c, "%s can't be opened: %s", c->extras[n].name, err_text(rc));
+            return;
+        }
+        for (uint32_t i = 0; i < EXTRA_PLACES; i++) {
+            r.first = places[i] / SECTOR_BYTES;
+            r.key = SECTOR_OF(n + 1) + r.first;
+            shared_read(cl, &r);
+        }
+        vol_close(r.v);
+    }
+}
+
 /* Waits in each access server for its turn to read everything once more. */
 static int final_main(void *arg)
 {
@@ -440,10 +596,16 @@ static int final_main(void *arg)
         if (co_sleep(100 * NSEC_PER_MSEC) == ERR_CANCELED)
             return 0;
     while (!v && vol_open(w->c->nodes[cl->node].engine, w->c->volume_id, &v) < 0)
-        (void)co_sleep(100 * NSEC_PER_MSEC);
+        if (co_sleep(100 * NSEC_PER_MSEC) == ERR_CANCELED)
+            return 0;
     failed = w->stats.failed_reads;
-    for (uint32_t i = 0; i < PLACES; i++)
-        shared_read(cl, v, places[i] / SECTOR_BYTES, SECTORS_MAX + 8);
+    for (uint32_t i = 0; i < PLACES; i++) {
+        struct range r = {.v = v, .first = places[i] / SECTOR_BYTES, .count = SECTORS_MAX + 8};
+
+        r.key = r.first;
+        shared_read(cl, &r);
+    }
+    final_extras(cl);
     if (w->stats.failed_reads != failed)
         cluster_fail(w->c, "a final read failed");
     for (uint32_t i = 0; i < HOSTS * CLIENTS_MAX; i++)

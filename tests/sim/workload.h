@@ -21,6 +21,9 @@ uint32_t workload_active(const struct cluster *c); /* clients still in an operat
 void workload_free(struct cluster *c);
 const struct workload_stats *workload_stats(const struct cluster *c);
 
+/* Does a page hold what clients wrote? */
+bool workload_is_data(const uint8_t *page, size_t len);
+
 /* After the load: has the access server of `node` (which must run) read every place once more, into
  * the history, and check private places and counters; done becomes true then. */
 void workload_final_read(struct cluster *c, uint32_t node);

@@ -203,6 +203,19 @@ void sim_disk_hang(struct sim_proc *p, const char *path, bool hanging)
     }
 }
 
+void sim_disk_lie(struct sim_proc *p, const char *path, bool lying)
+{
+    struct sim_disk *d = disk_must(p, path);
+
+    ASSERT(!d->tape && !d->media.packed);
+    sim_media_lie(&d->media, lying);
+}
+
+bool sim_disk_some_page(struct sim_proc *p, const char *path, uint64_t draw, uint64_t *ret_no)
+{
+    return sim_media_some_page(&disk_must(p, path)->media, draw, ret_no);
+}
+
 void sim_disk_set_hook(struct sim_proc *p, const char *path, sim_disk_hook hook, void *arg)
 {
     struct sim_disk *d = disk_must(p, path);

@@ -249,6 +249,7 @@ void sim_media_write(struct sim_media *m, struct sim_write *w, uint64_t page_no,
 
     ASSERT(off % SIM_SECTOR == 0 && len % SIM_SECTOR == 0 && off < SIM_PAGE &&
            len <= SIM_PAGE - off);
+    durable = durable && !m->lying;
     if (durable && !torn) {
         media_put(m, page, off, src, len);
         return;
@@ -321,6 +322,8 @@ void sim_media_discard(struct sim_media *m, uint64_t page_no, uint64_t count)
     uint64_t draw = sim_rand(m->sim);
 
     ASSERT(m->runs.count == 0 && !m->base); /* pages of theirs would come back */
+    if (m->lying)
+        return; /* it may have to come back */
     if (count < m->bucket_count) {
         for (uint64_t no = page_no; no < page_no + count; no++) {
             struct sim_page **slot = slot_of(m, no);
@@ -346,6 +349,8 @@ void sim_media_discard(struct sim_media *m, uint64_t page_no, uint64_t count)
 
 void sim_media_flush(struct sim_media *m, uint64_t up_to_seq)
 {
+    if (m->lying)
+        up_to_seq = MIN(up_to_seq, m->lie_from);
     LIST_FOREACH_SAFE (page, &m->dirty, struct sim_page, dirty) {
         LIST_FOREACH_SAFE (v, &page->versions, struct version, link) {
             if (v->write->seq > up_to_seq)
@@ -365,10 +370,43 @@ static enum fate fate_draw(struct sim *s)
     return n == 0 ? FATE_KEPT : n == 1 ? FATE_LOST : FATE_TORN;
 }
 
+void sim_media_lie(struct sim_media *m, bool lying)
+{
+    if (lying && !m->lying)
+        m->lie_from = m->last_seq;
+    m->lying = lying;
+    if (!lying)
+        sim_media_flush(m, m->last_seq);
+}
+
+bool sim_media_some_page(const struct sim_media *m, uint64_t draw, uint64_t *ret_no)
+{
+    for (size_t i = 0; i < m->bucket_count; i++) {
+        const struct sim_page *page = m->buckets[(draw + i) & (m->bucket_count - 1)];
+
+        if (!page)
+            continue;
+        *ret_no = page->no;
+        return true;
+    }
+    return false;
+}
+
+/* While lying, a write's fate depends on its time alone. */
+static enum fate fate_of(const struct sim_media *m, const struct sim_write *w, uint64_t last_kept)
+{
+    if (m->lying && w->seq > m->lie_from)
+        return w->seq <= last_kept ? FATE_KEPT : FATE_LOST;
+    return fate_draw(m->sim);
+}
+
 void sim_media_power_loss(struct sim_media *m)
 {
+    uint64_t last_kept = m->last_seq;
     struct list *elem;
 
+    if (m->lying)
+        last_kept = m->lie_from + sim_below(m->sim, m->last_seq - m->lie_from + 1);
     while ((elem = list_pop_front(&m->dirty))) {
         struct sim_page *page = LIST_ENTRY(elem, struct sim_page, dirty);
         uint8_t data[SIM_PAGE];
@@ -376,7 +414,7 @@ void sim_media_power_loss(struct sim_media *m)
         media_get(page, data);
         LIST_FOREACH (v, &page->versions, struct version, link) {
             if (v->write->fate == FATE_OPEN)
-                v->write->fate = fate_draw(m->sim);
+                v->write->fate = fate_of(m, v->write, last_kept);
             if (v->write->fate == FATE_KEPT)
                 memcpy(data + v->off, v->data + v->off, v->len);
             else if (v->write->fate == FATE_TORN)
@@ -385,4 +423,5 @@ void sim_media_power_loss(struct sim_media *m)
         media_set(m, page, data);
         versions_drop(page);
     }
+    m->lie_from = m->last_seq;
 }

@@ -15,7 +15,9 @@ struct sim_media {
     size_t bucket_count, page_count;
     struct list dirty; /* pages with cached versions, first dirtied first */
     uint64_t last_seq; /* of the writes in the cache so far */
-    bool packed;       /* pages are packed, and large runs of one word kept as such */
+    uint64_t lie_from; /* while lying: what came later is in the cache only */
+    bool lying;
+    bool packed; /* pages are packed, and large runs of one word kept as such */
     struct sim_runs runs;
     const uint8_t *const *base; /* content of pages that are not in the table; may be NULL */
 };
@@ -46,6 +48,10 @@ void sim_media_poke(struct sim_media *m, uint64_t page_no, uint32_t off, const v
 void sim_media_discard(struct sim_media *m, uint64_t page_no, uint64_t count);
 /* Writes up to this one go to the media. */
 void sim_media_flush(struct sim_media *m, uint64_t up_to_seq);
+/* See sim_disk_lie. */
+void sim_media_lie(struct sim_media *m, bool lying);
+/* Some page that was ever written; false if there is none. */
+bool sim_media_some_page(const struct sim_media *m, uint64_t draw, uint64_t *ret_no);
 /* Each write in the cache is kept, lost or torn. */
 void sim_media_power_loss(struct sim_media *m);
 

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What an operator does to a simulated cluster, through the same requests as zbs-cli. All from a
+ * control coroutine; a few seconds at most for each, then ERR_TIMEOUT. */
+#ifndef ZBS_TESTS_SIM_OPERATOR_H
+#define ZBS_TESTS_SIM_OPERATOR_H
+
+#include "tests/sim/cluster.h"
+
+/* The pool and the volume that clients use. */
+co_fn int operator_create(struct cluster *c, uint32_t replicas, uint64_t size_bytes);
+co_fn int operator_resize(struct cluster *c);
+co_fn int operator_extra_create(struct cluster *c);
+co_fn int operator_extra_delete(struct cluster *c);
+/* Begins or cancels the drain of the node's second disk. */
+co_fn int operator_drain(struct cluster *c, struct node *n, bool begin);
+
+struct cluster_counts {
+    uint32_t degraded, chunks_alive;
+    uint64_t used_bytes;
+};
+co_fn int operator_status(struct cluster *c, struct cluster_counts *ret);
+
+/* At rest: deletes every volume and demands that every block comes back (invariant 9). */
+co_fn void operator_delete_all(struct cluster *c, nsec_t limit);
+
+#endif

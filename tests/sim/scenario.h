@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a seed stands for, as data: how long clients run, how noisy the world is, and a list of
+ * events (faults, and what an operator does meanwhile), each with its time. A seed draws a
+ * scenario; a scenario can be written as text, shortened by whoever looks for the shortest one that
+ * still fails (tests/sim/shrink.py), read again and run.
+ *
+ * The text, one thing per line; times in milliseconds of virtual time since the volume exists:
+ *
+ *   seed 17               the world's: delays, the scheduler, what clients do
+ *   span 25000            how long clients run and events strike
+ *   clients 2             on each access server
+ *   replicas 3            of the volume
+ *   disks 2               of each chunk server
+ *   noise net-spike ...   kinds of small disturbances, at any time
+ *   event 1200 crash host-2 chunk 0 400
+ *                         at, what, where (host-N or leader), whose (meta, chunk, access), an
+ *                         argument that depends on what, how long until it is undone */
+#ifndef ZBS_TESTS_SIM_SCENARIO_H
+#define ZBS_TESTS_SIM_SCENARIO_H
+
+#include <stdio.h>
+
+#include "common/env/sim.h"
+
+#define HOSTS      3
+#define ON_LEADER  HOSTS /* in place of a host: whoever leads then */
+#define EVENTS_MAX 256
+
+enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
+
+#define FAULT_LIST(X)                                                                              \
+    X(CRASH, "crash")               /* kill -9 of one process, restarted later */                  \
+    X(POWER, "power")               /* a host loses power: all its processes, unsynced writes */   \
+    X(POWER_ALL, "power-all")       /* all hosts at once */                                        \
+    X(PAUSE, "pause")               /* SIGSTOP; arg: mask of roles on that host */                 \
+    X(SUSPEND, "suspend")           /* a whole host sleeps: its clocks jump */                     \
+    X(PARTITION, "partition")       /* arg: direction 0..2, + 4 * (1 + peer), or all others */     \
+    X(COORD_EXPIRE, "coord-expire") /* a coordination session expires */                           \
+    X(COORD_CUT, "coord-cut")       /* a meta server can't reach the coordination service */       \
+    X(COORD_DOWN, "coord-down")     /* nobody can */                                               \
+    X(DISK_SLOW, "disk-slow")       /* a disk answers after arg milliseconds */                    \
+    X(DISK_HANG, "disk-hang")       /* a disk does not answer */                                   \
+    X(DISK_FAIL, "disk-fail")       /* a disk answers with errors */                               \
+    X(DISK_LIE, "disk-lie")         /* acknowledges what is not durable, then the power fails */   \
+    X(BIT_ROT, "bit-rot")           /* a bit of a data page flips */                               \
+    X(READDRESS, "readdress")       /* a chunk server ends and comes back at another address */    \
+    X(DISK_DRAIN, "disk-drain")     /* the second disk is drained, later it takes part again */    \
+    X(RESIZE, "resize")             /* the volume grows */                                         \
+    X(EXTRA_CREATE, "extra-create") /* another volume */                                           \
+    X(EXTRA_DELETE, "extra-delete") /* the oldest of the other volumes goes */                     \
+    X(RELEASE, "release")           /* an access server ends in peace, and comes back */
+
+enum fault {
+#define X(name, text) FAULT_##name,
+    FAULT_LIST(X)
+#undef X
+        FAULTS
+};
+
+enum noise { NOISE_NET_SPIKE, NOISE_NET_RESET, NOISE_UNCERTAIN, NOISE_DISK_SPIKE, NOISES };
+
+struct fault_event {
+    nsec_t at, span;
+    enum fault kind;
+    uint32_t host, role, arg;
+};
+
+struct scenario {
+    uint64_t seed;
+    nsec_t span;
+    uint32_t clients, replicas, disks, noise; /* noise: mask */
+    uint32_t count;
+    struct fault_event events[EVENTS_MAX]; /* by time */
+};
+
+const char *fault_name(enum fault f);
+const char *role_name(enum role r);
+
+void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span);
+void scenario_print(const struct scenario *s, FILE *to);
+/* False, with what is wrong on standard error, if the text is no scenario. */
+bool scenario_read(struct scenario *s, FILE *from);
+void scenario_conf(const struct scenario *s, struct sim_conf *conf);
+
+/* Does it lose or spoil what one host holds? */
+bool scenario_fragile(const struct scenario *s);
+
+/* One event as a line of the text, without its time. */
+const char *event_text(const struct fault_event *e, char *dst, size_t room);
+
+#endif
