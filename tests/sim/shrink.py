@@ -107,7 +107,16 @@ class Shrinker:
                 s, _ = self.shorter(s, [s.but(events=moved, span=max(s.number("span") - by, 500))])
         return s
 
+    def cut_end(self, s):
+        """The end, events and all: halves first, then less."""
+        for keep in (0.4, 0.6, 0.8):
+            span = int(s.number("span") * keep)
+            events = [e for e in s.events if int(e.split()[0]) < span]
+            s, _ = self.shorter(s, [s.but(events=events, span=span)])
+        return s
+
     def run(self, s):
+        s = self.cut_end(s)
         s = self.drop_events(s)
         s = self.drop_rest(s)
         s = self.cut_time(s)
