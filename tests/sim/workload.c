@@ -21,7 +21,7 @@
 #define COUNTER_BASE    (500ull << 20) /* sectors that are only ever compared and incremented */
 #define COUNTERS        2
 #define HOT_SPAN        (6 * NSEC_PER_SEC) /* one access server at a time does most of the I/O */
-#define EXTRA_PLACES    6 /* the first ones, in the other volumes */
+#define EXTRA_PLACES    6                  /* the first ones, in the other volumes */
 #define MIXED_FROM      9 /* places that are zeroed, discarded, compared and written, too */
 
 /* Offsets of the hot places: page and block boundaries, stripe boundaries, second extent group. */
