@@ -88,6 +88,7 @@ static void grant_extent(Zbs__Meta__Grant *m, const struct extent *e)
     m->n_absent = e->n_absent;
     m->created = e->created;
     m->family = e->family;
+    m->extent_epoch = e->epoch;
     if (e->origin != NULL) {
         m->origin = e->origin->id;
         m->origin_epoch = e->origin->epoch;

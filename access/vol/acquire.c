@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define WRITTEN_LATELY (30 * NSEC_PER_SEC)
+
 /* Checks and copies what meta granted. */
 static int grant_read(const Zbs__Meta__Grant *m, struct grant *g)
 {
@@ -17,6 +19,10 @@ static int grant_read(const Zbs__Meta__Grant *m, struct grant *g)
     g->family = m->family ? m->family : m->extent_id;
     g->set_number = m->set_number;
     g->created = m->created;
+    g->shared = m->shared;
+    g->extent_epoch = m->extent_epoch;
+    g->origin = m->origin;
+    g->origin_epoch = m->origin_epoch;
     for (size_t i = 0; i < m->n_members; i++)
         g->members[g->n_members++] = m->members[i];
     for (size_t i = 0; i < m->n_absent; i++)
@@ -32,6 +38,16 @@ static int grant_read(const Zbs__Meta__Grant *m, struct grant *g)
     return 0;
 }
 
+/* Reads need no open; what was known of it as its owner is over. */
+static void slot_set_shared(struct slot *s, const struct grant *g)
+{
+    slot_set_state(s, SLOT_NONE);
+    s->state = SLOT_SHARED;
+    s->shared = shared_new(s->vol->e, g);
+    s->want_epoch = s->want_open = false;
+    s->n_join = 0;
+}
+
 static void grant_apply(struct slot *s, uint64_t owner, const struct grant *g)
 {
     struct vol_engine *e = s->vol->e;
@@ -40,17 +56,21 @@ static void grant_apply(struct slot *s, uint64_t owner, const struct grant *g)
     if (owner == e->session && s->owner != owner)
         s->owned_since = co_now();
     s->owner = owner;
-    if (owner != e->session) {
-        s->state = owner ? SLOT_FOREIGN : SLOT_NONE;
+    if (owner != e->session && !(owner == 0 && s->vol->info.read_only)) {
+        slot_set_state(s, owner ? SLOT_FOREIGN : SLOT_NONE);
         s->foreign_until = co_now() + NSEC_PER_SEC;
     } else if (g->extent_id == 0) {
-        s->state = SLOT_HOLE;
+        slot_set_state(s, SLOT_HOLE);
+    } else if (g->shared && !s->extent_id) {
+        slot_set_shared(s, g);
+    } else if (s->vol->info.read_only) {
+        slot_set_state(s, SLOT_NONE);
     } else if (g->epoch <= s->epoch_used) {
         /* Versions of this epoch may be out already: never again. */
-        s->state = SLOT_NONE;
+        slot_set_state(s, SLOT_NONE);
         s->want_epoch = true;
     } else {
-        s->state = SLOT_GRANTED;
+        slot_set_state(s, SLOT_GRANTED);
         s->want_alloc = false;
         s->want_epoch = false;
     }
@@ -65,7 +85,10 @@ struct window {
 
 static bool eligible(struct slot *s, const struct slot *like)
 {
-    return s && !s->driving && !s->want_epoch && !s->holding && s->state == like->state;
+    if (!s || s->driving || s->want_epoch || s->holding || s->state != like->state)
+        return false;
+    /* Children are made ahead where writes are likely. */
+    return s->state != SLOT_SHARED || (s->last_write && co_now() - s->last_write < WRITTEN_LATELY);
 }
 
 /* The slots of the same stripe group that are in the same state: who needs one needs the others
@@ -138,13 +161,14 @@ static int acquire_call(struct slot *s, uint32_t first, uint32_t count, bool all
 
 int acquire_slots(struct slot *s, bool new_epoch)
 {
+    bool alloc = s->want_alloc;
     struct window w;
     struct rpc_reply r;
     int rc;
 
     window_open(&w, s, new_epoch);
     rpc_reply_init(&r);
-    rc = acquire_call(s, w.first, w.n, s->want_alloc, new_epoch, &r);
+    rc = acquire_call(s, w.first, w.n, alloc, new_epoch, &r);
     for (uint32_t i = 0; rc == 0 && i < w.n; i++) {
         const Zbs__Meta__Grant *m = ((const Zbs__Meta__LeaseAcquireReply *)r.msg)->grants[i];
         struct grant g;
@@ -157,6 +181,8 @@ int acquire_slots(struct slot *s, bool new_epoch)
             tenure_lose(w.slots[i]->tenure, "a new epoch");
         if (rc == 0)
             grant_apply(w.slots[i], m->owner_session, &g);
+        if (rc == 0 && alloc && g.shared && w.slots[i] == s)
+            rc = err_set(ERR_AGAIN, "meta gives no extent for slot %u at present", s->index);
     }
     window_close(&w, s);
     rpc_reply_free(&r);
@@ -193,7 +219,7 @@ int release_slot(struct slot *s)
     ASSERT(!s->tenure);
     if (!session || s->owner != session)
         return 0;
-    s->state = SLOT_NONE;
+    slot_set_state(s, SLOT_NONE);
     s->owner = 0;
     req.session_id = session;
     req.volume_id = s->vol->info.id;

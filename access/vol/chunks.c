@@ -301,6 +301,7 @@ static int open_flush(void *arg)
         items[n].family = call->family;
         items[n].epoch = call->epoch;
         items[n].credit_blocks = call->credit_blocks;
+        items[n].thaw = call->thaw;
         item_ptrs[n] = &items[n];
         calls[n++] = call;
     }

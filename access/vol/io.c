@@ -125,37 +125,48 @@ static int io_forward(struct io *io, uint64_t owner)
     return rc < 0 ? rc : ERR_STALE;
 }
 
+static const enum enter enter_of[] = {
+    [IO_READ] = ENTER_READ,
+    [IO_WRITE] = ENTER_WRITE,
+    [IO_ZERO] = ENTER_CLEAR,
+    [IO_DISCARD] = ENTER_CLEAR,
+    [IO_COMPARE_AND_WRITE] = ENTER_WRITE,
+};
+
 static int io_loop(struct io *io)
 {
     struct slot *s = io->slot;
-    bool alloc = io->kind == IO_WRITE || io->kind == IO_COMPARE_AND_WRITE;
     nsec_t pause = 0;
 
     for (;;) {
-        struct tenure *t;
-        uint64_t owner = 0;
-        int rc = slot_enter(s, alloc, &t, &owner);
+        struct entry en;
+        int rc = slot_enter(s, enter_of[io->kind], &en);
 
-        if (io->unknown && (rc == 0 || (rc == ERR_NOT_OWNER && owner != io->fwd_session))) {
-            if (rc == 0 && t)
-                slot_leave(s, t);
+        if (io->unknown && (rc == 0 || (rc == ERR_NOT_OWNER && en.owner != io->fwd_session))) {
+            if (rc == 0)
+                slot_leave(s, &en);
             return err_set(ERR_AMBIGUOUS, "the former owner of slot %u did not answer", s->index);
         }
         if (rc == ERR_NOT_OWNER && io->forwarded) {
-            io->fwd_hint = owner;
+            io->fwd_hint = en.owner;
             return err_set(ERR_NOT_OWNER, "slot %u belongs to another session", s->index);
         }
         if (rc == 0 && UNLIKELY(s->follow || io->from))
             follow_count(s, io->from);
         if (rc == ERR_NOT_OWNER) {
-            rc = io_forward(io, owner);
+            rc = io_forward(io, en.owner);
         } else if (rc < 0) {
             return rc;
-        } else if (!t) {
+        } else if (en.shared) {
+            rc = shared_read(en.shared, io->off, io->len, io->buf, io->buf_off);
+            if (rc == ERR_STALE)
+                slot_shared_stale(s, en.shared);
+            slot_leave(s, &en);
+        } else if (!en.t) {
             return io_hole(io);
         } else {
-            rc = io_attempt(io, t);
-            slot_leave(s, t);
+            rc = io_attempt(io, en.t);
+            slot_leave(s, &en);
         }
         if (rc != ERR_STALE)
             return rc;

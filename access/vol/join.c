@@ -59,6 +59,7 @@ static int copy_send(struct join *j, uint32_t off, uint32_t len, struct buf *b)
     req.family = t->family;
     req.epoch = t->epoch;
     req.gen = ++t->gen;
+    req.repair = t->repair;
     req.kind = b ? ZBS__CHUNK__WRITE_KIND__WRITE_DATA : ZBS__CHUNK__WRITE_KIND__WRITE_ZERO;
     req.offset = off;
     req.length = len;

@@ -8,10 +8,12 @@
 
 #define ROUND_PAUSE   (20 * NSEC_PER_MSEC)
 #define REFUSED_PAUSE (200 * NSEC_PER_MSEC)
+#define ORIGIN_LIMIT  (2 * NSEC_PER_SEC)
 
 /* ---- one replica ---- */
 
-static int replica_create(struct tenure *t, uint32_t i)
+/* A joining replica begins empty: what its origin is there is not known. */
+static int replica_create(struct tenure *t, uint32_t i, bool joining)
 {
     Zbs__Chunk__CreateRequest req = ZBS__CHUNK__CREATE_REQUEST__INIT;
     Zbs__Chunk__CreateItem item = ZBS__CHUNK__CREATE_ITEM__INIT;
@@ -24,6 +26,10 @@ static int replica_create(struct tenure *t, uint32_t i)
     item.epoch = t->epoch;
     item.volume_id = t->slot->vol->info.id;
     item.slot = t->slot->index;
+    if (!joining) {
+        item.origin = t->origin;
+        item.origin_epoch = t->origin_epoch;
+    }
     req.items = items;
     req.n_items = 1;
     rpc_reply_init(&r);
@@ -79,15 +85,16 @@ static int replica_open(struct open_state *o, uint32_t i)
     int rc = 0;
 
     if (!joining && !o->created)
-        rc = replica_create(t, i);
+        rc = replica_create(t, i, false);
     if (rc < 0)
         return rc;
     call.credit_blocks = CREDITS_OPEN;
+    call.thaw = !t->repair;
     rc = chunk_open(t->m[i].chunk, &call);
     if (rc == ERR_NO_REPLICA && joining) {
         open_call_done(&call);
         o->lacks[i] = true;
-        rc = replica_create(t, i);
+        rc = replica_create(t, i, true);
         if (rc == 0)
             rc = chunk_open(t->m[i].chunk, &call);
     }
@@ -127,7 +134,11 @@ static int open_one(void *arg)
         tenure_lose(t, "a replica has seen a higher epoch");
     if (joining)
         return 0;
-    if (rc == ERR_NO_REPLICA && (o->created || t->m[op->i].everything)) {
+    if (t->origin && rc == ERR_AGAIN)
+        o->busy |= bit; /* its origin is being repaired there: it is, and will be clean */
+    if (t->origin && rc == ERR_INVAL)
+        tenure_lose(t, "the origin was repaired since: a higher epoch is needed");
+    if (rc == ERR_NO_REPLICA && (o->created || t->origin || t->m[op->i].everything)) {
         t->m[op->i].everything = true;
         o->gone |= bit;
     } else if (rc == ERR_IO || rc == ERR_CORRUPT || rc == ERR_FORMAT || rc == ERR_NOSPACE) {
@@ -144,6 +155,7 @@ static void open_round(struct open_state *o)
     struct opener ops[MEMBERS_MAX];
     struct co_group g;
 
+    o->busy = 0;
     co_group_init(&g);
     for (uint32_t i = 0; i < t->n; i++) {
         if ((t->open | o->gone) >> i & 1 || !((t->set | o->want_join) >> i & 1))
@@ -189,6 +201,8 @@ static bool drop_due(const struct open_state *o, uint32_t i)
 
     if (o->gone >> i & 1)
         return true;
+    if (o->busy >> i & 1)
+        return false;
     if (!c->last_heard && now < e->session_since + e->boot_wait)
         return false;
     return chunk_given_up(c) || now - o->since >= e->member_deadline;
@@ -262,6 +276,8 @@ static int open_alive(const struct open_state *o)
         return ERR_STALE;
     if (t->e->stopping || co_canceled())
         return ERR_CANCELED;
+    if (o->busy && co_now() - o->since >= ORIGIN_LIMIT)
+        return ERR_STALE; /* what meta says of it may have changed */
     return 0;
 }
 

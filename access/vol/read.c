@@ -33,43 +33,48 @@ static int reply_check(uint32_t off, uint32_t len, const struct rpc_reply *r, st
     return rc;
 }
 
-int replica_read(struct tenure *t, uint32_t i, uint32_t off, uint32_t len, struct buf *dst,
-                 uint32_t dst_off, bool *ret_zero, nsec_t timeout)
+int chunk_read(struct chunk *c, const struct read_of *of, uint32_t off, uint32_t len,
+               struct buf *dst, uint32_t dst_off, bool *ret_zero, nsec_t timeout)
 {
     Zbs__Chunk__ReadRequest req = ZBS__CHUNK__READ_REQUEST__INIT;
     struct rpc_reply r;
     int rc;
 
-    req.extent_id = t->extent_id;
-    req.family = t->family;
-    req.epoch = t->epoch;
+    req.extent_id = of->extent_id;
+    req.family = of->family;
+    req.epoch = of->epoch;
+    req.view_epoch = of->view_epoch;
     req.offset = off;
     req.length = len;
     rpc_reply_init(&r);
     r.dst = dst;
     r.dst_off = dst_off;
     r.dst_cap = len;
-    rc = chunk_call(t->m[i].chunk, t->family, CHUNK_READ, &req.base, NULL, &r, timeout);
+    rc = chunk_call(c, of->family, CHUNK_READ, &req.base, NULL, &r, timeout);
     if (rc == 0)
         rc = reply_check(off, len, &r, dst, dst_off, ret_zero);
     rpc_reply_free(&r);
     return rc;
 }
 
-/* Local first, then the least loaded; those that are silent at present come last. */
+int replica_read(struct tenure *t, uint32_t i, uint32_t off, uint32_t len, struct buf *dst,
+                 uint32_t dst_off, bool *ret_zero, nsec_t timeout)
+{
+    struct read_of of = {.extent_id = t->extent_id, .family = t->family, .epoch = t->epoch};
+
+    return chunk_read(t->m[i].chunk, &of, off, len, dst, dst_off, ret_zero, timeout);
+}
+
 static int choose(const struct tenure *t, uint32_t mask)
 {
     int best = -1;
     uint64_t best_cost = 0;
 
     for (uint32_t i = 0; i < t->n; i++) {
-        const struct chunk *c = t->m[i].chunk;
-        uint64_t cost = c->in_flight;
+        uint64_t cost = chunk_read_cost(t->m[i].chunk);
 
         if (!(mask >> i & 1))
             continue;
-        cost += c->local ? 0 : UINT64_C(1) << 32;
-        cost += c->silent_since ? UINT64_C(1) << 33 : 0;
         if (best < 0 || cost < best_cost) {
             best = (int)i;
             best_cost = cost;

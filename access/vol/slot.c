@@ -21,15 +21,30 @@ struct slot *slot_new(struct volume *v, uint32_t index)
 void slot_free(struct slot *s)
 {
     ASSERT(!s->tenure && s->active == 0 && s->waiters == 0);
+    shared_put(s->shared);
     follow_forget(s);
     mem_free(s);
+}
+
+void slot_set_state(struct slot *s, enum slot_state state)
+{
+    ASSERT(!s->tenure);
+    shared_put(s->shared);
+    s->shared = NULL;
+    s->state = state;
+}
+
+void slot_shared_stale(struct slot *s, const struct shared *sh)
+{
+    if (s->shared == sh && !s->driving)
+        slot_set_state(s, SLOT_NONE);
 }
 
 void slot_reset(struct slot *s)
 {
     if (s->tenure)
         tenure_lose(s->tenure, "the session or the volume is gone");
-    s->state = SLOT_NONE;
+    slot_set_state(s, SLOT_NONE);
     s->owner = 0;
     s->n_join = 0;
     s->want_open = s->want_release = s->for_task = false;
@@ -58,13 +73,17 @@ void slot_unhold(struct slot *s)
     co_cond_broadcast(&s->changed);
 }
 
-void slot_leave(struct slot *s, struct tenure *t)
+void slot_leave(struct slot *s, struct entry *en)
 {
+    if (!en->t && !en->shared)
+        return; /* a hole */
     ASSERT(s->active > 0);
     s->last_used = co_now();
     if (--s->active == 0)
         co_cond_broadcast(&s->idle);
-    tenure_put(t);
+    if (en->t)
+        tenure_put(en->t);
+    shared_put(en->shared);
 }
 
 void slot_not_foreign(struct slot *s, uint64_t was, uint64_t owner)
@@ -81,25 +100,38 @@ void slot_not_foreign(struct slot *s, uint64_t was, uint64_t owner)
     }
 }
 
-/* Can an I/O enter in the present state? 1: yes, *rc tells how. */
-static bool slot_admit(struct slot *s, bool alloc, struct tenure **ret, uint64_t *ret_owner,
-                       int *rc)
+/* Needs nothing but a good lease: a hole or a shared extent has no replica to ask whether the slot
+ * is ours still. A snapshot needs none. */
+static bool needs_lease_only(const struct slot *s, enum enter how)
 {
-    struct vol_engine *e = s->vol->e;
+    return (s->state == SLOT_HOLE && how != ENTER_WRITE) ||
+           (s->state == SLOT_SHARED && how == ENTER_READ);
+}
 
+/* Can an I/O enter in the present state? True: yes, *rc tells how. */
+static bool slot_admit(struct slot *s, enum enter how, struct entry *ret, int *rc)
+{
     *rc = 0;
-    *ret = NULL;
+    *ret = (struct entry){0};
     if (s->holding)
         return false;
     if (s->state == SLOT_SERVING) {
         s->active++;
-        *ret = tenure_get(s->tenure);
+        ret->t = tenure_get(s->tenure);
         return true;
     }
-    if (s->state == SLOT_HOLE && !alloc)
-        return lease_valid(e);
+    if (needs_lease_only(s, how)) {
+        if (!s->vol->info.read_only && !lease_valid(s->vol->e))
+            return false;
+        ret->shared = s->shared;
+        if (ret->shared) {
+            ret->shared->refs++;
+            s->active++;
+        }
+        return true;
+    }
     if (s->state == SLOT_FOREIGN && co_now() < s->foreign_until) {
-        *ret_owner = s->owner;
+        ret->owner = s->owner;
         *rc = ERR_NOT_OWNER;
         return true;
     }
@@ -108,7 +140,7 @@ static bool slot_admit(struct slot *s, bool alloc, struct tenure **ret, uint64_t
     return false;
 }
 
-int slot_enter(struct slot *s, bool alloc, struct tenure **ret, uint64_t *ret_owner)
+int slot_enter(struct slot *s, enum enter how, struct entry *ret)
 {
     struct vol_engine *e = s->vol->e;
     int rc;
@@ -120,17 +152,16 @@ int slot_enter(struct slot *s, bool alloc, struct tenure **ret, uint64_t *ret_ow
         if (s->vol->deleted)
             return err_set(ERR_NOTFOUND, "volume %" PRIu64 " was deleted", s->vol->info.id);
         s->for_task = false;
-        if (slot_admit(s, alloc, ret, ret_owner, &rc))
+        if (slot_admit(s, how, ret, &rc))
             return rc;
         if (s->failed < 0)
             return err_set(s->failed, "slot %u of volume %" PRIu64 " cannot be served", s->index,
                            s->vol->info.id);
         s->waiters++;
-        if (s->state == SLOT_HOLE && !alloc && !s->holding) {
-            /* A hole has no replica to ask whether it is ours still: the lease must be good. */
+        if (needs_lease_only(s, how) && !s->holding) {
             rc = co_cond_wait(&e->lease_changed);
         } else {
-            s->want_alloc |= alloc;
+            s->want_alloc |= how == ENTER_WRITE || (how == ENTER_CLEAR && s->state == SLOT_SHARED);
             slot_kick(s);
             rc = co_cond_wait(&s->changed);
         }
@@ -154,6 +185,7 @@ static bool slot_has_work(const struct slot *s)
     case SLOT_FOREIGN:
         return false;
     case SLOT_HOLE:
+    case SLOT_SHARED:
         return s->want_release || (s->want_alloc && s->waiters > 0);
     case SLOT_GRANTED:
         return s->want_release || s->waiters > 0 || s->want_open || s->n_join > 0;
@@ -271,6 +303,7 @@ static int slot_step(struct slot *s)
             return ERR_CANCELED;
         return s->state == SLOT_NONE ? acquire_slots(s, s->want_epoch) : 0;
     case SLOT_HOLE:
+    case SLOT_SHARED:
         return acquire_slots(s, false);
     case SLOT_GRANTED:
         return step_open(s);

@@ -29,6 +29,9 @@ struct tenure *tenure_new(struct slot *s, const struct grant *g)
     t->family = g->family;
     t->epoch = g->epoch;
     t->set_number = g->set_number;
+    t->origin = g->created ? 0 : g->origin;
+    t->origin_epoch = g->origin_epoch;
+    t->repair = s->extent_id != 0;
     t->session = t->e->session;
     co_cond_init(&t->changed);
     list_init(&t->ops);
@@ -218,6 +221,7 @@ int member_reopen(struct tenure *t, uint32_t i)
     m->reopening = true;
     t->open &= ~bit;
     call.credit_blocks = CREDITS_OPEN;
+    call.thaw = !t->repair;
     rc = chunk_open(m->chunk, &call);
     if (rc == 0)
         rc = member_opened(t, i, &call, true);

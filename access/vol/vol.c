@@ -56,6 +56,15 @@ static int vol_begin(struct vol *h, uint64_t off, uint64_t len)
     return 0;
 }
 
+static int vol_begin_write(struct vol *h, uint64_t off, uint64_t len)
+{
+    const struct vol_info *i = &h->v->info;
+
+    return i->read_only
+               ? err_set(ERR_PERM, "%s/%s is a snapshot: it can't be written", i->pool, i->name)
+               : vol_begin(h, off, len);
+}
+
 static void vol_end(struct vol *h)
 {
     if (--h->active == 0)
@@ -144,7 +153,7 @@ int vol_write(struct vol *h, uint64_t off, uint32_t len, struct buf *src, uint32
 {
     struct vol_engine_stats *stats = &h->v->e->stats;
     nsec_t start = co_now();
-    int rc = vol_begin(h, off, len);
+    int rc = vol_begin_write(h, off, len);
 
     if (rc < 0)
         return rc;
@@ -166,7 +175,7 @@ int vol_compare_and_write(struct vol *h, uint64_t off, uint32_t len, struct buf 
 
     if (len == 0 || len > PAGE_BYTES - off % PAGE_BYTES)
         return err_set(ERR_INVAL, "a compare and write of %u bytes at %" PRIu64, len, off);
-    rc = vol_begin(h, off, len);
+    rc = vol_begin_write(h, off, len);
     if (rc < 0)
         return rc;
     r = layout_first_run(&h->v->info.layout, off, len);
@@ -189,13 +198,12 @@ int vol_compare_and_write(struct vol *h, uint64_t off, uint32_t len, struct buf 
 
 static int slot_is_hole(struct slot *s, bool *ret)
 {
-    struct tenure *t;
-    uint64_t owner;
-    int rc = slot_enter(s, false, &t, &owner);
+    struct entry en;
+    int rc = slot_enter(s, ENTER_READ, &en);
 
-    *ret = rc == 0 && !t;
-    if (rc == 0 && t)
-        slot_leave(s, t);
+    *ret = rc == 0 && !en.t && !en.shared;
+    if (rc == 0)
+        slot_leave(s, &en);
     return rc == ERR_NOT_OWNER ? 0 : rc;
 }
 
@@ -310,7 +318,7 @@ static int vol_zeroes(struct vol *h, enum io_kind kind, uint64_t off, uint64_t l
     const struct layout *l = &h->v->info.layout;
     uint64_t group_bytes = (uint64_t)l->stripe_count * EXTENT_BYTES;
     struct zero_batch *b;
-    int rc = vol_begin(h, off, len);
+    int rc = vol_begin_write(h, off, len);
 
     if (rc < 0)
         return rc;

@@ -68,6 +68,7 @@ struct vol_info {
     char pool[64], name[128];
     uint64_t size_bytes;
     uint32_t replicas;
+    bool read_only; /* a snapshot: writes answer ERR_PERM */
     uint8_t uuid[16];
     struct layout layout;
 };

@@ -137,6 +137,13 @@ void chunks_reset(struct vol_engine *e); /* breaks all connections */
 co_fn void chunks_close(struct vol_engine *e);
 /* Has it been silent for so long that whoever waits for it may remove it? */
 bool chunk_given_up(const struct chunk *c);
+/* Whom to read from: the local one first, then the least loaded; those that are silent at present
+ * come last. */
+static inline uint64_t chunk_read_cost(const struct chunk *c)
+{
+    return c->in_flight + (c->local ? 0 : UINT64_C(1) << 32) +
+           (c->silent_since ? UINT64_C(1) << 33 : 0);
+}
 /* One call to the worker of a family of extents; at most timeout. Keeps the record of silence. */
 co_fn int chunk_call(struct chunk *c, uint64_t family, enum chunk_method method,
                      const ProtobufCMessage *req, struct rpc_payload *out, struct rpc_reply *r,
@@ -147,6 +154,7 @@ struct open_call {
     struct list link;
     uint64_t extent_id, epoch, family;
     uint32_t credit_blocks;
+    bool thaw; /* no volume shares it (any more) */
     struct co_wait wait;
     struct open_batch *batch;             /* keeps result alive until open_call_done */
     const Zbs__Chunk__OpenResult *result; /* valid after 0 and after errors of the item */
@@ -265,10 +273,13 @@ void vol_objects_free(struct vol_engine *e);
 
 struct grant {
     uint64_t epoch, extent_id, set_number;
-    uint64_t family; /* decides the worker at every chunk server */
+    uint64_t family;               /* decides the worker at every chunk server */
+    uint64_t extent_epoch;         /* no member was opened above it */
+    uint64_t origin, origin_epoch; /* not created yet: a copy of this extent */
     uint32_t members[MEMBERS_MAX], absent[MEMBERS_MAX];
     uint32_t n_members, n_absent;
     bool created;
+    bool shared; /* with other volumes: read only, without opening */
 };
 
 enum slot_state {
@@ -277,6 +288,7 @@ enum slot_state {
     SLOT_HOLE,    /* ours, no extent */
     SLOT_GRANTED, /* ours, not open */
     SLOT_SERVING, /* ours, open: tenure */
+    SLOT_SHARED,  /* ours (or a snapshot's), of an extent that volumes share */
 };
 
 struct slot {
@@ -299,6 +311,9 @@ struct slot {
     nsec_t foreign_until;
     nsec_t avoid_until;         /* others may take it before us */
     struct tenure *tenure;      /* SERVING */
+    struct shared *shared;      /* SHARED */
+    nsec_t last_write;          /* before it became shared */
+    uint64_t extent_id;         /* of a shared extent's own lease (recover.c); else 0 */
     uint32_t join[MEMBERS_MAX]; /* absent replicas to bring back with the next epoch */
     uint32_t n_join;
     int failed; /* acquiring failed for good */
@@ -311,12 +326,23 @@ struct slot {
 
 struct slot *slot_new(struct volume *v, uint32_t index);
 void slot_free(struct slot *s);
-/* Enters a slot for one I/O. 0 with *ret set: serve from this tenure, then slot_leave; 0 with
- * *ret NULL: a hole that we own (only if !alloc); ERR_NOT_OWNER: *ret_owner is the session to
- * forward to. Waits, interruptibly, for anything else. */
-co_fn int slot_enter(struct slot *s, bool alloc, struct tenure **ret,
-                     uint64_t *ret_owner) MUST_CHECK;
-void slot_leave(struct slot *s, struct tenure *t);
+/* Enters a slot for one I/O. 0: serve from what *ret says, then slot_leave; ERR_NOT_OWNER:
+ * ret->owner is the session to forward to. Waits, interruptibly, for anything else. */
+enum enter {
+    ENTER_READ,
+    ENTER_CLEAR, /* a zero or discard: nothing to do in a hole */
+    ENTER_WRITE,
+};
+struct entry {
+    struct tenure *t;      /* NULL: */
+    struct shared *shared; /* READ: from a member; NULL too: a hole (not WRITE) */
+    uint64_t owner;
+};
+co_fn int slot_enter(struct slot *s, enum enter how, struct entry *ret) MUST_CHECK;
+void slot_leave(struct slot *s, struct entry *en);
+void slot_set_state(struct slot *s, enum slot_state state); /* not SERVING, SHARED */
+/* The members that we know of are out of date. */
+void slot_shared_stale(struct slot *s, const struct shared *sh);
 /* The hint was wrong: ask meta. owner: a better hint, or 0. */
 void slot_not_foreign(struct slot *s, uint64_t was, uint64_t owner);
 void slot_kick(struct slot *s); /* starts the driver if it has something to do */
@@ -331,6 +357,22 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task);
 co_fn int acquire_slots(struct slot *s, bool new_epoch) MUST_CHECK;
 co_fn int acquire_peek(struct slot *s, struct grant *ret, uint64_t *ret_owner) MUST_CHECK;
 co_fn int release_slot(struct slot *s) MUST_CHECK;
+
+/* ---- shared extents (shared.c) ---- */
+
+struct shared {
+    struct vol_engine *e;
+    uint32_t refs;
+    uint64_t extent_id, family;
+    uint64_t epoch; /* at which we learnt of the members */
+    struct chunk *chunks[MEMBERS_MAX];
+    uint32_t n;
+};
+struct shared *shared_new(struct vol_engine *e, const struct grant *g);
+void shared_put(struct shared *sh);
+/* ERR_STALE: meta is to be asked again; ERR_IO, ERR_CORRUPT: no member has it. */
+co_fn int shared_read(struct shared *sh, uint32_t off, uint32_t len, struct buf *dst,
+                      uint32_t dst_off) MUST_CHECK;
 
 /* ---- leases follow the I/O (follow.c) ---- */
 
@@ -375,6 +417,8 @@ struct tenure {
     struct slot *slot;
     uint32_t refs;
     uint64_t extent_id, family, epoch, set_number, session;
+    uint64_t origin, origin_epoch; /* to be made as a copy of this extent */
+    bool repair;                   /* a shared extent's own: nothing but repairs and copies */
     bool lost, serving;
     bool may_remove;        /* serving, or all members are open and it is being equalised */
     struct co_cond changed; /* lost, membership, open members */
@@ -471,6 +515,7 @@ struct open_state {
     uint32_t want_join; /* and those that should */
     uint32_t gone;      /* members that can't stay: unknown there, void, behind, failed disk */
     uint32_t full;      /* those of them whose disk has no room for a new extent */
+    uint32_t busy;      /* can't make a child yet */
     bool refused;       /* meta does not let them go: too few would be left */
     nsec_t since;
     bool lacks[MEMBERS_MAX]; /* a joining replica that misses everything */
@@ -554,6 +599,12 @@ void credits_recount(struct tenure *t);
 /* ---- reading (read.c, repair.c) ---- */
 
 /* One piece of an extent read from one replica and checked; at most timeout. */
+struct read_of {
+    uint64_t extent_id, family, epoch;
+    uint64_t view_epoch; /* epoch 0: a shared extent */
+};
+co_fn int chunk_read(struct chunk *c, const struct read_of *of, uint32_t off, uint32_t len,
+                     struct buf *dst, uint32_t dst_off, bool *ret_zero, nsec_t timeout) MUST_CHECK;
 co_fn int replica_read(struct tenure *t, uint32_t i, uint32_t off, uint32_t len, struct buf *dst,
                        uint32_t dst_off, bool *ret_zero, nsec_t timeout) MUST_CHECK;
 /* From any readable member outside `except`, with fail-over; no lock, no lease check. */

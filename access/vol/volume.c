@@ -50,6 +50,7 @@ static int volume_fill(struct volume *v, const Zbs__Meta__Volume *m)
     snprintf(v->info.name, sizeof(v->info.name), "%s", m->name);
     v->info.size_bytes = m->size_bytes;
     v->info.replicas = m->replicas;
+    v->info.read_only = m->snapshot;
     v->info.layout = l;
     if (m->uuid.len == sizeof(v->info.uuid))
         memcpy(v->info.uuid, m->uuid.data, sizeof(v->info.uuid));

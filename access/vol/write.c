@@ -212,6 +212,7 @@ static int op_sender(void *arg)
     cp_msg.epoch = cp.epoch;
     cp_msg.gen = cp.gen;
     req.extent_id = t->extent_id;
+    req.repair = t->repair;
     req.family = t->family;
     req.epoch = t->epoch;
     req.gen = op->gen;
