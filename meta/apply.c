@@ -201,6 +201,14 @@ static int apply_kind(struct apply *a)
         return apply_lun_unset(a);
     case ZBS__METALOG__RECORD__KIND_SETTING_SET:
         return apply_setting_set(a);
+    case ZBS__METALOG__RECORD__KIND_VOLUME_POLICY:
+        return apply_volume_policy(a);
+    case ZBS__METALOG__RECORD__KIND_POOL_POLICY:
+        return apply_pool_policy(a);
+    case ZBS__METALOG__RECORD__KIND_POLICY_SWEEP:
+        return apply_policy_sweep(a);
+    case ZBS__METALOG__RECORD__KIND_VOLUME_SHRINK:
+        return apply_volume_shrink(a);
     case ZBS__METALOG__RECORD__KIND__NOT_SET:
     default:
         return err_set(ERR_UNSUPPORTED,

@@ -7,6 +7,7 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "meta/codec_key.h"
+#include "meta/view.h"
 #include "meta/settings.h"
 #include "proto/metalog.pb-c.h"
 
@@ -78,12 +79,14 @@ void codec_put_pool(const struct codec_sink *to, const struct pool *p)
 {
     struct key k = key_of_u32(KEY_POOL, p->id);
     Zbs__Metalog__KvPool m = ZBS__METALOG__KV_POOL__INIT;
+    Zbs__Metalog__KvLimits limits;
 
     m.id = p->id;
     m.name = p->name;
     m.replicas = p->replicas;
     m.min_replicas = p->min_replicas;
     m.failure_domain = p->failure_domain;
+    m.limits = limits_kv(&p->limits, &limits);
     sink_put_msg(to, &k, &m.base);
 }
 
@@ -91,6 +94,7 @@ void codec_put_volume(const struct codec_sink *to, const struct volume *v)
 {
     struct key k = key_of_u64(KEY_VOLUME, v->id);
     Zbs__Metalog__KvVolume m = ZBS__METALOG__KV_VOLUME__INIT;
+    Zbs__Metalog__KvLimits limits;
 
     m.id = v->id;
     m.pool_id = v->pool_id;
@@ -110,6 +114,8 @@ void codec_put_volume(const struct codec_sink *to, const struct volume *v)
     m.origin_id = v->origin_id;
     m.shared_at = v->shared_at;
     m.table_at = v->table_at;
+    m.limits = limits_kv(&v->limits, &limits);
+    m.policy_left = v->policy_left;
     sink_put_msg(to, &k, &m.base);
 }
 

@@ -69,6 +69,15 @@ int decide_volume_snapshot(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_volume_clone(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_volume_rollback(const struct decide *d, Zbs__Metalog__Record **ret);
 
+int decide_volume_set(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_volume_set(const struct decide *d, ProtobufCMessage *reply);
+int decide_volume_move(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_volume_move(const struct decide *d, ProtobufCMessage *reply);
+int decide_pool_set(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_pool_set(const struct decide *d, ProtobufCMessage *reply);
+/* A smaller size, as asked for by a VolumeResizeRequest. */
+int decide_shrink(const struct decide *d, const struct volume *v, Zbs__Metalog__Record **ret);
+
 int decide_target_create(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_target_delete(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_target_update(const struct decide *d, Zbs__Metalog__Record **ret);
@@ -80,6 +89,8 @@ int answer_exports_get(const struct decide *d, ProtobufCMessage *reply);
 Zbs__Metalog__Record *decide_session_expiry(struct pad *pad, uint64_t session_id);
 /* The next piece of sweeping a removed volume; NULL: nothing to do. */
 Zbs__Metalog__Record *decide_sweep(const struct state *st, struct pad *pad);
+/* The next extents that get their volume's new policy; NULL: nothing to do. */
+Zbs__Metalog__Record *decide_policy_sweep(const struct state *st, struct pad *pad);
 /* A replica owed to an extent that knows of too few, on a live server; NULL: no place. */
 Zbs__Metalog__Record *decide_adoption(const struct state *st, struct world *w,
                                       const struct extent *e, struct pad *pad);

@@ -169,9 +169,7 @@ int decide_volume_resize(const struct decide *d, Zbs__Metalog__Record **ret)
     if (v->snapshot)
         return err_set(ERR_PERM, "'%s/%s' is a snapshot: it never changes", rq->pool, rq->name);
     if (rq->size_bytes < v->size_bytes)
-        return err_set(ERR_INVAL,
-                       "volume '%s/%s' has %" PRIu64 " bytes and can't shrink to %" PRIu64,
-                       rq->pool, rq->name, v->size_bytes, rq->size_bytes);
+        return decide_shrink(d, v, ret);
     *ret = rq->size_bytes > v->size_bytes ? volume_set(d, v, rq->size_bytes, "") : NULL;
     return 0;
 }

@@ -42,6 +42,7 @@ void live_fini(struct live *l)
         mem_free(l->sessions.items[i]);
     sorted_fini(&l->chunks);
     sorted_fini(&l->sessions);
+    shares_fini(&l->shares);
 }
 
 void live_restart(struct live *l, nsec_t now)
@@ -185,6 +186,18 @@ void live_volume_changed(struct live *l, uint64_t volume_id)
 {
     l->changes[l->n_changes++ % VOLUME_CHANGES] =
         (struct volume_change){.volume_id = volume_id, .at = co_now()};
+}
+
+/* More than the ring holds: every session is named all volumes anew. */
+void live_pool_changed(struct live *l, const struct pool *pool)
+{
+    if (pool->volumes.count > VOLUME_CHANGES / 2) {
+        for (uint32_t i = 0; i < l->sessions.count; i++)
+            ((struct session_live *)l->sessions.items[i])->knows_volumes = false;
+        return;
+    }
+    for (uint32_t i = 0; i < pool->volumes.count; i++)
+        live_volume_changed(l, ((const struct volume *)pool->volumes.items[i])->id);
 }
 
 /* ---- for decisions ---- */

@@ -8,6 +8,7 @@
 
 #include "meta/decide.h"
 #include "meta/pad.h"
+#include "meta/shares.h"
 #include "meta/state.h"
 #include "proto/chunk.pb-c.h"
 #include "proto/meta.pb-c.h"
@@ -61,6 +62,7 @@ struct live {
     uint64_t view_version;                        /* term << 32 | count */
     struct volume_change changes[VOLUME_CHANGES]; /* a ring */
     uint64_t n_changes;
+    struct shares shares;
 };
 
 void live_init(struct live *l, struct metad *m, uint64_t term);
@@ -84,6 +86,7 @@ void live_chunk_corrupt(struct chunk_live *c, Zbs__Chunk__CorruptPage *const *pa
 /* Brings `alive` of all up to date; what has changed shows in the views. */
 void live_chunks_check(struct live *l, nsec_t now);
 void live_volume_changed(struct live *l, uint64_t volume_id);
+void live_pool_changed(struct live *l, const struct pool *pool); /* all its volumes */
 
 /* What decisions may use. with_random: fresh random values; with_chunks: also the chunk servers
  * (copied into the pad). */

@@ -8,6 +8,7 @@
 #include "meta/codec.h"
 #include "meta/codec_key.h"
 #include "meta/pad.h"
+#include "meta/view.h"
 #include "meta/settings.h"
 #include "proto/metalog.pb-c.h"
 
@@ -103,6 +104,7 @@ static int load_pool(struct loader *l, const uint8_t *key, size_t key_len,
     p->replicas = m->replicas;
     p->min_replicas = m->min_replicas;
     str_set(&p->failure_domain, m->failure_domain);
+    limits_set(&p->limits, m->limits);
     return 0;
 }
 
@@ -134,6 +136,9 @@ static int load_volume(struct loader *l, const uint8_t *key, size_t key_len,
     copy_uuid(v->uuid, &m->uuid);
     v->version = m->version;
     v->sweep_next = m->sweep_next;
+    limits_set(&v->limits, m->limits);
+    if (!m->removed)
+        state_volume_policy_left(l->st, v, MIN(m->policy_left, v->n_pages));
     v->snapshot = m->snapshot;
     v->origin_id = m->origin_id;
     v->shared_at = m->shared_at;

@@ -12,13 +12,15 @@
 #include "meta/idmap.h"
 #include "meta/limits.h"
 #include "meta/sorted.h"
+#include "proto/meta.pb-c.h"
 
 struct pool {
     uint32_t id;
     char *name;
     uint32_t replicas, min_replicas;
-    char *failure_domain;  /* "host", "rack", "zone" */
-    struct sorted volumes; /* by name; without removed ones */
+    char *failure_domain;     /* "host", "rack", "zone" */
+    struct sorted volumes;    /* by name; without removed ones */
+    Zbs__Meta__Limits limits; /* as they are shown */
 };
 
 struct session {
@@ -115,6 +117,8 @@ struct volume {
     uint64_t version; /* mutation number of the last change */
     bool removed;
     uint32_t sweep_next;
+    uint32_t policy_left; /* pages of its table whose extents do not have its policy yet */
+    Zbs__Meta__Limits limits;
     uint32_t luns;                /* that show it */
     bool snapshot;                /* never changes; its slots are never leased */
     uint64_t origin_id;           /* the volume that it is a snapshot or a clone of; 0: none */
@@ -162,11 +166,12 @@ struct state {
     struct sorted targets;  /* by iqn */
     struct sorted settings; /* by name; settings.h */
     uint64_t settings_version;
-    struct idmap volumes;  /* id -> volume, removed ones too */
-    struct idmap extents;  /* id -> extent */
-    struct idmap pages;    /* id -> table page */
-    struct sorted removed; /* volumes to be swept, by id */
-    struct list orphans;   /* slots whose owner has ended */
+    struct idmap volumes;   /* id -> volume, removed ones too */
+    struct idmap extents;   /* id -> extent */
+    struct idmap pages;     /* id -> table page */
+    struct sorted removed;  /* volumes to be swept, by id */
+    struct sorted policies; /* volumes with policy_left, by id */
+    struct list orphans;    /* slots whose owner has ended */
     struct list degraded;
     struct list results;
     struct idmap results_by_hash;
@@ -217,6 +222,12 @@ struct volume *state_volume_add_removed(struct state *st, uint64_t id, const cha
                                         const struct layout *layout, uint64_t size_bytes);
 void state_volume_resize(struct volume *v, uint64_t size_bytes);
 void state_volume_rename(struct volume *v, const char *name);
+void state_volume_move(struct volume *v, struct pool *to);
+/* Its slots beyond have no leases, its table no extents any more. */
+void state_volume_shrink(struct state *st, struct volume *v, uint64_t size_bytes);
+/* Its extents get it by and by. */
+void state_volume_policy(struct state *st, struct volume *v, uint32_t replicas, uint32_t min);
+void state_volume_policy_left(struct state *st, struct volume *v, uint32_t pages);
 void state_volume_mark_removed(struct state *st, struct volume *v);
 void state_volume_free(struct state *st, struct volume *v); /* a removed one */
 struct slot *volume_slot_make(struct volume *v, uint32_t number);

@@ -81,9 +81,55 @@ void state_volume_rename(struct volume *v, const char *name)
     sorted_insert(&v->pool->volumes, compare_volume, v->name, v);
 }
 
+void state_volume_move(struct volume *v, struct pool *to)
+{
+    sorted_remove(&v->pool->volumes, compare_volume, v->name);
+    v->pool = to;
+    v->pool_id = to->id;
+    sorted_insert(&to->volumes, compare_volume, v->name, v);
+}
+
+void state_volume_shrink(struct state *st, struct volume *v, uint64_t size_bytes)
+{
+    uint32_t pages;
+
+    ASSERT(v->pool != NULL && size_bytes <= v->size_bytes);
+    v->size_bytes = size_bytes;
+    v->n_slots = layout_slots(&v->layout, size_bytes);
+    pages = DIV_UP(v->n_slots, SLOTS_PER_PAGE);
+    for (uint32_t i = pages; i < v->n_pages; i++) {
+        ASSERT(v->table[i] == NULL);
+        mem_free(v->pages[i]);
+    }
+    v->n_pages = pages;
+    state_volume_policy_left(st, v, MIN(v->policy_left, pages));
+}
+
+void state_volume_policy_left(struct state *st, struct volume *v, uint32_t pages)
+{
+    bool was = v->policy_left > 0;
+
+    v->policy_left = pages;
+    if (was && pages == 0)
+        sorted_remove(&st->policies, compare_volume_id, &v->id);
+    else if (!was && pages > 0)
+        sorted_insert(&st->policies, compare_volume_id, &v->id, v);
+}
+
+void state_volume_policy(struct state *st, struct volume *v, uint32_t replicas, uint32_t min)
+{
+    if (v->replicas == replicas && v->min_replicas == min)
+        return;
+    v->replicas = replicas;
+    v->min_replicas = min;
+    if (v->extents > 0)
+        state_volume_policy_left(st, v, v->n_pages);
+}
+
 void state_volume_mark_removed(struct state *st, struct volume *v)
 {
     ASSERT(!v->removed && v->luns == 0);
+    state_volume_policy_left(st, v, 0);
     sorted_remove(&v->pool->volumes, compare_volume, v->name);
     v->pool = NULL;
     v->removed = true;

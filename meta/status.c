@@ -86,6 +86,9 @@ int status_session_renew(struct lead *l, const struct decide *d, ProtobufCMessag
         m->settings = view_settings(d->st, d->pad);
         m->n_settings = SETTINGS;
     }
+    shares_fill(&l->live.shares, d->st, s->id,
+                co_now() - l->live.start > l->m->conf.session_ttl_ms * NSEC_PER_MSEC, rq, d->pad,
+                m);
     tasks_fill(&l->live, s, d->pad, m);
     return 0;
 }

@@ -92,9 +92,28 @@ static void after_volume_change(struct lead *l, const ProtobufCMessage *msg,
     (void)msg;
     if (r == NULL)
         return;
-    live_volume_changed(&l->live, r->kind_case == ZBS__METALOG__RECORD__KIND_VOLUME_SET
-                                      ? r->volume_set->volume_id
-                                      : r->volume_remove->volume_id);
+    switch (r->kind_case) {
+    case ZBS__METALOG__RECORD__KIND_VOLUME_SET:
+        live_volume_changed(&l->live, r->volume_set->volume_id);
+        break;
+    case ZBS__METALOG__RECORD__KIND_VOLUME_SHRINK:
+        live_volume_changed(&l->live, r->volume_shrink->volume_id);
+        break;
+    case ZBS__METALOG__RECORD__KIND_VOLUME_POLICY:
+        live_volume_changed(&l->live, r->volume_policy->volume_id);
+        break;
+    default:
+        live_volume_changed(&l->live, r->volume_remove->volume_id);
+        break;
+    }
+}
+
+static void after_pool_policy(struct lead *l, const ProtobufCMessage *msg,
+                              const Zbs__Metalog__Record *r)
+{
+    (void)msg;
+    if (r != NULL)
+        live_pool_changed(&l->live, state_pool_by_id(&l->m->st, r->pool_policy->pool_id));
 }
 
 /* ---- the table ---- */
@@ -191,6 +210,23 @@ static const struct svc_op svc_ops[] = {
     {.request = MSG(volume_clone_request),
      .decide = decide_volume_clone,
      .mutation_at = MUTATION(VolumeCloneRequest)},
+    {.request = MSG(pool_set_request),
+     .decide = decide_pool_set,
+     .answer = answer_pool_set,
+     .mutation_at = MUTATION(PoolSetRequest),
+     .with_chunks = true,
+     .after = after_pool_policy},
+    {.request = MSG(volume_set_request),
+     .decide = decide_volume_set,
+     .answer = answer_volume_set,
+     .mutation_at = MUTATION(VolumeSetRequest),
+     .with_chunks = true,
+     .after = after_volume_change},
+    {.request = MSG(volume_move_request),
+     .decide = decide_volume_move,
+     .answer = answer_volume_move,
+     .mutation_at = MUTATION(VolumeMoveRequest),
+     .after = after_volume_change},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -349,6 +385,7 @@ const struct rpc_method svc_meta_methods[] = {
     {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
     {.handler = svc_run},      {.handler = svc_run}, {.handler = hold_wait},
     {.handler = hold_request}, {.handler = svc_run}, {.handler = hold_request},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
 };
 _Static_assert(ARRAY_SIZE(svc_meta_methods) == ARRAY_SIZE(svc_ops) + 4,
                "every method but Leader and those that hold volumes has a row");

@@ -58,6 +58,19 @@ static void sweep_volumes(struct upkeep *u)
     pad_fini(&pad);
 }
 
+static void sweep_policies(struct upkeep *u)
+{
+    struct packed reply;
+    struct pad pad;
+    Zbs__Metalog__Record *r;
+
+    pad_init(&pad);
+    r = decide_policy_sweep(&u->m->st, &pad);
+    if (r != NULL)
+        lead_submit(u->m, r, &pad, &reply);
+    pad_fini(&pad);
+}
+
 /* Extents placed when the cluster had too few chunk servers get what they are owed. */
 static void adopt_replicas(struct upkeep *u)
 {
@@ -109,6 +122,7 @@ int upkeep_main(void *arg)
         live_chunks_check(&l->live, now);
         expire_sessions(&u, now);
         sweep_volumes(&u);
+        sweep_policies(&u);
         adopt_replicas(&u);
     }
     return 0;

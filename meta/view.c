@@ -5,6 +5,32 @@
 
 #include "meta/table.h"
 
+static Zbs__Meta__Limits *view_limits(const Zbs__Meta__Limits *l)
+{
+    return l->iops || l->bandwidth ? (Zbs__Meta__Limits *)(uintptr_t)l : NULL;
+}
+
+void limits_set(Zbs__Meta__Limits *to, const Zbs__Metalog__KvLimits *from)
+{
+    zbs__meta__limits__init(to);
+    if (from == NULL)
+        return;
+    to->iops = from->iops;
+    to->iops_burst = from->iops_burst;
+    to->bandwidth = from->bandwidth;
+    to->bandwidth_burst = from->bandwidth_burst;
+}
+
+Zbs__Metalog__KvLimits *limits_kv(const Zbs__Meta__Limits *from, Zbs__Metalog__KvLimits *to)
+{
+    zbs__metalog__kv_limits__init(to);
+    to->iops = from->iops;
+    to->iops_burst = from->iops_burst;
+    to->bandwidth = from->bandwidth;
+    to->bandwidth_burst = from->bandwidth_burst;
+    return to;
+}
+
 void view_pool(Zbs__Meta__Pool *m, const struct pool *p)
 {
     zbs__meta__pool__init(m);
@@ -20,6 +46,7 @@ void view_pool(Zbs__Meta__Pool *m, const struct pool *p)
         if (!v->snapshot)
             m->size_bytes += v->size_bytes;
     }
+    m->limits = view_limits(&p->limits);
 }
 
 void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volume *v)
@@ -43,6 +70,9 @@ void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volu
     m->origin_id = v->origin_id;
     m->shared_at = v->shared_at;
     m->table_at = v->table_at;
+    m->limits = view_limits(&v->limits);
+    m->pool_limits = v->pool != NULL ? view_limits(&v->pool->limits) : NULL;
+    m->pool_id = v->pool_id;
 }
 
 void view_target(Zbs__Meta__Target *m, const struct state *st, const struct target *t,

@@ -8,6 +8,7 @@
 #include "meta/pad.h"
 #include "meta/state.h"
 #include "proto/meta.pb-c.h"
+#include "proto/metalog.pb-c.h"
 
 void view_pool(Zbs__Meta__Pool *m, const struct pool *p);
 void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volume *v);
@@ -22,6 +23,10 @@ void view_grant_shared(Zbs__Meta__Grant *m, const struct state *st, const struct
 void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct volume *v,
                  uint32_t number);
 void view_access(Zbs__Meta__AccessView *m, const struct session *s);
+
+/* Limits as they are shown and as they are stored; from may be NULL: none. */
+void limits_set(Zbs__Meta__Limits *to, const Zbs__Metalog__KvLimits *from);
+Zbs__Metalog__KvLimits *limits_kv(const Zbs__Meta__Limits *from, Zbs__Metalog__KvLimits *to);
 
 /* A packed message in the pad. */
 struct packed {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * zbs-cli volume: create, list, show, resize, rename, delete, map. */
+ * zbs-cli volume: create, list, show, set, move, resize, rename, delete, map. */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "tools/cli/cli.h"
+#include "tools/cli/limits.h"
 #include "tools/cli/volume.h"
 
 #define VOLUME_ROUND 4096u /* sizes are rounded up to whole pages */
@@ -31,6 +32,7 @@ static const struct cli_column show_columns[] = {
     {"preferred_host", "preferred host", CLI_TEXT},
     {"extents", "extents", CLI_TEXT},
     {"extents_degraded", "extents degraded", CLI_TEXT},
+    LIMIT_COLUMNS,
     {0},
 };
 static const struct cli_column map_columns[] = {
@@ -43,15 +45,18 @@ static const struct cli_column map_columns[] = {
 json_t *volume_json(const Zbs__Meta__Volume *v)
 {
     char uuid[33] = "";
+    json_t *o;
 
     for (size_t i = 0; i < v->uuid.len && i < 16; i++)
         snprintf(uuid + 2 * i, 3, "%02x", v->uuid.data[i]);
-    return json_pack("{s:s,s:s,s:I,s:s,s:I,s:i,s:i,s:i,s:i,s:s,s:i,s:i}", "pool", v->pool, "name",
-                     v->name, "id", (json_int_t)v->id, "uuid", uuid, "size_bytes",
-                     (json_int_t)v->size_bytes, "replicas", (int)v->replicas, "min_replicas",
-                     (int)v->min_replicas, "stripe_count", (int)v->stripe_count, "stripe_bytes",
-                     (int)v->stripe_bytes, "preferred_host", v->preferred_host, "extents",
-                     (int)v->extents, "extents_degraded", (int)v->extents_degraded);
+    o = json_pack("{s:s,s:s,s:I,s:s,s:I,s:i,s:i,s:i,s:i,s:s,s:i,s:i}", "pool", v->pool, "name",
+                  v->name, "id", (json_int_t)v->id, "uuid", uuid, "size_bytes",
+                  (json_int_t)v->size_bytes, "replicas", (int)v->replicas, "min_replicas",
+                  (int)v->min_replicas, "stripe_count", (int)v->stripe_count, "stripe_bytes",
+                  (int)v->stripe_bytes, "preferred_host", v->preferred_host, "extents",
+                  (int)v->extents, "extents_degraded", (int)v->extents_degraded);
+    limits_json(o, v->limits);
+    return o;
 }
 
 enum cli_exit volume_get(struct cli *c, const char *name, struct rpc_reply *r)
@@ -171,7 +176,47 @@ static enum cli_exit volume_resize(struct cli *c)
     q.mutation = &m;
     q.pool = pool;
     q.name = volume;
+    q.discard = cli_option(c, "yes") != NULL;
     return print_reply(c, cli_meta_call(c, META_VOLUME_RESIZE, &q.base, &r), &r);
+}
+
+static enum cli_exit volume_set(struct cli *c)
+{
+    Zbs__Meta__VolumeSetRequest q = ZBS__META__VOLUME_SET_REQUEST__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
+    struct limits_change limits;
+    struct rpc_reply r;
+
+    if (!cli_parse_volume(c->args[0], pool, volume) ||
+        !cli_option_u32(c, "replicas", 1, 5, &q.replicas) ||
+        !cli_option_u32(c, "min-replicas", 1, 5, &q.min_replicas) || !limits_options(c, &limits))
+        return CLI_USAGE;
+    if (c->n_options == 0)
+        return cli_usage_error(c, "nothing is to be set");
+    meta_client_mutation(c->meta, &m);
+    q.mutation = &m;
+    q.pool = pool;
+    q.name = volume;
+    q.limits = &limits.msg;
+    return print_reply(c, cli_meta_call(c, META_VOLUME_SET, &q.base, &r), &r);
+}
+
+static enum cli_exit volume_move(struct cli *c)
+{
+    Zbs__Meta__VolumeMoveRequest q = ZBS__META__VOLUME_MOVE_REQUEST__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
+    struct rpc_reply r;
+
+    if (!cli_parse_volume(c->args[0], pool, volume))
+        return CLI_USAGE;
+    meta_client_mutation(c->meta, &m);
+    q.mutation = &m;
+    q.pool = pool;
+    q.name = volume;
+    q.to_pool = (char *)c->args[1];
+    return print_reply(c, cli_meta_call(c, META_VOLUME_MOVE, &q.base, &r), &r);
 }
 
 static enum cli_exit volume_rename(struct cli *c)
@@ -283,9 +328,28 @@ const struct cli_command cli_volume_commands[] = {
      "POOL/VOLUME",
      1,
      1,
-     "makes a volume larger",
-     {{"size", "SIZE", "the new size"}},
+     "makes a volume larger or smaller",
+     {{"size", "SIZE", "the new size"},
+      {"yes", NULL, "what lies beyond a smaller size may be lost"}},
      volume_resize},
+    {"volume",
+     "set",
+     "POOL/VOLUME",
+     1,
+     1,
+     "changes a volume's policy while it is used",
+     {{"replicas", "N", "copies, 1 to 5: added and removed in the background"},
+      {"min-replicas", "N", "fewest copies that a write is acknowledged with"},
+      LIMIT_OPTIONS},
+     volume_set},
+    {"volume",
+     "move",
+     "POOL/VOLUME POOL",
+     2,
+     2,
+     "moves a volume to another pool",
+     {{0}},
+     volume_move},
     {"volume", "rename", "POOL/VOLUME NEW-NAME", 2, 2, "renames a volume", {{0}}, volume_rename},
     {"volume",
      "delete",
