@@ -46,6 +46,7 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     list_init(&e->dirty);
     list_init(&e->op_pool);
     list_init(&e->clients);
+    list_init(&e->qos_pools);
     co_group_init(&e->bg);
     co_group_init(&e->io);
     e->recovery.extents_max = (uint32_t)setting_defs[SETTING_RECOVERY_EXTENTS].def;
@@ -148,7 +149,7 @@ static void slots_close(struct vol_engine *e)
     nsec_t until = co_now() + STOP_HOLD;
 
     LIST_FOREACH (v, &e->volumes, struct volume, link) {
-        for (uint32_t i = 0; i < v->n_slots; i++) {
+        for (uint32_t i = 0; i < v->cap_slots; i++) {
             struct slot *s = v->slots[i];
 
             if (!s)
@@ -190,7 +191,7 @@ static void session_close(struct vol_engine *e)
 static void slots_wait(struct vol_engine *e)
 {
     LIST_FOREACH (v, &e->volumes, struct volume, link) {
-        for (uint32_t i = 0; i < v->n_slots; i++) {
+        for (uint32_t i = 0; i < v->cap_slots; i++) {
             struct slot *s = v->slots[i];
 
             while (s && (s->active > 0 || s->waiters > 0)) {
@@ -210,6 +211,7 @@ void vol_engine_drain(struct vol_engine *e)
         return;
     co_shield_begin(&shield);
     e->stopping = true;
+    qos_stop(e);
     /* Drivers, copies and timers end; renewals too, but nothing waits for them from here on. */
     (void)co_group_close(&e->bg);
     slots_close(e);
@@ -231,6 +233,7 @@ void vol_engine_stop(struct vol_engine *e)
     access_peers_close(e);
     serve_fini(e);
     vol_objects_free(e);
+    qos_fini(e);
     co_shield_end(&shield);
     engine_free(e);
 }

@@ -140,7 +140,7 @@ void meta_session_lost(struct vol_engine *e, uint64_t session)
     if (e->session_expired)
         e->session_expired(e->arg);
     LIST_FOREACH (v, &e->volumes, struct volume, link)
-        for (uint32_t i = 0; i < v->n_slots; i++)
+        for (uint32_t i = 0; i < v->cap_slots; i++)
             if (v->slots[i])
                 slot_reset(v->slots[i]);
     co_cond_broadcast(&e->lease_changed);
@@ -287,6 +287,7 @@ static void renewed(struct vol_engine *e, struct rpc_reply *r)
         if (e->exports_changed)
             e->exports_changed(e->arg, a->exports_version);
     }
+    qos_answered(e, a);
     if (a->n_tasks || a->n_volumes_changed) {
         struct tasks *ts = MEM_NEW(struct tasks);
 
@@ -303,10 +304,12 @@ static int session_renew(struct vol_engine *e)
     uint64_t session = e->session;
     nsec_t sent = co_now();
     nsec_t former;
+    struct qos_demands *demands = MEM_NEW(struct qos_demands);
     struct rpc_reply r;
     int rc;
 
     req.session_id = session;
+    qos_report(e, &req, demands);
     req.view_version = e->view_version;
     req.exports_version = e->exports_version;
     req.settings_version = e->settings_version;
@@ -317,6 +320,7 @@ static int session_renew(struct vol_engine *e)
     former = co_deadline_push(sent + e->ttl);
     rc = meta_call(e->meta, META_SESSION_RENEW, &req.base, true, &r);
     co_deadline_restore(former);
+    mem_free(demands);
     if (rc == 0 && e->session == session) {
         lease_extend(e, sent);
         renewed(e, &r);

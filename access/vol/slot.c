@@ -151,6 +151,8 @@ int slot_enter(struct slot *s, enum enter how, struct entry *ret)
             return err_set(ERR_HALTED, "the volume engine is stopping");
         if (s->vol->deleted)
             return err_set(ERR_NOTFOUND, "volume %" PRIu64 " was deleted", s->vol->info.id);
+        if (s->index >= s->vol->n_slots)
+            return err_set(ERR_TOO_LARGE, "volume %" PRIu64 " was made smaller", s->vol->info.id);
         s->for_task = false;
         if (slot_admit(s, how, ret, &rc))
             return rc;
@@ -177,7 +179,7 @@ static bool slot_has_work(const struct slot *s)
 {
     const struct vol_engine *e = s->vol->e;
 
-    if (e->stopping || s->vol->deleted)
+    if (e->stopping || s->vol->deleted || s->index >= s->vol->n_slots)
         return false;
     switch (s->state) {
     case SLOT_NONE:

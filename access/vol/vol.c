@@ -56,19 +56,32 @@ static int vol_begin(struct vol *h, uint64_t off, uint64_t len)
     return 0;
 }
 
-static int vol_begin_write(struct vol *h, uint64_t off, uint64_t len)
+static void vol_end(struct vol *h)
+{
+    if (--h->active == 0)
+        co_cond_broadcast(&h->idle);
+}
+
+/* For what moves or changes data: within the limits (data: bytes that count). */
+static int vol_begin_io(struct vol *h, uint64_t off, uint64_t len, uint64_t data)
+{
+    int rc = vol_begin(h, off, len);
+
+    if (rc < 0)
+        return rc;
+    rc = qos_enter(h->v, data);
+    if (rc < 0)
+        vol_end(h);
+    return rc;
+}
+
+static int vol_begin_write(struct vol *h, uint64_t off, uint64_t len, uint64_t data)
 {
     const struct vol_info *i = &h->v->info;
 
     return i->read_only
                ? err_set(ERR_PERM, "%s/%s is a snapshot: it can't be written", i->pool, i->name)
-               : vol_begin(h, off, len);
-}
-
-static void vol_end(struct vol *h)
-{
-    if (--h->active == 0)
-        co_cond_broadcast(&h->idle);
+               : vol_begin_io(h, off, len, data);
 }
 
 /* ---- runs ---- */
@@ -136,7 +149,7 @@ int vol_read(struct vol *h, uint64_t off, uint32_t len, struct buf *dst, uint32_
 {
     struct vol_engine_stats *stats = &h->v->e->stats;
     nsec_t start = co_now();
-    int rc = vol_begin(h, off, len);
+    int rc = vol_begin_io(h, off, len, len);
 
     if (rc < 0)
         return rc;
@@ -153,7 +166,7 @@ int vol_write(struct vol *h, uint64_t off, uint32_t len, struct buf *src, uint32
 {
     struct vol_engine_stats *stats = &h->v->e->stats;
     nsec_t start = co_now();
-    int rc = vol_begin_write(h, off, len);
+    int rc = vol_begin_write(h, off, len, len);
 
     if (rc < 0)
         return rc;
@@ -175,7 +188,7 @@ int vol_compare_and_write(struct vol *h, uint64_t off, uint32_t len, struct buf 
 
     if (len == 0 || len > PAGE_BYTES - off % PAGE_BYTES)
         return err_set(ERR_INVAL, "a compare and write of %u bytes at %" PRIu64, len, off);
-    rc = vol_begin_write(h, off, len);
+    rc = vol_begin_write(h, off, len, len);
     if (rc < 0)
         return rc;
     r = layout_first_run(&h->v->info.layout, off, len);
@@ -318,7 +331,7 @@ static int vol_zeroes(struct vol *h, enum io_kind kind, uint64_t off, uint64_t l
     const struct layout *l = &h->v->info.layout;
     uint64_t group_bytes = (uint64_t)l->stripe_count * EXTENT_BYTES;
     struct zero_batch *b;
-    int rc = vol_begin_write(h, off, len);
+    int rc = vol_begin_write(h, off, len, 0);
 
     if (rc < 0)
         return rc;

@@ -223,6 +223,8 @@ struct vol_engine {
     uint32_t op_pool_count;
     struct list clients; /* sessions that forward to us: at-most-once tables */
     uint64_t next_number;
+    struct list qos_pools;
+    nsec_t qos_reported;
     struct recovery recovery;
     struct co_sem repair_room;
     struct vol_engine_stats stats;
@@ -258,8 +260,10 @@ struct volume {
     bool known; /* info is filled */
     bool deleted;
     uint32_t handles;
+    bool limited;           /* by itself or by its pool */
+    struct qos_volume *qos; /* NULL: never limited */
     struct slot **slots;
-    uint32_t n_slots;
+    uint32_t n_slots, cap_slots; /* cap: what there ever were */
     struct co_mutex loading;
 };
 /* By id, described by meta: ERR_NOTFOUND. Stays until the engine stops. */
@@ -268,6 +272,26 @@ co_fn int vol_object_refresh(struct volume *v) MUST_CHECK;
 struct volume *vol_object_find(struct vol_engine *e, uint64_t id);
 struct slot *vol_slot_at(struct volume *v, uint32_t index); /* NULL beyond the end */
 void vol_objects_free(struct vol_engine *e);
+
+/* ---- limits (qos.c, qos_share.c) ---- */
+
+/* An I/O of a front end enters: waits until the limits of the volume and its pool let it.
+ * ERR_TIMEOUT, ERR_CANCELED, ERR_HALTED: it does not. */
+co_fn int qos_wait(struct volume *v, uint64_t bytes) MUST_CHECK;
+static inline co_fn int qos_enter(struct volume *v, uint64_t bytes)
+{
+    return UNLIKELY(v->limited) ? qos_wait(v, bytes) : 0;
+}
+void qos_update(struct volume *v, const Zbs__Meta__Volume *m);
+void qos_stop(struct vol_engine *e); /* who waits is sent away: ERR_HALTED */
+void qos_fini(struct vol_engine *e);
+
+#define QOS_DEMANDS_MAX 1024u
+struct qos_demands {
+    Zbs__Meta__LimitDemand items[QOS_DEMANDS_MAX + 1], *ptrs[QOS_DEMANDS_MAX];
+};
+void qos_report(struct vol_engine *e, Zbs__Meta__SessionRenewRequest *rq, struct qos_demands *d);
+void qos_answered(struct vol_engine *e, const Zbs__Meta__SessionRenewReply *a);
 
 /* ---- slots (slot.c, acquire.c) ---- */
 

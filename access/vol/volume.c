@@ -20,16 +20,29 @@ static void volume_mark_deleted(struct volume *v)
         return;
     v->deleted = true;
     log_info("volume.deleted", "volume=%" PRIu64, v->info.id);
-    for (uint32_t i = 0; i < v->n_slots; i++)
+    for (uint32_t i = 0; i < v->cap_slots; i++)
         if (v->slots[i])
             slot_reset(v->slots[i]);
+}
+
+/* Slots beyond a smaller end are nobody's; the objects stay: coroutines may be in them. */
+static void volume_slots(struct volume *v, uint32_t n)
+{
+    for (uint32_t i = n; i < v->n_slots; i++)
+        if (v->slots[i])
+            slot_reset(v->slots[i]);
+    if (n > v->cap_slots) {
+        v->slots = mem_realloc(v->slots, sizeof(*v->slots) * n);
+        memset(v->slots + v->cap_slots, 0, sizeof(*v->slots) * (n - v->cap_slots));
+        v->cap_slots = n;
+    }
+    v->n_slots = n;
 }
 
 /* What meta says is checked like everything that comes from outside. */
 static int volume_fill(struct volume *v, const Zbs__Meta__Volume *m)
 {
     struct layout l = {m->stripe_count, m->stripe_bytes};
-    uint32_t n;
 
     if (m->id != v->info.id || l.stripe_count < 1 || l.stripe_count > 64 || l.stripe_bytes == 0 ||
         l.stripe_bytes % BLOCK_BYTES != 0 || EXTENT_BYTES % l.stripe_bytes != 0 ||
@@ -40,12 +53,7 @@ static int volume_fill(struct volume *v, const Zbs__Meta__Volume *m)
         return err_set(ERR_PROTO, "volume %" PRIu64 " changed its striping", v->info.id);
     if (v->known && m->version < v->version)
         return 0; /* an answer that was overtaken */
-    n = layout_slots(&l, m->size_bytes);
-    if (n > v->n_slots) {
-        v->slots = mem_realloc(v->slots, sizeof(*v->slots) * n);
-        memset(v->slots + v->n_slots, 0, sizeof(*v->slots) * (n - v->n_slots));
-        v->n_slots = n;
-    }
+    volume_slots(v, layout_slots(&l, m->size_bytes));
     snprintf(v->info.pool, sizeof(v->info.pool), "%s", m->pool);
     snprintf(v->info.name, sizeof(v->info.name), "%s", m->name);
     v->info.size_bytes = m->size_bytes;
@@ -54,6 +62,7 @@ static int volume_fill(struct volume *v, const Zbs__Meta__Volume *m)
     v->info.layout = l;
     if (m->uuid.len == sizeof(v->info.uuid))
         memcpy(v->info.uuid, m->uuid.data, sizeof(v->info.uuid));
+    qos_update(v, m);
     v->version = m->version;
     v->known = true;
     return 0;
@@ -122,10 +131,11 @@ void vol_objects_free(struct vol_engine *e)
         if (!v)
             return;
         list_del(&v->link);
-        for (uint32_t i = 0; i < v->n_slots; i++)
+        for (uint32_t i = 0; i < v->cap_slots; i++)
             if (v->slots[i])
                 slot_free(v->slots[i]);
         mem_free(v->slots);
+        mem_free(v->qos);
         mem_free(v);
     }
 }

@@ -122,6 +122,7 @@ static int script_target_dies(struct vworld *w)
 {
     uint64_t value = 0;
     char owner[64];
+    int rc;
 
     wait_ready(w);
     CHECK(volume_make(w, 3, GIB) == 0);
@@ -136,6 +137,8 @@ static int script_target_dies(struct vworld *w)
             break;
     }
     crash(w, 1, ACCESS);
+    rc = do_write(w, 0, AT, UNIT, ++value);
+    CHECK(rc == 0 || rc == ERR_AMBIGUOUS); /* it was on its way to the server that died */
     CHECK(do_write(w, 0, AT, UNIT, ++value) == 0);
     CHECK(do_read(w, 2, AT, UNIT) == value);
     owner_of(w, owner, sizeof(owner));
