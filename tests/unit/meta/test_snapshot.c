@@ -1,0 +1,1027 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Snapshots, clones and rollbacks decided and applied by the thousand, beside a model in which a
+ * volume's table is a plain array of extent ids: what is shared, who gets a child, what becomes
+ * garbage, and that the store holds the same. And single decisions, and 64 TiB. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <cmocka.h>
+#include "common/base/err.h"
+#include "common/base/prng.h"
+#include "common/base/units.h"
+#include "common/env/sim.h"
+#include "meta/apply.h"
+#include "meta/codec.h"
+#include "meta/decide.h"
+
+#define CHUNKS   4u
+#define SESSIONS 3u
+#define VOLUMES  24u
+#define SLOTS    200u
+
+struct mvolume {
+    uint64_t id, origin_id; /* id 0: free */
+    bool snapshot;
+    uint32_t n;
+    char name[80];
+    uint64_t ids[SLOTS];
+};
+
+struct model {
+    struct prng prng;
+    struct state st;
+    struct kv *kv;
+    struct world w;
+    struct place_chunk chunks[CHUNKS];
+    struct pad pad;
+    struct packed reply;
+    uint64_t number, names, sessions[SESSIONS];
+    struct mvolume volumes[VOLUMES];
+    struct idmap seen;    /* extent id -> 1: was ever in a table */
+    struct idmap origins; /* of extents that are not created: origin, or itself if it has none */
+    uint64_t children, thawed, snapshots, rollbacks, clones;
+};
+
+static uint64_t below(struct model *m, uint64_t n)
+{
+    return prng_below(&m->prng, n);
+}
+
+static void commit(struct model *m, Zbs__Metalog__Record *r)
+{
+    size_t len = zbs__metalog__record__get_packed_size(r);
+    uint8_t *bytes = pad_alloc(&m->pad, len);
+    struct codec_header h = {.applied = m->st.next_mutation};
+    struct kv_batch *batch = m->kv != NULL ? kv_batch_new() : NULL;
+    struct codec_sink to = {.batch = batch};
+
+    zbs__metalog__record__pack(r, bytes);
+    r = zbs__metalog__record__unpack(&m->pad.allocator, len, bytes);
+    assert_int_equal(apply_record(&m->st, r, batch, &m->pad, &m->reply), 0);
+    if (batch == NULL)
+        return;
+    codec_header_take(&h, &m->st);
+    codec_put_header(&to, &h);
+    assert_int_equal(kv_write(m->kv, batch, false), 0);
+    kv_batch_free(batch);
+}
+
+static int act(struct model *m, decide_fn fn, ProtobufCMessage *rq)
+{
+    struct decide d = {.st = &m->st, .w = &m->w, .rq = rq, .pad = &m->pad};
+    Zbs__Metalog__Record *r = NULL;
+    int rc;
+
+    m->w.random = prng_next(&m->prng);
+    m->w.wall_ns = (int64_t)++m->number;
+    prng_fill(&m->prng, m->w.uuid, sizeof(m->w.uuid));
+    rc = fn(&d, &r);
+    if (rc == 0 && r != NULL)
+        commit(m, r);
+    return rc;
+}
+
+static void sweep(struct model *m)
+{
+    Zbs__Metalog__Record *r;
+
+    while ((r = decide_sweep(&m->st, &m->pad)) != NULL) {
+        r->volume_sweep->max = 1 + (uint32_t)below(m, 100);
+        commit(m, r);
+    }
+}
+
+/* ---- the model ---- */
+
+static struct mvolume *free_volume(struct model *m)
+{
+    for (uint32_t i = 0; i < VOLUMES; i++) {
+        if (m->volumes[i].id == 0)
+            return &m->volumes[i];
+    }
+    return NULL;
+}
+
+static struct mvolume *pick(struct model *m, bool snapshot)
+{
+    for (uint32_t i = 0, at = (uint32_t)below(m, VOLUMES); i < VOLUMES; i++) {
+        struct mvolume *v = &m->volumes[(at + i) % VOLUMES];
+
+        if (v->id != 0 && v->snapshot == snapshot)
+            return v;
+    }
+    return NULL;
+}
+
+static struct mvolume *by_id(struct model *m, uint64_t id)
+{
+    for (uint32_t i = 0; i < VOLUMES; i++) {
+        if (id != 0 && m->volumes[i].id == id)
+            return &m->volumes[i];
+    }
+    return NULL;
+}
+
+/* Is it in another's table, in a snapshot's, or awaited by a child? */
+static bool model_shared(struct model *m, uint64_t id, uint32_t slot)
+{
+    uint32_t places = 0;
+
+    for (uint32_t i = 0; i < VOLUMES; i++) {
+        const struct mvolume *v = &m->volumes[i];
+
+        if (v->id == 0 || slot >= v->n || v->ids[slot] == 0)
+            continue;
+        places += v->ids[slot] == id ? 1 + v->snapshot : 0;
+        if (v->ids[slot] != id && idmap_get(&m->origins, v->ids[slot]) == id)
+            return true;
+    }
+    return places != 1;
+}
+
+static struct volume *real(struct model *m, const struct mvolume *v)
+{
+    struct volume *found = state_volume(&m->st, v->id);
+
+    assert_non_null(found);
+    return found;
+}
+
+/* ---- requests ---- */
+
+static void make_volume(struct model *m)
+{
+    Zbs__Meta__VolumeCreateRequest rq = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
+    struct mvolume *v = free_volume(m);
+
+    if (v == NULL)
+        return;
+    snprintf(v->name, sizeof(v->name), "v%u", (unsigned)++m->names);
+    v->n = 1 + (uint32_t)below(m, SLOTS);
+    rq.pool = (char *)"p";
+    rq.name = v->name;
+    rq.size_bytes = (uint64_t)v->n * EXTENT_BYTES;
+    rq.stripe_count = 1;
+    assert_int_equal(act(m, decide_volume_create, &rq.base), 0);
+    v->id = pool_volume(state_pool(&m->st, "p"), v->name)->id;
+    v->origin_id = 0;
+    v->snapshot = false;
+    memset(v->ids, 0, sizeof(v->ids));
+}
+
+static uint64_t open_session(struct model *m, uint32_t i)
+{
+    Zbs__Meta__SessionOpenRequest rq = ZBS__META__SESSION_OPEN_REQUEST__INIT;
+
+    rq.name = pad_printf(&m->pad, "access-%u", i);
+    rq.addr = (char *)"127.0.0.1:7300";
+    rq.incarnation = ++m->number;
+    rq.former_is_dead = true;
+    assert_int_equal(act(m, decide_session_open, &rq.base), 0);
+    return state_session_by_name(&m->st, rq.name)->id;
+}
+
+static void end_session(struct model *m)
+{
+    uint32_t i = (uint32_t)below(m, SESSIONS);
+
+    m->sessions[i] = open_session(m, i);
+}
+
+static int acquire(struct model *m, uint64_t session, uint64_t volume_id, uint32_t first,
+                   uint32_t count, bool allocate, bool new_epoch)
+{
+    Zbs__Meta__LeaseAcquireRequest rq = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
+
+    rq.session_id = session;
+    rq.volume_id = volume_id;
+    rq.first_slot = first;
+    rq.count = count;
+    rq.allocate = allocate;
+    rq.new_epoch = new_epoch;
+    return act(m, decide_lease_acquire, &rq.base);
+}
+
+/* What a slot of the volume has to be after a grant that allocates. */
+static void check_allocated(struct model *m, struct mvolume *v, uint32_t slot, bool shared)
+{
+    const struct extent *e = volume_extent(real(m, v), slot);
+    uint64_t before = v->ids[slot];
+
+    assert_non_null(e);
+    assert_false(extent_is_shared(&m->st, e));
+    assert_true(slot_writes(volume_slot(real(m, v), slot), e));
+    if (before != 0 && !shared) {
+        assert_int_equal(e->id, before);
+        return;
+    }
+    assert_int_equal(idmap_get(&m->seen, e->id), 0);
+    assert_int_equal(e->origin != NULL ? e->origin->id : 0, before);
+    assert_int_equal(e->family, e->origin != NULL ? e->origin->family : e->id);
+    idmap_put(&m->seen, e->id, 1);
+    idmap_put(&m->origins, e->id, before != 0 ? before : e->id);
+    m->children += before != 0;
+    v->ids[slot] = e->id;
+}
+
+static void random_acquire(struct model *m)
+{
+    struct mvolume *v = pick(m, false);
+    uint64_t session = m->sessions[below(m, SESSIONS)];
+    bool allocate = below(m, 2) == 0, shared[32], mine[32];
+    uint32_t first, count;
+
+    if (v == NULL)
+        return;
+    first = (uint32_t)below(m, v->n);
+    count = 1 + (uint32_t)below(m, 32);
+    count = MIN(count, v->n - first);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct slot *s = volume_slot(real(m, v), first + i);
+        const struct session *owner = s != NULL ? slot_owner(&m->st, s) : NULL;
+
+        shared[i] = model_shared(m, v->ids[first + i], first + i);
+        mine[i] = owner == NULL || owner->id == session;
+        /* What was shared, and is no more, is written again under a new lease only. */
+        if (s != NULL && allocate && mine[i] && v->ids[first + i] != 0 && !shared[i] &&
+            s->epoch <= real(m, v)->shared_at)
+            m->thawed++;
+    }
+    assert_int_equal(acquire(m, session, v->id, first, count, allocate, below(m, 4) == 0), 0);
+    for (uint32_t i = 0; i < count; i++) {
+        if (mine[i])
+            assert_int_equal(volume_slot(real(m, v), first + i)->owner, session);
+        if (mine[i] && allocate)
+            check_allocated(m, v, first + i, shared[i]);
+    }
+}
+
+static void made(struct model *m, struct mvolume *v, uint32_t slot)
+{
+    Zbs__Meta__ExtentCreatedRequest rq = ZBS__META__EXTENT_CREATED_REQUEST__INIT;
+    struct slot *s = volume_slot(real(m, v), slot);
+
+    rq.session_id = s->owner;
+    rq.extent_ids = &v->ids[slot];
+    rq.epochs = &s->epoch;
+    rq.n_extent_ids = rq.n_epochs = 1;
+    assert_int_equal(act(m, decide_extent_created, &rq.base), 0);
+    idmap_del(&m->origins, v->ids[slot]);
+}
+
+static void random_created(struct model *m)
+{
+    struct mvolume *v = pick(m, false);
+
+    for (uint32_t n = 0; v != NULL && n < v->n; n++) {
+        struct slot *s = volume_slot(real(m, v), n);
+
+        if (v->ids[n] != 0 && idmap_get(&m->origins, v->ids[n]) != 0 &&
+            slot_owner(&m->st, s) != NULL && below(m, 2) == 0)
+            made(m, v, n);
+    }
+}
+
+static void random_release(struct model *m)
+{
+    Zbs__Meta__LeaseReleaseRequest rq = ZBS__META__LEASE_RELEASE_REQUEST__INIT;
+    struct mvolume *v = pick(m, false);
+    uint32_t slot;
+    struct slot *s;
+
+    if (v == NULL)
+        return;
+    slot = (uint32_t)below(m, v->n);
+    s = volume_slot(real(m, v), slot);
+    if (s == NULL || slot_owner(&m->st, s) == NULL)
+        return;
+    rq.session_id = s->owner;
+    rq.volume_id = v->id;
+    rq.slots = &slot;
+    rq.epochs = &s->epoch;
+    rq.n_slots = rq.n_epochs = 1;
+    assert_int_equal(act(m, decide_lease_release, &rq.base), 0);
+    assert_int_equal(s->owner, 0);
+}
+
+/* What sessions do before a snapshot: everything is created and clean. */
+static void make_ready(struct model *m, struct mvolume *v)
+{
+    uint64_t ids[SLOTS];
+    uint32_t n = volume_unready(&m->st, real(m, v), false, ids, SLOTS);
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = state_extent(&m->st, ids[i])->slot;
+        struct slot *s = volume_slot(real(m, v), slot);
+
+        if (slot_owner(&m->st, s) == NULL)
+            assert_int_equal(acquire(m, m->sessions[0], v->id, slot, 1, false, false), 0);
+        if (idmap_get(&m->origins, ids[i]) != 0)
+            made(m, v, slot);
+    }
+    assert_int_equal(volume_unready(&m->st, real(m, v), false, ids, SLOTS), 0);
+}
+
+static int snapshot_of(struct model *m, struct mvolume *const *of, uint32_t n, char *name)
+{
+    Zbs__Meta__VolumeSnapshotRequest rq = ZBS__META__VOLUME_SNAPSHOT_REQUEST__INIT;
+    Zbs__Meta__VolumeName names[4], *ptrs[4];
+
+    for (uint32_t i = 0; i < n; i++) {
+        zbs__meta__volume_name__init(&names[i]);
+        names[i].pool = (char *)"p";
+        names[i].name = of[i]->name;
+        ptrs[i] = &names[i];
+    }
+    rq.volumes = ptrs;
+    rq.n_volumes = n;
+    rq.snapshot = name;
+    return act(m, decide_volume_snapshot, &rq.base);
+}
+
+static void random_snapshot(struct model *m)
+{
+    uint32_t n = 1 + (uint32_t)below(m, 3), k = 0;
+    struct mvolume *of[3], *to;
+    char *name = pad_printf(&m->pad, "s%u", (unsigned)++m->names);
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct mvolume *v = pick(m, false);
+        bool twice = v == NULL;
+
+        for (uint32_t j = 0; j < k; j++)
+            twice = twice || of[j] == v;
+        if (!twice)
+            of[k++] = v;
+    }
+    for (uint32_t i = 0; i < VOLUMES; i++)
+        n += m->volumes[i].id == 0;
+    if (k == 0 || n - k < k + 3)
+        return;
+    if (snapshot_of(m, of, k, name) == ERR_AGAIN) {
+        for (uint32_t i = 0; i < k; i++)
+            make_ready(m, of[i]);
+        assert_int_equal(snapshot_of(m, of, k, name), 0);
+    }
+    for (uint32_t i = 0; i < k; i++) {
+        to = free_volume(m);
+        *to = *of[i];
+        snprintf(to->name, sizeof(to->name), "%.30s@%.30s", of[i]->name, name);
+        to->snapshot = true;
+        to->origin_id = of[i]->id;
+        to->id = pool_volume(state_pool(&m->st, "p"), to->name)->id;
+        assert_int_equal(real(m, to)->n_slots, to->n);
+        assert_int_equal(real(m, to)->origin_id, of[i]->id);
+    }
+    m->snapshots++;
+}
+
+static void random_clone(struct model *m)
+{
+    Zbs__Meta__VolumeCloneRequest rq = ZBS__META__VOLUME_CLONE_REQUEST__INIT;
+    Zbs__Meta__VolumeName name = ZBS__META__VOLUME_NAME__INIT;
+    struct mvolume *s = pick(m, true), *to = free_volume(m);
+
+    if (s == NULL || to == NULL)
+        return;
+    *to = *s;
+    to->snapshot = false;
+    to->origin_id = s->id;
+    snprintf(to->name, sizeof(to->name), "c%u", (unsigned)++m->names);
+    name.pool = rq.pool = (char *)"p";
+    name.name = s->name;
+    rq.snapshot = &name;
+    rq.name = to->name;
+    assert_int_equal(act(m, decide_volume_clone, &rq.base), 0);
+    to->id = pool_volume(state_pool(&m->st, "p"), to->name)->id;
+    m->clones++;
+}
+
+static void random_rollback(struct model *m)
+{
+    Zbs__Meta__VolumeRollbackRequest rq = ZBS__META__VOLUME_ROLLBACK_REQUEST__INIT;
+    Zbs__Meta__VolumeName name = ZBS__META__VOLUME_NAME__INIT;
+    struct mvolume *s = pick(m, true), *v = s != NULL ? by_id(m, s->origin_id) : NULL;
+
+    if (v == NULL)
+        return;
+    name.pool = (char *)"p";
+    name.name = v->name;
+    rq.volume = &name;
+    rq.snapshot = strchr(s->name, '@') + 1;
+    assert_int_equal(act(m, decide_volume_rollback, &rq.base), 0);
+    memcpy(v->ids, s->ids, sizeof(v->ids));
+    sweep(m);
+    m->rollbacks++;
+}
+
+static void random_delete(struct model *m)
+{
+    Zbs__Meta__VolumeDeleteRequest rq = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
+    struct mvolume *v = pick(m, below(m, 3) > 0);
+
+    v = v != NULL ? v : pick(m, false);
+    if (v == NULL)
+        return;
+    rq.pool = (char *)"p";
+    rq.name = v->name;
+    assert_int_equal(act(m, decide_volume_delete, &rq.base), 0);
+    sweep(m);
+    assert_null(state_volume(&m->st, v->id));
+    v->id = 0;
+}
+
+static void random_resize(struct model *m)
+{
+    Zbs__Meta__VolumeResizeRequest rq = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
+    struct mvolume *v = pick(m, false);
+
+    if (v == NULL)
+        return;
+    v->n += (uint32_t)below(m, SLOTS - v->n + 1);
+    rq.pool = (char *)"p";
+    rq.name = v->name;
+    rq.size_bytes = (uint64_t)v->n * EXTENT_BYTES;
+    assert_int_equal(act(m, decide_volume_resize, &rq.base), 0);
+}
+
+static void random_rename(struct model *m)
+{
+    Zbs__Meta__VolumeRenameRequest rq = ZBS__META__VOLUME_RENAME_REQUEST__INIT;
+    struct mvolume *v = pick(m, false);
+    char name[16];
+
+    if (v == NULL)
+        return;
+    snprintf(name, sizeof(name), "r%u", (unsigned)++m->names);
+    rq.pool = (char *)"p";
+    rq.name = v->name;
+    rq.new_name = name;
+    assert_int_equal(act(m, decide_volume_rename, &rq.base), 0);
+    strcpy(v->name, name);
+    for (uint32_t i = 0; i < VOLUMES; i++) {
+        struct mvolume *s = &m->volumes[i];
+        char *at = strchr(s->name, '@');
+
+        if (s->id != 0 && s->snapshot && s->origin_id == v->id)
+            snprintf(s->name, sizeof(s->name), "%.30s%.30s", name, pad_strdup(&m->pad, at));
+    }
+}
+
+/* Recovery of an extent: under its volume's lease, or its own if it is shared. */
+static void random_recovery(struct model *m)
+{
+    struct mvolume *v = pick(m, below(m, 2) == 0);
+    Zbs__Meta__LeaseAcquireRequest rq = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
+    Zbs__Meta__ReplicaChangeRequest change = ZBS__META__REPLICA_CHANGE_REQUEST__INIT;
+    uint32_t slot = v != NULL ? (uint32_t)below(m, v->n) : 0, chunk;
+    const struct extent *e = v != NULL ? volume_extent(real(m, v), slot) : NULL;
+    const struct slot *s;
+    uint64_t epoch;
+
+    if (e == NULL)
+        return;
+    rq.session_id = m->sessions[below(m, SESSIONS)];
+    rq.extent_id = e->id;
+    if (!extent_is_shared(&m->st, e)) {
+        assert_int_equal(act(m, decide_lease_acquire, &rq.base), ERR_STALE);
+        return;
+    }
+    epoch = e->epoch;
+    assert_int_equal(act(m, decide_lease_acquire, &rq.base), 0);
+    s = extent_lease(&m->st, e);
+    assert_ptr_equal(s, e->lease);
+    assert_true(s->owner != rq.session_id || e->epoch >= epoch);
+    chunk = e->replicas[0];
+    change.session_id = s->owner;
+    change.extent_id = e->id;
+    change.epoch = e->epoch;
+    change.set_number = e->set_number;
+    change.reason = (char *)"test";
+    if (e->n_absent == 0) {
+        change.remove = &chunk;
+        change.n_remove = 1;
+    } else {
+        chunk = extent_absent(e)[0];
+        change.add = &chunk;
+        change.n_add = 1;
+    }
+    assert_int_equal(act(m, decide_replica_change, &change.base), 0);
+    /* Nobody is to begin as the copy of a replica that has left. */
+    LIST_FOREACH (child, &e->unborn, struct extent, sibling)
+        assert_true(e->n_absent == 0 || child->n_members == 1 || !extent_has_member(child, chunk));
+    if (below(m, 2) == 0) {
+        Zbs__Meta__LeaseReleaseRequest release = ZBS__META__LEASE_RELEASE_REQUEST__INIT;
+        uint64_t id = e->id, at = e->epoch;
+
+        release.session_id = s->owner;
+        release.extent_ids = &id;
+        release.epochs = &at;
+        release.n_extent_ids = release.n_epochs = 1;
+        assert_int_equal(act(m, decide_lease_release, &release.base), 0);
+        assert_null(e->lease);
+    }
+}
+
+/* ---- checks ---- */
+
+static void check_extent(struct model *m, uint64_t id, const struct idmap *live)
+{
+    const struct extent *e = state_extent(&m->st, id);
+    uint32_t garbage = 0;
+
+    for (uint32_t i = 0; i < m->st.chunks.count; i++)
+        garbage += chunk_garbage(m->st.chunks.items[i], id) != NULL;
+    if (idmap_get(live, id) == 0) {
+        assert_null(e);
+        assert_true(garbage > 0);
+        return;
+    }
+    assert_non_null(e);
+    assert_int_equal(garbage, 0);
+    assert_true(e->created == (idmap_get(&m->origins, id) == 0));
+    assert_true(extent_is_shared(&m->st, e) == model_shared(m, id, e->slot));
+}
+
+static void check_reload(struct model *m)
+{
+    struct state loaded;
+    uint64_t applied;
+
+    state_init(&loaded);
+    assert_int_equal(codec_load(m->kv, &loaded, &applied), 0);
+    assert_int_equal(codec_digest(&loaded), codec_digest(&m->st));
+    assert_int_equal(loaded.n_extents, m->st.n_extents);
+    assert_int_equal(loaded.n_degraded, m->st.n_degraded);
+    assert_int_equal(loaded.pages.count, m->st.pages.count);
+    for (uint64_t i = 0; i < loaded.extents.cap; i++) {
+        const struct extent *e = (const void *)(uintptr_t)loaded.extents.entries[i].value, *other;
+
+        if (e == NULL)
+            continue;
+        other = state_extent(&m->st, e->id);
+        assert_int_equal(e->refs, other->refs);
+        assert_true(extent_is_shared(&loaded, e) == extent_is_shared(&m->st, other));
+    }
+    state_fini(&loaded);
+}
+
+static void check_all(struct model *m)
+{
+    struct idmap live = {0};
+
+    for (uint32_t i = 0; i < VOLUMES; i++) {
+        struct mvolume *v = &m->volumes[i];
+        uint32_t extents = 0;
+
+        for (uint32_t n = 0; v->id != 0 && n < v->n; n++) {
+            const struct extent *e = volume_extent(real(m, v), n);
+
+            assert_int_equal(e != NULL ? e->id : 0, v->ids[n]);
+            if (e == NULL)
+                continue;
+            extents++;
+            idmap_put(&live, e->id, 1);
+            if (idmap_get(&m->origins, e->id) != 0)
+                idmap_put(&live, idmap_get(&m->origins, e->id), 1);
+        }
+        if (v->id != 0)
+            assert_int_equal(real(m, v)->extents, extents);
+    }
+    assert_int_equal(live.count, m->st.extents.count);
+    for (uint64_t i = 0; i < m->seen.cap; i++) {
+        if (m->seen.entries[i].id != 0)
+            check_extent(m, m->seen.entries[i].id, &live);
+    }
+    idmap_fini(&live);
+    check_reload(m);
+}
+
+static void (*const actions[])(struct model *) = {
+    random_acquire,  random_acquire, random_acquire, random_acquire,  random_acquire,
+    random_created,  random_created, random_release, random_snapshot, random_clone,
+    random_rollback, random_delete,  random_resize,  random_rename,   random_recovery,
+    random_recovery, end_session,    make_volume,    random_release,
+};
+
+static void set_up(struct model *m)
+{
+    Zbs__Meta__PoolCreateRequest pool = ZBS__META__POOL_CREATE_REQUEST__INIT;
+
+    state_init(&m->st);
+    pad_init(&m->pad);
+    m->w = (struct world){.chunks = m->chunks, .session_ttl_ms = 1000};
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        Zbs__Meta__ChunkRegisterRequest rq = ZBS__META__CHUNK_REGISTER_REQUEST__INIT;
+        uint8_t uuid[16] = {(uint8_t)(i + 1)};
+        struct chunk *c;
+
+        rq.uuid = (ProtobufCBinaryData){.data = uuid, .len = 16};
+        rq.addr = (char *)"127.0.0.1:7200";
+        rq.host = pad_printf(&m->pad, "host-%u", i);
+        rq.workers = 1;
+        assert_int_equal(act(m, decide_chunk_register, &rq.base), 0);
+        c = state_chunk_by_uuid(&m->st, uuid);
+        m->chunks[m->w.n_chunks++] = (struct place_chunk){.id = c->id,
+                                                          .host = c->host,
+                                                          .rack = c->rack,
+                                                          .zone = c->zone,
+                                                          .free_bytes = 100 * TIB,
+                                                          .alive = true,
+                                                          .heard = true};
+    }
+    for (uint32_t i = 0; i < SESSIONS; i++)
+        m->sessions[i] = open_session(m, i);
+    pool.name = (char *)"p";
+    pool.replicas = 3;
+    pool.min_replicas = 1;
+    assert_int_equal(act(m, decide_pool_create, &pool.base), 0);
+}
+
+static void tear_down(struct model *m)
+{
+    idmap_fini(&m->seen);
+    idmap_fini(&m->origins);
+    pad_fini(&m->pad);
+    state_fini(&m->st);
+}
+
+static int model_main(void *arg)
+{
+    struct model *m = arg;
+
+    assert_int_equal(kv_open("/kv", &m->kv), 0);
+    set_up(m);
+    for (uint32_t i = 0; i < 3000; i++) {
+        actions[below(m, ARRAY_SIZE(actions))](m);
+        pad_fini(&m->pad);
+        if (i % 100 == 99)
+            check_all(m);
+    }
+    assert_true(m->children > 100 && m->thawed > 0);
+    assert_true(m->snapshots > 10 && m->clones > 10 && m->rollbacks > 10);
+    /* Everything goes, in any order. */
+    for (uint32_t i = 0; i < 100; i++) {
+        random_delete(m);
+        pad_fini(&m->pad);
+    }
+    assert_int_equal(m->st.extents.count, 0);
+    assert_int_equal(m->st.pages.count, 0);
+    check_all(m);
+    kv_close(m->kv);
+    tear_down(m);
+    return 0;
+}
+
+static void tables_are_like_plain_arrays(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct sim_conf conf = {.seed = seed};
+        struct sim *s = sim_new(&conf);
+        struct model *m = calloc(1, sizeof(*m));
+
+        prng_init(&m->prng, seed);
+        sim_control(s, "127.1.0.9", "model", model_main, m);
+        while (sim_control_running(s) > 0)
+            assert_true(sim_step(s));
+        sim_free(s);
+        free(m);
+    }
+}
+
+/* ---- single decisions ---- */
+
+static struct model *new_model(void)
+{
+    struct model *m = calloc(1, sizeof(*m));
+
+    prng_init(&m->prng, 1);
+    set_up(m);
+    make_volume(m);
+    return m;
+}
+
+static void free_model(struct model *m)
+{
+    tear_down(m);
+    free(m);
+}
+
+static int rollback_to(struct model *m, char *volume, char *snapshot)
+{
+    Zbs__Meta__VolumeRollbackRequest rq = ZBS__META__VOLUME_ROLLBACK_REQUEST__INIT;
+    Zbs__Meta__VolumeName name = ZBS__META__VOLUME_NAME__INIT;
+
+    name.pool = (char *)"p";
+    name.name = volume;
+    rq.volume = &name;
+    rq.snapshot = snapshot;
+    return act(m, decide_volume_rollback, &rq.base);
+}
+
+static int create(struct model *m, char *name)
+{
+    Zbs__Meta__VolumeCreateRequest rq = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
+
+    rq.pool = (char *)"p";
+    rq.name = name;
+    rq.size_bytes = GIB;
+    return act(m, decide_volume_create, &rq.base);
+}
+
+static int delete_named(struct model *m, char *name)
+{
+    Zbs__Meta__VolumeDeleteRequest rq = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
+
+    rq.pool = (char *)"p";
+    rq.name = name;
+    return act(m, decide_volume_delete, &rq.base);
+}
+
+static void wrong_requests_are_refused(void **state)
+{
+    struct model *m = new_model();
+    struct mvolume *v = &m->volumes[0], *twice[2] = {v, v}, other = {.name = "nowhere"},
+                   *no = &other;
+    Zbs__Meta__VolumeResizeRequest resize = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
+    Zbs__Meta__VolumeRenameRequest rename = ZBS__META__VOLUME_RENAME_REQUEST__INIT;
+    struct mvolume snapshot, *of = &snapshot;
+    struct volume *s;
+
+    (void)state;
+    assert_int_equal(create(m, (char *)"a@b"), ERR_INVAL);
+    assert_int_equal(snapshot_of(m, &v, 1, (char *)""), ERR_INVAL);
+    assert_int_equal(snapshot_of(m, &v, 1, (char *)"a@b"), ERR_INVAL);
+    assert_int_equal(snapshot_of(m, &v, 1, (char *)"a/b"), ERR_INVAL);
+    assert_int_equal(snapshot_of(m, &v, 0, (char *)"s"), ERR_INVAL);
+    assert_int_equal(snapshot_of(m, twice, 2, (char *)"s"), ERR_INVAL);
+    assert_int_equal(snapshot_of(m, &no, 1, (char *)"s"), ERR_NOTFOUND);
+    assert_int_equal(snapshot_of(m, &v, 1, (char *)"s"), 0);
+    assert_int_equal(snapshot_of(m, &v, 1, (char *)"s"), ERR_EXISTS);
+    snapshot = *v;
+    strcat(snapshot.name, "@s");
+    s = pool_volume(state_pool(&m->st, "p"), snapshot.name);
+    assert_non_null(s);
+    assert_int_equal(snapshot_of(m, &of, 1, (char *)"t"), ERR_INVAL);
+    assert_int_equal(acquire(m, m->sessions[0], s->id, 0, 1, true, false), ERR_PERM);
+    assert_non_null(strstr(err_text(ERR_PERM), "snapshot"));
+    resize.pool = rename.pool = (char *)"p";
+    resize.name = rename.name = snapshot.name;
+    resize.size_bytes = 100 * GIB;
+    assert_int_equal(act(m, decide_volume_resize, &resize.base), ERR_PERM);
+    rename.new_name = (char *)"new";
+    assert_int_equal(act(m, decide_volume_rename, &rename.base), ERR_PERM);
+    rename.name = v->name;
+    rename.new_name = (char *)"new@x";
+    assert_int_equal(act(m, decide_volume_rename, &rename.base), ERR_INVAL);
+    assert_int_equal(rollback_to(m, v->name, (char *)"t"), ERR_NOTFOUND);
+    assert_int_equal(rollback_to(m, snapshot.name, (char *)"s"), ERR_NOTFOUND);
+    /* A namesake of the volume that it was taken of. */
+    assert_int_equal(delete_named(m, v->name), 0);
+    assert_int_equal(create(m, v->name), 0);
+    assert_int_equal(rollback_to(m, v->name, (char *)"s"), ERR_INVAL);
+    free_model(m);
+}
+
+/* Answers of a snapshot's map, and to its readers, name no owner and log nothing. */
+static void snapshot_is_read_without_leases(void **state)
+{
+    struct model *m = new_model();
+    struct mvolume *v = &m->volumes[0];
+    Zbs__Meta__LeaseAcquireRequest rq = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
+    Zbs__Meta__LeaseAcquireReply reply = ZBS__META__LEASE_ACQUIRE_REPLY__INIT;
+    struct decide d = {.st = &m->st, .w = &m->w, .rq = &rq.base, .pad = &m->pad};
+    uint64_t number;
+
+    (void)state;
+    assert_int_equal(acquire(m, m->sessions[0], v->id, 0, 1, true, false), 0);
+    assert_int_equal(snapshot_of(m, &v, 1, (char *)"s"), ERR_AGAIN); /* not created yet */
+    check_allocated(m, v, 0, false);
+    made(m, v, 0);
+    assert_int_equal(snapshot_of(m, &v, 1, (char *)"s"), 0);
+    number = m->st.next_mutation;
+    rq.session_id = m->sessions[1];
+    rq.volume_id = number - 1;
+    rq.count = MIN(2u, v->n);
+    assert_int_equal(act(m, decide_lease_acquire, &rq.base), 0);
+    assert_int_equal(m->st.next_mutation, number);
+    assert_int_equal(answer_lease_acquire(&d, &reply.base), 0);
+    assert_true(reply.grants[0]->shared && reply.grants[0]->owner_session == 0);
+    assert_true(reply.grants[0]->extent_id == v->ids[0] && reply.grants[0]->n_members == 3);
+    assert_true(reply.grants[0]->created && reply.grants[0]->family == v->ids[0]);
+    if (rq.count == 2)
+        assert_true(reply.grants[1]->shared && reply.grants[1]->extent_id == 0);
+    /* Its owner sees the same extent as shared now, at its old epoch. */
+    rq.session_id = m->sessions[0];
+    rq.volume_id = v->id;
+    rq.count = 1;
+    assert_int_equal(act(m, decide_lease_acquire, &rq.base), 0);
+    assert_int_equal(m->st.next_mutation, number);
+    assert_int_equal(answer_lease_acquire(&d, &reply.base), 0);
+    assert_true(reply.grants[0]->shared && reply.grants[0]->owner_session == m->sessions[0]);
+    assert_true(reply.grants[0]->epoch < state_volume(&m->st, v->id)->shared_at);
+    /* Held volumes give no new lease, but show what there is. */
+    m->w.held = &v->id;
+    m->w.n_held = 1;
+    assert_int_equal(act(m, decide_lease_acquire, &rq.base), 0);
+    rq.allocate = true;
+    assert_int_equal(act(m, decide_lease_acquire, &rq.base), ERR_AGAIN);
+    m->w.n_held = 0;
+    assert_int_equal(act(m, decide_lease_acquire, &rq.base), 0);
+    assert_int_equal(answer_lease_acquire(&d, &reply.base), 0);
+    assert_true(!reply.grants[0]->shared && !reply.grants[0]->created);
+    assert_true(reply.grants[0]->origin == v->ids[0] && reply.grants[0]->family == v->ids[0]);
+    assert_int_equal(reply.grants[0]->origin_epoch, state_extent(&m->st, v->ids[0])->epoch);
+    free_model(m);
+}
+
+static void exported_volume_is_not_rolled_back(void **state)
+{
+    struct model *m = new_model();
+    struct mvolume *v = &m->volumes[0];
+    Zbs__Meta__Target t = ZBS__META__TARGET__INIT;
+    Zbs__Meta__TargetCreateRequest target = ZBS__META__TARGET_CREATE_REQUEST__INIT;
+    Zbs__Meta__LunAddRequest add = ZBS__META__LUN_ADD_REQUEST__INIT;
+    char name[100];
+
+    (void)state;
+    assert_int_equal(snapshot_of(m, &v, 1, (char *)"s"), 0);
+    snprintf(name, sizeof(name), "%s@s", v->name);
+    t.iqn = add.iqn = (char *)"iqn.2024-01.org:t";
+    target.target = &t;
+    assert_int_equal(act(m, decide_target_create, &target.base), 0);
+    add.pool = (char *)"p";
+    add.volume = name;
+    add.any_lun = true;
+    assert_int_equal(act(m, decide_lun_add, &add.base), 0); /* a snapshot can be exported */
+    assert_int_equal(delete_named(m, name), ERR_BUSY);
+    assert_int_equal(rollback_to(m, v->name, (char *)"s"), 0);
+    add.volume = v->name;
+    assert_int_equal(act(m, decide_lun_add, &add.base), 0);
+    assert_int_equal(rollback_to(m, v->name, (char *)"s"), ERR_BUSY);
+    free_model(m);
+}
+
+/* ---- 64 TiB ---- */
+
+static double now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static void fill_large(struct model *m, uint64_t id, uint32_t n_slots)
+{
+    for (uint32_t n = 0; n < n_slots; n += 64) {
+        Zbs__Metalog__Record *r = record_new(&m->pad, ZBS__METALOG__RECORD__KIND_EXTENTS_CREATED);
+        uint64_t ids[64];
+
+        assert_int_equal(acquire(m, m->sessions[0], id, n, 64, true, false), 0);
+        r->extents_created = PAD_NEW(&m->pad, Zbs__Metalog__ExtentsCreated);
+        zbs__metalog__extents_created__init(r->extents_created);
+        for (uint32_t i = 0; i < 64; i++)
+            ids[i] = volume_extent(state_volume(&m->st, id), n + i)->id;
+        r->extents_created->extent_ids = ids;
+        r->extents_created->n_extent_ids = 64;
+        commit(m, r);
+        pad_fini(&m->pad);
+    }
+}
+
+struct cost {
+    size_t bytes;
+    double ms;
+};
+
+static struct cost large_record(struct model *m, decide_fn fn, ProtobufCMessage *rq)
+{
+    struct decide d = {.st = &m->st, .w = &m->w, .rq = rq, .pad = &m->pad};
+    struct kv_batch *batch = kv_batch_new();
+    Zbs__Metalog__Record *r;
+    struct cost c = {.ms = now_ms()};
+
+    assert_int_equal(fn(&d, &r), 0);
+    assert_int_equal(apply_record(&m->st, r, batch, &m->pad, &m->reply), 0);
+    c.ms = now_ms() - c.ms;
+    c.bytes = zbs__metalog__record__get_packed_size(r);
+    kv_batch_free(batch);
+    return c;
+}
+
+/* Returns the longest record's time. */
+static double sweep_large(struct model *m)
+{
+    Zbs__Metalog__Record *r;
+    double longest = 0;
+
+    while ((r = decide_sweep(&m->st, &m->pad)) != NULL) {
+        double begin = now_ms(), took;
+
+        commit(m, r);
+        took = now_ms() - begin;
+        longest = MAX(longest, took);
+        pad_fini(&m->pad);
+    }
+    return longest;
+}
+
+static struct cost snapshot_large(struct model *m)
+{
+    Zbs__Meta__VolumeSnapshotRequest rq = ZBS__META__VOLUME_SNAPSHOT_REQUEST__INIT;
+    Zbs__Meta__VolumeName of = ZBS__META__VOLUME_NAME__INIT, *ofs[] = {&of};
+
+    of.pool = (char *)"p";
+    of.name = (char *)"large";
+    rq.volumes = ofs;
+    rq.n_volumes = 1;
+    rq.snapshot = (char *)"s";
+    return large_record(m, decide_volume_snapshot, &rq.base);
+}
+
+static struct cost clone_large(struct model *m)
+{
+    Zbs__Meta__VolumeCloneRequest rq = ZBS__META__VOLUME_CLONE_REQUEST__INIT;
+    Zbs__Meta__VolumeName of = ZBS__META__VOLUME_NAME__INIT;
+
+    of.pool = rq.pool = (char *)"p";
+    of.name = (char *)"large@s";
+    rq.snapshot = &of;
+    rq.name = (char *)"clone";
+    return large_record(m, decide_volume_clone, &rq.base);
+}
+
+static struct cost rollback_large(struct model *m)
+{
+    Zbs__Meta__VolumeRollbackRequest rq = ZBS__META__VOLUME_ROLLBACK_REQUEST__INIT;
+    Zbs__Meta__VolumeName of = ZBS__META__VOLUME_NAME__INIT;
+
+    of.pool = (char *)"p";
+    of.name = (char *)"large";
+    rq.volume = &of;
+    rq.snapshot = (char *)"s";
+    return large_record(m, decide_volume_rollback, &rq.base);
+}
+
+static void sixty_four_tib(void **state)
+{
+    struct model *m = new_model();
+    Zbs__Meta__VolumeCreateRequest rq = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
+    struct cost snapshot, clone, back;
+    double shared_ms, last_ms;
+    uint64_t id;
+
+    (void)state;
+    rq.pool = (char *)"p";
+    rq.name = (char *)"large";
+    rq.size_bytes = 64 * TIB;
+    assert_int_equal(act(m, decide_volume_create, &rq.base), 0);
+    id = m->st.next_mutation - 1;
+    fill_large(m, id, 262144);
+    assert_int_equal(m->st.pages.count, 4096);
+    snapshot = snapshot_large(m);
+    clone = clone_large(m);
+    assert_int_equal(m->st.pages.count, 4096); /* only pointers were copied */
+    /* One write to it: one page is copied, one extent is new. */
+    assert_int_equal(acquire(m, m->sessions[0], id, 100000, 1, true, false), 0);
+    assert_int_equal(m->st.pages.count, 4097);
+    assert_int_equal(m->st.extents.count, 262145);
+    back = rollback_large(m);
+    sweep(m);
+    assert_int_equal(m->st.pages.count, 4096);
+    assert_int_equal(m->st.extents.count, 262144);
+    assert_int_equal(delete_named(m, (char *)"large"), 0);
+    assert_int_equal(delete_named(m, (char *)"clone"), 0);
+    shared_ms = sweep_large(m);
+    assert_int_equal(m->st.extents.count, 262144);
+    assert_int_equal(delete_named(m, (char *)"large@s"), 0);
+    last_ms = sweep_large(m);
+    assert_int_equal(m->st.extents.count, 0);
+    print_message("64 TiB: snapshot %zu bytes %.2f ms, clone %zu bytes %.2f ms, rollback %zu bytes "
+                  "%.2f ms; longest record of a sweep %.2f ms (shared), %.2f ms (last)\n",
+                  snapshot.bytes, snapshot.ms, clone.bytes, clone.ms, back.bytes, back.ms,
+                  shared_ms, last_ms);
+    assert_true(snapshot.bytes < 200 && clone.bytes < 200 && back.bytes < 200);
+    free_model(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tables_are_like_plain_arrays),
+        cmocka_unit_test(wrong_requests_are_refused),
+        cmocka_unit_test(snapshot_is_read_without_leases),
+        cmocka_unit_test(exported_volume_is_not_rolled_back),
+        cmocka_unit_test(sixty_four_tib),
+    };
+
+    return cmocka_run_group_tests_name("snapshot", tests, NULL, NULL);
+}
