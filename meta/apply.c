@@ -69,6 +69,38 @@ static int apply_chunk_set(struct apply *a)
     return 0;
 }
 
+static int apply_chunk_mark(struct apply *a)
+{
+    const Zbs__Metalog__ChunkMark *m = a->record->chunk_mark;
+    struct chunk *c = state_chunk(a->st, m->chunk_id);
+
+    if (c == NULL)
+        return apply_misfit(a, "mark of an unknown chunk server");
+    c->maintenance = m->maintenance;
+    c->removing = m->removing;
+    c->marked_at = a->number;
+    codec_put_chunk(a->to, c);
+    return 0;
+}
+
+static int apply_chunk_remove(struct apply *a)
+{
+    const Zbs__Metalog__ChunkRemove *m = a->record->chunk_remove;
+    struct chunk *c = state_chunk(a->st, m->chunk_id);
+
+    if (c == NULL || !c->removing || c->replicas > 0)
+        return apply_misfit(a, "removal of a chunk server that is unknown or in use");
+    for (size_t i = 0; i < m->n_garbage; i++) {
+        if (chunk_garbage_del(c, m->garbage[i]))
+            codec_del_garbage(a->to, c->id, m->garbage[i]);
+    }
+    if (c->garbage.count > 0)
+        return 0;
+    codec_del_chunk(a->to, c->id);
+    state_chunk_remove(a->st, c);
+    return 0;
+}
+
 static void session_end(struct apply *a, struct session *s)
 {
     codec_del_session(a->to, s->id);
@@ -150,6 +182,24 @@ static int apply_garbage_done(struct apply *a)
     return 0;
 }
 
+static int apply_garbage_add(struct apply *a)
+{
+    const Zbs__Metalog__GarbageAdd *m = a->record->garbage_add;
+    struct chunk *c = state_chunk(a->st, m->chunk_id);
+
+    if (c == NULL || m->n_epochs != m->n_extent_ids || m->n_families != m->n_extent_ids)
+        return apply_misfit(a, "garbage");
+    for (size_t i = 0; i < m->n_extent_ids; i++) {
+        const struct extent *e = state_extent(a->st, m->extent_ids[i]);
+
+        if (e != NULL && (extent_has_member(e, c->id) || extent_has_absent(e, c->id)))
+            return apply_misfit(a, "garbage that is a replica");
+        chunk_garbage_add(c, m->extent_ids[i], m->epochs[i], m->families[i]);
+        codec_put_garbage(a->to, c->id, m->extent_ids[i], chunk_garbage(c, m->extent_ids[i]));
+    }
+    return 0;
+}
+
 static int apply_kind(struct apply *a)
 {
     switch (a->record->kind_case) {
@@ -199,6 +249,12 @@ static int apply_kind(struct apply *a)
         return apply_lun_set(a);
     case ZBS__METALOG__RECORD__KIND_LUN_UNSET:
         return apply_lun_unset(a);
+    case ZBS__METALOG__RECORD__KIND_CHUNK_MARK:
+        return apply_chunk_mark(a);
+    case ZBS__METALOG__RECORD__KIND_CHUNK_REMOVE:
+        return apply_chunk_remove(a);
+    case ZBS__METALOG__RECORD__KIND_GARBAGE_ADD:
+        return apply_garbage_add(a);
     case ZBS__METALOG__RECORD__KIND_SETTING_SET:
         return apply_setting_set(a);
     case ZBS__METALOG__RECORD__KIND_VOLUME_POLICY:

@@ -9,9 +9,13 @@
 /* Adds a replica at the end: a member if there are no absent ones yet and `member`. */
 static int add_replica(struct apply *a, struct extent *e, uint32_t chunk_id, bool member)
 {
-    if (state_chunk(a->st, chunk_id) == NULL || extent_has_member(e, chunk_id) ||
-        extent_has_absent(e, chunk_id) || e->n_members + e->n_absent >= SLOT_REPLICAS_MAX)
+    const struct chunk *c = state_chunk(a->st, chunk_id);
+
+    if (c == NULL || extent_has_member(e, chunk_id) || extent_has_absent(e, chunk_id) ||
+        e->n_members + e->n_absent >= SLOT_REPLICAS_MAX)
         return apply_misfit(a, "replica on an unknown chunk server, or twice, or too many");
+    if (chunk_garbage(c, e->id) != NULL)
+        return apply_misfit(a, "replica where a former one is still to be deleted");
     e->replicas[e->n_members + e->n_absent] = chunk_id;
     if (member)
         e->n_members++;
@@ -179,6 +183,27 @@ static bool list_has(const uint32_t *ids, size_t n, uint32_t id)
     return false;
 }
 
+/* Absent replicas that are none any more: garbage where they were. */
+static int forget_replicas(struct apply *a, struct extent *e, const Zbs__Metalog__ReplicaSet *m)
+{
+    uint32_t kept = e->n_members;
+
+    for (uint32_t i = e->n_members; i < e->n_members + e->n_absent; i++) {
+        struct chunk *c = state_chunk(a->st, e->replicas[i]);
+
+        if (!list_has(m->forget, m->n_forget, c->id)) {
+            e->replicas[kept++] = c->id;
+            continue;
+        }
+        chunk_garbage_add(c, e->id, e->epoch, e->family);
+        codec_put_garbage(a->to, c->id, e->id, chunk_garbage(c, e->id));
+    }
+    if (kept + m->n_forget != e->n_members + e->n_absent)
+        return apply_misfit(a, "forgotten replica");
+    e->n_absent = (uint8_t)(kept - e->n_members);
+    return 0;
+}
+
 /* The set after removals and additions. */
 static bool change_set(struct extent *e, const Zbs__Metalog__ReplicaSet *m)
 {
@@ -241,6 +266,7 @@ int apply_replica_set(struct apply *a)
     state_extent_uncount(a->st, e);
     if (!change_set(e, m) || e->n_members != n_members - m->n_remove + m->n_add)
         return apply_misfit(a, "replica set");
+    rc = forget_replicas(a, e, m);
     for (size_t i = 0; i < m->n_adopt && rc == 0; i++)
         rc = add_replica(a, e, m->adopt[i], false);
     state_extent_count(a->st, e);

@@ -207,6 +207,9 @@ void codec_put_chunk(const struct codec_sink *to, const struct chunk *c)
     m.rack = c->rack;
     m.zone = c->zone;
     m.workers = c->workers;
+    m.maintenance = c->maintenance;
+    m.removing = c->removing;
+    m.marked_at = c->marked_at;
     sink_put_msg(to, &k, &m.base);
 }
 
@@ -282,6 +285,11 @@ void codec_put_result(const struct codec_sink *to, const struct result *r)
     m.number = r->number;
     m.reply = (ProtobufCBinaryData){.data = r->reply, .len = r->reply_len};
     sink_put_msg(to, &k, &m.base);
+}
+
+void codec_del_chunk(const struct codec_sink *to, uint32_t id)
+{
+    sink_del(to, key_of_u32(KEY_CHUNK, id));
 }
 
 void codec_del_pool(const struct codec_sink *to, uint32_t id)

@@ -45,6 +45,7 @@ void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t 
                        const struct garbage *g);
 void codec_put_result(const struct codec_sink *to, const struct result *r);
 
+void codec_del_chunk(const struct codec_sink *to, uint32_t id);
 void codec_del_pool(const struct codec_sink *to, uint32_t id);
 void codec_del_volume(const struct codec_sink *to, uint64_t id);
 void codec_del_slot(const struct codec_sink *to, uint64_t volume_id, uint32_t slot);

@@ -91,9 +91,25 @@ Zbs__Metalog__Record *decide_session_expiry(struct pad *pad, uint64_t session_id
 Zbs__Metalog__Record *decide_sweep(const struct state *st, struct pad *pad);
 /* The next extents that get their volume's new policy; NULL: nothing to do. */
 Zbs__Metalog__Record *decide_policy_sweep(const struct state *st, struct pad *pad);
-/* A replica owed to an extent that knows of too few, on a live server; NULL: no place. */
-Zbs__Metalog__Record *decide_adoption(const struct state *st, struct world *w,
-                                      const struct extent *e, struct pad *pad);
+
+/* ---- recovery, decide_recovery.c ---- */
+
+/* Replicas that are gone for longer than the grace period are replaced, those that were never
+ * placed are, and gone ones that nobody needs are forgotten; NULL: nothing to do, or no place. */
+Zbs__Metalog__Record *decide_repair(const struct state *st, struct world *w, const struct extent *e,
+                                    struct pad *pad);
+/* The first step of moving a replica off a chunk server: another place for it, as far from the
+ * others as the present one; `anyway`: or nearer. NULL: not now, or no place. */
+Zbs__Metalog__Record *decide_move(const struct state *st, struct world *w, const struct extent *e,
+                                  uint32_t from, bool anyway, struct pad *pad);
+/* The member that an extent with more than it wants can best do without; 0: it has no more. */
+uint32_t surplus_member(const struct state *st, const struct world *w, const struct extent *e);
+int decide_chunk_mark(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_chunk_mark(const struct decide *d, ProtobufCMessage *reply);
+/* The next piece of forgetting a chunk server that is to be removed and holds nothing any more;
+ * alive: it may still delete its garbage. NULL: not yet. */
+Zbs__Metalog__Record *decide_chunk_remove(const struct state *st, const struct chunk *c, bool alive,
+                                          struct pad *pad);
 
 /* ---- helpers of decide_*.c ---- */
 Zbs__Metalog__Record *record_new(struct pad *pad, Zbs__Metalog__Record__KindCase kind);
@@ -101,6 +117,8 @@ int decide_pool(const struct decide *d, const char *name, struct pool **ret);
 int decide_volume(const struct decide *d, const char *pool, const char *name, struct volume **ret);
 int decide_session(const struct decide *d, uint64_t id, struct session **ret);
 int decide_exported(const struct decide *d, const struct volume *v); /* ERR_BUSY: it is */
+/* What is placed weighs in the decisions that follow. */
+void world_promise(struct world *w, const uint32_t *ids, uint32_t n);
 const struct place_chunk *world_chunk(const struct world *w, uint32_t id);
 
 #endif

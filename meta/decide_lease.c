@@ -62,7 +62,7 @@ static bool worth_waiting(const struct decide *d, uint32_t replicas)
     return heard < replicas && unheard > 0;
 }
 
-static void promise_space(struct world *w, const uint32_t *ids, uint32_t n)
+void world_promise(struct world *w, const uint32_t *ids, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t k = 0; k < w->n_chunks; k++) {
@@ -99,7 +99,7 @@ static int place_extent(const struct decide *d, const struct volume *v,
         item->n_absent = place_owed(d->w->chunks, d->w->n_chunks, &want, item->members, n,
                                     v->replicas - n, false, item->absent);
     }
-    promise_space(d->w, item->members, n);
+    world_promise(d->w, item->members, n);
     return 0;
 }
 
@@ -458,6 +458,23 @@ static int check_removal(const struct decide *d, const struct extent *e,
     return 0;
 }
 
+/* Only what is one too many, however the set has changed since the owner was asked. */
+static bool may_forget(const struct extent *e, const Zbs__Meta__ReplicaChangeRequest *rq)
+{
+    for (size_t i = 0; i < rq->n_forget; i++) {
+        bool removed = false;
+
+        for (size_t k = 0; k < rq->n_remove; k++)
+            removed |= rq->remove[k] == rq->forget[i];
+        if (!removed)
+            return false;
+    }
+    if (e->origin != NULL || !list_empty(&e->unborn))
+        return false;
+    return !has_duplicates(rq->forget, rq->n_forget) &&
+           e->n_members - rq->n_remove + rq->n_add >= e->wanted;
+}
+
 int decide_replica_change(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__ReplicaChangeRequest *rq = (const void *)d->rq;
@@ -493,6 +510,8 @@ int decide_replica_change(const struct decide *d, Zbs__Metalog__Record **ret)
     m->n_remove = rq->n_remove;
     m->add = rq->add;
     m->n_add = rq->n_add;
+    m->forget = rq->forget;
+    m->n_forget = may_forget(e, rq) ? rq->n_forget : 0;
     m->reason = pad_printf(d->pad, "%.200s", rq->reason);
     return 0;
 }
@@ -503,30 +522,4 @@ int answer_replica_change(const struct decide *d, ProtobufCMessage *reply)
 
     view_replicas((Zbs__Meta__ReplicaChangeReply *)reply, state_extent(d->st, rq->extent_id));
     return 0;
-}
-
-Zbs__Metalog__Record *decide_adoption(const struct state *st, struct world *w,
-                                      const struct extent *e, struct pad *pad)
-{
-    const struct volume *v = extent_volume(st, e);
-    uint32_t has = (uint32_t)e->n_members + e->n_absent;
-    uint32_t *ids = PAD_NEW_ARRAY(pad, uint32_t, SLOT_REPLICAS_MAX);
-    Zbs__Metalog__Record *r;
-    struct place_want want = {.replicas = e->wanted, .preferred_host = "", .seed = e->id};
-    uint32_t n;
-
-    if (v == NULL || v->removed || has >= e->wanted)
-        return NULL;
-    want.failure_domain = v->pool->failure_domain;
-    n = place_owed(w->chunks, w->n_chunks, &want, e->replicas, has, e->wanted - has, true, ids);
-    if (n == 0)
-        return NULL;
-    r = record_new(pad, ZBS__METALOG__RECORD__KIND_REPLICA_SET);
-    r->replica_set = PAD_NEW(pad, Zbs__Metalog__ReplicaSet);
-    zbs__metalog__replica_set__init(r->replica_set);
-    r->replica_set->extent_id = e->id;
-    r->replica_set->reason = (char *)"too few replicas";
-    r->replica_set->adopt = ids;
-    r->replica_set->n_adopt = n;
-    return r;
 }

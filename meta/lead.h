@@ -10,6 +10,7 @@
 #include "meta/codec.h"
 #include "meta/hold.h"
 #include "meta/live.h"
+#include "meta/recovery.h"
 #include "meta/server.h"
 #include "meta/view.h"
 
@@ -31,6 +32,7 @@ struct lead {
     struct zk_term term;
     struct live live;
     struct holds holds;
+    struct recovery recovery;
     struct co_group group;
     /* Whoever changes any of this broadcasts m->changed. */
     bool ended;     /* the term is over, or the server stops */

@@ -2,6 +2,7 @@
  *
  * What the leader knows of the world: see live.h. */
 #include "meta/live.h"
+#include "meta/settings.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ void live_init(struct live *l, struct metad *m, uint64_t term)
 static void chunk_live_free(struct chunk_live *c)
 {
     idmap_fini(&c->lost);
+    idmap_fini(&c->away);
     mem_free(c);
 }
 
@@ -90,6 +92,14 @@ struct chunk_live *live_chunk(struct live *l, uint32_t id)
     return c;
 }
 
+void live_chunk_drop(struct live *l, uint32_t id)
+{
+    struct chunk_live *c = sorted_remove(&l->chunks, compare_chunk_live, &id);
+
+    if (c != NULL)
+        chunk_live_free(c);
+}
+
 struct session_live *live_session(struct live *l, uint64_t id)
 {
     struct session_live *s = sorted_find(&l->sessions, compare_session_live, &id);
@@ -132,6 +142,7 @@ void live_chunk_heard(struct live *l, struct chunk_live *c, uint64_t incarnation
         live_view_changed(l);
     if (c->incarnation != incarnation)
         idmap_fini(&c->lost); /* it tells them again */
+    idmap_fini(&c->away);
     c->heard = c->alive = true;
     c->seen = co_now();
     c->incarnation = incarnation;
@@ -144,6 +155,17 @@ void live_chunk_heard(struct live *l, struct chunk_live *c, uint64_t incarnation
         c->size_bytes += c->disks[i].size_bytes;
         c->free_bytes += c->disks[i].size_bytes - c->disks[i].used_bytes;
     }
+    if (c->size_bytes > 0)
+        c->unfit = 0;
+    else if (c->unfit == 0)
+        c->unfit = c->seen;
+}
+
+nsec_t live_chunk_away(const struct chunk_live *c, nsec_t now)
+{
+    if (!c->alive)
+        return MAX(now - c->seen, (nsec_t)1);
+    return c->unfit ? MAX(now - c->unfit, (nsec_t)1) : 0;
 }
 
 void live_chunk_lost(struct live *l, struct chunk_live *c, const uint64_t *extents, size_t n)
@@ -206,6 +228,7 @@ void live_world(struct live *l, struct pad *pad, bool with_random, bool with_chu
                 struct world *ret)
 {
     const struct state *st = &l->m->st;
+    nsec_t now = co_now(), grace;
 
     *ret = (struct world){.wall_ns = env_wall_ns(),
                           .session_ttl_ms = l->m->conf.session_ttl_ms,
@@ -216,6 +239,7 @@ void live_world(struct live *l, struct pad *pad, bool with_random, bool with_chu
     }
     if (!with_chunks)
         return;
+    grace = (nsec_t)state_setting(st, SETTING_RECOVERY_GRACE) * NSEC_PER_SEC;
     ret->chunks = PAD_NEW_ARRAY(pad, struct place_chunk, st->chunks.count);
     ret->n_chunks = st->chunks.count;
     for (uint32_t i = 0; i < st->chunks.count; i++) {
@@ -227,7 +251,12 @@ void live_world(struct live *l, struct pad *pad, bool with_random, bool with_chu
                                               .rack = chunk->rack,
                                               .zone = chunk->zone,
                                               .alive = c->alive,
-                                              .heard = c->heard};
+                                              .heard = c->heard,
+                                              .leaving = chunk->maintenance || chunk->removing,
+                                              .removing = chunk->removing,
+                                              .size_bytes = c->size_bytes};
+        ret->chunks[i].gone =
+            chunk->removing || (!chunk->maintenance && live_chunk_away(c, now) > grace);
         ret->chunks[i].free_bytes = c->free_bytes > c->promised_bytes
                                         ? c->free_bytes - c->promised_bytes
                                         : (c->free_bytes != 0);

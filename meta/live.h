@@ -35,6 +35,8 @@ struct chunk_live {
     uint64_t size_bytes, free_bytes; /* of healthy disks */
     uint64_t promised_bytes;         /* to extents placed since it last told */
     struct idmap lost;               /* extents whose replica there is gone */
+    struct idmap away;               /* some with a member there, while it is gone itself */
+    nsec_t unfit;                    /* since when it has no healthy disk; 0: it has */
     struct corrupt_live {            /* pages that it can't read, as last told */
         uint64_t extent_id;
         uint32_t page;
@@ -47,6 +49,12 @@ struct session_live {
     uint64_t id;
     nsec_t seen;
     bool knows_volumes; /* was told once which volumes may have changed */
+    bool told;          /* has renewed with this leader */
+    uint64_t copied;    /* bytes to replicas that return, as last told */
+    uint64_t copy_left; /* to those under way */
+    uint32_t copy_extents;
+    nsec_t given_at; /* when returns were last given out as tasks, and how many */
+    uint32_t given;
 };
 
 #define VOLUME_CHANGES 256u
@@ -75,6 +83,9 @@ void live_view_changed(struct live *l);
 
 /* Entries are made on demand. */
 struct chunk_live *live_chunk(struct live *l, uint32_t id);
+void live_chunk_drop(struct live *l, uint32_t id);
+/* For how long it has been silent or without a healthy disk; 0: it can hold replicas. */
+nsec_t live_chunk_away(const struct chunk_live *c, nsec_t now);
 struct session_live *live_session(struct live *l, uint64_t id);
 void live_session_drop(struct live *l, uint64_t id);
 

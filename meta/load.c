@@ -88,6 +88,9 @@ static int load_chunk(struct loader *l, const uint8_t *key, size_t key_len,
     str_set(&c->rack, m->rack);
     str_set(&c->zone, m->zone);
     c->workers = m->workers;
+    c->maintenance = m->maintenance;
+    c->removing = m->removing;
+    c->marked_at = m->marked_at;
     return 0;
 }
 

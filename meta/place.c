@@ -54,9 +54,11 @@ struct choice {
 static bool is_candidate(const struct choice *ch, const struct place_chunk *c,
                          enum distance distance, const char *host)
 {
+    if (c->leaving || c->gone || c->avoid)
+        return false;
     if (!ch->owed && (!c->alive || !c->heard || c->free_bytes == 0))
         return false;
-    if (ch->live_only && (!c->alive || !c->heard))
+    if (ch->live_only && (!c->alive || !c->heard || c->free_bytes == 0))
         return false;
     if (host != NULL && !same_place(c->host, host))
         return false;

@@ -15,6 +15,11 @@ struct place_chunk {
     uint64_t free_bytes; /* of healthy disks, less what was promised since it last told */
     bool alive;          /* was heard from lately, or may still be */
     bool heard;          /* has told this leader how much space it has */
+    bool leaving;        /* in maintenance, or to be removed: nothing new is placed there */
+    bool gone;           /* its replicas are to be made elsewhere */
+    bool removing;       /* for good */
+    bool avoid;          /* for the decision at hand */
+    uint64_t size_bytes; /* of healthy disks */
 };
 
 struct place_want {
@@ -31,7 +36,8 @@ uint32_t place_choose(const struct place_chunk *chunks, uint32_t n, const struct
                       uint32_t *ret_ids);
 
 /* Fills ret_ids with at most `more` ids of servers that are not among `taken`, dead ones too
- * unless live_only: they are owed a replica. In distinct domains where possible. */
+ * unless live_only (which also asks for space): they are owed a replica. In distinct domains where
+ * possible. */
 uint32_t place_owed(const struct place_chunk *chunks, uint32_t n, const struct place_want *want,
                     const uint32_t *taken, uint32_t n_taken, uint32_t more, bool live_only,
                     uint32_t *ret_ids);

@@ -22,7 +22,8 @@ void state_init(struct state *st)
     *st = (struct state){
         .next_mutation = 1, .next_pool_id = 1, .next_chunk_id = 1, .next_page_id = 1, .health = 1};
     list_init(&st->orphans);
-    list_init(&st->degraded);
+    for (uint32_t i = 0; i < DANGERS; i++)
+        list_init(&st->unsettled[i]);
     list_init(&st->results);
 }
 
@@ -50,6 +51,13 @@ static void chunk_free(struct chunk *c)
     }
     idmap_fini(&c->garbage);
     mem_free(c);
+}
+
+void state_chunk_remove(struct state *st, struct chunk *c)
+{
+    ASSERT(c->replicas == 0);
+    sorted_remove(&st->chunks, compare_chunk, &c->id);
+    chunk_free(c);
 }
 
 static void target_free(struct target *t)
@@ -86,7 +94,7 @@ static void pool_free(struct pool *p)
 static void extent_free(struct extent *e)
 {
     mem_free(e->lease);
-    mem_free(e->degraded);
+    mem_free(e->unsettled);
     mem_free(e);
 }
 

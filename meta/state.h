@@ -42,16 +42,25 @@ struct chunk {
     uint32_t workers;
     uint32_t replicas;       /* of live volumes, members and absent ones */
     struct idmap garbage;    /* extent id -> struct garbage: to be deleted there */
+    bool maintenance;        /* away on purpose: no recovery for it, no new replicas on it */
+    uint64_t marked_at;      /* mutation that last set or unset one of these */
+    bool removing;           /* its replicas are moved away, for good */
     uint64_t garbage_cursor; /* not replicated: where the next heartbeat's answer goes on */
 };
 
 struct extent;
-/* An extent with fewer members than wanted. */
-struct degraded {
+/* An extent whose replicas are not just the wanted number of members. */
+struct unsettled {
     struct list link;
     struct extent *extent;
+    uint32_t danger;
     int64_t task_ns; /* not replicated: when a session was last asked to mend it */
 };
+
+/* How near to its loss an extent is: 0 has one in-sync replica, 1 two, and so on, if more are
+ * wanted; the last has as many as are wanted, but others too, which return or are to go. */
+#define DANGERS     (SLOT_REPLICAS_MAX + 1)
+#define DANGER_NONE (DANGERS - 1)
 
 /* An extent is at the same slot number in every volume that has it. */
 struct extent {
@@ -71,7 +80,7 @@ struct extent {
     bool created;                         /* every member once confirmed its creation */
     uint32_t replicas[SLOT_REPLICAS_MAX]; /* chunk ids: the members, then the absent ones */
     struct slot *lease;                   /* of its own, while it is shared; NULL: none */
-    struct degraded *degraded;
+    struct unsettled *unsettled;
     int64_t task_ns; /* not replicated: when a session was last asked to open it */
 };
 
@@ -172,7 +181,8 @@ struct state {
     struct sorted removed;  /* volumes to be swept, by id */
     struct sorted policies; /* volumes with policy_left, by id */
     struct list orphans;    /* slots whose owner has ended */
-    struct list degraded;
+    struct list unsettled[DANGERS];
+    uint64_t n_unsettled[DANGERS];
     struct list results;
     struct idmap results_by_hash;
     uint32_t n_results, n_volumes;
@@ -232,6 +242,7 @@ void state_volume_mark_removed(struct state *st, struct volume *v);
 void state_volume_free(struct state *st, struct volume *v); /* a removed one */
 struct slot *volume_slot_make(struct volume *v, uint32_t number);
 struct chunk *state_chunk_add(struct state *st, uint32_t id);
+void state_chunk_remove(struct state *st, struct chunk *c); /* without replicas */
 struct session *state_session_add(struct state *st, uint64_t id);
 void state_session_remove(struct state *st, struct session *s); /* its slots become orphans */
 struct target *state_target_add(struct state *st, const char *iqn);

@@ -15,8 +15,19 @@ void knock_session_renew(struct lead *l, const ProtobufCMessage *msg)
 {
     const Zbs__Meta__SessionRenewRequest *rq = (const void *)msg;
 
-    if (state_session(&l->m->st, rq->session_id) != NULL)
-        live_session(&l->live, rq->session_id)->seen = co_now();
+    struct session_live *s;
+
+    if (state_session(&l->m->st, rq->session_id) == NULL)
+        return;
+    s = live_session(&l->live, rq->session_id);
+    s->seen = co_now();
+    /* Less than before: it was heard by another leader last, or has started anew. */
+    if (rq->copied_bytes > s->copied && s->told)
+        recovery_copied(l, rq->copied_bytes - s->copied);
+    s->told = true;
+    s->copied = rq->copied_bytes;
+    s->copy_left = rq->copy_left_bytes;
+    s->copy_extents = rq->copy_extents;
 }
 
 static void fill_views(struct lead *l, struct pad *pad, Zbs__Meta__SessionRenewReply *m)

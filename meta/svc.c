@@ -227,6 +227,12 @@ static const struct svc_op svc_ops[] = {
      .answer = answer_volume_move,
      .mutation_at = MUTATION(VolumeMoveRequest),
      .after = after_volume_change},
+    {.request = MSG(recovery_status_request), .status = status_recovery},
+    {.request = MSG(chunk_mark_request),
+     .decide = decide_chunk_mark,
+     .answer = answer_chunk_mark,
+     .mutation_at = MUTATION(ChunkMarkRequest),
+     .with_chunks = true},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -386,6 +392,7 @@ const struct rpc_method svc_meta_methods[] = {
     {.handler = svc_run},      {.handler = svc_run}, {.handler = hold_wait},
     {.handler = hold_request}, {.handler = svc_run}, {.handler = hold_request},
     {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run},
 };
 _Static_assert(ARRAY_SIZE(svc_meta_methods) == ARRAY_SIZE(svc_ops) + 4,
                "every method but Leader and those that hold volumes has a row");

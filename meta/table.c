@@ -131,13 +131,28 @@ struct health volume_health(const struct state *st, const struct volume *v)
 
 /* ---- extents ---- */
 
-static void degraded_end(struct extent *e)
+static void unsettled_end(struct state *st, struct extent *e)
 {
-    if (e->degraded == NULL)
+    if (e->unsettled == NULL)
         return;
-    list_del(&e->degraded->link);
-    mem_free(e->degraded);
-    e->degraded = NULL;
+    st->n_unsettled[e->unsettled->danger]--;
+    list_del(&e->unsettled->link);
+    mem_free(e->unsettled);
+    e->unsettled = NULL;
+}
+
+static void unsettled_set(struct state *st, struct extent *e)
+{
+    uint32_t danger = extent_is_degraded(e) ? e->n_members - 1u : DANGER_NONE;
+    int64_t task_ns = e->unsettled != NULL ? e->unsettled->task_ns : 0;
+
+    if (e->unsettled != NULL && e->unsettled->danger == danger)
+        return;
+    unsettled_end(st, e);
+    e->unsettled = MEM_NEW(struct unsettled);
+    *e->unsettled = (struct unsettled){.extent = e, .danger = danger, .task_ns = task_ns};
+    list_push_back(&st->unsettled[danger], &e->unsettled->link);
+    st->n_unsettled[danger]++;
 }
 
 struct extent *state_extent_add(struct state *st, uint64_t id, uint64_t family, uint32_t slot)
@@ -157,7 +172,7 @@ struct extent *state_extent_add(struct state *st, uint64_t id, uint64_t family, 
 void state_extent_free(struct state *st, struct extent *e)
 {
     ASSERT(e->refs == 0 && list_empty(&e->unborn));
-    degraded_end(e);
+    unsettled_end(st, e);
     extent_lease_end(st, e);
     extent_set_origin(e, NULL);
     idmap_del(&st->extents, e->id);
@@ -209,13 +224,10 @@ void state_extent_count(struct state *st, struct extent *e)
     st->n_at_risk += extent_is_at_risk(e);
     st->n_degraded += extent_is_degraded(e);
     st->health += extent_is_degraded(e);
-    if (!extent_is_degraded(e)) {
-        degraded_end(e);
-    } else if (e->degraded == NULL) {
-        e->degraded = MEM_NEW(struct degraded);
-        e->degraded->extent = e;
-        list_push_back(&st->degraded, &e->degraded->link);
-    }
+    if (e->n_members == e->wanted && e->n_absent == 0)
+        unsettled_end(st, e);
+    else
+        unsettled_set(st, e);
     for (uint32_t i = 0; i < e->n_members + e->n_absent; i++)
         state_chunk(st, e->replicas[i])->replicas++;
 }

@@ -5,6 +5,8 @@
  *   OPEN    open an extent that a dead owner left unclean, or one whose replica was reported lost
  *           (the opener finds out which member fails, and removes it)
  *   REPAIR  write a page anew that a member found to be bad
+ *   REMOVE  take a member out that is one too many
+ *   RELEASE give back a lease, when the host is in maintenance
  * An extent's owner is asked, else one of the live sessions: on a host that holds a member if
  * there is one, else any, chosen by the extent's id; so when that session ends, another is chosen.
  * The lists are rotated while they are looked through, so that a long one is covered in turns. */
@@ -12,13 +14,13 @@
 #include "common/base/prng.h"
 #include "meta/lead.h"
 
-#define TASK_AGAIN    (2 * NSEC_PER_SEC) /* before the same task is given out again */
-#define WANTED_AGAIN  (NSEC_PER_SEC / 2)
-#define OPENS_MAX     16u                /* in one answer: opening is not urgent */
-#define OPEN_AFTER    (2 * NSEC_PER_SEC) /* clients of a dead owner come by themselves first */
-#define ADOPTIONS_MAX 16u
+#define TASK_AGAIN   (2 * NSEC_PER_SEC) /* before the same task is given out again */
+#define WANTED_AGAIN (NSEC_PER_SEC / 2)
+#define OPENS_MAX    16u                /* in one answer: opening is not urgent */
+#define OPEN_AFTER   (2 * NSEC_PER_SEC) /* clients of a dead owner come by themselves first */
+#define RETURNS_MAX  64u                /* replicas on their way back, of one session */
 
-enum { TASK_RETURN = 0, TASK_OPEN = 2, TASK_REPAIR = 3 };
+enum { TASK_RETURN = 0, TASK_RELEASE = 1, TASK_OPEN = 2, TASK_REPAIR = 3, TASK_REMOVE = 10 };
 
 struct tasks {
     struct live *l;
@@ -26,6 +28,8 @@ struct tasks {
     struct pad *pad;
     Zbs__Meta__SessionRenewReply *m;
     nsec_t now;
+    struct world w;
+    uint32_t returns; /* given so far */
 };
 
 static bool host_has_member(const struct state *st, const struct extent *e, const char *host)
@@ -35,6 +39,18 @@ static bool host_has_member(const struct state *st, const struct extent *e, cons
             return true;
     }
     return false;
+}
+
+/* The mutation at which the chunk server of this host went into maintenance; 0: it did not. */
+static uint64_t host_in_maintenance(const struct state *st, const char *host)
+{
+    for (uint32_t i = 0; i < st->chunks.count; i++) {
+        const struct chunk *c = st->chunks.items[i];
+
+        if (c->maintenance && host[0] != 0 && strcmp(c->host, host) == 0)
+            return c->marked_at;
+    }
+    return 0;
 }
 
 /* Who works on this extent. */
@@ -53,6 +69,8 @@ static bool is_for(const struct tasks *t, const struct extent *e)
 
         if (host_has_member(st, e, c->host))
             score |= 1ull << 63;
+        if (host_in_maintenance(st, c->host) != 0)
+            score >>= 8;
         if (best == NULL || score > best_score) {
             best = c;
             best_score = score;
@@ -84,7 +102,8 @@ static uint32_t replica_to_return(const struct tasks *t, const struct extent *e)
     for (uint32_t i = 0; i < e->n_absent; i++) {
         const struct chunk_live *c = live_chunk(t->l, extent_absent(e)[i]);
 
-        if (c->alive && c->heard)
+        if (c->alive && c->heard && c->size_bytes > 0 &&
+            !state_chunk(&t->l->m->st, c->id)->removing)
             return c->id;
     }
     return 0;
@@ -98,28 +117,49 @@ static bool is_going(const struct tasks *t, const struct extent *e)
     return v != NULL && v->removed;
 }
 
+static void give_return(struct tasks *t, struct unsettled *u)
+{
+    const struct extent *e = u->extent;
+    uint32_t surplus = surplus_member(&t->l->m->st, &t->w, e);
+    uint32_t replica = surplus == 0 ? replica_to_return(t, e) : 0;
+
+    if (surplus == 0 && replica == 0)
+        return;
+    u->task_ns = t->now;
+    give(t, e, surplus != 0 ? TASK_REMOVE : TASK_RETURN, surplus != 0 ? surplus : replica);
+    t->returns++;
+}
+
+/* Those in most danger first. A session gets no more than it can soon begin with, so that what is
+ * in more danger later does not wait behind them. */
 static void give_returns(struct tasks *t)
 {
-    struct list *degraded = &t->l->m->st.degraded;
+    struct session_live *live = live_session(t->l, t->session->id);
+    uint32_t under_way = live->copy_extents;
 
-    for (uint32_t i = 0; i < TASK_SCAN_MAX && !list_empty(degraded); i++) {
-        struct degraded *d = LIST_FIRST(degraded, struct degraded, link);
-        const struct extent *e = d->extent;
-        uint32_t replica;
+    if (t->now - live->given_at < NSEC_PER_SEC)
+        under_way = MAX(under_way, live->given);
+    else
+        live->given = 0;
+    for (uint32_t danger = 0; danger < DANGERS; danger++) {
+        struct list *list = &t->l->m->st.unsettled[danger];
+        uint64_t n = MIN(t->l->m->st.n_unsettled[danger], (uint64_t)TASK_SCAN_MAX);
 
-        if (t->m->n_tasks >= TASKS_MAX - OPENS_MAX)
-            break;
-        if (i > 0 && i >= t->l->m->st.n_degraded)
-            break; /* once around */
-        list_del(&d->link);
-        list_push_back(degraded, &d->link);
-        if (is_going(t, e) || t->now - d->task_ns < TASK_AGAIN || !is_for(t, e))
-            continue;
-        replica = replica_to_return(t, e);
-        if (replica == 0)
-            continue;
-        d->task_ns = t->now;
-        give(t, e, TASK_RETURN, replica);
+        for (uint64_t i = 0;
+             i < n && under_way + t->returns < RETURNS_MAX && t->m->n_tasks < TASKS_MAX - OPENS_MAX;
+             i++) {
+            struct unsettled *u = LIST_FIRST(list, struct unsettled, link);
+
+            list_del(&u->link);
+            list_push_back(list, &u->link);
+            if (!is_going(t, u->extent) && t->now - u->task_ns >= TASK_AGAIN &&
+                is_for(t, u->extent))
+                give_return(t, u);
+        }
+    }
+    if (t->returns > 0) {
+        live->given += t->returns;
+        live->given_at = t->now;
     }
 }
 
@@ -172,30 +212,51 @@ static void give_wanted(struct tasks *t)
     }
 }
 
-/* Members whose chunk server says that it has lost the replica: whoever opens the extent will see
- * and remove it. */
+/* Extents with a member that has failed: whoever opens one will see and remove it. */
+static void give_failed(struct tasks *t, const struct chunk_live *c, struct idmap *extents)
+{
+    for (uint64_t k = 0; k < extents->cap && t->m->n_tasks < TASKS_MAX; k++) {
+        uint64_t extent_id = extents->entries[k].id;
+        struct extent *e = state_extent(&t->l->m->st, extent_id);
+
+        if (extent_id == 0)
+            continue;
+        if (e == NULL || !extent_has_member(e, c->id)) {
+            idmap_del(extents, extent_id);
+            continue;
+        }
+        if (t->now - e->task_ns < TASK_AGAIN || !is_for(t, e))
+            continue;
+        e->task_ns = t->now;
+        give(t, e, TASK_OPEN, 0);
+    }
+}
+
+/* Replicas that a chunk server says it has lost, and those of servers that are gone. */
 static void give_lost(struct tasks *t)
 {
-    const struct state *st = &t->l->m->st;
-
     for (uint32_t i = 0; i < t->l->chunks.count; i++) {
         struct chunk_live *c = t->l->chunks.items[i];
 
-        for (uint64_t k = 0; k < c->lost.cap && t->m->n_tasks < TASKS_MAX; k++) {
-            uint64_t extent_id = c->lost.entries[k].id;
-            struct extent *e = state_extent(st, extent_id);
+        give_failed(t, c, &c->lost);
+        give_failed(t, c, &c->away);
+    }
+}
 
-            if (extent_id == 0)
-                continue;
-            if (e == NULL || !extent_has_member(e, c->id)) {
-                idmap_del(&c->lost, extent_id);
-                continue;
-            }
-            if (t->now - e->task_ns < TASK_AGAIN || !is_for(t, e))
-                continue;
-            e->task_ns = t->now;
-            give(t, e, TASK_OPEN, 0);
-        }
+/* Once for each lease: what clients need of the host after that is theirs to move. */
+static void give_releases(struct tasks *t)
+{
+    uint64_t since = host_in_maintenance(&t->l->m->st, t->session->host);
+
+    if (since == 0)
+        return;
+    LIST_FOREACH (s, &t->session->owned, struct slot, owned) {
+        const struct extent *e = slot_extent(s);
+
+        if (t->m->n_tasks >= TASKS_MAX)
+            break;
+        if (e != NULL && s->volume != NULL && s->epoch < since && !is_going(t, e))
+            give(t, e, TASK_RELEASE, 0);
     }
 }
 
@@ -226,12 +287,12 @@ void tasks_fill(struct live *l, const struct session *s, struct pad *pad,
 {
     struct tasks t = {.l = l, .session = s, .pad = pad, .m = m, .now = co_now()};
 
-    if (list_empty(&l->m->st.degraded) && list_empty(&l->m->st.orphans) && l->chunks.count == 0)
-        return;
+    live_world(l, pad, false, true, &t.w);
     m->tasks = PAD_NEW_ARRAY(pad, Zbs__Meta__Task *, TASKS_MAX);
     give_wanted(&t);
     give_returns(&t);
     give_opens(&t);
     give_lost(&t);
     give_repairs(&t);
+    give_releases(&t);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the leader does by itself: sessions that expire, chunk servers that fall silent, removed
- * volumes that are swept in bounded records (PROTOCOL 6.6), extents that know of too few
- * replicas, and the trimming of the log (PROTOCOL 6.5). */
+ * volumes that are swept in bounded records (PROTOCOL 6.6), recovery, and the trimming of the log
+ * (PROTOCOL 6.5). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include "common/base/log.h"
@@ -10,11 +10,9 @@
 #include "meta/decide.h"
 #include "meta/lead.h"
 
-#define TICK           (50 * NSEC_PER_MSEC)
-#define ADOPT_SCAN_MAX 256u /* degraded extents looked at in a tick */
-#define ADOPT_MAX      32u  /* of them mended in a tick */
-#define TRIM_EVERY     NSEC_PER_SEC
-#define TRIM_MIN       64u /* entries; fewer are not worth the writes */
+#define TICK       (50 * NSEC_PER_MSEC)
+#define TRIM_EVERY NSEC_PER_SEC
+#define TRIM_MIN   64u /* entries; fewer are not worth the writes */
 
 struct upkeep {
     struct lead *l;
@@ -71,35 +69,6 @@ static void sweep_policies(struct upkeep *u)
     pad_fini(&pad);
 }
 
-/* Extents placed when the cluster had too few chunk servers get what they are owed. */
-static void adopt_replicas(struct upkeep *u)
-{
-    struct list *degraded = &u->m->st.degraded;
-    uint32_t adopted = 0;
-    struct world w;
-    struct pad pad;
-
-    if (list_empty(degraded))
-        return;
-    pad_init(&pad);
-    live_world(&u->l->live, &pad, false, true, &w);
-    for (uint32_t i = 0; i < ADOPT_SCAN_MAX && i < u->m->st.n_degraded && adopted < ADOPT_MAX;
-         i++) {
-        struct degraded *d = LIST_FIRST(degraded, struct degraded, link);
-        Zbs__Metalog__Record *r;
-        struct packed reply;
-
-        list_del(&d->link);
-        list_push_back(degraded, &d->link);
-        r = decide_adoption(&u->m->st, &w, d->extent, &pad);
-        if (r == NULL)
-            continue;
-        lead_submit(u->m, r, &pad, &reply);
-        adopted++;
-    }
-    pad_fini(&pad);
-}
-
 /* A process that was stopped for a while did not hear anybody: that is no sign of their death. */
 static void forgive_pause(struct upkeep *u, nsec_t now)
 {
@@ -123,7 +92,7 @@ int upkeep_main(void *arg)
         expire_sessions(&u, now);
         sweep_volumes(&u);
         sweep_policies(&u);
-        adopt_replicas(&u);
+        recovery_tick(l, now);
     }
     return 0;
 }

@@ -536,7 +536,7 @@ void join_start(struct tenure *t, uint32_t i)
     co_spawn_detached_deadline(&t->e->bg, "return", join_run, j);
 }
 
-void recovery_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate)
+void joins_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate)
 {
     struct recovery *rec = &e->recovery;
 
@@ -547,7 +547,7 @@ void recovery_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate)
     co_cond_broadcast(&rec->room);
 }
 
-uint64_t recovery_left(const struct vol_engine *e, uint32_t *ret_extents)
+uint64_t joins_left(const struct vol_engine *e, uint32_t *ret_extents)
 {
     uint64_t pages = 0;
 

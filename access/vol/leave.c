@@ -122,7 +122,7 @@ int set_change(struct tenure *t, uint32_t remove, uint32_t add, const char *reas
 {
     Zbs__Meta__ReplicaChangeRequest req = ZBS__META__REPLICA_CHANGE_REQUEST__INIT;
     Zbs__Meta__Mutation mutation = ZBS__META__MUTATION__INIT;
-    uint32_t removed[MEMBERS_MAX], added[MEMBERS_MAX];
+    uint32_t removed[MEMBERS_MAX], added[MEMBERS_MAX], forgotten[MEMBERS_MAX];
     char text[128];
 
     /* The same mutation until it is answered: its outcome decides what may be acknowledged. */
@@ -137,6 +137,8 @@ int set_change(struct tenure *t, uint32_t remove, uint32_t add, const char *reas
     req.n_remove = mask_ids(t, remove, removed);
     req.add = added;
     req.n_add = mask_ids(t, add, added);
+    req.forget = forgotten;
+    req.n_forget = mask_ids(t, remove & t->surplus, forgotten);
     req.reason = text;
     req.volume_id = t->slot->vol->info.id;
     req.slot = t->slot->index;
@@ -231,6 +233,7 @@ static int leave_locked(struct tenure *t)
                  err_text(rc));
         t->leaving &= ~ask;
         t->asked &= ~ask;
+        t->surplus &= ~ask;
         co_cond_broadcast(&t->changed);
     }
     if (rc == 0 && (leave & t->adding)) {
@@ -306,4 +309,18 @@ void leave_kick(struct tenure *t)
         return;
     t->remover = true;
     co_spawn_detached_deadline(&t->e->io, "remove", leave_run, tenure_get(t));
+}
+
+void leave_surplus(struct tenure *t, uint32_t chunk_id)
+{
+    int i = tenure_member(t, chunk_id);
+    uint32_t others;
+
+    if (i < 0 || !(t->set >> i & 1) || t->leaving || t->adding || t->joining)
+        return; /* it is asked for again */
+    others = tenure_readable(t) & ~(1u << i);
+    if (!others)
+        return;
+    t->surplus |= 1u << i;
+    member_fail(t, (uint32_t)i, false, "one replica too many");
 }

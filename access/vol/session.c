@@ -260,7 +260,7 @@ static void settings_take(struct vol_engine *e, Zbs__Meta__Setting *const *setti
         else if (s == SETTING_RECOVERY_EXTENTS)
             extents = settings[i]->value;
     }
-    recovery_limit(e, (uint32_t)MIN(MAX(extents, 1u), 1024u), MAX(rate, 1u));
+    joins_limit(e, (uint32_t)MIN(MAX(extents, 1u), 1024u), MAX(rate, 1u));
 }
 
 static void renewed(struct vol_engine *e, struct rpc_reply *r)
@@ -314,7 +314,7 @@ static int session_renew(struct vol_engine *e)
     req.exports_version = e->exports_version;
     req.settings_version = e->settings_version;
     req.copied_bytes = e->recovery.copied_bytes;
-    req.copy_left_bytes = recovery_left(e, &req.copy_extents);
+    req.copy_left_bytes = joins_left(e, &req.copy_extents);
     rpc_reply_init(&r);
     /* Not longer than the time it could win: a fresh attempt has a later time of sending. */
     former = co_deadline_push(sent + e->ttl);

@@ -379,7 +379,7 @@ static void slot_repair(struct slot *s, uint32_t replica, uint32_t page)
 
 void slot_task(struct slot *s, const Zbs__Meta__Task *task)
 {
-    enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN, TASK_REPAIR };
+    enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN, TASK_REPAIR, TASK_REMOVE = 10 };
 
     if (s->state == SLOT_FOREIGN && task->kind != TASK_RELEASE)
         s->state = SLOT_NONE; /* meta says otherwise */
@@ -404,6 +404,12 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task)
             slot_repair(s, task->replica, task->page);
         else
             s->want_open = true; /* and it is asked for again */
+        break;
+    case TASK_REMOVE:
+        if (s->tenure)
+            leave_surplus(s->tenure, task->replica);
+        else
+            s->want_open = true; /* likewise */
         break;
     default:
         log_warn("task.unknown", "kind=%u", task->kind);

@@ -455,6 +455,7 @@ struct tenure {
     uint32_t asked;   /* subset of leaving: meta was asked */
     uint32_t joining; /* open and being copied to */
     uint32_t absent;  /* the rest */
+    uint32_t surplus; /* one too many: not only to be removed, but none of the extent's then */
     uint32_t open;    /* open under this epoch at the present incarnation */
     uint64_t gen;
     struct ver cp;
@@ -645,14 +646,16 @@ void repair_start(struct tenure *t, uint32_t i, uint32_t off, uint32_t len);
 /* Removes what is in t->leaving: one attempt. 0; ERR_AGAIN: not now; ERR_STALE. */
 co_fn int leave_step(struct tenure *t) MUST_CHECK;
 void leave_kick(struct tenure *t); /* has it done in the background */
+/* Meta wants one member less: this one, if there is another. */
+void leave_surplus(struct tenure *t, uint32_t chunk_id);
 /* One change of the set, repeated until meta's answer is known. 0, ERR_STALE (lost), ERR_REFUSED,
  * ERR_AGAIN (the set was another: adopted). Under t->change. */
 co_fn int set_change(struct tenure *t, uint32_t remove, uint32_t add,
                      const char *reason) MUST_CHECK;
 void join_start(struct tenure *t, uint32_t i);
-void recovery_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate);
+void joins_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate);
 /* What is still to be copied to replicas that are joining, and to how many. */
-uint64_t recovery_left(const struct vol_engine *e, uint32_t *ret_extents);
+uint64_t joins_left(const struct vol_engine *e, uint32_t *ret_extents);
 
 /* ---- the pace of copies (pace.c) ---- */
 

@@ -47,6 +47,8 @@ enum meta_method {
     META_POOL_SET,
     META_VOLUME_SET,
     META_VOLUME_MOVE,
+    META_RECOVERY_STATUS,
+    META_CHUNK_MARK,
     META_METHODS
 };
 

@@ -307,15 +307,15 @@ static void later_servers_are_adopted(void **state)
     e = extent_at(f, 0);
     assert_int_equal(e->n_members, 4);
     assert_int_equal(e->n_absent, 0);
-    assert_null(decide_adoption(&f->st, &f->w, e, &f->pad));
+    assert_null(decide_repair(&f->st, &f->w, e, &f->pad));
     add_chunk(f, HOSTS, "host-new", "left");
-    r = decide_adoption(&f->st, &f->w, e, &f->pad);
+    r = decide_repair(&f->st, &f->w, e, &f->pad);
     assert_non_null(r);
     set_number = e->set_number;
     assert_int_equal(apply_record(&f->st, r, NULL, &f->pad, &reply), 0);
     assert_int_equal(e->n_absent, 1);
     assert_true(e->set_number > set_number);
-    assert_null(decide_adoption(&f->st, &f->w, e, &f->pad));
+    assert_null(decide_repair(&f->st, &f->w, e, &f->pad));
 }
 
 /* ---- leases ---- */

@@ -56,6 +56,10 @@ static void make_world(struct model *m)
                                               .zone = c->zone,
                                               .alive = below(m, 8) != 0,
                                               .heard = below(m, 16) != 0,
+                                              .leaving = c->maintenance || c->removing,
+                                              .removing = c->removing,
+                                              .gone = c->removing || below(m, 8) == 0,
+                                              .size_bytes = 100ull << 30,
                                               .free_bytes = below(m, 100) << 30};
     }
 }
@@ -286,6 +290,7 @@ static void random_replicas(struct model *m)
     rq.set_number = e->set_number - (below(m, 8) == 0);
     rq.remove = remove;
     rq.add = add;
+    rq.forget = remove;
     rq.reason = (char *)"test";
     for (uint32_t i = 0; i < e->n_members; i++) {
         if (below(m, 3) == 0)
@@ -295,6 +300,7 @@ static void random_replicas(struct model *m)
         if (below(m, 2) == 0)
             add[rq.n_add++] = extent_absent(e)[i];
     }
+    rq.n_forget = below(m, 2) == 0 ? rq.n_remove : 0;
     act(m, decide_replica_change, &rq.base, true);
 }
 
@@ -339,13 +345,53 @@ static void random_background(struct model *m)
         r->volume_sweep->max = 1 + (uint32_t)below(m, 8);
         commit(m, r);
     }
-    if (!list_empty(&m->a.degraded)) {
-        struct degraded *d = LIST_FIRST(&m->a.degraded, struct degraded, link);
+    for (uint32_t danger = 0; danger < DANGERS; danger++) {
+        struct unsettled *u = LIST_FIRST(&m->a.unsettled[danger], struct unsettled, link);
 
-        r = decide_adoption(&m->a, &m->w, d->extent, &m->pad);
+        r = u != NULL ? decide_repair(&m->a, &m->w, u->extent, &m->pad) : NULL;
         if (r != NULL)
             commit(m, r);
     }
+}
+
+static void random_mark(struct model *m)
+{
+    Zbs__Meta__ChunkMarkRequest rq = ZBS__META__CHUNK_MARK_REQUEST__INIT;
+
+    rq.chunk_id = 1 + (uint32_t)below(m, m->a.next_chunk_id);
+    rq.maintenance = below(m, 4) == 0;
+    rq.removing = below(m, 8) == 0;
+    rq.force = below(m, 2) == 0;
+    act(m, decide_chunk_mark, &rq.base, true);
+}
+
+static void random_removal(struct model *m)
+{
+    for (uint32_t i = 0; i < m->a.chunks.count; i++) {
+        Zbs__Metalog__Record *r =
+            decide_chunk_remove(&m->a, m->a.chunks.items[i], below(m, 2) == 0, &m->pad);
+
+        if (r == NULL)
+            continue;
+        commit(m, r);
+        make_world(m); /* it knows all chunk servers of the state */
+        return;
+    }
+}
+
+static void random_move(struct model *m)
+{
+    struct volume *v;
+    struct extent *e = random_extent(m, &v);
+    Zbs__Metalog__Record *r;
+
+    if (e == NULL)
+        return;
+    r = decide_move(&m->a, &m->w, e, e->replicas[below(m, e->n_members)], below(m, 2) == 0,
+                    &m->pad);
+    if (r != NULL)
+        commit(m, r);
+    (void)surplus_member(&m->a, &m->w, e);
 }
 
 static void random_export(struct model *m)
@@ -419,7 +465,7 @@ static void recount_leases(const struct state *st, const struct volume *v, uint6
 
 static void recount_extents(const struct state *st, uint64_t *owned, uint64_t *orphans)
 {
-    uint64_t degraded = 0, n = 0;
+    uint64_t degraded = 0, n = 0, unsettled[DANGERS] = {0};
 
     for (uint64_t i = 0; i < st->extents.cap; i++) {
         const struct extent *e = (const struct extent *)(uintptr_t)st->extents.entries[i].value;
@@ -428,8 +474,13 @@ static void recount_extents(const struct state *st, uint64_t *owned, uint64_t *o
             continue;
         n++;
         assert_true(e->n_members > 0 && (e->refs > 0 || !list_empty(&e->unborn)));
-        assert_true((e->degraded != NULL) == (e->n_members < e->wanted));
-        degraded += e->degraded != NULL;
+        assert_true((e->unsettled == NULL) == (e->n_members == e->wanted && e->n_absent == 0));
+        degraded += e->n_members < e->wanted;
+        if (e->unsettled != NULL) {
+            assert_int_equal(e->unsettled->danger,
+                             e->n_members < e->wanted ? e->n_members - 1u : DANGER_NONE);
+            unsettled[e->unsettled->danger]++;
+        }
         assert_true(e->epoch < st->next_mutation && e->id < st->next_mutation);
         if (e->lease == NULL)
             continue;
@@ -438,6 +489,7 @@ static void recount_extents(const struct state *st, uint64_t *owned, uint64_t *o
     }
     assert_int_equal(n, st->n_extents);
     assert_int_equal(degraded, st->n_degraded);
+    assert_memory_equal(unsettled, st->n_unsettled, sizeof(unsettled));
 }
 
 static void recount(const struct state *st)
@@ -454,7 +506,7 @@ static void recount(const struct state *st)
             const struct extent *e = volume_extent(v, n);
 
             mine += e != NULL;
-            degraded += e != NULL && e->degraded != NULL;
+            degraded += e != NULL && e->n_members < e->wanted;
         }
         assert_int_equal(mine, v->extents);
         assert_int_equal(degraded, volume_health(st, v).degraded);
@@ -504,7 +556,7 @@ static void (*const actions[])(struct model *) = {
     random_volume,  random_delete,     random_lease,       random_lease,    random_lease,
     random_lease,   random_release,    random_replicas,    random_replicas, random_created,
     random_garbage, random_background, random_export,      random_lease,    random_volume,
-    random_setting,
+    random_setting, random_mark,       random_move,        random_removal,
 };
 
 static int model_main(void *arg)

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Decisions of recovery: what is replaced, moved, removed as one too many, and forgotten. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "common/base/err.h"
+#include "common/base/units.h"
+#include "meta/apply.h"
+#include "meta/decide.h"
+#include "meta/table.h"
+
+#define HOSTS 5u
+
+struct fixture {
+    struct state st;
+    struct world w;
+    struct pad pad;
+    struct place_chunk chunks[HOSTS];
+    uint64_t session;
+    struct extent *e;
+};
+
+static void commit(struct fixture *f, Zbs__Metalog__Record *r)
+{
+    struct packed reply;
+
+    assert_non_null(r);
+    assert_int_equal(apply_record(&f->st, r, NULL, &f->pad, &reply), 0);
+}
+
+static int act(struct fixture *f, decide_fn fn, ProtobufCMessage *rq)
+{
+    struct decide d = {.st = &f->st, .w = &f->w, .rq = rq, .pad = &f->pad};
+    Zbs__Metalog__Record *r = NULL;
+    int rc = fn(&d, &r);
+
+    if (rc == 0 && r != NULL)
+        commit(f, r);
+    return rc;
+}
+
+static void add_chunk(struct fixture *f, uint32_t i)
+{
+    Zbs__Meta__ChunkRegisterRequest rq = ZBS__META__CHUNK_REGISTER_REQUEST__INIT;
+    uint8_t uuid[16] = {(uint8_t)(i + 1)};
+
+    rq.uuid = (ProtobufCBinaryData){.data = uuid, .len = 16};
+    rq.addr = pad_printf(&f->pad, "127.0.0.1:%u", 7200 + i);
+    rq.host = pad_printf(&f->pad, "host-%u", i + 1);
+    rq.workers = 1;
+    assert_int_equal(act(f, decide_chunk_register, &rq.base), 0);
+    f->chunks[i] = (struct place_chunk){.id = i + 1,
+                                        .host = state_chunk(&f->st, i + 1)->host,
+                                        .rack = "",
+                                        .zone = "",
+                                        .size_bytes = 100 * GIB,
+                                        .free_bytes = 50 * GIB,
+                                        .alive = true,
+                                        .heard = true};
+    f->w.n_chunks = i + 1;
+}
+
+/* One extent of three replicas, created; `n` chunk servers. */
+static void begin(struct fixture *f, uint32_t n)
+{
+    Zbs__Meta__SessionOpenRequest session = ZBS__META__SESSION_OPEN_REQUEST__INIT;
+    Zbs__Meta__PoolCreateRequest pool = ZBS__META__POOL_CREATE_REQUEST__INIT;
+    Zbs__Meta__VolumeCreateRequest volume = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
+    Zbs__Meta__LeaseAcquireRequest lease = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
+    Zbs__Meta__ExtentCreatedRequest created = ZBS__META__EXTENT_CREATED_REQUEST__INIT;
+
+    *f = (struct fixture){.w = {.chunks = f->chunks, .random = 3}};
+    state_init(&f->st);
+    pad_init(&f->pad);
+    for (uint32_t i = 0; i < n; i++)
+        add_chunk(f, i);
+    session.name = session.host = (char *)"host-1";
+    session.addr = (char *)"127.0.0.1:7300";
+    assert_int_equal(act(f, decide_session_open, &session.base), 0);
+    f->session = state_session_by_name(&f->st, "host-1")->id;
+    pool.name = volume.pool = volume.name = (char *)"p";
+    pool.replicas = 3;
+    volume.size_bytes = GIB;
+    assert_int_equal(act(f, decide_pool_create, &pool.base), 0);
+    assert_int_equal(act(f, decide_volume_create, &volume.base), 0);
+    lease.session_id = f->session;
+    lease.volume_id = pool_volume(state_pool(&f->st, "p"), "p")->id;
+    lease.count = 1;
+    lease.allocate = true;
+    assert_int_equal(act(f, decide_lease_acquire, &lease.base), 0);
+    f->e = volume_extent(state_volume(&f->st, lease.volume_id), 0);
+    created.session_id = f->session;
+    created.extent_ids = &f->e->id;
+    created.epochs = &f->e->epoch;
+    created.n_extent_ids = created.n_epochs = 1;
+    assert_int_equal(act(f, decide_extent_created, &created.base), 0);
+    assert_int_equal(f->e->n_members, 3);
+}
+
+static void end(struct fixture *f)
+{
+    state_fini(&f->st);
+    pad_fini(&f->pad);
+}
+
+static int change(struct fixture *f, uint32_t remove, uint32_t add, uint32_t forget)
+{
+    Zbs__Meta__ReplicaChangeRequest rq = ZBS__META__REPLICA_CHANGE_REQUEST__INIT;
+
+    rq.session_id = f->session;
+    rq.extent_id = f->e->id;
+    rq.epoch = f->e->epoch;
+    rq.set_number = f->e->set_number;
+    rq.remove = &remove;
+    rq.n_remove = remove != 0;
+    rq.add = &add;
+    rq.n_add = add != 0;
+    rq.forget = &forget;
+    rq.n_forget = forget != 0;
+    rq.reason = (char *)"test";
+    return act(f, decide_replica_change, &rq.base);
+}
+
+static struct place_chunk *at(struct fixture *f, uint32_t id)
+{
+    return &f->chunks[id - 1];
+}
+
+static Zbs__Metalog__Record *repair(struct fixture *f)
+{
+    return decide_repair(&f->st, &f->w, f->e, &f->pad);
+}
+
+static void the_gone_are_replaced(void **state)
+{
+    struct fixture fix, *f = &fix;
+    uint32_t lost, other;
+
+    (void)state;
+    begin(f, 5);
+    lost = f->e->replicas[1];
+    assert_null(f->e->unsettled);
+    assert_int_equal(change(f, lost, 0, 0), 0);
+    assert_int_equal(f->e->unsettled->danger, 1); /* two in-sync ones */
+    at(f, lost)->alive = false;
+    assert_null(repair(f)); /* it may come back yet */
+    at(f, lost)->gone = true;
+    commit(f, repair(f));
+    assert_int_equal(f->e->n_members, 2);
+    assert_int_equal(f->e->n_absent, 1);
+    other = extent_absent(f->e)[0];
+    assert_int_not_equal(other, lost);
+    assert_non_null(chunk_garbage(state_chunk(&f->st, lost), f->e->id));
+    assert_null(repair(f));
+    assert_int_equal(change(f, 0, other, 0), 0);
+    assert_null(f->e->unsettled);
+    end(f);
+}
+
+static void without_a_place_nothing_is_forgotten(void **state)
+{
+    struct fixture fix, *f = &fix;
+    uint32_t lost;
+
+    (void)state;
+    begin(f, 3);
+    lost = f->e->replicas[2];
+    assert_int_equal(change(f, lost, 0, 0), 0);
+    at(f, lost)->alive = false;
+    at(f, lost)->gone = true;
+    assert_null(repair(f));
+    add_chunk(f, 3);
+    at(f, 4)->leaving = true; /* in maintenance: no place either */
+    assert_null(repair(f));
+    at(f, 4)->leaving = false;
+    at(f, 4)->free_bytes = 0;
+    assert_null(repair(f));
+    at(f, 4)->free_bytes = GIB;
+    commit(f, repair(f));
+    assert_true(extent_has_absent(f->e, 4));
+    end(f);
+}
+
+/* Where a former replica still waits for its deletion, no new one is begun. */
+static void not_where_garbage_is(void **state)
+{
+    struct fixture fix, *f = &fix;
+    uint32_t lost, other;
+
+    (void)state;
+    begin(f, 4);
+    lost = f->e->replicas[2];
+    assert_int_equal(change(f, lost, 0, 0), 0);
+    at(f, lost)->gone = true;
+    commit(f, repair(f));
+    other = extent_absent(f->e)[0];
+    at(f, lost)->gone = false; /* it comes back, the other goes */
+    at(f, other)->gone = true;
+    assert_null(repair(f));
+    assert_true(chunk_garbage_del(state_chunk(&f->st, lost), f->e->id));
+    commit(f, repair(f));
+    assert_true(extent_has_absent(f->e, lost) && !extent_has_absent(f->e, other));
+    end(f);
+}
+
+static void moves_end_with_a_surplus(void **state)
+{
+    struct fixture fix, *f = &fix;
+    uint32_t from, to;
+
+    (void)state;
+    begin(f, 4);
+    from = f->e->replicas[0];
+    at(f, from)->removing = at(f, from)->leaving = at(f, from)->gone = true;
+    assert_int_equal(surplus_member(&f->st, &f->w, f->e), 0);
+    commit(f, decide_move(&f->st, &f->w, f->e, from, false, &f->pad));
+    assert_int_equal(f->e->unsettled->danger, DANGER_NONE);
+    assert_int_equal(f->st.n_degraded, 0);
+    assert_null(decide_move(&f->st, &f->w, f->e, from, false, &f->pad)); /* it is under way */
+    to = extent_absent(f->e)[0];
+    assert_int_equal(change(f, 0, to, 0), 0);
+    assert_int_equal(f->e->n_members, 4);
+    assert_int_equal(surplus_member(&f->st, &f->w, f->e), from);
+    assert_int_equal(change(f, from, 0, from), 0);
+    assert_null(f->e->unsettled);
+    assert_non_null(chunk_garbage(state_chunk(&f->st, from), f->e->id));
+    assert_int_equal(state_chunk(&f->st, from)->replicas, 0);
+    end(f);
+}
+
+/* If another member has failed meanwhile, the surplus one is needed: out, but not forgotten. */
+static void a_needed_one_is_not_forgotten(void **state)
+{
+    struct fixture fix, *f = &fix;
+    uint32_t out;
+
+    (void)state;
+    begin(f, 4);
+    out = f->e->replicas[0];
+    assert_int_equal(change(f, out, 0, out), 0);
+    assert_true(extent_has_absent(f->e, out));
+    assert_null(chunk_garbage(state_chunk(&f->st, out), f->e->id));
+    end(f);
+}
+
+static void balance_keeps_the_distance(void **state)
+{
+    struct fixture fix, *f = &fix;
+
+    (void)state;
+    begin(f, 4);
+    for (uint32_t i = 0; i < 3; i++) { /* the fourth is on the host of a member */
+        uint32_t stays = f->e->replicas[i], from = f->e->replicas[(i + 1) % 3];
+        uint32_t fourth = 0;
+
+        for (uint32_t id = 1; id <= 4; id++)
+            if (!extent_has_member(f->e, id))
+                fourth = id;
+        at(f, fourth)->host = at(f, stays)->host;
+        assert_null(decide_move(&f->st, &f->w, f->e, from, false, &f->pad));
+        assert_non_null(decide_move(&f->st, &f->w, f->e, from, true, &f->pad));
+    }
+    end(f);
+}
+
+static int mark(struct fixture *f, uint32_t id, bool maintenance, bool removing)
+{
+    Zbs__Meta__ChunkMarkRequest rq = ZBS__META__CHUNK_MARK_REQUEST__INIT;
+
+    rq.chunk_id = id;
+    rq.maintenance = maintenance;
+    rq.removing = removing;
+    return act(f, decide_chunk_mark, &rq.base);
+}
+
+static void chunks_are_removed_when_empty(void **state)
+{
+    struct fixture fix, *f = &fix;
+    uint32_t lost;
+
+    (void)state;
+    begin(f, 5);
+    lost = f->e->replicas[0];
+    assert_int_equal(mark(f, 77, false, true), ERR_NOTFOUND);
+    assert_int_equal(mark(f, lost, false, true), 0);
+    assert_null(decide_chunk_remove(&f->st, state_chunk(&f->st, lost), false, &f->pad));
+    assert_int_equal(change(f, lost, 0, 0), 0);
+    at(f, lost)->gone = at(f, lost)->leaving = at(f, lost)->removing = true;
+    commit(f, repair(f));
+    /* Alive, it deletes its garbage first. */
+    assert_null(decide_chunk_remove(&f->st, state_chunk(&f->st, lost), true, &f->pad));
+    commit(f, decide_chunk_remove(&f->st, state_chunk(&f->st, lost), false, &f->pad));
+    assert_null(state_chunk(&f->st, lost));
+    end(f);
+}
+
+static void maintenance_asks_who_depends_on_it(void **state)
+{
+    struct fixture fix, *f = &fix;
+    uint32_t a, b, c;
+
+    (void)state;
+    begin(f, 3);
+    a = f->e->replicas[0];
+    b = f->e->replicas[1];
+    c = f->e->replicas[2];
+    assert_int_equal(mark(f, a, true, false), 0);
+    assert_true(state_chunk(&f->st, a)->maintenance);
+    assert_int_equal(mark(f, a, false, false), 0);
+    at(f, b)->alive = at(f, c)->alive = false;
+    assert_int_equal(mark(f, a, true, false), ERR_REFUSED);
+    at(f, b)->alive = true;
+    assert_int_equal(mark(f, a, true, false), 0);
+    end(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_gone_are_replaced),
+        cmocka_unit_test(without_a_place_nothing_is_forgotten),
+        cmocka_unit_test(not_where_garbage_is),
+        cmocka_unit_test(moves_end_with_a_surplus),
+        cmocka_unit_test(a_needed_one_is_not_forgotten),
+        cmocka_unit_test(balance_keeps_the_distance),
+        cmocka_unit_test(chunks_are_removed_when_empty),
+        cmocka_unit_test(maintenance_asks_who_depends_on_it),
+    };
+
+    return cmocka_run_group_tests_name("recovery", tests, NULL, NULL);
+}
