@@ -281,8 +281,11 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb,
         rc = stage_recover(d);
     if (rc == 0)
         rc = bitmap_load(d);
-    if (rc == 0)
+    if (rc == 0) {
+        phase_enter(PHASE_REPLAYING);
         rc = journal_replay(d);
+        phase_leave(PHASE_REPLAYING);
+    }
     if (rc < 0)
         goto err_after_open;
     d->replaying = false;

@@ -120,7 +120,11 @@ static int drain_run(struct dev *d)
 static int drain_main(void *arg)
 {
     struct dev *d = arg;
-    int rc = drain_run(d);
+    int rc;
+
+    phase_enter(PHASE_DISK_DRAINING);
+    rc = drain_run(d);
+    phase_leave(PHASE_DISK_DRAINING);
 
     if (d->drain_stop) {
         d->drain = DRAIN_NONE;

@@ -29,6 +29,7 @@
 #include "common/base/mutate.h"
 #include "common/co/sync.h"
 #include "common/env/env.h"
+#include "common/env/phase.h"
 
 struct dev {
     struct list link;

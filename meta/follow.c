@@ -139,10 +139,12 @@ static co_fn int catch_up(struct metad *m, uint64_t head)
             return err_set(ERR_CANCELED, "stopping");
         if (rc == ERR_NOTFOUND) {
             rc = check_gap(m, &gap);
+            phase_enter(PHASE_LOADING);
             if (rc == 0)
                 rc = gap ? snapshot_load(m)
                          : err_set(ERR_AGAIN, "log entry %" PRIu64 " is not visible yet",
                                    m->applied + 1);
+            phase_leave(PHASE_LOADING);
         }
         if (rc < 0)
             return rc;

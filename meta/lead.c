@@ -188,6 +188,9 @@ static void lead_serve(struct lead *l)
     struct metad *m = l->m;
 
     l->serving = true;
+    phase_leave(l->phase);
+    l->phase = PHASE_LEADING;
+    phase_enter(l->phase);
     live_restart(&l->live, co_now()); /* every time-to-live starts now (PROTOCOL 6.3) */
     log_info("lead.serve", "term=%" PRIu64 " index=%" PRIu64 " cluster=%s", l->term.term,
              l->confirmed_index, m->st.cluster_id);
@@ -211,8 +214,10 @@ static co_fn void lead_watch(struct lead *l)
         } else if (l->broken && l->users > 0) {
             (void)co_cond_wait(&l->m->changed);
         } else if (l->broken) {
+            phase_enter(PHASE_RESOLVING);
             if (lead_resolve(l) < 0)
                 (void)co_sleep(20 * NSEC_PER_MSEC);
+            phase_leave(PHASE_RESOLVING);
         } else if (!l->serving && l->confirmed_ticket > 0 && co_now() >= l->serve_from &&
                    lead_has_authority(l)) {
             lead_serve(l);
@@ -276,6 +281,7 @@ static co_fn void lead_fini(struct lead *l)
     bool ahead;
 
     lead_end(l, "stopping");
+    phase_leave(l->phase);
     m->role = ROLE_STANDBY;
     m->lead = NULL;
     co_cond_broadcast(&m->changed); /* requests that wait for confirmations */
@@ -310,6 +316,8 @@ co_fn void lead_run(struct metad *m, const struct zk_term *term, nsec_t since)
     co_group_init(&l.group);
     live_init(&l.live, m, term->term);
     hold_init(&l);
+    l.phase = PHASE_TAKING_OVER;
+    phase_enter(l.phase);
     m->role = ROLE_LEADER;
     m->lead = &l;
     m->entry_term = m->term = term->term;

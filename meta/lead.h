@@ -50,6 +50,7 @@ struct lead {
 
     nsec_t serve_from;      /* T_auth after the term's write was confirmed */
     bool serving;           /* and its first entry is in the log */
+    enum phase phase;       /* taking over, then leading */
     nsec_t authority_until; /* PROTOCOL 6.3 */
     uint64_t tail;          /* lowest index in the log */
 };

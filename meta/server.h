@@ -17,6 +17,7 @@
 
 #include "common/co/sync.h"
 #include "common/coord/coord.h"
+#include "common/env/phase.h"
 #include "common/kv/kv.h"
 #include "common/rpc/rpc.h"
 #include "meta/metad.h"

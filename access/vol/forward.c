@@ -137,7 +137,9 @@ int forward_io(struct io *io, uint64_t owner)
         });
     a->users++;
     rpc_reply_init(&r);
+    phase_enter(PHASE_FORWARDING);
     rc = forward_call(io, a, &r);
+    phase_leave(PHASE_FORWARDING);
     rc = forward_judge(io, rc, &r);
     rpc_reply_free(&r);
     a->users--;

@@ -507,7 +507,9 @@ static int join_run(void *arg)
         log_info("replica.returning",
                  "extent=%" PRIu64 " epoch=%" PRIu64 " chunk=%u pages=%" PRIu64, t->extent_id,
                  t->epoch, m->chunk->id, rangeset_total(&m->missing));
+        phase_enter(PHASE_JOINING);
         rc = join_steps(j);
+        phase_leave(PHASE_JOINING);
         room_leave(t->e);
     }
     if (rc == 0) {

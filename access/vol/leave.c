@@ -252,7 +252,9 @@ int leave_step(struct tenure *t)
     int rc;
 
     co_mutex_lock_always(&t->change);
+    phase_enter(PHASE_REMOVING);
     rc = leave_locked(t);
+    phase_leave(PHASE_REMOVING);
     co_mutex_unlock(&t->change);
     return rc;
 }

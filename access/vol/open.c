@@ -33,8 +33,10 @@ static int replica_create(struct tenure *t, uint32_t i, bool joining)
     req.items = items;
     req.n_items = 1;
     rpc_reply_init(&r);
+    phase_enter(PHASE_GROWING);
     rc = chunk_call(t->m[i].chunk, t->family, CHUNK_CREATE, &req.base, NULL, &r,
                     t->e->member_deadline);
+    phase_leave(PHASE_GROWING);
     if (rc == 0) {
         const Zbs__Chunk__CreateReply *a = (const Zbs__Chunk__CreateReply *)r.msg;
 
@@ -368,7 +370,9 @@ static int open_settle(struct open_state *o)
             return rc;
         set = t->set;
         open_compute_uncommitted(o);
+        phase_enter(PHASE_EQUALISING);
         rc = open_equalise(o);
+        phase_leave(PHASE_EQUALISING);
         if (rc == ERR_STALE || rc == ERR_CANCELED)
             return rc;
         if (rc == 0 && !t->leaving && t->set == set)

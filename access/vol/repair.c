@@ -53,8 +53,10 @@ static int repair_run(void *arg)
     struct tenure *t = p->t;
     uint32_t last = (p->off + p->len - 1) / PAGE_BYTES;
 
+    phase_enter(PHASE_REPAIRING);
     for (uint32_t page = p->off / PAGE_BYTES; page <= last && !t->lost && !co_canceled(); page++)
         (void)repair_page(t, p->i, page);
+    phase_leave(PHASE_REPAIRING);
     co_sem_release(&t->e->repair_room, 1);
     tenure_put(t);
     mem_free(p);

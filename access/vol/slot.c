@@ -200,7 +200,11 @@ static bool slot_has_work(const struct slot *s)
 static int step_open(struct slot *s)
 {
     struct tenure *t;
-    int rc = tenure_open(s, &t);
+    int rc;
+
+    phase_enter(PHASE_OPENING);
+    rc = tenure_open(s, &t);
+    phase_leave(PHASE_OPENING);
 
     if (rc < 0) {
         if (s->state == SLOT_GRANTED)
@@ -238,11 +242,21 @@ static void keep_joining(struct slot *s)
     }
 }
 
+static int drain_slot(struct slot *s)
+{
+    int rc;
+
+    phase_enter(PHASE_DRAINING);
+    rc = slot_hold(s, HOLD_LIMIT);
+    phase_leave(PHASE_DRAINING);
+    return rc;
+}
+
 /* Absent replicas return under a new epoch: drained first (PROTOCOL 5.4). */
 static int step_new_epoch(struct slot *s)
 {
     struct tenure *t = s->tenure;
-    int rc = slot_hold(s, HOLD_LIMIT);
+    int rc = drain_slot(s);
 
     if (rc < 0) {
         /* A write can't be finished at present: the leader will ask again. */
@@ -272,7 +286,7 @@ static int step_release(struct slot *s)
 
     s->want_release = false;
     s->release_to = 0;
-    rc = slot_hold(s, HOLD_LIMIT);
+    rc = drain_slot(s);
     if (rc < 0)
         return rc == ERR_TIMEOUT ? 0 : rc;
     if (s->tenure) {

@@ -27,6 +27,7 @@
 #include "common/base/units.h"
 #include "common/co/sync.h"
 #include "common/env/env.h"
+#include "common/env/phase.h"
 #include "common/rpc/rpc.h"
 #include <inttypes.h>
 #include "proto/access.pb-c.h"

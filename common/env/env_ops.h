@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include "common/coord/coord.h"
 #include "common/env/env.h"
+#include "common/env/phase.h"
 #include "common/kv/kv.h"
 
 struct env;
@@ -109,6 +110,9 @@ struct env_ops {
 struct env {
     const struct env_ops *ops;
     const char *name; /* of the process, for logs */
+#ifdef ZBS_MUTATE
+    uint32_t phases[PHASES]; /* how often it is in each (phase.h) */
+#endif
 };
 
 /* For the implementations: ends a watch, once; unlinks it and wakes who waits in

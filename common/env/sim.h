@@ -41,6 +41,7 @@
 #define ZBS_ENV_SIM_H
 
 #include "common/co/co.h"
+#include "common/env/phase.h"
 
 struct sim;      /* a world */
 struct sim_proc; /* one incarnation-bearing process slot: can be started, crashed, started again */
@@ -74,6 +75,8 @@ void sim_proc_power_loss(struct sim_proc *p); /* crash, and unsynced writes are 
 void sim_proc_stop(struct sim_proc *p);   /* cancels main, waits (runs the world) until it ended */
 void sim_proc_pause(struct sim_proc *p);  /* SIGSTOP */
 void sim_proc_resume(struct sim_proc *p); /* SIGCONT */
+/* Is it in the middle of this? Always false in builds without mutations. */
+bool sim_proc_in(const struct sim_proc *p, enum phase phase);
 bool sim_proc_running(const struct sim_proc *p);
 bool sim_proc_paused(const struct sim_proc *p);
 /* 0 while running or crashed by the world; result of main_fn when it returned; the world also

@@ -335,6 +335,80 @@ static const struct {
     [FAULT_RELEASE] = {release_begin, start_again},
 };
 
+const char *whom_name(enum whom w)
+{
+    static const char *const whoms[WHOMS] = {"owner", "member", "leader", "new-leader", "standby"};
+
+    return whoms[w];
+}
+
+/* ---- which phases are hit ---- */
+
+/* Some process that is in the phase; NULL if none is. */
+static struct sim_proc *in_phase(struct cluster *c, enum phase p, uint32_t *ret_host,
+                                 uint32_t *ret_role)
+{
+    for (uint32_t h = 0; h < HOSTS; h++)
+        for (uint32_t r = 0; r < ROLES; r++)
+            if (sim_proc_in(c->nodes[h].procs[r], p)) {
+                *ret_host = h;
+                *ret_role = r;
+                return c->nodes[h].procs[r];
+            }
+    return NULL;
+}
+
+static enum whom whom(const struct sim_proc *p, uint32_t role)
+{
+    if (role == ROLE_ACCESS)
+        return WHOM_OWNER;
+    if (role == ROLE_CHUNK)
+        return WHOM_MEMBER;
+    if (sim_proc_in(p, PHASE_LEADING))
+        return WHOM_LEADER;
+    return sim_proc_in(p, PHASE_TAKING_OVER) ? WHOM_NEW_LEADER : WHOM_STANDBY;
+}
+
+static bool hits(const struct fault_event *e, uint32_t role)
+{
+    if (e->kind == FAULT_PAUSE)
+        return e->arg >> role & 1;
+    if (e->kind >= FAULT_POWER && e->kind <= FAULT_PARTITION)
+        return true;
+    return e->role == role;
+}
+
+static void cover(struct strike *s)
+{
+    for (uint32_t h = 0; h < HOSTS; h++)
+        for (uint32_t r = 0; r < ROLES; r++) {
+            struct sim_proc *p = s->c->nodes[h].procs[r];
+            uint32_t host, role;
+
+            if ((h != s->n->index && s->e->kind != FAULT_POWER_ALL) || !hits(s->e, r) ||
+                !sim_proc_running(p))
+                continue;
+            for (int ph = 0; ph < PHASES; ph++)
+                if (r == ROLE_ACCESS ? sim_proc_in(p, (enum phase)ph)
+                                     : in_phase(s->c, (enum phase)ph, &host, &role) != NULL)
+                    s->stats->cover[s->e->kind][whom(p, r)][ph]++;
+        }
+}
+
+/* Waits for the event's phase; where it strikes then. */
+static uint32_t await_phase(struct strike *s, uint32_t host)
+{
+    nsec_t until = co_now() + WHEN_LIMIT;
+    uint32_t there, role;
+
+    while (s->e->when < PHASES && co_now() < until && !s->c->failure[0]) {
+        if (in_phase(s->c, s->e->when, &there, &role))
+            return hits(s->e, role) && s->e->host != ON_LEADER ? there : host;
+        (void)co_sleep(200 * NSEC_PER_USEC);
+    }
+    return host;
+}
+
 static int strike_main(void *arg)
 {
     struct strike *s = arg;
@@ -345,14 +419,12 @@ static int strike_main(void *arg)
     (void)co_sleep(e->at);
     if (host == ON_LEADER)
         host = cluster_leader(s->c);
+    host = await_phase(s, host);
     if (host >= HOSTS || s->c->failure[0])
         return 0;
     s->n = &s->c->nodes[host];
-    sim_note(s->c->sim, "event: %s%s", event_text(e, text, sizeof(text)),
-             e->host == ON_LEADER ? host == 0   ? " (host-1)"
-                                    : host == 1 ? " (host-2)"
-                                                : " (host-3)"
-                                  : "");
+    sim_note(s->c->sim, "event: %s, at host-%u", event_text(e, text, sizeof(text)), host + 1);
+    cover(s);
     if (!kinds[e->kind].begin(s))
         return 0;
     s->stats->count[e->kind]++;

@@ -8,9 +8,17 @@
 
 #include "tests/sim/cluster.h"
 
+/* Whom it hit. */
+enum whom { WHOM_OWNER, WHOM_MEMBER, WHOM_LEADER, WHOM_NEW_LEADER, WHOM_STANDBY, WHOMS };
+
 struct fault_stats {
     uint32_t count[FAULTS];
+    /* How often it hit an access server that was in that phase itself, or another server while
+     * somebody was in it. */
+    uint32_t cover[FAULTS][WHOMS][PHASES];
 };
+
+const char *whom_name(enum whom w);
 
 /* Runs all events, from a control coroutine; returns when the span is over and all are undone. */
 co_fn void faults_run(struct cluster *c, const struct scenario *s, struct fault_stats *stats);

@@ -35,8 +35,12 @@ struct totals {
 static void add(struct totals *t, const struct seed_result *r)
 {
     t->ops += r->ops;
-    for (int f = 0; f < FAULTS; f++)
+    for (int f = 0; f < FAULTS; f++) {
         t->faults.count[f] += r->faults.count[f];
+        for (int w = 0; w < WHOMS; w++)
+            for (int p = 0; p < PHASES; p++)
+                t->faults.cover[f][w][p] += r->faults.cover[f][w][p];
+    }
     t->work.reads += r->work.reads;
     t->work.writes += r->work.writes;
     t->work.zeroes += r->work.zeroes;
@@ -61,6 +65,12 @@ static void print_counts(const struct totals *t)
     printf("count check sectors undecided %" PRIu64 "\n", t->undecided);
     for (int f = 0; f < FAULTS; f++)
         printf("count fault %s %u\n", fault_name((enum fault)f), t->faults.count[f]);
+    for (int f = 0; f < FAULTS; f++)
+        for (int w = 0; w < WHOMS; w++)
+            for (int p = 0; p < PHASES; p++)
+                printf("count cover %s %s %s %u\n", fault_name((enum fault)f),
+                       whom_name((enum whom)w), phase_name((enum phase)p),
+                       t->faults.cover[f][w][p]);
 }
 
 struct options {

@@ -52,7 +52,10 @@ static nsec_t some_time(uint64_t *x)
 
 static void event_draw(struct fault_event *e, enum fault kind, uint64_t *x)
 {
-    *e = (struct fault_event){.kind = kind, .host = below(x, HOSTS), .span = some_time(x)};
+    *e = (struct fault_event){
+        .kind = kind, .host = below(x, HOSTS), .span = some_time(x), .when = PHASES};
+    if (kind <= FAULT_PARTITION && below(x, 2))
+        e->when = (enum phase)below(x, PHASES);
     switch (kind) {
     case FAULT_CRASH:
         e->role = below(x, ROLES);
@@ -156,6 +159,7 @@ void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
                                                          .kind = FAULT_POWER,
                                                          .at = e->at + e->span,
                                                          .host = e->host,
+                                                         .when = PHASES,
                                                          .span = some_time(&x)};
         }
         if (below(&x, 2))
@@ -180,8 +184,8 @@ const char *event_text(const struct fault_event *e, char *dst, size_t room)
 
     if (e->host != ON_LEADER)
         snprintf(where, sizeof(where), "host-%u", e->host + 1);
-    snprintf(dst, room, "%s %s %s %u %" PRId64, names[e->kind], where, roles[e->role], e->arg,
-             e->span / NSEC_PER_MSEC);
+    snprintf(dst, room, "%s %s %s %u %" PRId64 " %s", names[e->kind], where, roles[e->role], e->arg,
+             e->span / NSEC_PER_MSEC, e->when < PHASES ? phase_name(e->when) : "-");
     return dst;
 }
 
@@ -210,26 +214,37 @@ static uint32_t find(const char *const *list, uint32_t n, const char *name)
     return i;
 }
 
+/* PHASES if there is none of that name. */
+static enum phase phase_find(const char *name)
+{
+    int p = 0;
+
+    while (p < PHASES && strcmp(phase_name((enum phase)p), name) != 0)
+        p++;
+    return (enum phase)p;
+}
+
 static bool event_read(struct scenario *s, const char *words)
 {
     struct fault_event *e = &s->events[s->count];
-    char kind[32], where[32], role[32];
+    char kind[32], where[32], role[32], when[32];
     uint64_t at, span;
 
-    if (s->count == EVENTS_MAX || sscanf(words, "%" SCNu64 " %31s %31s %31s %u %" SCNu64, &at, kind,
-                                         where, role, &e->arg, &span) != 6)
+    if (s->count == EVENTS_MAX || sscanf(words, "%" SCNu64 " %31s %31s %31s %u %" SCNu64 " %31s",
+                                         &at, kind, where, role, &e->arg, &span, when) != 7)
         return false;
     *e = (struct fault_event){.at = (nsec_t)at * NSEC_PER_MSEC,
                               .span = (nsec_t)span * NSEC_PER_MSEC,
                               .kind = (enum fault)find(names, FAULTS, kind),
                               .role = find(roles, ROLES, role),
-                              .arg = e->arg};
+                              .arg = e->arg,
+                              .when = phase_find(when)};
     if (strcmp(where, "leader") == 0)
         e->host = ON_LEADER;
     else if (sscanf(where, "host-%u", &e->host) != 1 || e->host < 1 || e->host-- > HOSTS)
         return false;
     s->count++;
-    return e->kind < FAULTS && e->role < ROLES;
+    return e->kind < FAULTS && e->role < ROLES && (e->when < PHASES || strcmp(when, "-") == 0);
 }
 
 static bool noise_read(struct scenario *s, char *words)

@@ -13,9 +13,12 @@
  *   replicas 3            of the volume
  *   disks 2               of each chunk server
  *   noise net-spike ...   kinds of small disturbances, at any time
- *   event 1200 crash host-2 chunk 0 400
+ *   event 1200 crash host-2 chunk 0 400 joining
  *                         at, what, where (host-N or leader), whose (meta, chunk, access), an
- *                         argument that depends on what, how long until it is undone */
+ *                         argument that depends on what, how long until it is undone, and: not
+ *                         before some process is in this phase (common/env/phase.h), if that
+ *                         comes within WHEN_LIMIT; whoever is in it is the one to be struck if
+ *                         that is possible; "-": at once */
 #ifndef ZBS_TESTS_SIM_SCENARIO_H
 #define ZBS_TESTS_SIM_SCENARIO_H
 
@@ -26,6 +29,7 @@
 #define HOSTS      3
 #define ON_LEADER  HOSTS /* in place of a host: whoever leads then */
 #define EVENTS_MAX 256
+#define WHEN_LIMIT (4 * NSEC_PER_SEC)
 
 enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
 
@@ -64,6 +68,7 @@ struct fault_event {
     nsec_t at, span;
     enum fault kind;
     uint32_t host, role, arg;
+    enum phase when; /* PHASES: at once */
 };
 
 struct scenario {

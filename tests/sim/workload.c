@@ -175,6 +175,9 @@ static void shared_read(struct client *cl, const struct range *r)
         history_read_saw(h, read, r->key + i, value);
         watch(cl, r->key + i, 1, "read", value, rc);
     }
+    if (rc < 0)
+        sim_note(cl->w->c->sim, "access-%u client %u: read of %u sectors at %" PRIu64 " failed: %s",
+                 cl->node + 1, cl->number, r->count, r->key, err_text(rc));
     cl->w->stats.reads++;
     cl->w->stats.failed_reads += rc != 0;
     end_op(cl, former);

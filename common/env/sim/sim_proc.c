@@ -240,6 +240,9 @@ void sim_proc_start(struct sim_proc *p, int (*main_fn)(void *arg), void *arg)
     ASSERTF(!p->running, "%s is running", p->name);
     p->running = true;
     p->paused = p->stopping = p->exited = p->doomed = false;
+#ifdef ZBS_MUTATE
+    memset(p->env.phases, 0, sizeof(p->env.phases));
+#endif
     p->result = 0;
     sim_mem_free(p->halted);
     p->halted = NULL;
@@ -381,6 +384,17 @@ void sim_proc_resume(struct sim_proc *p)
             sim_loop_want(l);
         l->wanted = false;
     }
+}
+
+bool sim_proc_in(const struct sim_proc *p, enum phase phase)
+{
+#ifdef ZBS_MUTATE
+    return p->running && p->env.phases[phase] > 0;
+#else
+    (void)p;
+    (void)phase;
+    return false;
+#endif
 }
 
 bool sim_proc_running(const struct sim_proc *p)
