@@ -294,6 +294,7 @@ static co_fn void lead_fini(struct lead *l)
     free_entries(&l->flight);
     free_entries(&l->queue);
     hold_fini(l);
+    gc_fini(&l->gc);
     live_fini(&l->live);
     if (ahead && !co_canceled() && metad_load(m) < 0)
         env_halt("%s: %s", m->conf.data_dir, err_text(ERR_FORMAT));
@@ -301,7 +302,7 @@ static co_fn void lead_fini(struct lead *l)
 
 co_fn void lead_run(struct metad *m, const struct zk_term *term, nsec_t since)
 {
-    static int (*const mains[])(void *) = {beat_main, store_main, upkeep_main, trim_main};
+    static int (*const mains[])(void *) = {beat_main, store_main, upkeep_main, trim_main, gc_main};
     struct lead l = {.m = m, .term = *term, .confirmed_index = m->applied};
     uint64_t head;
 

@@ -8,6 +8,7 @@
 #define ZBS_META_LEAD_H
 
 #include "meta/codec.h"
+#include "meta/gc.h"
 #include "meta/hold.h"
 #include "meta/live.h"
 #include "meta/recovery.h"
@@ -33,6 +34,7 @@ struct lead {
     struct live live;
     struct holds holds;
     struct recovery recovery;
+    struct gc gc;
     struct co_group group;
     /* Whoever changes any of this broadcasts m->changed. */
     bool ended;     /* the term is over, or the server stops */

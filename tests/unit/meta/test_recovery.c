@@ -12,6 +12,7 @@
 #include "common/base/units.h"
 #include "meta/apply.h"
 #include "meta/decide.h"
+#include "meta/gc.h"
 #include "meta/table.h"
 
 #define HOSTS 5u
@@ -319,6 +320,26 @@ static void maintenance_asks_who_depends_on_it(void **state)
     end(f);
 }
 
+static void only_the_unknown_is_collected(void **state)
+{
+    struct fixture fix, *f = &fix;
+    struct gc_unknown u = {.extent_id = 1, .epoch = 7, .family = 1};
+    uint64_t next;
+
+    (void)state;
+    begin(f, 4);
+    next = f->st.next_mutation;
+    for (uint32_t id = 1; id <= 4; id++)
+        assert_int_equal(gc_is_known(&f->st, id, f->e->id, next), extent_has_member(f->e, id));
+    /* What the log has not reached yet, and what is being deleted, is left alone. */
+    assert_true(gc_is_known(&f->st, 1, next, next));
+    assert_false(gc_is_known(&f->st, 1, u.extent_id, next));
+    commit(f, decide_garbage_add(&f->pad, 1, &u, 1));
+    assert_true(gc_is_known(&f->st, 1, u.extent_id, next));
+    assert_int_equal(chunk_garbage(state_chunk(&f->st, 1), u.extent_id)->epoch, 7);
+    end(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +351,7 @@ int main(void)
         cmocka_unit_test(balance_keeps_the_distance),
         cmocka_unit_test(chunks_are_removed_when_empty),
         cmocka_unit_test(maintenance_asks_who_depends_on_it),
+        cmocka_unit_test(only_the_unknown_is_collected),
     };
 
     return cmocka_run_group_tests_name("recovery", tests, NULL, NULL);
