@@ -36,6 +36,7 @@ static bool move_volume(struct apply *a, struct volume *v, struct pool *to)
         if (pool_volume(to, of[i]->name) != NULL)
             return false;
         state_volume_move(of[i], to);
+        state_volume_policy_left(a->st, of[i], of[i]->n_pages); /* so have its extents */
         volume_changed(a, of[i]);
     }
     return true;
@@ -97,8 +98,9 @@ static void extent_policy(struct apply *a, const struct volume *v, struct extent
     uint32_t wanted = own ? v->replicas : MAX(v->replicas, e->wanted);
     uint32_t min = own ? v->min_replicas : MAX(v->min_replicas, e->min_replicas);
 
-    if (wanted == e->wanted && min == e->min_replicas)
+    if (wanted == e->wanted && min == e->min_replicas && e->pool_id == v->pool_id)
         return;
+    e->pool_id = v->pool_id;
     state_extent_uncount(a->st, e);
     e->wanted = (uint8_t)wanted;
     e->min_replicas = (uint8_t)min;

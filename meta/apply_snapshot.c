@@ -14,6 +14,8 @@ static struct volume *volume_like(struct apply *a, const struct volume *of, uint
 
     v->replicas = of->replicas;
     v->min_replicas = of->min_replicas;
+    v->limits = of->limits;
+    state_volume_policy_left(a->st, v, of->policy_left);
     str_set(&v->preferred_host, of->preferred_host);
     v->origin_id = of->id;
     v->created_ns = created_ns;
@@ -90,6 +92,7 @@ static void give_away_table(struct apply *a, struct volume *v)
     struct volume *heir =
         state_volume_add_removed(a->st, a->number, v->name, &v->layout, v->size_bytes);
 
+    state_volume_policy_left(a->st, v, 0);
     heir->pool_id = v->pool_id;
     heir->version = a->number;
     for (uint32_t i = 0; i < v->n_pages; i++)
@@ -105,10 +108,13 @@ int apply_volume_rollback(struct apply *a)
     struct volume *s = state_volume(a->st, m->snapshot_id);
 
     if (v == NULL || v->removed || s == NULL || s->removed || !s->snapshot ||
-        s->origin_id != v->id || v->luns > 0 || s->n_pages > v->n_pages)
+        s->origin_id != v->id || v->luns > 0)
         return apply_misfit(a, "rollback");
     give_away_table(a, v);
+    if (s->size_bytes > v->size_bytes)
+        state_volume_resize(v, s->size_bytes);
     share_table(a, v, s);
+    state_volume_policy_left(a->st, v, v->n_pages); /* it may have changed since */
     v->version = v->shared_at = v->table_at = a->number;
     codec_put_volume(a->to, v);
     reply_volume(a, v);

@@ -70,7 +70,7 @@ struct extent {
     uint64_t epoch; /* of the last grant under which it may be written, or had a lease itself */
     uint64_t set_number;
     uint32_t slot;
-    uint32_t pool_id;    /* of all volumes that have it */
+    uint32_t pool_id;    /* of a volume that has it */
     uint32_t refs;       /* table pages that name it */
     struct list unborn;  /* extents that are to begin as its copy and are not created yet */
     struct list sibling; /* on its origin's list of them */

@@ -3,6 +3,7 @@
  * zbs-cli volume: create, list, show, set, move, resize, rename, delete, map. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "tools/cli/cli.h"
 #include "tools/cli/limits.h"
@@ -32,6 +33,9 @@ static const struct cli_column show_columns[] = {
     {"preferred_host", "preferred host", CLI_TEXT},
     {"extents", "extents", CLI_TEXT},
     {"extents_degraded", "extents degraded", CLI_TEXT},
+    {"snapshot", "snapshot", CLI_BOOL},
+    {"origin_id", "origin id", CLI_TEXT},
+    {"created", "created", CLI_TEXT},
     LIMIT_COLUMNS,
     {0},
 };
@@ -44,7 +48,9 @@ static const struct cli_column map_columns[] = {
 
 json_t *volume_json(const Zbs__Meta__Volume *v)
 {
-    char uuid[33] = "";
+    time_t created = (time_t)(v->created_ns / NSEC_PER_SEC);
+    char uuid[33] = "", when[32] = "";
+    struct tm tm;
     json_t *o;
 
     for (size_t i = 0; i < v->uuid.len && i < 16; i++)
@@ -55,6 +61,11 @@ json_t *volume_json(const Zbs__Meta__Volume *v)
                   (int)v->min_replicas, "stripe_count", (int)v->stripe_count, "stripe_bytes",
                   (int)v->stripe_bytes, "preferred_host", v->preferred_host, "extents",
                   (int)v->extents, "extents_degraded", (int)v->extents_degraded);
+    if (v->created_ns != 0 && gmtime_r(&created, &tm) != NULL)
+        (void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    json_object_set_new(o, "created", json_string(when));
+    json_object_set_new(o, "snapshot", json_boolean(v->snapshot));
+    json_object_set_new(o, "origin_id", json_integer((json_int_t)v->origin_id));
     limits_json(o, v->limits);
     return o;
 }
@@ -84,7 +95,7 @@ enum cli_exit volume_map_page(struct cli *c, const Zbs__Meta__Volume *v, uint32_
 }
 
 /* The reply of a mutation is the volume as it is now. */
-static enum cli_exit print_reply(struct cli *c, enum cli_exit rc, struct rpc_reply *r)
+enum cli_exit volume_print(struct cli *c, enum cli_exit rc, struct rpc_reply *r)
 {
     if (rc)
         return rc;
@@ -132,7 +143,7 @@ static enum cli_exit volume_create(struct cli *c)
     rc = cli_meta_call(c, META_VOLUME_CREATE, &q.base, &r);
     if (rc == CLI_OK)
         cli_warn_placement(c, q.replicas, "host", host);
-    return print_reply(c, rc, &r);
+    return volume_print(c, rc, &r);
 }
 
 static enum cli_exit volume_list(struct cli *c)
@@ -159,7 +170,7 @@ static enum cli_exit volume_show(struct cli *c)
 {
     struct rpc_reply r;
 
-    return print_reply(c, volume_get(c, c->args[0], &r), &r);
+    return volume_print(c, volume_get(c, c->args[0], &r), &r);
 }
 
 static enum cli_exit volume_resize(struct cli *c)
@@ -177,7 +188,7 @@ static enum cli_exit volume_resize(struct cli *c)
     q.pool = pool;
     q.name = volume;
     q.discard = cli_option(c, "yes") != NULL;
-    return print_reply(c, cli_meta_call(c, META_VOLUME_RESIZE, &q.base, &r), &r);
+    return volume_print(c, cli_meta_call(c, META_VOLUME_RESIZE, &q.base, &r), &r);
 }
 
 static enum cli_exit volume_set(struct cli *c)
@@ -199,7 +210,7 @@ static enum cli_exit volume_set(struct cli *c)
     q.pool = pool;
     q.name = volume;
     q.limits = &limits.msg;
-    return print_reply(c, cli_meta_call(c, META_VOLUME_SET, &q.base, &r), &r);
+    return volume_print(c, cli_meta_call(c, META_VOLUME_SET, &q.base, &r), &r);
 }
 
 static enum cli_exit volume_move(struct cli *c)
@@ -216,7 +227,7 @@ static enum cli_exit volume_move(struct cli *c)
     q.pool = pool;
     q.name = volume;
     q.to_pool = (char *)c->args[1];
-    return print_reply(c, cli_meta_call(c, META_VOLUME_MOVE, &q.base, &r), &r);
+    return volume_print(c, cli_meta_call(c, META_VOLUME_MOVE, &q.base, &r), &r);
 }
 
 static enum cli_exit volume_rename(struct cli *c)
@@ -233,7 +244,7 @@ static enum cli_exit volume_rename(struct cli *c)
     q.pool = pool;
     q.name = volume;
     q.new_name = (char *)c->args[1];
-    return print_reply(c, cli_meta_call(c, META_VOLUME_RENAME, &q.base, &r), &r);
+    return volume_print(c, cli_meta_call(c, META_VOLUME_RENAME, &q.base, &r), &r);
 }
 
 static enum cli_exit volume_delete(struct cli *c)
@@ -321,6 +332,14 @@ const struct cli_command cli_volume_commands[] = {
       {"stripes", "N", "extents that one stream is spread over (default 4)"},
       {"stripe-size", "SIZE", "default 256K"}},
      volume_create},
+    {"volume",
+     "clone",
+     "POOL/VOLUME@SNAPSHOT POOL/NEW",
+     2,
+     2,
+     "makes a volume that begins as a snapshot",
+     {{0}},
+     volume_clone},
     {"volume", "list", "[POOL]", 0, 1, "lists volumes", {{0}}, volume_list},
     {"volume", "show", "POOL/VOLUME", 1, 1, "shows one volume", {{0}}, volume_show},
     {"volume",

@@ -15,6 +15,12 @@ enum cli_exit volume_get(struct cli *c, const char *name, struct rpc_reply *r);
 enum cli_exit volume_map_page(struct cli *c, const Zbs__Meta__Volume *v, uint32_t first_slot,
                               struct rpc_reply *r);
 
+/* Prints the reply of a call, a Volume, and frees it; rc: the call's outcome. */
+enum cli_exit volume_print(struct cli *c, enum cli_exit rc, struct rpc_reply *r);
+
+/* In cmd_snapshot.c. */
+enum cli_exit volume_clone(struct cli *c);
+
 enum cli_exit volume_verify(struct cli *c);
 
 #endif
