@@ -17,7 +17,8 @@ uint32_t qos_first_share(const struct vol_engine *e)
     return QOS_WHOLE / MAX(n, 1u);
 }
 
-/* What it takes, smoothed, and what waits, as if it were to be done within one report's time. */
+/* What it takes, smoothed; and while somebody waits, what waits, as if it were to be done within
+ * one report's time, and twice of what was taken: so a share that is too small grows fast. */
 static double bucket_demand(struct qos_bucket *b, nsec_t span)
 {
     double part = MIN((double)span / (double)SMOOTH_SPAN, 1.0);
@@ -25,7 +26,9 @@ static double bucket_demand(struct qos_bucket *b, nsec_t span)
 
     b->used += (rate - b->used) * part;
     b->taken = 0;
-    return b->used + (double)b->queued / (double)span * (double)NSEC_PER_SEC;
+    if (b->queued == 0)
+        return b->used;
+    return MAX(b->used, 2 * rate) + (double)b->queued / (double)span * (double)NSEC_PER_SEC;
 }
 
 static bool limit_report(struct vol_engine *e, struct qos_limit *l, nsec_t span,

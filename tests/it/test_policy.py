@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Policies with real processes: leases that follow the I/O."""
+"""Policies with real processes: leases that follow the I/O, limits, replicas, sizes and pools that change under load."""
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import Cluster, check, main, wait_for  # noqa: E402
@@ -25,7 +26,35 @@ def lease_follows():
         return f"{result['writes']} writes, longest pause {result['longest_pause_s']:.2f} s"
 
 
-CASES = {f.__name__: f for f in (lease_follows,)}
+def rate(c, urls, seconds, blocks=8192, first=0, depth=16):
+    """4 KiB operations per second, all that was done by the end of the load's time."""
+    loads = [c.load([u], seconds, blocks=blocks, first=first + i * blocks, depth=depth, seed=i + 1, check=False)
+             for i, u in enumerate(urls)]
+    results = [c.load_result(x) for x in loads]
+    return sum(r["writes"] + r["reads"] for r in results) / seconds
+
+
+def limits():
+    """One portal, then three: the limit holds for all together; without it nothing is slowed down."""
+    with Cluster(device_size="2G") as c:
+        urls = c.export("v", size="1G")
+        free = rate(c, urls[:1], 3)
+        c.cli("volume", "set", "test/v", "--iops", "400", "--iops-burst", "20")
+        check(c.cli_json("volume", "show", "test/v")["iops"] == 400, "the limit is not shown")
+        time.sleep(1)  # it reaches the access servers with their next renewal
+        one = rate(c, urls[:1], 5, first=8192)
+        three = rate(c, urls, 6, first=16384)
+        check(380 <= one <= 420, f"{one:.0f} a second instead of 400")
+        check(370 <= three <= 430, f"{three:.0f} a second instead of 400 by three servers")
+        c.cli("volume", "set", "test/v", "--iops", "0")
+        c.cli("pool", "set", "test", "--bandwidth", "2M")
+        time.sleep(1)
+        pool = rate(c, urls[:1], 5, first=65536)
+        check(480 <= pool <= 545, f"{pool:.0f} a second instead of 512")
+        return f"{free:.0f}/s free, {one:.0f} of 400, {three:.0f} by three servers, pool {pool:.0f} of 512"
+
+
+CASES = {f.__name__: f for f in (lease_follows, limits)}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))

@@ -559,6 +559,145 @@ static void foreign_disks_are_refused(void **state)
     assert_int_equal(act(f, decide_chunk_register, &rq.base), ERR_INVAL);
 }
 
+/* ---- policies ---- */
+
+static int set_replicas(struct fixture *f, const char *volume, uint32_t replicas, uint32_t min)
+{
+    Zbs__Meta__VolumeSetRequest rq = ZBS__META__VOLUME_SET_REQUEST__INIT;
+
+    rq.pool = (char *)"p";
+    rq.name = (char *)volume;
+    rq.replicas = replicas;
+    rq.min_replicas = min;
+    return act(f, decide_volume_set, &rq.base);
+}
+
+/* All that the leader does by and by. */
+static void sweep_policies(struct fixture *f)
+{
+    Zbs__Metalog__Record *r;
+    struct packed reply;
+
+    while ((r = decide_policy_sweep(&f->st, &f->pad)) != NULL)
+        assert_int_equal(apply_record(&f->st, r, NULL, &f->pad, &reply), 0);
+}
+
+static void replicas_reach_the_extents(void **state)
+{
+    struct fixture *f = *state;
+    struct volume *v = state_volume(&f->st, f->volume_id);
+
+    assert_int_equal(acquire(f, f->sessions[0], 0, 8, true, false), 0);
+    assert_int_equal(acquire(f, f->sessions[0], 100, 4, true, false), 0);
+    assert_int_equal(set_replicas(f, "v", 5, 0), ERR_INVAL); /* four hosts */
+    assert_int_equal(set_replicas(f, "v", 0, 4), ERR_INVAL); /* of three */
+    assert_int_equal(set_replicas(f, "none", 2, 0), ERR_NOTFOUND);
+    assert_int_equal(f->st.n_degraded, 0);
+
+    assert_int_equal(set_replicas(f, "v", 4, 0), 0);
+    assert_int_equal(v->min_replicas, 3);
+    sweep_policies(f);
+    assert_int_equal(v->policy_left, 0);
+    assert_int_equal(f->st.n_degraded, 12);
+    assert_int_equal(extent_at(f, 101)->wanted, 4);
+
+    assert_int_equal(set_replicas(f, "v", 2, 0), 0);
+    sweep_policies(f);
+    assert_int_equal(f->st.n_degraded, 0);
+    assert_int_equal(extent_at(f, 3)->wanted, 2);
+    assert_int_equal(extent_at(f, 3)->min_replicas, 1);
+    assert_int_equal(set_replicas(f, "v", 2, 2), 0);
+    sweep_policies(f);
+    assert_int_equal(extent_at(f, 3)->min_replicas, 2);
+}
+
+/* Less than what there is may always be asked for, also while hosts are down. */
+static void fewer_replicas_need_no_hosts(void **state)
+{
+    struct fixture *f = *state;
+
+    for (uint32_t i = 0; i < 3; i++)
+        f->chunks[i].alive = false;
+    assert_int_equal(set_replicas(f, "v", 4, 0), ERR_INVAL);
+    assert_int_equal(set_replicas(f, "v", 2, 0), 0);
+}
+
+static void pool_policy_goes_to_its_volumes(void **state)
+{
+    struct fixture *f = *state;
+    Zbs__Meta__PoolSetRequest rq = ZBS__META__POOL_SET_REQUEST__INIT;
+    struct pool *p = state_pool(&f->st, "p");
+
+    assert_int_equal(add_volume(f, "p", "own", GIB), 0);
+    assert_int_equal(set_replicas(f, "own", 1, 0), 0);
+    rq.name = (char *)"p";
+    rq.replicas = 2;
+    assert_int_equal(act(f, decide_pool_set, &rq.base), 0);
+    assert_int_equal(p->replicas, 2);
+    assert_int_equal(pool_volume(p, "v")->replicas, 2);
+    assert_int_equal(pool_volume(p, "own")->replicas, 1);
+    rq.failure_domain = (char *)"rack";
+    rq.replicas = 3;
+    assert_int_equal(act(f, decide_pool_set, &rq.base), ERR_INVAL); /* two racks */
+    rq.failure_domain = (char *)"floor";
+    assert_int_equal(act(f, decide_pool_set, &rq.base), ERR_INVAL);
+}
+
+static void volume_moves_to_another_pool(void **state)
+{
+    struct fixture *f = *state;
+    Zbs__Meta__VolumeMoveRequest rq = ZBS__META__VOLUME_MOVE_REQUEST__INIT;
+
+    assert_int_equal(add_pool(f, "q", 2, 0), 0);
+    rq.pool = (char *)"p";
+    rq.name = (char *)"v";
+    rq.to_pool = (char *)"none";
+    assert_int_equal(act(f, decide_volume_move, &rq.base), ERR_NOTFOUND);
+    rq.to_pool = (char *)"q";
+    assert_int_equal(act(f, decide_volume_move, &rq.base), 0);
+    assert_null(pool_volume(state_pool(&f->st, "p"), "v"));
+    assert_int_equal(pool_volume(state_pool(&f->st, "q"), "v")->id, f->volume_id);
+    assert_int_equal(state_volume(&f->st, f->volume_id)->replicas, 3);
+    assert_int_equal(add_volume(f, "p", "v", GIB), 0);
+    assert_int_equal(act(f, decide_volume_move, &rq.base), ERR_EXISTS);
+}
+
+static int resize(struct fixture *f, uint64_t size_bytes, bool discard)
+{
+    Zbs__Meta__VolumeResizeRequest rq = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
+
+    rq.pool = (char *)"p";
+    rq.name = (char *)"v";
+    rq.size_bytes = size_bytes;
+    rq.discard = discard;
+    return act(f, decide_volume_resize, &rq.base);
+}
+
+/* Groups of four extents: a GiB. */
+static void tail_is_given_up_when_told(void **state)
+{
+    struct fixture *f = *state;
+    struct volume *v = state_volume(&f->st, f->volume_id);
+    uint64_t extent;
+
+    assert_int_equal(acquire(f, f->sessions[0], 0, 4, true, false), 0);
+    assert_int_equal(acquire(f, f->sessions[1], 80, 4, true, false), 0);
+    extent = extent_at(f, 80)->id;
+    assert_int_equal(resize(f, 30 * GIB, false), 0); /* nothing there */
+    assert_int_equal(v->n_slots, 120);
+    assert_int_equal(resize(f, 10 * GIB, false), ERR_NOT_EMPTY);
+    assert_int_equal(resize(f, 20 * GIB + GIB / 2, true), ERR_INVAL); /* in the middle of data */
+    assert_int_equal(resize(f, GIB / 2, true), ERR_INVAL);
+    assert_int_equal(resize(f, 10 * GIB + GIB / 2, true), 0);
+    assert_int_equal(v->n_slots, 44);
+    assert_null(state_extent(&f->st, extent));
+    assert_int_equal(v->extents, 4);
+    assert_int_equal(resize(f, 30 * GIB, false), 0); /* and grows again: holes */
+    assert_null(extent_at(f, 80));
+    assert_int_equal(acquire(f, f->sessions[2], 80, 4, true, false), 0);
+    assert_true(extent_at(f, 80)->id > extent);
+}
+
 static void unknown_record_is_unsupported(void **state)
 {
     struct fixture *f = *state;
@@ -592,6 +731,11 @@ int main(void)
         CASE(deleted_extents_are_garbage_until_confirmed),
         CASE(exported_volume_stays),
         CASE(foreign_disks_are_refused),
+        CASE(replicas_reach_the_extents),
+        CASE(fewer_replicas_need_no_hosts),
+        CASE(pool_policy_goes_to_its_volumes),
+        CASE(volume_moves_to_another_pool),
+        CASE(tail_is_given_up_when_told),
         CASE(unknown_record_is_unsupported),
     };
 

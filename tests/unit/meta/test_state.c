@@ -26,6 +26,7 @@ struct model {
     struct pad pad;
     uint64_t number;
     uint64_t decided, refused, degraded_seen;
+    uint64_t kinds[64]; /* records by kind */
 };
 
 static uint64_t below(struct model *m, uint64_t n)
@@ -75,6 +76,7 @@ static void commit(struct model *m, Zbs__Metalog__Record *r)
     struct packed reply_a, reply_b;
     Zbs__Metalog__Record *copy;
 
+    m->kinds[r->kind_case % 64]++;
     zbs__metalog__record__pack(r, bytes);
     assert_int_equal(apply_record(&m->a, r, batch_a, &m->pad, &reply_a), 0);
     copy = zbs__metalog__record__unpack(&m->pad.allocator, len, bytes);
@@ -184,6 +186,7 @@ static void random_volume(struct model *m)
         rq.pool = pick_name(m, "pool", 4);
         rq.name = pick_name(m, "vol", 8);
         rq.size_bytes = (below(m, 60) + 1) << 29;
+        rq.discard = below(m, 2) == 0;
         act(m, decide_volume_resize, &rq.base, true);
     } else {
         Zbs__Meta__VolumeRenameRequest rq = ZBS__META__VOLUME_RENAME_REQUEST__INIT;
@@ -192,6 +195,48 @@ static void random_volume(struct model *m)
         rq.name = pick_name(m, "vol", 8);
         rq.new_name = pick_name(m, "vol", 8);
         act(m, decide_volume_rename, &rq.base, true);
+    }
+}
+
+static void random_limits(struct model *m, Zbs__Meta__LimitsChange *c, Zbs__Meta__Value v[2])
+{
+    zbs__meta__limits_change__init(c);
+    for (uint32_t i = 0; i < 2; i++) {
+        zbs__meta__value__init(&v[i]);
+        v[i].value = below(m, 3) * 1000;
+    }
+    if (below(m, 2) == 0)
+        c->iops = &v[0];
+    if (below(m, 2) == 0)
+        c->bandwidth_burst = &v[1];
+}
+
+static void random_policy(struct model *m)
+{
+    Zbs__Meta__VolumeSetRequest set = ZBS__META__VOLUME_SET_REQUEST__INIT;
+    Zbs__Meta__VolumeMoveRequest move = ZBS__META__VOLUME_MOVE_REQUEST__INIT;
+    Zbs__Meta__PoolSetRequest pool = ZBS__META__POOL_SET_REQUEST__INIT;
+    Zbs__Meta__LimitsChange c;
+    Zbs__Meta__Value v[2];
+
+    random_limits(m, &c, v);
+    set.limits = pool.limits = &c;
+    set.pool = move.pool = pool.name = pick_name(m, "pool", 4);
+    set.name = move.name = pick_name(m, "vol", 8);
+    set.replicas = pool.replicas = (uint32_t)below(m, 5);
+    set.min_replicas = pool.min_replicas = (uint32_t)below(m, 3);
+    pool.failure_domain = (char *)(below(m, 2) == 0 ? "rack" : "");
+    move.to_pool = pick_name(m, "pool", 4);
+    switch (below(m, 3)) {
+    case 0:
+        act(m, decide_volume_set, &set.base, true);
+        break;
+    case 1:
+        act(m, decide_volume_move, &move.base, true);
+        break;
+    default:
+        act(m, decide_pool_set, &pool.base, true);
+        break;
     }
 }
 
@@ -343,6 +388,11 @@ static void random_background(struct model *m)
 
     if (r != NULL) {
         r->volume_sweep->max = 1 + (uint32_t)below(m, 8);
+        commit(m, r);
+    }
+    r = decide_policy_sweep(&m->a, &m->pad);
+    if (r != NULL) {
+        r->policy_sweep->max = 1 + (uint32_t)below(m, 8);
         commit(m, r);
     }
     for (uint32_t danger = 0; danger < DANGERS; danger++) {
@@ -556,7 +606,8 @@ static void (*const actions[])(struct model *) = {
     random_volume,  random_delete,     random_lease,       random_lease,    random_lease,
     random_lease,   random_release,    random_replicas,    random_replicas, random_created,
     random_garbage, random_background, random_export,      random_lease,    random_volume,
-    random_setting, random_mark,       random_move,        random_removal,
+    random_setting, random_mark,       random_move,        random_removal,  random_setting,
+    random_policy,  random_policy,
 };
 
 static int model_main(void *arg)
@@ -578,6 +629,10 @@ static int model_main(void *arg)
     }
     assert_true(m->decided > steps / 10 && m->refused > steps / 20);
     assert_true(m->a.n_extents > 0 && m->degraded_seen > 0);
+    for (uint32_t kind = ZBS__METALOG__RECORD__KIND_VOLUME_POLICY;
+         kind <= ZBS__METALOG__RECORD__KIND_VOLUME_SHRINK; kind++)
+        assert_true(m->kinds[kind] > 0);
+    assert_true(m->kinds[ZBS__METALOG__RECORD__KIND_POLICY_SWEEP] > 0);
     kv_close(m->kv_a);
     kv_close(m->kv_b);
     state_fini(&m->a);
