@@ -166,7 +166,7 @@ crash-bin: $(CRASH_BIN)
 # ---- what people run ----
 SEEDS ?= 200
 FROM ?= 1
-.PHONY: demo test bench bench-engine sim install-deps install format lint clean help
+.PHONY: demo test bench bench-engine sim check-aarch64 install-deps install format lint clean help
 install-deps:
 	$(Q)deploy/install-deps
 demo: install-deps
@@ -184,6 +184,12 @@ bench-engine: install-deps
 sim: install-deps
 	$(Q)$(MAKE) --no-print-directory MODE=sim sim-bin
 	$(Q)tests/sim/run --seeds $(SEEDS) --from $(FROM)
+# Needs gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user-static, which nothing else needs.
+check-aarch64:
+	$(Q)mkdir -p $(OUT)
+	$(Q)for o in -O0 -O2; do aarch64-linux-gnu-gcc $$o -static -mbranch-protection=standard -std=gnu11 -Wall -Wextra \
+		-D_GNU_SOURCE -I. -o $(OUT)/test_switch_aarch64 tests/cross/test_switch.c && \
+		qemu-aarch64-static $(OUT)/test_switch_aarch64 || exit 1; done
 
 # An existing configuration is kept; the samples are in share/zbs as well.
 install: all
@@ -213,5 +219,6 @@ help:
 	@echo "make demo | test | bench                         see README.md"
 	@echo "make bench-engine                                measure the storage engine alone"
 	@echo "make sim SEEDS=N FROM=S                          run the cluster simulator"
+	@echo "make check-aarch64                               the context switch of that processor, emulated"
 	@echo "make install DESTDIR=… PREFIX=…                  install programs, units, configuration"
 	@echo "make format | lint | clean"
