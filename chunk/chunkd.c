@@ -24,6 +24,7 @@ static int worker_start(struct server *s, uint32_t i)
         .flush_delay_ms = s->conf->flush_delay_ms,
         .merge_us = s->conf->merge_us,
         .readahead = s->conf->readahead,
+        .drain_bytes_per_s = DIV_UP(s->conf->drain_bytes_per_s, s->n_workers),
         .dev_failed = health_dev_failed,
         .dev_failed_arg = s,
     };

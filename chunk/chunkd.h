@@ -30,6 +30,7 @@ struct chunkd_conf {
     uint32_t flush_delay_ms;    /* of quiet, before journaled pages go home; 0: 1000 */
     uint32_t merge_us;          /* engine_conf.merge_us */
     uint32_t readahead;         /* engine_conf.readahead */
+    uint64_t drain_bytes_per_s; /* all workers together; 0: whatever requests leave */
     uint64_t scrub_bytes_per_s; /* all workers together; 0: only when asked */
     nsec_t scrub_interval;      /* from the start of a round to that of the next */
     struct chunkd_health health;

@@ -52,10 +52,11 @@ co_fn int guest_leave(const struct super_block *sb, const char *host_path,
 
 struct engine_conf {
     uint32_t worker, workers;
-    uint64_t memory_bytes;   /* all that it keeps in memory, see README; 0: 1 GiB */
-    uint32_t flush_delay_ms; /* 0: 1000 */
-    uint32_t merge_us;       /* how long sequential writes wait to be merged; 0: 200 */
-    uint32_t readahead;      /* bytes ahead of a sequential reader, at most; 0: 1 MiB */
+    uint64_t memory_bytes;      /* all that it keeps in memory, see README; 0: 1 GiB */
+    uint32_t flush_delay_ms;    /* 0: 1000 */
+    uint32_t merge_us;          /* how long sequential writes wait to be merged; 0: 200 */
+    uint32_t readahead;         /* bytes ahead of a sequential reader, at most; 0: 1 MiB */
+    uint64_t drain_bytes_per_s; /* at most; 0: whatever requests leave */
     /* Called on the engine's loop when a device has failed; may be NULL. Must not suspend. */
     void (*dev_failed)(void *arg);
     void *dev_failed_arg;

@@ -56,6 +56,7 @@ int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op)
         rc = dev_check(x->dev);
     if (rc < 0)
         return rc;
+    e->asked = co_now();
     *op = (struct op){.ext = ext_get(x), .epoch = epoch};
     list_push_back(&x->ops, &op->link);
     return 0;
@@ -104,6 +105,7 @@ int op_begin_shared(struct engine *e, uint64_t id, uint64_t view_epoch, struct o
 
     if (rc < 0)
         return rc;
+    e->asked = co_now();
     op->shared = true;
     rc = shared_check(op->ext);
     if (rc < 0)

@@ -124,6 +124,8 @@ struct engine {
     bool any_void;        /* some extent may be */
     uint32_t devs_absent; /* of the server, not in devs */
     struct co_group drains;
+    nsec_t drain_due; /* by its rate */
+    nsec_t asked;     /* the last request, for data */
 };
 
 /* read.c */

@@ -15,7 +15,7 @@
 struct settings {
     char *listen, *listen_unix, *data_dir, *meta, *host, *rack, *zone, *disks;
     uint64_t memory, disk_errors, disk_slow_factor;
-    uint64_t readahead, scrub_rate;
+    uint64_t readahead, scrub_rate, drain_rate;
     nsec_t scrub_interval;
     nsec_t flush_delay, merge_delay, disk_hung, disk_slow_floor, disk_slow_after;
 };
@@ -63,6 +63,9 @@ static const struct conf_key keys[] = {
     {FIELD(scrub_interval), .type = CONF_SPAN, .otherwise = "604800s", .min = 60 * NSEC_PER_SEC,
      .max = (nsec_t)10 * 365 * 86400 * NSEC_PER_SEC,
      .help = "From the start of one such round to that of the next"},
+    {FIELD(drain_rate), .type = CONF_SIZE, .otherwise = "0", .max = (uint64_t)1 << 40,
+     .help = "Bytes a second at which a disk is drained, at most; while there are requests they "
+             "go first in any case. 0: no limit"},
     {FIELD(disk_errors), .type = CONF_U64, .otherwise = "8", .min = 1, .max = 1000000,
      .help = "A disk of which so many requests fail within a minute is taken out of service"},
     {FIELD(disk_hung), .type = CONF_SPAN, .otherwise = "10s", .min = NSEC_PER_SEC,
@@ -126,6 +129,7 @@ static int prepare(void *arg, const char *file)
                    .slow_factor = (uint32_t)s->disk_slow_factor,
                    .slow_floor = s->disk_slow_floor,
                    .slow_windows = (uint32_t)(s->disk_slow_after / NSEC_PER_SEC)},
+        .drain_bytes_per_s = s->drain_rate,
         .scrub_bytes_per_s = s->scrub_rate,
         .scrub_interval = s->scrub_interval,
         .ready = service_ready,

@@ -251,14 +251,14 @@ static int move_switch(struct move *m)
 static int move_run(struct move *m)
 {
     struct ext *x = m->from;
-    uint32_t passes = 0;
     int rc = 0;
 
     x->move = m; /* from here on writes are noted */
     for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
         m->dirty[b] = block_mapped(x, b) ? UINT64_MAX : 0;
-    while (rc == 0 && passes++ < PASSES_MAX && move_dirty_blocks(m) > FINAL_BLOCKS)
+    do
         rc = move_pass(m);
+    while (rc == 0 && m->passes < PASSES_MAX && move_dirty_blocks(m) > FINAL_BLOCKS);
     if (rc == 0)
         rc = move_switch(m);
     if (!x->dead || rc < 0)

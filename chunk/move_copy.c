@@ -212,7 +212,8 @@ static int block_write(struct move *m, uint32_t b, uint64_t dirty, const struct 
     return rc;
 }
 
-static int block_copy(struct move *m, uint32_t b, uint64_t dirty)
+/* *ret_pages: that were written. */
+static int block_copy(struct move *m, uint32_t b, uint64_t dirty, uint32_t *ret_pages)
 {
     struct fetched f = {.data = 0};
     int rc = 0;
@@ -227,11 +228,12 @@ static int block_copy(struct move *m, uint32_t b, uint64_t dirty)
     }
     if (rc == 0)
         rc = block_write(m, b, dirty, &f);
+    *ret_pages = (uint32_t)__builtin_popcountll(f.data);
     buf_put(f.buf);
     return rc;
 }
 
-static int block_hold(struct move *m, uint32_t b, uint64_t dirty)
+static int block_hold(struct move *m, uint32_t b, uint64_t dirty, uint32_t *ret_pages)
 {
     struct map_hold from, to = {0};
     int rc = map_hold(m->from, b, b, &from);
@@ -241,7 +243,7 @@ static int block_hold(struct move *m, uint32_t b, uint64_t dirty)
     if (rc == 0)
         rc = map_hold(m->to, b, b, &to);
     if (rc == 0)
-        rc = block_copy(m, b, dirty);
+        rc = block_copy(m, b, dirty, ret_pages);
     map_release(&to);
     map_release(&from);
     return rc;
@@ -251,6 +253,8 @@ static int block_pass(struct move *m, uint32_t b)
 {
     struct ext *x = m->from;
     struct co_range range;
+    nsec_t begin = co_now();
+    uint32_t pages = 0;
     uint64_t dirty;
     int rc = 0;
 
@@ -264,9 +268,11 @@ static int block_pass(struct move *m, uint32_t b)
     if (x->dead || x->deleting)
         rc = err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is being deleted", x->id);
     else if (dirty != 0)
-        rc = block_hold(m, b, dirty);
+        rc = block_hold(m, b, dirty, &pages);
     if (!m->alone)
         co_range_release(&x->lock, &range);
+    if (rc == 0)
+        rc = move_rest(m, pages, co_now() - begin);
     return rc;
 }
 
@@ -298,6 +304,7 @@ int move_pass(struct move *m)
 
     m->next = 0;
     m->rc = 0;
+    m->passes++;
     co_group_init(&g);
     for (uint32_t i = 0; i < PARALLEL; i++)
         co_spawn(&g, "move", pass_main, m);

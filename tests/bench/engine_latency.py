@@ -156,12 +156,10 @@ def measure(args):
     size = args.extents << 28
     out = {}
     # room for the children, who write everything anew in the end
-    with Backing(size * 3 // 2 + (256 << 20)) as a, Loop(a) as first, \
+    with Backing(size * 5 // 2 + (256 << 20)) as a, Loop(a) as first, \
             Backing(size * 5 // 2 + (256 << 20)) as b, Loop(b) as second:
         raw = bare(args, first)
         out.update({f"bare.{k}": v for k, v in summary(raw, None).items()})
-        if "drain" not in args.events:
-            first, second = second, first
         events = schedule(args, (first.path, second.path))
         server_format(first.path, journal=args.journal)
         with Chunkd([first.path], memory=args.memory) as server:

@@ -202,6 +202,7 @@ WRONG = {
     "data_dir": ["relative", "/", ""], "disks": ["sda", "/dev/sda,/dev/sda"],
     "memory": ["1", "lots", "9999T"], "flush_delay": ["5", "1h", "0"], "merge_delay": ["5", "1h", "-1us"],
     "scrub_rate": ["", "x", "-1", "9999T"], "readahead": ["", "x", "-1", "1T"],
+    "drain_rate": ["", "x", "-1", "9999T"],
 }
 
 

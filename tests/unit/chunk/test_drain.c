@@ -114,6 +114,70 @@ static void test_drain(void **state)
     sw_run(&w, drain_story);
 }
 
+/* How long it takes, and what it moved. */
+struct timing {
+    struct server_world w;
+    bool busy;
+    nsec_t took;
+    uint64_t bytes;
+};
+
+static int timed_story(void *arg)
+{
+    struct timing *t = CONTAINER_OF((struct server_world *)arg, struct timing, w);
+    struct writer wr = {.w = &t->w};
+    struct co_group g;
+    struct sw_disk d;
+    nsec_t begin;
+
+    CHECK(sw_start(&t->w));
+    sw_fill(&t->w);
+    slow_disks(&t->w);
+    CHECK(sw_disk(&t->w, "/dev/a", &d));
+    t->bytes = d.extents * 65536;
+    co_group_init(&g);
+    if (t->busy)
+        co_spawn(&g, "writer", writer_main, &wr);
+    (void)co_sleep(NSEC_PER_SEC);
+    begin = co_now();
+    CHECK(sw_drain(&t->w, "/dev/a", false) == 0);
+    CHECK(drain_becomes(&t->w, "/dev/a", DRAIN_DONE, 600 * NSEC_PER_SEC));
+    t->took = co_now() - begin;
+    wr.end = true;
+    (void)co_group_join(&g);
+    all_there(&t->w, 2);
+    sw_close_clients(&t->w);
+    return 0;
+}
+
+static nsec_t timed(bool busy, uint64_t rate, uint64_t *ret_bytes)
+{
+    struct timing t = {.busy = busy};
+
+    sw_init(&t.w, 60, 2);
+    t.w.conf.drain_bytes_per_s = rate;
+    sw_run(&t.w, timed_story);
+    *ret_bytes = t.bytes;
+    return t.took;
+}
+
+/* It keeps to its rate, and gives way to requests. */
+static void test_pace(void **state)
+{
+    const uint64_t rate = 65536;
+    uint64_t bytes;
+    nsec_t idle = timed(false, 0, &bytes), busy = timed(true, 0, &bytes);
+    nsec_t limited = timed(false, rate, &bytes), least;
+
+    (void)state;
+    least = (nsec_t)(bytes * NSEC_PER_SEC / rate);
+    print_message("idle %.2f s, busy %.2f s, limited %.2f s of %.2f s\n",
+                  (double)idle / NSEC_PER_SEC, (double)busy / NSEC_PER_SEC,
+                  (double)limited / NSEC_PER_SEC, (double)least / NSEC_PER_SEC);
+    assert_true(busy > 2 * idle);
+    assert_true(limited > least / 2 && limited < 2 * least + idle);
+}
+
 /* Killed in the middle, again and again: it goes on by itself, and nothing is lost. */
 static int resume_story(void *arg)
 {
@@ -235,9 +299,8 @@ static void test_source_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_drain),        cmocka_unit_test(test_pace),
+        cmocka_unit_test(test_resume),       cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_source_fails),
     };
 
