@@ -9,6 +9,7 @@
 #include <string.h>
 #include "access/iscsi/iscsi.h"
 #include "access/nbd/nbd.h"
+#include "access/reserve.h"
 #include "common/base/assert.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -29,6 +30,8 @@ struct accessd {
     const struct rpc_service *instances[1];
     struct iscsi_target *iscsi;
     struct nbd_server *nbd;
+    struct reserve_meta reserve;
+    struct pr_store pr_store;
     struct co_group bg;
     struct co_cond exports_changed;
     uint64_t exports_wanted, exports_have;
@@ -83,6 +86,16 @@ static void on_session_expired(void *arg)
         iscsi_target_drop(d->iscsi, "the session with meta expired");
     if (d->nbd)
         nbd_server_drop(d->nbd, "the session with meta expired");
+}
+
+static co_fn int on_reservations_changed(void *arg, const uint64_t *volumes, size_t n)
+{
+    struct accessd *d = arg;
+    int rc = 0;
+
+    for (size_t i = 0; i < n && rc == 0 && d->iscsi; i++)
+        rc = iscsi_target_reservations_changed(d->iscsi, volumes[i]);
+    return rc;
 }
 
 static int exports_follow(void *arg)
@@ -258,6 +271,7 @@ static int engine_begin(struct accessd *d, uint64_t incarnation)
         .exports_changed = on_exports_changed,
         .volume_changed = on_volume_changed,
         .session_expired = on_session_expired,
+        .reservations_changed = on_reservations_changed,
         .arg = d,
     };
     int rc = vol_engine_start(&ec, &d->engine);
@@ -296,11 +310,15 @@ static int iscsi_begin(struct accessd *d)
         .open = backend_open,
         .refresh = exports_fetch,
         .arg = d,
+        .reservations = true,
+        .pr_store = &d->pr_store,
     };
     int rc;
 
     if (!is_set(d->conf->iscsi_listen))
         return 0;
+    d->reserve = (struct reserve_meta){.meta = d->meta, .engine = d->engine};
+    d->pr_store = reserve_meta_store(&d->reserve);
     rc = iscsi_target_start(&ic, &d->iscsi);
     if (rc == 0)
         co_spawn(&d->bg, "exports", exports_follow, d);

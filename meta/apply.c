@@ -7,6 +7,7 @@
 #include <string.h>
 #include "common/base/assert.h"
 #include "meta/codec.h"
+#include "meta/reservations.h"
 #include "meta/settings.h"
 
 uint32_t record_width(const Zbs__Metalog__Record *r)
@@ -265,6 +266,8 @@ static int apply_kind(struct apply *a)
         return apply_policy_sweep(a);
     case ZBS__METALOG__RECORD__KIND_VOLUME_SHRINK:
         return apply_volume_shrink(a);
+    case ZBS__METALOG__RECORD__KIND_RESERVATION_SET:
+        return apply_reservation_set(a);
     case ZBS__METALOG__RECORD__KIND__NOT_SET:
     default:
         return err_set(ERR_UNSUPPORTED,

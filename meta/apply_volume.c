@@ -6,6 +6,7 @@
 #include "common/base/mem.h"
 #include "meta/apply.h"
 #include "meta/codec.h"
+#include "meta/reservations.h"
 
 static void reply_volume(struct apply *a, const struct volume *v)
 {
@@ -88,6 +89,7 @@ int apply_volume_remove(struct apply *a)
 
     if (v == NULL || v->removed || v->luns > 0)
         return apply_misfit(a, "volume is unknown or exported");
+    apply_reservation_drop(a, v->id);
     state_volume_mark_removed(a->st, v);
     v->version = a->number;
     codec_put_volume(a->to, v);

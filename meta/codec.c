@@ -8,6 +8,7 @@
 #include "common/base/mem.h"
 #include "meta/codec_key.h"
 #include "meta/view.h"
+#include "meta/reservations.h"
 #include "meta/settings.h"
 #include "proto/metalog.pb-c.h"
 
@@ -254,6 +255,22 @@ void codec_put_target(const struct codec_sink *to, const struct target *t)
     mem_free(ptrs);
 }
 
+void codec_put_reservation(const struct codec_sink *to, const struct reservation *r)
+{
+    struct key k = key_of_u64(KEY_RESERVATION, r->volume_id);
+    Zbs__Metalog__KvReservation m = ZBS__METALOG__KV_RESERVATION__INIT;
+
+    m.volume_id = r->volume_id;
+    m.version = r->version;
+    m.record = (ProtobufCBinaryData){.data = r->record, .len = r->len};
+    sink_put_msg(to, &k, &m.base);
+}
+
+void codec_del_reservation(const struct codec_sink *to, uint64_t volume_id)
+{
+    sink_del(to, key_of_u64(KEY_RESERVATION, volume_id));
+}
+
 void codec_put_setting(const struct codec_sink *to, const struct setting_value *v)
 {
     struct key k = key_setting(v->name);
@@ -399,6 +416,8 @@ uint64_t codec_digest(const struct state *st)
         codec_put_session(&to, st->sessions.items[i]);
     for (uint32_t i = 0; i < st->targets.count; i++)
         codec_put_target(&to, st->targets.items[i]);
+    for (uint32_t i = 0; i < st->reservations.count; i++)
+        codec_put_reservation(&to, st->reservations.items[i]);
     for (uint32_t i = 0; i < st->settings.count; i++)
         codec_put_setting(&to, st->settings.items[i]);
     LIST_FOREACH (r, &st->results, struct result, link)

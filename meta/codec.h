@@ -8,6 +8,7 @@
 #include "common/kv/kv.h"
 #include "meta/table.h"
 
+struct reservation;
 struct setting_value;
 
 /* Where pairs go: into a batch, and/or into a digest that does not depend on their order. */
@@ -40,6 +41,8 @@ void codec_put_table(const struct codec_sink *to, const struct volume *v, uint32
 void codec_put_chunk(const struct codec_sink *to, const struct chunk *c);
 void codec_put_session(const struct codec_sink *to, const struct session *s);
 void codec_put_target(const struct codec_sink *to, const struct target *t);
+void codec_put_reservation(const struct codec_sink *to, const struct reservation *r);
+void codec_del_reservation(const struct codec_sink *to, uint64_t volume_id);
 void codec_put_setting(const struct codec_sink *to, const struct setting_value *v);
 void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id,
                        const struct garbage *g);

@@ -26,6 +26,7 @@ enum key_kind {
     KEY_SLOT = 's',   /* volume, slot: leases */
     KEY_TARGET = 't', /* iqn */
     KEY_VOLUME = 'v',
+    KEY_RESERVATION = 'x', /* volume */
 };
 
 struct key {

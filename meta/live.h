@@ -55,6 +55,7 @@ struct session_live {
     uint32_t copy_extents;
     nsec_t given_at; /* when returns were last given out as tasks, and how many */
     uint32_t given;
+    uint64_t reservations_seen; /* up to which it obeys them */
 };
 
 #define VOLUME_CHANGES 256u

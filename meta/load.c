@@ -9,6 +9,7 @@
 #include "meta/codec_key.h"
 #include "meta/pad.h"
 #include "meta/view.h"
+#include "meta/reservations.h"
 #include "meta/settings.h"
 #include "proto/metalog.pb-c.h"
 
@@ -324,6 +325,19 @@ static int load_target(struct loader *l, const uint8_t *key, size_t key_len,
     return 0;
 }
 
+static int load_reservation(struct loader *l, const uint8_t *key, size_t key_len,
+                            const ProtobufCMessage *msg)
+{
+    const Zbs__Metalog__KvReservation *m = (const void *)msg;
+
+    (void)key_len;
+    if (m->volume_id != key_get_u64(key + 1) || state_volume(l->st, m->volume_id) == NULL ||
+        m->record.len == 0 || m->record.len > RESERVATION_BYTES_MAX)
+        return damaged("bad reservation");
+    state_reservation_put(l->st, m->volume_id, m->version, m->record.data, m->record.len);
+    return 0;
+}
+
 static int load_setting(struct loader *l, const uint8_t *key, size_t key_len,
                         const ProtobufCMessage *msg)
 {
@@ -406,6 +420,7 @@ co_fn int codec_load(struct kv *kv, struct state *st, uint64_t *ret_applied)
         {&l, KEY_TABLE, 13, &zbs__metalog__kv_table__descriptor, load_table},
         {&l, KEY_SLOT, 13, &zbs__metalog__kv_slot__descriptor, load_slot},
         {&l, KEY_TARGET, 0, &zbs__metalog__kv_target__descriptor, load_target},
+        {&l, KEY_RESERVATION, 9, &zbs__metalog__kv_reservation__descriptor, load_reservation},
         {&l, KEY_SETTING, 0, &zbs__metalog__kv_setting__descriptor, load_setting},
         {&l, KEY_RESULT, 9, &zbs__metalog__kv_result__descriptor, load_result},
     };

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "meta/reservations.h"
 #include "meta/settings.h"
 #include "meta/state_compare.h"
 
@@ -128,6 +129,7 @@ void state_fini(struct state *st)
     sorted_fini(&st->targets);
     sorted_fini(&st->removed);
     state_settings_fini(st);
+    state_reservations_fini(st);
     idmap_fini(&st->volumes);
     idmap_fini(&st->extents);
     idmap_fini(&st->pages);

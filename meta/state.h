@@ -175,6 +175,8 @@ struct state {
     struct sorted targets;  /* by iqn */
     struct sorted settings; /* by name; settings.h */
     uint64_t settings_version;
+    struct sorted reservations; /* by volume; reservations.h */
+    uint64_t reservations_version;
     struct idmap volumes;   /* id -> volume, removed ones too */
     struct idmap extents;   /* id -> extent */
     struct idmap pages;     /* id -> table page */

@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include "meta/decide.h"
+#include "meta/reservations.h"
 #include "meta/settings.h"
 
 #define CHANGES_SHOWN (2 * NSEC_PER_SEC) /* a change is repeated: an answer may be lost */
@@ -100,6 +101,7 @@ int status_session_renew(struct lead *l, const struct decide *d, ProtobufCMessag
     shares_fill(&l->live.shares, d->st, s->id,
                 co_now() - l->live.start > l->m->conf.session_ttl_ms * NSEC_PER_MSEC, rq, d->pad,
                 m);
+    reservations_fill(&l->live, d, m);
     tasks_fill(&l->live, s, d->pad, m);
     return 0;
 }

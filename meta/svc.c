@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "meta/decide.h"
 #include "meta/lead.h"
+#include "meta/reservations.h"
 #include "meta/settings.h"
 #include "meta/status.h"
 
@@ -233,6 +234,10 @@ static const struct svc_op svc_ops[] = {
      .answer = answer_chunk_mark,
      .mutation_at = MUTATION(ChunkMarkRequest),
      .with_chunks = true},
+    {.request = MSG(reservation_get_request), .answer = answer_reservation_get},
+    {.request = MSG(reservation_set_request),
+     .decide = decide_reservation_set,
+     .mutation_at = MUTATION(ReservationSetRequest)},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -392,7 +397,8 @@ const struct rpc_method svc_meta_methods[] = {
     {.handler = svc_run},      {.handler = svc_run}, {.handler = hold_wait},
     {.handler = hold_request}, {.handler = svc_run}, {.handler = hold_request},
     {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+    {.handler = svc_run},
 };
 _Static_assert(ARRAY_SIZE(svc_meta_methods) == ARRAY_SIZE(svc_ops) + 4,
                "every method but Leader and those that hold volumes has a row");

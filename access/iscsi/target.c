@@ -174,6 +174,11 @@ void iscsi_target_drop(struct iscsi_target *t, const char *why)
         iscsi_conn_break(c, why);
 }
 
+int iscsi_target_reservations_changed(struct iscsi_target *t, uint64_t volume_id)
+{
+    return pr_registry_changed(&t->reservations, volume_id);
+}
+
 void iscsi_target_volume_changed(struct iscsi_target *t, uint64_t volume_id)
 {
     LIST_FOREACH (node, &t->nodes, struct iscsi_node, link)

@@ -235,6 +235,15 @@ static co_fn void scsi_cmd_confirm(struct scsi_cmd *c)
         scsi_cmd_lose(c, rc);
 }
 
+/* Others may have reserved the unit while we were cut off. */
+static co_fn void scsi_cmd_fresh(struct scsi_cmd *c)
+{
+    int rc = c->lun->pr != NULL && !c->abort_requested ? pr_unit_fresh(c->lun->pr, c) : 0;
+
+    if (rc < 0 && !c->abort_requested)
+        scsi_cmd_lose(c, rc);
+}
+
 co_fn void scsi_cmd_execute(struct scsi_cmd *c)
 {
     ASSERT(!c->done && c->row != NULL && c->row->run != NULL && c->lun != NULL);
@@ -242,10 +251,13 @@ co_fn void scsi_cmd_execute(struct scsi_cmd *c)
         co_cond_wait_always(&c->lun->ended);
     if (c->row->flags & ROW_WRITES)
         scsi_cmd_confirm(c);
+    if (c->lost == 0)
+        scsi_cmd_fresh(c);
     c->begun = true;
     if (c->abort_requested)
         c->status = SCSI_TASK_ABORTED;
-    else if (c->lun->pr != NULL && pr_unit_refuses(c->lun->pr, c)) /* reserved meanwhile */
+    else if (c->lost == 0 && c->lun->pr != NULL &&
+             pr_unit_refuses(c->lun->pr, c)) /* reserved meanwhile */
         c->status = SCSI_RESERVATION_CONFLICT;
     else if (c->lost == 0)
         c->row->run(c);

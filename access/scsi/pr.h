@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include "common/base/attr.h"
 
-#define PR_REGISTRANTS_MAX 256u
+#define PR_REGISTRANTS_MAX 128u
 #define PR_INITIATOR_MAX   248u /* iSCSI name, ",i,0x", ISID, NUL */
 #define PR_PORT_ALL        0u   /* registered through every target port (ALL_TG_PT) */
 

@@ -28,20 +28,6 @@ static struct pr_unit *unit_find(struct pr_registry *r, uint64_t volume_id)
     return NULL;
 }
 
-/* Reads the record; the lock is held. */
-static co_fn int unit_load(struct pr_unit *u, struct pr_state *ret, uint64_t *ret_version)
-{
-    const struct pr_store *store = u->registry->store;
-    uint8_t *record = NULL;
-    size_t len = 0;
-    int rc = store->load(store->arg, u->volume_id, &record, &len, ret_version);
-
-    if (rc == 0 && len > 0)
-        rc = pr_decode(ret, record, len);
-    mem_free(record);
-    return rc;
-}
-
 static co_fn void unit_lock(struct pr_unit *u)
 {
     while (u->changing)
@@ -53,33 +39,6 @@ static void unit_unlock(struct pr_unit *u)
 {
     u->changing = false;
     co_cond_broadcast(&u->changed);
-}
-
-co_fn int pr_unit_get(struct pr_registry *r, uint64_t volume_id, struct pr_unit **ret)
-{
-    struct pr_unit *u = unit_find(r, volume_id);
-    int rc = 0;
-
-    if (u == NULL) {
-        u = MEM_NEW(struct pr_unit);
-        u->registry = r;
-        u->volume_id = volume_id;
-        co_cond_init(&u->changed);
-        pr_state_init(&u->state);
-        list_init(&u->luns);
-        list_push_back(&r->units, &u->link);
-    }
-    u->refs++;
-    unit_lock(u);
-    if (r->store != NULL && list_empty(&u->luns)) /* nobody obeyed changes until now */
-        rc = unit_load(u, &u->state, &u->version);
-    unit_unlock(u);
-    if (rc < 0) {
-        pr_unit_put(u);
-        return rc;
-    }
-    *ret = u;
-    return 0;
 }
 
 void pr_unit_put(struct pr_unit *u)
@@ -197,7 +156,7 @@ static void effects_of_difference(const struct pr_state *old, const struct pr_st
     }
 }
 
-/* Obeys a record that was read; the lock is held. Takes over its state. */
+/* Obeys a record that was read, if it is newer than ours. Takes over its state. */
 static void obey(struct pr_unit *u, struct pr_state *now, uint64_t version)
 {
     struct pr_effects fx = {0};
@@ -214,34 +173,86 @@ static void obey(struct pr_unit *u, struct pr_state *now, uint64_t version)
     pr_effects_fini(&fx);
 }
 
+/* Needs no lock: an older record changes nothing, whenever it arrives. */
 static co_fn int reload(struct pr_unit *u)
 {
+    const struct pr_store *store = u->registry->store;
     struct pr_state now;
     uint64_t version = 0;
+    uint8_t *record = NULL;
+    size_t len = 0;
+    int rc;
 
+    if (store == NULL)
+        return 0;
     pr_state_init(&now);
-    int rc = unit_load(u, &now, &version);
+    rc = store->load(store->arg, u->volume_id, &record, &len, &version);
+    if (rc == 0 && len > 0)
+        rc = pr_decode(&now, record, len);
+    mem_free(record);
     if (rc == 0)
         obey(u, &now, version);
     return rc;
 }
 
-static co_fn int store_state(struct pr_unit *u, const struct pr_state *s)
+co_fn int pr_unit_get(struct pr_registry *r, uint64_t volume_id, struct pr_unit **ret)
 {
-    const struct pr_store *store = u->registry->store;
-    uint64_t version = u->version + 1;
-    uint8_t *record;
+    struct pr_unit *u = unit_find(r, volume_id);
     int rc = 0;
 
-    if (store != NULL) {
-        size_t len = pr_encode(s, &record);
-
-        rc = store->replace(store->arg, u->volume_id, u->version, record, len, &version);
-        mem_free(record);
+    if (u == NULL) {
+        u = MEM_NEW(struct pr_unit);
+        u->registry = r;
+        u->volume_id = volume_id;
+        co_cond_init(&u->changed);
+        pr_state_init(&u->state);
+        list_init(&u->luns);
+        list_push_back(&r->units, &u->link);
     }
-    if (rc == 0)
-        u->version = version;
+    u->refs++; /* from here on it hears of changes */
+    if (!u->loaded)
+        rc = reload(u);
+    if (rc < 0) {
+        pr_unit_put(u);
+        return rc;
+    }
+    u->loaded = true;
+    *ret = u;
+    return 0;
+}
+
+/* *ret: the version that the new record has. */
+static co_fn int store_state(struct pr_unit *u, const struct pr_state *s, uint64_t *ret)
+{
+    const struct pr_store *store = u->registry->store;
+    uint8_t *record;
+
+    *ret = u->version + 1;
+    if (store == NULL)
+        return 0;
+    size_t len = pr_encode(s, &record);
+    int rc = store->replace(store->arg, u->volume_id, u->version, record, len, ret);
+    mem_free(record);
     return rc;
+}
+
+/* Our change is kept: it is obeyed here, unless the news of a later one came first, and then
+ * everywhere. */
+static co_fn int change_take(struct pr_unit *u, struct pr_state *next, uint64_t version,
+                             const struct pr_effects *fx, const struct scsi_cmd *self)
+{
+    const struct pr_store *store = u->registry->store;
+
+    if (version > u->version) {
+        pr_state_fini(&u->state);
+        u->state = *next;
+        u->version = version;
+    } else {
+        pr_state_fini(next);
+    }
+    apply_effects(u, fx);
+    drain(u, self);
+    return store != NULL ? store->settle(store->arg, version) : 0;
 }
 
 /* One try against the state that we know; the lock is held. ERR_STALE: it is not the latest. */
@@ -250,21 +261,18 @@ static co_fn int out_once(struct pr_unit *u, const struct pr_command *cmd,
 {
     struct pr_effects fx = {0};
     struct pr_state next;
+    uint64_t version;
     int rc = 0;
 
     pr_state_init(&next);
     pr_state_copy(&next, &u->state);
     *ret = pr_out(&next, cmd, &fx);
     if (*ret == PR_GOOD)
-        rc = store_state(u, &next);
-    if (*ret == PR_GOOD && rc == 0) {
-        pr_state_fini(&u->state);
-        u->state = next;
-        apply_effects(u, &fx);
-        drain(u, self);
-    } else {
+        rc = store_state(u, &next, &version);
+    if (*ret == PR_GOOD && rc == 0)
+        rc = change_take(u, &next, version, &fx, self);
+    else
         pr_state_fini(&next);
-    }
     pr_effects_fini(&fx);
     return rc;
 }
@@ -284,22 +292,27 @@ co_fn int pr_unit_out(struct pr_unit *u, const struct pr_command *cmd, const str
     return rc;
 }
 
-co_fn int pr_registry_changed(struct pr_registry *r, uint64_t volume_id, uint64_t version,
-                              const uint8_t *record, size_t len)
+co_fn int pr_unit_fresh(const struct pr_unit *u, const struct scsi_cmd *c)
+{
+    const struct pr_store *store = u->registry->store;
+
+    /* Who never reserves a volume does not wait for meta. */
+    if (store == NULL || u->state.count == 0 || scsi_cmd_access(c) == PR_ACCESS_ALWAYS)
+        return 0;
+    return store->fresh(store->arg);
+}
+
+co_fn int pr_registry_changed(struct pr_registry *r, uint64_t volume_id)
 {
     struct pr_unit *u = unit_find(r, volume_id);
-    struct pr_state now;
     int rc;
 
     if (u == NULL)
         return 0;
-    pr_state_init(&now);
-    rc = len > 0 ? pr_decode(&now, record, len) : 0;
-    if (rc < 0)
-        return rc;
     u->refs++;
-    obey(u, &now, version);
-    drain(u, NULL);
+    rc = reload(u);
+    if (rc == 0)
+        drain(u, NULL);
     pr_unit_put(u);
-    return 0;
+    return rc == ERR_NOTFOUND ? 0 : rc; /* the volume was deleted */
 }

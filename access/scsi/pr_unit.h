@@ -21,11 +21,15 @@ struct pr_store {
     /* *ret: mem_free; *ret_len 0 with version 0. */
     co_fn int (*load)(void *arg, uint64_t volume_id, uint8_t **ret, size_t *ret_len,
                       uint64_t *ret_version);
-    /* Replaces the record of that version. 0 once it can't be lost, and no other process that
-     * serves the volume begins anything under the former one. ERR_STALE: another was faster. Other
-     * errors: it is not known whether it was replaced. */
+    /* Replaces the record of that version. 0 once it can't be lost. ERR_STALE: another was faster.
+     * Other errors: it is not known whether it was replaced. */
     co_fn int (*replace)(void *arg, uint64_t volume_id, uint64_t version, const uint8_t *record,
                          size_t len, uint64_t *ret_version);
+    /* Waits until no other process that serves the volume begins, or has in flight, anything that
+     * the record of this version forbids. */
+    co_fn int (*settle)(void *arg, uint64_t version);
+    /* Waits until it is certain that others can't have settled a change that is not known here. */
+    co_fn int (*fresh)(void *arg);
 };
 
 struct pr_registry {
@@ -41,7 +45,8 @@ struct pr_unit {
     bool changing; /* one change at a time */
     struct co_cond changed;
     struct pr_state state;
-    uint64_t version; /* of the record that state is */
+    uint64_t version; /* of the record that state is; 0: nothing was ever reserved */
+    bool loaded;
     struct list luns; /* struct scsi_lun, pr_link */
 };
 
@@ -60,9 +65,12 @@ bool pr_unit_refuses(const struct pr_unit *u, const struct scsi_cmd *c);
 co_fn int pr_unit_out(struct pr_unit *u, const struct pr_command *cmd, const struct scsi_cmd *self,
                       enum pr_answer *ret) MUST_CHECK;
 
-/* Another process changed the record: obeys it (an older version than ours changes nothing),
- * and returns once nothing that it forbids is in flight here. */
-co_fn int pr_registry_changed(struct pr_registry *r, uint64_t volume_id, uint64_t version,
-                              const uint8_t *record, size_t len) MUST_CHECK;
+/* Waits until what is known here may be relied on for the command. A negative code: it must not be
+ * executed. */
+co_fn int pr_unit_fresh(const struct pr_unit *u, const struct scsi_cmd *c) MUST_CHECK;
+
+/* The record may have been changed by another process: reads and obeys it, and returns once nothing
+ * that it forbids is in flight here. */
+co_fn int pr_registry_changed(struct pr_registry *r, uint64_t volume_id) MUST_CHECK;
 
 #endif

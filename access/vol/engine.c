@@ -32,6 +32,7 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     e->former_is_dead = conf->former_is_dead;
     e->meta = conf->meta;
     e->exports_changed = conf->exports_changed;
+    e->reservations_changed = conf->reservations_changed;
     e->volume_changed = conf->volume_changed;
     e->session_expired = conf->session_expired;
     e->arg = conf->arg;
@@ -39,6 +40,7 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
         (conf->member_deadline_ms ? conf->member_deadline_ms : 1000) * NSEC_PER_MSEC;
     e->boot_wait = BOOT_WAIT;
     co_cond_init(&e->lease_changed);
+    co_cond_init(&e->renew_wake);
     list_init(&e->chunks);
     list_init(&e->accesses);
     list_init(&e->volumes);

@@ -288,6 +288,7 @@ static void renewed(struct vol_engine *e, struct rpc_reply *r)
             e->exports_changed(e->arg, a->exports_version);
     }
     qos_answered(e, a);
+    reservations_renewed(e, a);
     if (a->n_tasks || a->n_volumes_changed) {
         struct tasks *ts = MEM_NEW(struct tasks);
 
@@ -308,11 +309,13 @@ static int session_renew(struct vol_engine *e)
     struct rpc_reply r;
     int rc;
 
+    e->renew_now = false;
     req.session_id = session;
     qos_report(e, &req, demands);
     req.view_version = e->view_version;
     req.exports_version = e->exports_version;
     req.settings_version = e->settings_version;
+    req.reservations_version = e->reservations_seen;
     req.copied_bytes = e->recovery.copied_bytes;
     req.copy_left_bytes = joins_left(e, &req.copy_extents);
     rpc_reply_init(&r);
@@ -329,6 +332,21 @@ static int session_renew(struct vol_engine *e)
     }
     rpc_reply_free(&r);
     return rc;
+}
+
+void meta_session_renew_now(struct vol_engine *e)
+{
+    e->renew_now = true;
+    co_cond_signal(&e->renew_wake);
+}
+
+static void renew_pause(struct vol_engine *e, nsec_t until)
+{
+    nsec_t former = co_deadline_push(until);
+
+    while (!e->renew_now && co_cond_wait(&e->renew_wake) == 0)
+        ;
+    co_deadline_restore(former);
 }
 
 int meta_session_renewer(void *arg)
@@ -348,8 +366,7 @@ int meta_session_renewer(void *arg)
         rc = session_renew(e);
         if (rc < 0 && rc != ERR_CANCELED)
             log_debug("session.renew", "error=%s \"%s\"", err_name(rc), err_text(rc));
-        (void)co_sleep_until(started +
-                             (rc < 0 ? MIN(e->renew_every, 5 * RETRY_PAUSE) : e->renew_every));
+        renew_pause(e, started + (rc < 0 ? MIN(e->renew_every, 5 * RETRY_PAUSE) : e->renew_every));
     }
     return 0;
 }

@@ -36,6 +36,9 @@ struct vol_engine_conf {
     /* The session with meta is lost; nothing is served under the next one before this returns. For
      * a front end to forget what it was asked to do so far. Must not suspend. May be NULL. */
     void (*session_expired)(void *arg);
+    /* The reservations of these volumes were changed, perhaps by us: 0 once the front end obeys
+     * them and nothing else is in flight; otherwise it is asked again. May be NULL. */
+    co_fn int (*reservations_changed)(void *arg, const uint64_t *volumes, size_t n);
     void *arg;
 };
 
@@ -53,6 +56,13 @@ uint64_t vol_engine_session(const struct vol_engine *e); /* 0 while there is non
  * have sent it to them. That meta does not answer is no reason to wait (PROTOCOL 1.5). Also
  * ERR_HALTED, ERR_TIMEOUT, ERR_CANCELED. */
 co_fn int vol_engine_confirm(struct vol_engine *e) MUST_CHECK;
+
+/* Waits until every other access server obeys the reservations up to this version, or its session
+ * has ended. ERR_EXPIRED: our session ended first. */
+co_fn int vol_engine_reservations_settled(struct vol_engine *e, uint64_t version) MUST_CHECK;
+/* Waits until the lease clock is good: until then, what other access servers wait for may be over
+ * without us. ERR_EXPIRED as for vol_engine_confirm. */
+co_fn int vol_engine_lease_wait(struct vol_engine *e) MUST_CHECK;
 
 struct rpc_service;
 /* The Access RPC service (forwarding, status, verify) to be put into this process's RPC server. */

@@ -195,6 +195,7 @@ struct vol_engine {
     bool former_is_dead;
     struct meta_client *meta;
     void (*exports_changed)(void *arg, uint64_t version);
+    int (*reservations_changed)(void *arg, const uint64_t *volumes, size_t n);
     void (*volume_changed)(void *arg, uint64_t volume_id);
     void (*session_expired)(void *arg);
     void *arg;
@@ -207,7 +208,10 @@ struct vol_engine {
     nsec_t lease_until; /* 0: no lease */
     nsec_t pulse;       /* when this process certainly ran */
     nsec_t doubted; /* it was stopped until then, and no renewal sent since was confirmed; 0: no */
-    struct co_cond lease_changed;
+    struct co_cond lease_changed, renew_wake;
+    bool renew_now;
+    uint64_t reservations_seen, reservations_settled; /* reserve.c */
+    bool reservations_busy;
     uint64_t view_version, exports_version, settings_version;
     char cluster_id[64];
     bool stopping;
@@ -239,6 +243,8 @@ struct vol_engine {
 bool lease_valid(const struct vol_engine *e);
 co_fn int meta_session_open(struct vol_engine *e) MUST_CHECK;
 int meta_session_renewer(void *arg); /* coroutine */
+void meta_session_renew_now(struct vol_engine *e);
+void reservations_renewed(struct vol_engine *e, const Zbs__Meta__SessionRenewReply *a);
 int meta_session_pulse(void *arg);   /* coroutine */
 /* The session is no more: every tenure is lost. */
 void meta_session_lost(struct vol_engine *e, uint64_t session);

@@ -357,7 +357,9 @@ struct rig {
     uint8_t record[4096];
     size_t len;
     uint64_t version;
-    int fail;
+    int fail, fail_settle;
+    uint32_t settled;
+    bool cut_off;
 };
 
 static co_fn int rig_load(void *arg, uint64_t volume_id, uint8_t **ret, size_t *ret_len,
@@ -389,6 +391,22 @@ static co_fn int rig_replace(void *arg, uint64_t volume_id, uint64_t version, co
     r->len = len;
     *ret_version = r->version += 10;
     return 0;
+}
+
+static co_fn int rig_settle(void *arg, uint64_t version)
+{
+    struct rig *r = arg;
+
+    assert_int_equal(version, r->version);
+    r->settled++;
+    return r->fail_settle != 0 ? err_set(r->fail_settle, "injected") : 0;
+}
+
+static co_fn int rig_fresh(void *arg)
+{
+    struct rig *r = arg;
+
+    return r->cut_off ? err_set(ERR_EXPIRED, "injected") : 0;
 }
 
 static void unit_add(struct rig *r, int i)
@@ -427,7 +445,11 @@ static int setup(void **state)
 {
     struct rig *r = calloc(1, sizeof(*r));
 
-    r->store = (struct pr_store){.arg = r, .load = rig_load, .replace = rig_replace};
+    r->store = (struct pr_store){.arg = r,
+                                 .load = rig_load,
+                                 .replace = rig_replace,
+                                 .settle = rig_settle,
+                                 .fresh = rig_fresh};
     units_open(r);
     *state = r;
     return 0;
@@ -588,10 +610,20 @@ static void a_change_elsewhere_is_obeyed(void **state)
     expect_attention(r, &r->a, 0x2a, 0x05);
     assert_int_equal(write_block(r, &r->b), SCSI_RESERVATION_CONFLICT);
     /* an old version changes nothing, a new one at once */
-    assert_int_equal(pr_registry_changed(&r->registry, 77, 49, NULL, 0), 0);
+    r->version = 49;
+    pr_state_fini(&s);
+    mem_free(record);
+    r->len = pr_encode(&s, &record);
+    memcpy(r->record, record, r->len);
+    assert_int_equal(pr_registry_changed(&r->registry, 77), 0);
     assert_int_equal(write_block(r, &r->b), SCSI_RESERVATION_CONFLICT);
-    assert_int_equal(pr_registry_changed(&r->registry, 77, 60, record, 3), ERR_FORMAT);
-    assert_int_equal(pr_registry_changed(&r->registry, 77, 60, NULL, 0), 0);
+    r->version = 60;
+    r->len = 3;
+    assert_int_equal(pr_registry_changed(&r->registry, 77), ERR_FORMAT);
+    assert_int_equal(write_block(r, &r->b), SCSI_RESERVATION_CONFLICT);
+    r->len = 16;
+    assert_int_equal(pr_registry_changed(&r->registry, 77), 0);
+    assert_int_equal(pr_registry_changed(&r->registry, 78), 0); /* nobody serves it here */
     expect_attention(r, &r->b, 0x2a, 0x03);
     assert_int_equal(write_block(r, &r->b), SCSI_GOOD);
     mem_free(record);
@@ -608,6 +640,11 @@ static void what_is_not_kept_is_not_there(void **state)
     assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0, 0xa, 0, 0), SCSI_CHECK_CONDITION);
     assert_int_equal(r->cmd.sense.key, SENSE_ABORTED_COMMAND);
     r->fail = 0;
+    r->fail_settle = ERR_EXPIRED; /* kept, but perhaps not obeyed everywhere: no answer but this */
+    assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0, 0xa, 0, 0), SCSI_CHECK_CONDITION);
+    assert_int_equal(r->cmd.sense.key, SENSE_ABORTED_COMMAND);
+    r->fail_settle = 0;
+    assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0xa, 0, 0, 0), SCSI_GOOD);
     run(r, &r->a, CDB(0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0), NULL, 0, 64);
     assert_int_equal(get_be32(r->in + 4), 0);
     units_close(r);
@@ -616,6 +653,21 @@ static void what_is_not_kept_is_not_there(void **state)
     assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0, 0xa, 0, 1), SCSI_CHECK_CONDITION);
     assert_int_equal(r->cmd.sense.asc, 0x26);
     assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0, 0xa, 0, 0), SCSI_GOOD);
+}
+
+/* Others may have reserved it without us. Who does not use reservations is not concerned. */
+static void nothing_is_executed_while_cut_off(void **state)
+{
+    struct rig *r = *state;
+
+    r->cut_off = true;
+    assert_int_equal(write_block(r, &r->a), SCSI_GOOD);
+    assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0, 0xa, 0, 0), SCSI_GOOD);
+    assert_int_equal(r->settled, 1);
+    write_block(r, &r->a);
+    assert_int_equal(r->cmd.lost, ERR_EXPIRED);
+    r->cut_off = false;
+    assert_int_equal(write_block(r, &r->a), SCSI_GOOD);
 }
 
 /* A write that was started before it lost its right is not executed. */
@@ -655,6 +707,7 @@ int main(void)
         T(what_was_kept_is_found_again),
         T(a_change_elsewhere_is_obeyed),
         T(what_is_not_kept_is_not_there),
+        T(nothing_is_executed_while_cut_off),
         T(waiting_commands_are_judged_again),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);

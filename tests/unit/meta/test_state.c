@@ -16,6 +16,7 @@
 #include "meta/apply.h"
 #include "meta/codec.h"
 #include "meta/decide.h"
+#include "meta/reservations.h"
 #include "meta/settings.h"
 
 struct model {
@@ -497,6 +498,22 @@ static void random_setting(struct model *m)
     act(m, decide_setting_set, &rq.base, true);
 }
 
+static void random_reservation(struct model *m)
+{
+    Zbs__Meta__ReservationSetRequest rq = ZBS__META__RESERVATION_SET_REQUEST__INIT;
+    const struct volume *v = random_of_volumes(m);
+    const struct reservation *now = v != NULL ? state_reservation(&m->a, v->id) : NULL;
+    uint8_t record[40] = {(uint8_t)below(m, 256)};
+
+    if (v == NULL || m->a.sessions.count == 0)
+        return;
+    rq.session_id = ((struct session *)m->a.sessions.items[below(m, m->a.sessions.count)])->id;
+    rq.volume_id = v->id;
+    rq.version = below(m, 8) == 0 ? 1 : now != NULL ? now->version : 0;
+    rq.record = (ProtobufCBinaryData){.data = record, .len = below(m, sizeof(record) + 1)};
+    act(m, decide_reservation_set, &rq.base, true);
+}
+
 /* ---- checks ---- */
 
 static void recount_leases(const struct state *st, const struct volume *v, uint64_t *owned,
@@ -607,7 +624,7 @@ static void (*const actions[])(struct model *) = {
     random_lease,   random_release,    random_replicas,    random_replicas, random_created,
     random_garbage, random_background, random_export,      random_lease,    random_volume,
     random_setting, random_mark,       random_move,        random_removal,  random_setting,
-    random_policy,  random_policy,
+    random_policy,  random_policy,     random_reservation,
 };
 
 static int model_main(void *arg)

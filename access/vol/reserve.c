@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reservations among access servers (PROTOCOL 8.3): meta's renewals say which volumes' records
+ * have changed, ours say up to where we obey them, and theirs again up to where everybody does.
+ * What the records mean is the front end's affair. */
+#include "access/vol/vol_int.h"
+
+#include <string.h>
+
+#define OBEY_PAUSE (50 * NSEC_PER_MSEC) /* before the front end is asked again */
+
+struct news {
+    struct vol_engine *e;
+    uint64_t version;
+    size_t n;
+    uint64_t volumes[];
+};
+
+static int news_main(void *arg)
+{
+    struct news *n = arg;
+    struct vol_engine *e = n->e;
+    int rc = -1;
+
+    while (rc < 0 && !co_canceled()) {
+        rc = e->reservations_changed ? e->reservations_changed(e->arg, n->volumes, n->n) : 0;
+        if (rc < 0)
+            (void)co_sleep(OBEY_PAUSE);
+    }
+    if (rc == 0) {
+        e->reservations_seen = MAX(e->reservations_seen, n->version);
+        meta_session_renew_now(e);
+    }
+    e->reservations_busy = false;
+    mem_free(n);
+    return 0;
+}
+
+void reservations_renewed(struct vol_engine *e, const Zbs__Meta__SessionRenewReply *a)
+{
+    size_t n = a->n_reservations_changed;
+    struct news *news;
+
+    if (a->reservations_settled > e->reservations_settled) {
+        e->reservations_settled = a->reservations_settled;
+        co_cond_broadcast(&e->lease_changed);
+    }
+    /* One piece of news at a time: what comes meanwhile is told again by the next renewal. */
+    if (a->reservations_version <= e->reservations_seen || e->reservations_busy)
+        return;
+    e->reservations_busy = true;
+    news = mem_alloc(sizeof(*news) + n * sizeof(news->volumes[0]));
+    news->e = e;
+    news->version = a->reservations_version;
+    news->n = n;
+    if (n > 0)
+        memcpy(news->volumes, a->reservations_changed, n * sizeof(news->volumes[0]));
+    co_spawn_detached_deadline(&e->bg, "reservations", news_main, news);
+}
+
+#define SETTLE_LOOK (20 * NSEC_PER_MSEC) /* renewals of who waits for the others */
+
+int vol_engine_reservations_settled(struct vol_engine *e, uint64_t version)
+{
+    uint64_t session = e->session;
+
+    while (e->reservations_settled < version) {
+        nsec_t former;
+        int rc;
+
+        if (e->stopping || !session || e->session != session)
+            return err_set(ERR_EXPIRED, "the session with meta ended");
+        meta_session_renew_now(e);
+        former = co_deadline_push(co_now() + SETTLE_LOOK);
+        rc = co_cond_wait(&e->lease_changed);
+        co_deadline_restore(former);
+        if (rc < 0 && rc != ERR_TIMEOUT)
+            return rc;
+        if (co_canceled())
+            return ERR_CANCELED;
+    }
+    return 0;
+}
+
+int vol_engine_lease_wait(struct vol_engine *e)
+{
+    uint64_t session = e->session;
+
+    while (UNLIKELY(!lease_valid(e))) {
+        int rc;
+
+        if (e->stopping)
+            return err_set(ERR_HALTED, "the volume engine is stopping");
+        rc = co_cond_wait(&e->lease_changed);
+        if (rc < 0)
+            return rc;
+        if (session && e->session != session)
+            return err_set(ERR_EXPIRED, "session %" PRIu64 " expired", session);
+        session = e->session;
+    }
+    return 0;
+}
