@@ -38,24 +38,26 @@ co_fn void scsi_run_caw(struct scsi_cmd *c)
 #define OR_STEP  (SCSI_BLOCKS_PER_PHYS * SCSI_BLOCK_BYTES) /* what the engine compares at once */
 #define OR_TRIES 64                                        /* against others that write there */
 
-/* At most one physical block: reads it, and writes the union if it is still what was read. Bits
- * are only ever set, so that a change in between costs another round and nothing else. */
+/* At most one physical block: `had` is what was read there. Writes the union if it is still there,
+ * else reads again. Bits are only ever set, so a change in between costs another round and nothing
+ * else. scratch: two physical blocks. */
 static co_fn int or_step(struct scsi_cmd *c, uint64_t off, uint32_t len, const uint8_t *bits,
-                         struct buf *scratch)
+                         const uint8_t *had, struct buf *scratch)
 {
     struct block_backend *b = c->lun->backend;
     uint32_t at;
-    int rc = ERR_MISCOMPARE;
+    int rc = 0;
 
-    for (int i = 0; i < OR_TRIES && rc == ERR_MISCOMPARE; i++) {
-        rc = b->ops->read(b, off, len, scratch, 0);
-        if (rc < 0)
-            return rc;
+    memcpy(scratch->data, had, len);
+    for (int i = 0; i < OR_TRIES && rc == 0; i++) {
         for (uint32_t k = 0; k < len; k++)
             scratch->data[OR_STEP + k] = scratch->data[k] | bits[k];
         rc = b->ops->compare_and_write(b, off, len, scratch, 0, scratch, OR_STEP, &at);
+        if (rc != ERR_MISCOMPARE)
+            return rc;
+        rc = b->ops->read(b, off, len, scratch, 0);
     }
-    return rc == ERR_MISCOMPARE ? err_set(ERR_AGAIN, "others write there") : rc;
+    return rc < 0 ? rc : err_set(ERR_AGAIN, "others write there");
 }
 
 void scsi_check_orwrite(struct scsi_cmd *c)
@@ -69,13 +71,14 @@ co_fn void scsi_run_orwrite(struct scsi_cmd *c)
 {
     uint64_t off = c->lba * SCSI_BLOCK_BYTES;
     uint32_t len = ROUND_DOWN(c->out_len, SCSI_BLOCK_BYTES), n;
-    struct buf *scratch = buf_alloc(2 * OR_STEP);
-    int rc = 0;
+    struct buf *scratch = buf_alloc(2 * OR_STEP), *had = buf_alloc(MAX(len, 1u));
+    int rc = len > 0 ? c->lun->backend->ops->read(c->lun->backend, off, len, had, 0) : 0;
 
     for (uint32_t at = 0; at < len && rc == 0 && !c->abort_requested; at += n) {
         n = MIN(len - at, OR_STEP - (uint32_t)((off + at) % OR_STEP));
-        rc = or_step(c, off + at, n, c->out->data + at, scratch);
+        rc = or_step(c, off + at, n, c->out->data + at, had->data + at, scratch);
     }
+    buf_put(had);
     buf_put(scratch);
     if (rc < 0)
         sense_from_err(c, rc, SCSI_IO_WRITE);

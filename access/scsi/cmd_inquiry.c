@@ -31,6 +31,7 @@ static uint32_t inquiry_standard(struct scsi_cmd *c, uint8_t *p)
     p[2] = 0x06; /* SPC-4 */
     p[3] = 0x12; /* HISUP, response data format 2 */
     p[4] = 96 - 5;
+    p[5] = 0x08; /* 3PC: EXTENDED COPY */
     p[6] = 0x10; /* MULTIP */
     p[7] = 0x02; /* CMDQUE */
     memcpy(p + 8, VENDOR, 8);
@@ -73,19 +74,26 @@ static uint8_t *designator_name(uint8_t *p, uint8_t assoc_type, const char *name
     return designator(p, 3, assoc_type, padded, (uint8_t)ROUND_UP(len + 1, 4));
 }
 
-static uint32_t vpd_identification(struct scsi_cmd *c, uint8_t *start)
+/* NAA 6h: 4 bits of type, 24 of company, 100 of ours */
+void scsi_lun_naa(const struct scsi_lun *lun, uint8_t naa[SCSI_NAA_BYTES])
 {
-    const uint8_t *uuid = c->lun->info.uuid;
-    uint8_t *p = start, naa[16], port[4] = {0};
-    char text[8 + 33], name[256];
+    const uint8_t *uuid = lun->info.uuid;
 
-    /* NAA 6h: 4 bits of type, 24 of company, 100 of ours */
     naa[0] = (uint8_t)(0x60 | NAA_COMPANY >> 20);
     naa[1] = (uint8_t)(NAA_COMPANY >> 12);
     naa[2] = (uint8_t)(NAA_COMPANY >> 4);
     naa[3] = (uint8_t)((NAA_COMPANY & 0xf) << 4 | uuid[12] >> 4);
     memcpy(naa + 4, uuid, 12);
-    p = designator(p, 1, 0x03, naa, 16);
+}
+
+static uint32_t vpd_identification(struct scsi_cmd *c, uint8_t *start)
+{
+    const uint8_t *uuid = c->lun->info.uuid;
+    uint8_t *p = start, naa[SCSI_NAA_BYTES], port[4] = {0};
+    char text[8 + 33], name[256];
+
+    scsi_lun_naa(c->lun, naa);
+    p = designator(p, 1, 0x03, naa, sizeof(naa));
 
     memcpy(text, VENDOR, 8);
     uuid_hex(uuid, text + 8);

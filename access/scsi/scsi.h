@@ -76,6 +76,15 @@ enum scsi_ua {
     SCSI_UA_REGISTRATIONS_PREEMPTED = 512,
 };
 
+/* How an EXTENDED COPY ended, for RECEIVE COPY RESULTS. */
+#define SCSI_COPIES_HELD 8u
+struct scsi_copy_result {
+    uint16_t lun;
+    uint8_t list_id, status;
+    uint16_t segments;
+    uint64_t bytes;
+};
+
 struct scsi_nexus {
     struct scsi_target *target;
     struct list link;
@@ -83,6 +92,8 @@ struct scsi_nexus {
     char portal[128];
     struct pr_nexus id;
     uint16_t ua[SCSI_LUNS_MAX];
+    struct scsi_copy_result copies[SCSI_COPIES_HELD]; /* a ring */
+    uint32_t copy_next;
 };
 
 void scsi_target_init(struct scsi_target *t, const char *name);

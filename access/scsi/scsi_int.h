@@ -95,7 +95,14 @@ co_fn void scsi_run_caw(struct scsi_cmd *c);
 void scsi_check_orwrite(struct scsi_cmd *c);
 co_fn void scsi_run_orwrite(struct scsi_cmd *c);
 
+void scsi_check_copy(struct scsi_cmd *c); /* cmd_copy.c */
+co_fn void scsi_run_copy(struct scsi_cmd *c);
+void scsi_check_copy_results(struct scsi_cmd *c);
+
+#define SCSI_NAA_BYTES 16u
 void scsi_check_inquiry(struct scsi_cmd *c); /* cmd_inquiry.c */
+/* The designator of the unit, the same on every path. It has a back end. */
+void scsi_lun_naa(const struct scsi_lun *lun, uint8_t dst[SCSI_NAA_BYTES]);
 
 void scsi_check_mode_sense(struct scsi_cmd *c); /* cmd_mode.c */
 void scsi_check_mode_select(struct scsi_cmd *c);

@@ -80,6 +80,21 @@ void sense_registration_resources(struct scsi_cmd *c)
     sense_set(c, SENSE_ILLEGAL_REQUEST, 0x55, 0x04);
 }
 
+void sense_copy_descriptor(struct scsi_cmd *c, enum sense_copy what)
+{
+    sense_set(c, SENSE_ILLEGAL_REQUEST, 0x26, (uint8_t)what);
+}
+
+void sense_copy_unreachable(struct scsi_cmd *c)
+{
+    sense_set(c, SENSE_COPY_ABORTED, 0x0d, 0x02); /* copy target device not reachable */
+}
+
+void sense_copy_aborted(struct scsi_cmd *c)
+{
+    sense_set(c, SENSE_COPY_ABORTED, 0x00, 0x00);
+}
+
 void sense_miscompare(struct scsi_cmd *c, uint64_t offset)
 {
     sense_set(c, SENSE_MISCOMPARE, 0x1d, 0x00);

@@ -19,6 +19,7 @@ enum scsi_sense_key {
     SENSE_ILLEGAL_REQUEST = 0x5,
     SENSE_UNIT_ATTENTION = 0x6,
     SENSE_DATA_PROTECT = 0x7,
+    SENSE_COPY_ABORTED = 0xa,
     SENSE_ABORTED_COMMAND = 0xb,
     SENSE_MISCOMPARE = 0xe,
 };
@@ -47,6 +48,16 @@ void sense_write_protected(struct scsi_cmd *c);
 /* PERSISTENT RESERVE OUT: released as another type; too many registrations. */
 void sense_invalid_release(struct scsi_cmd *c);
 void sense_registration_resources(struct scsi_cmd *c);
+/* EXTENDED COPY: a descriptor that is not understood, or one too many. The code is the ASCQ. */
+enum sense_copy {
+    COPY_TARGETS_MANY = 0x06,
+    COPY_TARGET_TYPE = 0x07,
+    COPY_SEGMENTS_MANY = 0x08,
+    COPY_SEGMENT_TYPE = 0x09,
+};
+void sense_copy_descriptor(struct scsi_cmd *c, enum sense_copy what);
+void sense_copy_unreachable(struct scsi_cmd *c);
+void sense_copy_aborted(struct scsi_cmd *c);
 void sense_miscompare(struct scsi_cmd *c, uint64_t offset);
 void sense_unit_attention(struct scsi_cmd *c, uint8_t asc, uint8_t ascq);
 /* Data from the initiator was damaged or out of order on its way. */

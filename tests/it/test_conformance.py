@@ -12,7 +12,7 @@ from cluster import ROOT, Cluster, check, main, run  # noqa: E402
 def libiscsi():
     with Cluster() as c:
         urls = c.export("suite", size="1G")
-        r = run(os.path.join(ROOT, "tests/it/libiscsi_suite"), urls[0], ok=False, timeout=900)
+        r = run(os.path.join(ROOT, "tests/it/libiscsi_suite"), urls[0], urls[1], ok=False, timeout=900)
         print(r.stdout, flush=True)
         closing = re.findall(r"^\d+ passed, \d+ failed.*$", r.stdout, re.M)
         check(r.returncode == 0, f"the suite: {r.stderr[-1000:]}")

@@ -500,6 +500,91 @@ static void write_same_fills_or_frees(void **state)
     assert_memory_equal(r->in + 512, block, 512);
 }
 
+/* ---- EXTENDED COPY ---- */
+
+/* One target and one segment descriptor; the list's length. */
+static uint32_t copy_list(struct rig *r, uint8_t *list, uint16_t blocks, uint64_t src, uint64_t dst)
+{
+    memset(list, 0, 76);
+    list[0] = 7; /* list identifier */
+    put_be16(list + 2, 32);
+    put_be32(list + 8, 28);
+    list[16] = 0xe4;
+    list[16 + 4] = 1;
+    list[16 + 5] = 3;
+    list[16 + 7] = SCSI_NAA_BYTES;
+    scsi_lun_naa(r->lun, list + 16 + 8);
+    put_be24(list + 16 + 29, 512);
+    list[48] = 0x02;
+    put_be16(list + 48 + 2, 24);
+    put_be16(list + 48 + 10, blocks);
+    put_be64(list + 48 + 12, src);
+    put_be64(list + 48 + 20, dst);
+    return 76;
+}
+
+#define COPY(r, list, len)                                                                         \
+    RUN(r, list, len, 0, 0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (uint8_t)(len), 0, 0)
+
+static void copies_between_blocks(void **state)
+{
+    struct rig *r = *state;
+    uint8_t list[76], data[8 * 512];
+
+    put_pattern(data, sizeof(data), 2);
+    expect_good(RUN(r, data, sizeof(data), 0, 0x2a, 0, 0, 0, 0, 100, 0, 0, 8, 0));
+    expect_good(COPY(r, list, copy_list(r, list, 8, 100, 200)));
+    expect_good(RUN(r, NULL, 0, sizeof(data), 0x28, 0, 0, 0, 0, 200, 0, 0, 8, 0));
+    assert_memory_equal(r->in, data, sizeof(data));
+    /* 3 blocks further on, over itself, more than one step */
+    expect_good(COPY(r, list, copy_list(r, list, 4000, 200, 203)));
+    expect_good(RUN(r, NULL, 0, sizeof(data), 0x28, 0, 0, 0, 0, 203, 0, 0, 8, 0));
+    assert_memory_equal(r->in, data, sizeof(data));
+    expect_good(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 211, 0, 0, 1, 0));
+    assert_true(mem_is_zero(r->in, 512));
+    /* how it ended; for this nexus and list alone */
+    expect_good(RUN(r, NULL, 0, 64, 0x84, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0));
+    assert_int_equal(r->in[4], 1);
+    assert_int_equal(get_be16(r->in + 5), 1);
+    assert_int_equal(get_be32(r->in + 8), 2000);
+    expect_cdb_field(RUN(r, NULL, 0, 64, 0x84, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0), 2, 8);
+    expect_cdb_field(run_on(r, &r->other, 0,
+                            CDB(0x84, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0), NULL, 0, 64),
+                     2, 8);
+    expect_good(RUN(r, NULL, 0, 64, 0x84, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0));
+    assert_int_equal(get_be32(r->in), r->cmd.in_len - 4);
+    expect_good(RUN(r, NULL, 0, 0, 0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+}
+
+static void copies_that_make_no_sense_are_refused(void **state)
+{
+    struct rig *r = *state;
+    uint8_t list[76];
+    uint32_t len = copy_list(r, list, 8, 0, BLOCKS - 7);
+
+    expect_sense(COPY(r, list, len), SENSE_COPY_ABORTED, 0, 0);
+    copy_list(r, list, 8, 0, 100);
+    list[48 + 7] = 1; /* no such target */
+    expect_sense(COPY(r, list, len), SENSE_COPY_ABORTED, 0x0d, 2);
+    copy_list(r, list, 8, 0, 100);
+    list[16 + 9] ^= 1; /* of somebody else */
+    expect_sense(COPY(r, list, len), SENSE_COPY_ABORTED, 0x0d, 2);
+    copy_list(r, list, 8, 0, 100);
+    list[16] = 0xe0;
+    expect_sense(COPY(r, list, len), SENSE_ILLEGAL_REQUEST, 0x26, 7);
+    copy_list(r, list, 8, 0, 100);
+    list[48] = 3;
+    expect_sense(COPY(r, list, len), SENSE_ILLEGAL_REQUEST, 0x26, 9);
+    copy_list(r, list, 8, 0, 100);
+    for (uint32_t cut = 1; cut < len; cut++)
+        expect_sense(COPY(r, list, cut), SENSE_ILLEGAL_REQUEST, 0x1a, 0);
+    list[31 + 16] ^= 1; /* block length */
+    expect_sense(COPY(r, list, len), SENSE_ILLEGAL_REQUEST, 0x26, 0);
+    copy_list(r, list, 8, 0, 100);
+    block_backend_mem_hold(r->backend, NULL, ERR_AMBIGUOUS, 2); /* hole, read */
+    expect_sense(COPY(r, list, len), SENSE_ABORTED_COMMAND, 0, 0);
+}
+
 /* ---- errors of the back end ---- */
 
 static void errors_become_sense(void **state)
@@ -676,6 +761,8 @@ int main(void)
         T(orwrite_sets_bits),
         T(unmap_checks_its_list_first),
         T(write_same_fills_or_frees),
+        T(copies_between_blocks),
+        T(copies_that_make_no_sense_are_refused),
         T(errors_become_sense),
         T(unknown_outcomes_depend_on_the_command),
         T(unconfirmed_writes_are_not_executed),
