@@ -386,7 +386,7 @@ static int job_start(struct lead *l, const ProtobufCMessage *rq,
     j->number = mutation->number;
     list_push_back(&l->holds.jobs, &j->link);
     l->holds.n_jobs++;
-    co_spawn(&l->group, "hold", job_main, j);
+    co_spawn_detached_deadline(&l->group, "hold", job_main, j);
     return 0;
 }
 
