@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Shares of limits: see shares.h. What is divided is divided by need: who needs less than an equal
- * part gets what it needs, the others equal parts of the rest, and what nobody needs goes to all
- * alike. A share rises only by what others have given back, so the sum in force is never above
- * the limit, but for the time that an answer is on its way. */
+ * part gets what it needs, the others equal parts of the rest, and what nobody needs goes to all in
+ * the same proportion. A share rises only by what others have given back, so the sum in force is
+ * never above the limit, but for the time that an answer is on its way. */
 #include "meta/shares.h"
 
 #include "common/base/mem.h"
@@ -103,12 +103,11 @@ static uint64_t fill_level(const struct limit *l, bool bytes, uint64_t limit)
 /* Of one user, in millionths, as if all began anew. */
 static uint32_t fair_share(const struct limit *l, const struct part *p, bool bytes, uint64_t limit)
 {
-    uint64_t level = fill_level(l, bytes, limit), sum = 0, tokens;
+    uint64_t level = fill_level(l, bytes, limit), sum = 0;
 
     for (uint32_t i = 0; i < l->n_users; i++)
         sum += MIN(part_of(&l->users[i], bytes)->need, level);
-    tokens = MIN(p->need, level) + (limit - sum) / l->n_users;
-    return (uint32_t)((double)tokens * SHARE_WHOLE / (double)limit);
+    return (uint32_t)((double)MIN(p->need, level) * SHARE_WHOLE / (double)MAX(sum, 1u));
 }
 
 static uint32_t part_answer(struct limit *l, struct user *u, bool bytes, uint64_t limit,

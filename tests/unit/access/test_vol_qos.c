@@ -323,17 +323,18 @@ static int script_unlimited(struct vworld *w)
     static struct loads ls;
     struct load *free_one;
     uint64_t second;
-    double alone;
+    double alone, beside;
 
     begin(w, &ls);
     second = second_volume(w);
     free_one = load_add(&ls, 0, second, UNIT, 0);
     alone = rate(&ls, SEC(3));
-    volume_limit(w, "volume", 50, 0);
+    volume_limit(w, "volume", 10, 0); /* of what it may do, the disks are busy as well */
     for (uint32_t i = 0; i < 8; i++)
         load_add(&ls, 0, w->volume, UNIT, 0);
     free_one->slowest = 0;
-    CHECK(rate(&ls, SEC(3)) > alone * 0.9);
+    beside = rate(&ls, SEC(3));
+    ASSERTF(beside > alone * 0.9, "%.0f instead of %.0f", beside, alone);
     CHECK(free_one->slowest < MSEC(30));
     loads_stop(&ls);
     return 0;
