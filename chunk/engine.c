@@ -22,7 +22,6 @@ struct engine *engine_new(const struct engine_conf *conf)
     e->loop = co_loop();
     htab_init(&e->exts);
     list_init(&e->devs);
-    list_init(&e->merges);
     list_init(&e->aheads);
     co_group_init(&e->readers);
     co_group_init(&e->drains);
@@ -31,6 +30,7 @@ struct engine *engine_new(const struct engine_conf *conf)
     e->cache = cache_new(e);
     jpages_init(e);
     mpages_init(e);
+    merges_init(e);
     return e;
 }
 

@@ -109,7 +109,7 @@ struct engine {
     struct htab exts;
     struct scrub *scrub;
     struct budget memory;
-    struct budget_user mem_journal, mem_meta;
+    struct budget_user mem_journal, mem_meta, mem_merges;
     struct list cached;   /* struct jpage with a buffer */
     struct list idle;     /* struct mpage that may leave, last used last */
     uint64_t dirty_pages; /* of those kinds that leave */
@@ -120,7 +120,6 @@ struct engine {
     struct co_group readers; /* ahead */
     uint16_t dev_numbers;    /* given out */
     struct list merges;      /* struct merge, last used last */
-    uint32_t n_merges;
     bool any_void;        /* some extent may be */
     uint32_t devs_absent; /* of the server, not in devs */
     struct co_group drains;
@@ -146,6 +145,7 @@ void corrupt_note(const struct ext *x, uint32_t page);
 void corrupt_forget(const struct ext *x, uint32_t first, uint32_t count); /* written anew */
 
 /* merge.c */
+void merges_init(struct engine *e);
 void merge_free(struct ext *x);
 
 /* readahead.c */

@@ -19,7 +19,6 @@
 
 #define RUN_PAGES_MIN 4u /* what is less is better off in the journal */
 #define LAST_BLOCK    UINT32_MAX
-#define EXTENTS_MAX   2048u /* whose streams are followed, by a worker */
 
 struct gather {          /* of one stream */
     struct list waiting; /* struct seg, by page */
@@ -53,39 +52,49 @@ void merge_free(struct ext *x)
         return;
     ASSERT(m->users == 0);
     list_del(&m->recent);
-    x->dev->e->n_merges--;
+    budget_sub(&x->dev->e->memory, &x->dev->e->mem_merges, sizeof(*m));
     x->merge = NULL;
     mem_free(m);
 }
 
 /* Streams of extents that were not written for long are forgotten. */
-static void merge_trim(struct engine *e)
+static void reclaim(void *arg, uint64_t bytes)
 {
+    struct engine *e = arg;
+    uint64_t before = e->mem_merges.bytes;
+
     LIST_FOREACH_SAFE (m, &e->merges, struct merge, recent) {
-        if (e->n_merges <= EXTENTS_MAX)
+        if (before - e->mem_merges.bytes >= bytes)
             break;
         if (m->users == 0)
             merge_free(m->ext);
     }
 }
 
+void merges_init(struct engine *e)
+{
+    list_init(&e->merges);
+    budget_join(&e->memory, &e->mem_merges, 2, reclaim, e);
+}
+
 static struct merge *merge_use(struct ext *x)
 {
     struct engine *e = x->dev->e;
     struct merge *m = x->merge;
+    bool first = m == NULL;
 
-    if (m == NULL) {
+    if (first) {
         m = x->merge = MEM_NEW(struct merge);
         m->ext = x;
         list_init(&m->recent);
         for (uint32_t i = 0; i < STREAMS_MAX; i++)
             list_init(&m->g[i].waiting);
-        e->n_merges++;
     }
-    m->users++;
     list_del(&m->recent);
     list_push_back(&e->merges, &m->recent);
-    merge_trim(e);
+    m->users++; /* it stays */
+    if (first)
+        budget_add(&e->memory, &e->mem_merges, sizeof(*m));
     return m;
 }
 
