@@ -62,37 +62,44 @@ static Zbs__Result *result_message(struct rpc_request *q, int rc)
 struct batch {
     struct rpc_request *q;
     size_t n, next;
-    void (*one)(struct rpc_request *q, size_t i);
+    int (*one)(struct rpc_request *q, size_t i);
+    int rc; /* of the first that failed; the others are done all the same */
 };
 
 static co_fn int batch_runner(void *arg)
 {
     struct batch *b = arg;
 
-    while (b->next < b->n)
-        b->one(b->q, b->next++);
+    while (b->next < b->n) {
+        int rc = b->one(b->q, b->next++);
+
+        if (rc < 0 && b->rc == 0)
+            b->rc = rc;
+    }
     return 0;
 }
 
 static co_fn int batch_run(struct rpc_request *q, size_t n,
-                           void (*one)(struct rpc_request *q, size_t i))
+                           int (*one)(struct rpc_request *q, size_t i))
 {
     struct batch b = {.q = q, .n = n, .one = one};
     struct co_group g;
+    int rc;
 
     if (n > BATCH_MAX)
         return err_set(ERR_TOO_LARGE, "%zu items in one request; at most %u", n, BATCH_MAX);
-    if (n <= 1)
-        return batch_runner(&b);
     co_group_init(&g);
-    for (size_t i = 0; i < MIN(n, BATCH_PARALLEL); i++)
+    for (size_t i = 1; i < MIN(n, BATCH_PARALLEL); i++)
         co_spawn(&g, "batch", batch_runner, &b);
-    return co_group_join(&g);
+    rc = batch_runner(&b);
+    if (n > 1)
+        rc = co_group_join(&g);
+    return rc < 0 ? rc : b.rc;
 }
 
 /* ---- create, open, delete ---- */
 
-static co_fn void create_one(struct rpc_request *q, size_t i)
+static co_fn int create_one(struct rpc_request *q, size_t i)
 {
     const Zbs__Chunk__CreateItem *it = ((const Zbs__Chunk__CreateRequest *)q->msg)->items[i];
     Zbs__Chunk__CreateReply *reply = (Zbs__Chunk__CreateReply *)q->reply;
@@ -110,6 +117,7 @@ static co_fn void create_one(struct rpc_request *q, size_t i)
     if (rc == 0)
         rc = engine_create_as(engine_of(q), &a);
     reply->results[i] = result_message(q, rc);
+    return 0;
 }
 
 static co_fn int svc_create(struct rpc_request *q)
@@ -156,7 +164,7 @@ static void open_missing(struct rpc_request *q, const struct open_info *oi,
     }
 }
 
-static co_fn void open_one(struct rpc_request *q, size_t i)
+static co_fn int open_one(struct rpc_request *q, size_t i)
 {
     const Zbs__Chunk__OpenItem *it = ((const Zbs__Chunk__OpenRequest *)q->msg)->items[i];
     Zbs__Chunk__OpenReply *reply = (Zbs__Chunk__OpenReply *)q->reply;
@@ -175,7 +183,7 @@ static co_fn void open_one(struct rpc_request *q, size_t i)
     r->result = result_message(q, rc);
     r->epoch = oi.epoch;
     if (rc < 0)
-        return;
+        return 0;
     r->commit_point = version_message(q, oi.commit_point);
     r->last_version = version_message(q, oi.last_version);
     r->credit_blocks = oi.credits;
@@ -192,6 +200,7 @@ static co_fn void open_one(struct rpc_request *q, size_t i)
     open_uncommitted(q, &oi, r);
     open_missing(q, &oi, r);
     open_info_free(&oi);
+    return 0;
 }
 
 static co_fn int svc_open(struct rpc_request *q)
@@ -204,7 +213,7 @@ static co_fn int svc_open(struct rpc_request *q)
     return batch_run(q, m->n_items, open_one);
 }
 
-static co_fn void delete_one(struct rpc_request *q, size_t i)
+static co_fn int delete_one(struct rpc_request *q, size_t i)
 {
     const Zbs__Chunk__DeleteRequest *m = (const Zbs__Chunk__DeleteRequest *)q->msg;
     Zbs__Chunk__DeleteReply *reply = (Zbs__Chunk__DeleteReply *)q->reply;
@@ -213,6 +222,7 @@ static co_fn void delete_one(struct rpc_request *q, size_t i)
     if (rc == 0)
         rc = engine_delete(engine_of(q), m->term, m->items[i]->extent_id, m->items[i]->epoch);
     reply->results[i] = result_message(q, rc);
+    return 0;
 }
 
 static co_fn int svc_delete(struct rpc_request *q)
@@ -289,31 +299,22 @@ static co_fn int svc_read(struct rpc_request *q)
     return 0;
 }
 
-static co_fn void commit_point_one(struct rpc_request *q, size_t i)
+static co_fn int commit_point_one(struct rpc_request *q, size_t i)
 {
     const Zbs__Chunk__CommitPointItem *it =
         ((const Zbs__Chunk__CommitPointRequest *)q->msg)->items[i];
     int rc = extent_here(q, it->extent_id, it->family);
 
-    /* One that is refused has another owner by now, who sends its own. */
-    if (rc == 0)
-        rc = engine_commit_point(engine_of(q), it->extent_id, it->epoch,
-                                 version_of(it->commit_point));
-    (void)rc;
+    return rc < 0 ? rc
+                  : engine_commit_point(engine_of(q), it->extent_id, it->epoch,
+                                        version_of(it->commit_point));
 }
 
+/* One that is refused fails the request, so that the sender does not take it for confirmed. */
 static co_fn int svc_commit_point(struct rpc_request *q)
 {
     const Zbs__Chunk__CommitPointRequest *m = (const Zbs__Chunk__CommitPointRequest *)q->msg;
 
-    if (m->n_items == 1) {
-        int rc = extent_here(q, m->items[0]->extent_id, m->items[0]->family);
-
-        return rc < 0
-                   ? rc
-                   : engine_commit_point(engine_of(q), m->items[0]->extent_id, m->items[0]->epoch,
-                                         version_of(m->items[0]->commit_point));
-    }
     return batch_run(q, m->n_items, commit_point_one);
 }
 

@@ -39,13 +39,19 @@ static int grant_read(const Zbs__Meta__Grant *m, struct grant *g)
 }
 
 /* Reads need no open; what was known of it as its owner is over. */
-static void slot_set_shared(struct slot *s, const struct grant *g)
+void slot_set_shared(struct slot *s, const struct grant *g)
 {
     slot_set_state(s, SLOT_NONE);
     s->state = SLOT_SHARED;
     s->shared = shared_new(s->vol->e, g);
     s->want_epoch = s->want_open = false;
     s->n_join = 0;
+}
+
+/* It was on its way while the volume was held: what it says was so before. */
+static bool grant_is_old(const struct volume *v, const struct grant *g)
+{
+    return g->epoch < v->table_at || (g->extent_id && !g->shared && g->epoch < v->shared_at);
 }
 
 static void grant_apply(struct slot *s, uint64_t owner, const struct grant *g)
@@ -59,6 +65,11 @@ static void grant_apply(struct slot *s, uint64_t owner, const struct grant *g)
     if (owner != e->session && !(owner == 0 && s->vol->info.read_only)) {
         slot_set_state(s, owner ? SLOT_FOREIGN : SLOT_NONE);
         s->foreign_until = co_now() + NSEC_PER_SEC;
+    } else if (owner && !s->extent_id && grant_is_old(s->vol, g)) {
+        static const struct grant none;
+
+        slot_set_state(s, SLOT_NONE);
+        g = &none;
     } else if (g->extent_id == 0) {
         slot_set_state(s, SLOT_HOLE);
     } else if (g->shared && !s->extent_id) {

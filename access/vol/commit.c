@@ -143,12 +143,21 @@ static void commit_worker(struct vol_engine *e, struct co_group *g, struct chunk
         co_spawn(g, "commit", commit_batch_send, b);
 }
 
-int commit_sender(void *arg)
+void commit_round(struct vol_engine *e)
 {
-    struct vol_engine *e = arg;
     struct co_group g;
 
     co_group_init(&g);
+    LIST_FOREACH (c, &e->chunks, struct chunk, link)
+        for (uint32_t w = 0; w < c->workers; w++)
+            commit_worker(e, &g, c, w);
+    (void)co_group_join(&g);
+}
+
+int commit_sender(void *arg)
+{
+    struct vol_engine *e = arg;
+
     while (co_sleep(COMMIT_TICK) == 0) {
         LIST_FOREACH_SAFE (t, &e->dirty, struct tenure, dirty_link) {
             bool wanted = false;
@@ -158,10 +167,7 @@ int commit_sender(void *arg)
             if (!wanted)
                 list_del(&t->dirty_link);
         }
-        LIST_FOREACH (c, &e->chunks, struct chunk, link)
-            for (uint32_t w = 0; w < c->workers; w++)
-                commit_worker(e, &g, c, w);
-        (void)co_group_join(&g);
+        commit_round(e);
     }
     return 0;
 }

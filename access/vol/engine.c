@@ -141,6 +141,7 @@ int vol_engine_start(const struct vol_engine_conf *conf, struct vol_engine **ret
     co_spawn_detached_deadline(&e->bg, "pulse", meta_session_pulse, e);
     co_spawn_detached_deadline(&e->bg, "commit", commit_sender, e);
     co_spawn_detached_deadline(&e->bg, "upkeep", upkeep, e);
+    co_spawn_detached_deadline(&e->bg, "hold", hold_waiter, e);
     *ret = e;
     return 0;
 }

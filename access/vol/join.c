@@ -247,6 +247,8 @@ static int commit_move(struct join *j, uint32_t page)
         rc = credits_ensure(t, off, PAGE_BYTES);
     if (rc == 0 && t->lost)
         rc = ERR_STALE;
+    if (rc == 0 && t->slot->vol->held)
+        rc = ERR_AGAIN; /* nothing begins */
     if (rc == 0) {
         op_send(op);
         rc = op_wait(op);

@@ -37,6 +37,10 @@ static int repair_page(struct tenure *t, uint32_t i, uint32_t page)
         buf_get(b);
         op->n_crc = page_crcs(op->off, PAGE_BYTES, b->data, op->crc);
     }
+    if (t->slot->vol->held) {
+        rc = ERR_AGAIN; /* a snapshot is being taken: who reads the page finds it again */
+        goto out;
+    }
     op_send(op);
     rc = op_wait(op);
     log_info("replica.repaired", "extent=%" PRIu64 " chunk=%u page=%u rc=%d", t->extent_id,

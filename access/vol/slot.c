@@ -113,7 +113,7 @@ static bool slot_admit(struct slot *s, enum enter how, struct entry *ret, int *r
 {
     *rc = 0;
     *ret = (struct entry){0};
-    if (s->holding)
+    if (s->holding || s->vol->held)
         return false;
     if (s->state == SLOT_SERVING) {
         s->active++;
@@ -160,7 +160,7 @@ int slot_enter(struct slot *s, enum enter how, struct entry *ret)
             return err_set(s->failed, "slot %u of volume %" PRIu64 " cannot be served", s->index,
                            s->vol->info.id);
         s->waiters++;
-        if (needs_lease_only(s, how) && !s->holding) {
+        if (needs_lease_only(s, how) && !s->holding && !s->vol->held) {
             rc = co_cond_wait(&e->lease_changed);
         } else {
             s->want_alloc |= how == ENTER_WRITE || (how == ENTER_CLEAR && s->state == SLOT_SHARED);
@@ -179,7 +179,7 @@ static bool slot_has_work(const struct slot *s)
 {
     const struct vol_engine *e = s->vol->e;
 
-    if (e->stopping || s->vol->deleted || s->index >= s->vol->n_slots)
+    if (e->stopping || s->vol->deleted || s->vol->held || s->index >= s->vol->n_slots)
         return false;
     switch (s->state) {
     case SLOT_NONE:
@@ -286,15 +286,26 @@ static int step_release(struct slot *s)
 
     s->want_release = false;
     s->release_to = 0;
+    if (s->state == SLOT_GRANTED) {
+        /* A former owner may have left it unclean: what nobody has is taken to be clean. */
+        rc = step_open(s);
+        if (rc < 0)
+            return rc;
+    }
     rc = drain_slot(s);
     if (rc < 0)
         return rc == ERR_TIMEOUT ? 0 : rc;
     if (s->tenure) {
         struct tenure *t = tenure_get(s->tenure);
 
-        commit_flush(t);
-        tenure_lose(t, "released");
+        rc = tenure_clean(t, co_now() + HOLD_LIMIT);
+        if (rc == 0)
+            tenure_lose(t, "released");
         tenure_put(t);
+        if (rc < 0) {
+            slot_unhold(s);
+            return rc == ERR_TIMEOUT ? 0 : rc;
+        }
     }
     rc = release_slot(s);
     if (rc == 0 && to && s->state == SLOT_NONE && access_find(s->vol->e, to)) {

@@ -266,6 +266,9 @@ struct volume {
     uint64_t version;
     bool known; /* info is filled */
     bool deleted;
+    bool held; /* no I/O begins (hold.c) */
+    uint64_t shared_at,
+        table_at; /* as last told: what was granted before is shared, or forgotten */
     uint32_t handles;
     bool limited;           /* by itself or by its pool */
     struct qos_volume *qos; /* NULL: never limited */
@@ -388,6 +391,18 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task);
 co_fn int acquire_slots(struct slot *s, bool new_epoch) MUST_CHECK;
 co_fn int acquire_peek(struct slot *s, struct grant *ret, uint64_t *ret_owner) MUST_CHECK;
 co_fn int release_slot(struct slot *s) MUST_CHECK;
+void slot_set_shared(struct slot *s, const struct grant *g);
+
+/* ---- holding volumes for a snapshot (hold.c) ---- */
+
+#define HOLD_VOLUMES_MAX 64u
+int hold_waiter(void *arg); /* coroutine */
+/* Every write is covered by a commit point that all members have confirmed. */
+bool tenure_is_clean(const struct tenure *t);
+/* Makes it so; nobody may be writing. */
+co_fn int tenure_clean(struct tenure *t, nsec_t until) MUST_CHECK;
+/* What meta says of a volume, applied to its slots. */
+void volume_shared(struct volume *v, uint64_t shared_at, uint64_t table_at);
 
 /* ---- shared extents (shared.c) ---- */
 
@@ -679,8 +694,9 @@ void commit_advance(struct tenure *t); /* ops at the head are done */
 /* What a replica may be told now. */
 struct ver commit_for(const struct tenure *t, uint32_t i);
 void commit_note_dirty(struct tenure *t);
-int commit_sender(void *arg);              /* coroutine */
-co_fn void commit_flush(struct tenure *t); /* now; best effort */
+int commit_sender(void *arg);                  /* coroutine */
+co_fn void commit_flush(struct tenure *t);     /* now; best effort */
+co_fn void commit_round(struct vol_engine *e); /* of all tenures; best effort */
 
 /* ---- one I/O on one slot (io.c, forward.c, atomic.c) ---- */
 

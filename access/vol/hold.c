@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Holding volumes for a snapshot or a rollback (PROTOCOL 7.1). One call is always outstanding at
+ * the leader. When it names volumes, no I/O on them begins any more, what is in flight ends, and
+ * every extent that we were granted is made clean: all members have confirmed a commit point that
+ * covers every write. Then the leader is told, and its answer says what the volumes' extents are
+ * now. Until it comes, or the session is gone, nothing begins: the record may be in the log
+ * already. */
+#include "access/vol/vol_int.h"
+
+#include <stdio.h>
+
+#define OPEN_LIMIT  (800 * NSEC_PER_MSEC) /* for what was granted and is not open; I/O goes on */
+#define DRAIN_LIMIT (900 * NSEC_PER_MSEC)
+#define POLL        (NSEC_PER_MSEC / 2)
+#define CALL_LIMIT  (5 * NSEC_PER_SEC)
+
+struct hold {
+    struct vol_engine *e;
+    uint64_t session, attempt;
+    struct volume *volumes[HOLD_VOLUMES_MAX];
+    uint32_t n;
+    int rc;
+};
+
+/* ---- making clean ---- */
+
+/* Is there anything at meta that nobody but us could make clean? */
+static bool slot_unopened(const struct hold *h, const struct slot *s)
+{
+    if (s->state == SLOT_GRANTED)
+        return true;
+    return s->state == SLOT_NONE && s->owner == h->session && s->grant.extent_id != 0;
+}
+
+static uint32_t open_all(const struct hold *h)
+{
+    uint32_t left = 0;
+
+    for (uint32_t k = 0; k < h->n; k++) {
+        for (uint32_t i = 0; i < h->volumes[k]->n_slots; i++) {
+            struct slot *s = h->volumes[k]->slots[i];
+
+            if (!s || !slot_unopened(h, s))
+                continue;
+            left++;
+            s->want_open = true;
+            slot_kick(s);
+        }
+    }
+    return left;
+}
+
+/* I/O goes on meanwhile. New epochs are refused by now, so an extent that was lost can't be opened
+ * before this attempt is given up: then it will be, in time for the next one. */
+static int hold_open(struct hold *h)
+{
+    nsec_t until = co_now() + OPEN_LIMIT;
+
+    while (open_all(h) > 0) {
+        int rc = co_now() < until ? co_sleep(POLL) : ERR_TIMEOUT;
+
+        if (rc < 0)
+            return err_set(rc, "extents could not be opened in time");
+        if (h->e->session != h->session)
+            return err_set(ERR_EXPIRED, "the session is gone");
+    }
+    return 0;
+}
+
+bool tenure_is_clean(const struct tenure *t)
+{
+    uint32_t members = t->set & ~t->leaving;
+
+    if (!list_empty(&t->ops) || t->leaving || t->adding)
+        return false;
+    for (uint32_t i = 0; i < t->n; i++)
+        if (members >> i & 1 && (!(t->open >> i & 1) || ver_cmp(t->m[i].cp_sent, t->cp) < 0))
+            return false;
+    return true;
+}
+
+/* One that did not confirm is asked until it does, or is removed. */
+static int member_clean(struct tenure *t, uint32_t i)
+{
+    Zbs__Chunk__CommitPointRequest req = ZBS__CHUNK__COMMIT_POINT_REQUEST__INIT;
+    Zbs__Chunk__CommitPointItem item = ZBS__CHUNK__COMMIT_POINT_ITEM__INIT;
+    Zbs__Chunk__CommitPointItem *items[] = {&item};
+    Zbs__Version cp = ZBS__VERSION__INIT;
+    struct member_req q = {CHUNK_COMMIT_POINT, &req.base, NULL, false, true};
+    struct ver told = t->cp;
+    struct rpc_reply r;
+    int rc;
+
+    cp.epoch = told.epoch;
+    cp.gen = told.gen;
+    item.extent_id = t->extent_id;
+    item.family = t->family;
+    item.epoch = t->epoch;
+    item.commit_point = &cp;
+    req.items = items;
+    req.n_items = 1;
+    rpc_reply_init(&r);
+    rc = member_call(t, i, &q, &r);
+    rpc_reply_free(&r);
+    if (rc == 0)
+        t->m[i].cp_sent = ver_max(t->m[i].cp_sent, told);
+    return rc == ERR_NO_REPLICA ? 0 : rc;
+}
+
+int tenure_clean(struct tenure *t, nsec_t until)
+{
+    nsec_t former = co_deadline_push(until);
+    int rc = 0;
+
+    while (rc == 0 && !t->lost && !tenure_is_clean(t)) {
+        for (uint32_t i = 0; i < t->n && rc == 0 && list_empty(&t->ops); i++)
+            if ((t->set & ~t->leaving) >> i & 1 &&
+                (!(t->open >> i & 1) || ver_cmp(t->m[i].cp_sent, t->cp) < 0))
+                rc = member_clean(t, i);
+        if (rc == 0 && !tenure_is_clean(t))
+            rc = co_sleep(POLL);
+    }
+    co_deadline_restore(former);
+    return t->lost ? ERR_STALE : rc;
+}
+
+static bool slot_quiet(const struct slot *s)
+{
+    return !s->tenure || (s->active == 0 && list_empty(&s->tenure->ops));
+}
+
+static int clean_slot(struct slot *s, nsec_t until)
+{
+    struct tenure *t;
+    int rc;
+
+    while (!slot_quiet(s)) {
+        rc = co_now() < until ? co_sleep(POLL) : ERR_TIMEOUT;
+        if (rc < 0)
+            return err_set(rc, "I/O on slot %u did not end in time", s->index);
+    }
+    if (!s->tenure || tenure_is_clean(s->tenure))
+        return 0;
+    t = tenure_get(s->tenure);
+    rc = tenure_clean(t, until);
+    tenure_put(t);
+    return rc < 0 ? err_prefix(rc, "slot %u", s->index) : 0;
+}
+
+/* What a round of batched commit points leaves is done one by one. */
+static int hold_clean(struct hold *h)
+{
+    nsec_t until = co_now() + DRAIN_LIMIT;
+
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t k = 0; k < h->n; k++) {
+            for (uint32_t i = 0; i < h->volumes[k]->n_slots; i++) {
+                struct slot *s = h->volumes[k]->slots[i];
+                int rc = 0;
+
+                while (round == 0 && s && !slot_quiet(s) && co_now() < until && rc == 0)
+                    rc = co_sleep(POLL);
+                if (round == 1 && s)
+                    rc = clean_slot(s, until);
+                if (rc < 0)
+                    return rc;
+            }
+        }
+        if (round == 0)
+            commit_round(h->e);
+    }
+    return 0;
+}
+
+/* A tenure may have been lost while others were made clean. */
+static int hold_check(const struct hold *h)
+{
+    if (h->e->session != h->session)
+        return err_set(ERR_EXPIRED, "the session is gone");
+    for (uint32_t k = 0; k < h->n; k++) {
+        for (uint32_t i = 0; i < h->volumes[k]->n_slots; i++) {
+            const struct slot *s = h->volumes[k]->slots[i];
+
+            if (s && (slot_unopened(h, s) || (s->tenure && !tenure_is_clean(s->tenure))))
+                return err_set(ERR_AGAIN, "slot %u was lost meanwhile", s->index);
+        }
+    }
+    return 0;
+}
+
+/* ---- afterwards ---- */
+
+static void slot_share(struct slot *s)
+{
+    struct tenure *t = s->tenure;
+    struct grant g = {.epoch = t->epoch,
+                      .extent_id = t->extent_id,
+                      .family = t->family,
+                      .extent_epoch = t->epoch,
+                      .set_number = t->set_number,
+                      .created = true,
+                      .shared = true};
+    uint32_t members = t->set & ~t->adding & ~t->leaving;
+
+    for (uint32_t i = 0; i < t->n; i++)
+        if (members >> i & 1)
+            g.members[g.n_members++] = t->m[i].chunk->id;
+    s->last_write = t->last_write;
+    tenure_lose(t, "its extent is shared from now on");
+    slot_set_shared(s, &g);
+}
+
+static void slot_forget(struct slot *s)
+{
+    slot_set_state(s, SLOT_NONE);
+    s->grant = (struct grant){0};
+}
+
+/* Of what was granted before the volume's table or sharing changed. */
+static void slot_after(struct slot *s, const struct volume *v)
+{
+    uint64_t epoch = s->tenure ? s->tenure->epoch : s->grant.epoch;
+
+    if (s->state == SLOT_FOREIGN || s->state == SLOT_NONE)
+        return;
+    if (epoch < v->table_at) {
+        if (s->tenure)
+            tenure_lose(s->tenure, "the volume was rolled back");
+        slot_forget(s);
+    } else if (epoch < v->shared_at && s->tenure) {
+        slot_share(s);
+    } else if (epoch < v->shared_at && s->state == SLOT_GRANTED) {
+        slot_forget(s);
+    }
+}
+
+void volume_shared(struct volume *v, uint64_t shared_at, uint64_t table_at)
+{
+    v->shared_at = MAX(v->shared_at, shared_at);
+    v->table_at = MAX(v->table_at, table_at);
+    for (uint32_t i = 0; i < v->n_slots; i++)
+        if (v->slots[i])
+            slot_after(v->slots[i], v);
+}
+
+static void volume_hold(struct volume *v, bool on)
+{
+    v->held = on;
+    for (uint32_t i = 0; i < v->n_slots && !on; i++) {
+        struct slot *s = v->slots[i];
+
+        if (!s)
+            continue;
+        co_cond_broadcast(&s->changed);
+        slot_kick(s);
+    }
+}
+
+/* What the leader did not say a word about is asked for anew. */
+static void hold_end(struct hold *h, const Zbs__Meta__HoldReply *a)
+{
+    for (uint32_t k = 0; k < h->n; k++) {
+        struct volume *v = h->volumes[k];
+        const Zbs__Meta__Volume *m = NULL;
+
+        for (size_t i = 0; a && i < a->n_volumes; i++)
+            if (a->volumes[i]->id == v->info.id)
+                m = a->volumes[i];
+        if (m)
+            volume_shared(v, m->shared_at, m->table_at);
+        for (uint32_t i = 0; !m && i < v->n_slots; i++)
+            if (v->slots[i])
+                slot_reset(v->slots[i]);
+        volume_hold(v, false);
+    }
+}
+
+/* ---- calls ---- */
+
+static int hold_call(struct vol_engine *e, uint64_t session, uint64_t attempt, const char *error,
+                     struct rpc_reply *r)
+{
+    Zbs__Meta__HoldRequest req = ZBS__META__HOLD_REQUEST__INIT;
+    nsec_t former = co_deadline_push(co_now() + CALL_LIMIT);
+    int rc;
+
+    req.session_id = session;
+    req.attempt = attempt;
+    req.error = (char *)error;
+    rpc_reply_init(r);
+    rc = meta_call(e->meta, META_HOLD, &req.base, true, r);
+    co_deadline_restore(former);
+    if (rc == ERR_EXPIRED)
+        meta_session_lost(e, session);
+    return rc;
+}
+
+/* Until the leader has said what became of it. */
+static void hold_finish(struct hold *h)
+{
+    char error[200] = "";
+
+    if (h->rc < 0)
+        snprintf(error, sizeof(error), "%s", err_text(h->rc));
+    while (h->e->session == h->session && !h->e->stopping) {
+        struct rpc_reply r;
+        int rc = hold_call(h->e, h->session, h->attempt, error, &r);
+
+        if (rc == 0 && h->e->session == h->session) {
+            hold_end(h, (const Zbs__Meta__HoldReply *)r.msg);
+            rpc_reply_free(&r);
+            return;
+        }
+        rpc_reply_free(&r);
+        if (co_canceled() || co_sleep(RETRY_PAUSE) < 0)
+            break;
+    }
+    hold_end(h, NULL);
+}
+
+static void hold_run(struct hold *h, const Zbs__Meta__HoldReply *a)
+{
+    nsec_t begin = co_now();
+
+    for (size_t i = 0; i < a->n_volumes && h->n < HOLD_VOLUMES_MAX; i++) {
+        struct volume *v = vol_object_find(h->e, a->volumes[i]->id);
+
+        if (v && !v->held)
+            h->volumes[h->n++] = v;
+    }
+    h->rc = a->n_volumes > HOLD_VOLUMES_MAX ? err_set(ERR_TOO_LARGE, "too many volumes") : 0;
+    if (h->rc == 0)
+        h->rc = hold_open(h);
+    for (uint32_t k = 0; k < h->n; k++)
+        volume_hold(h->volumes[k], true);
+    if (h->rc == 0)
+        h->rc = hold_clean(h);
+    if (h->rc == 0)
+        h->rc = hold_check(h);
+    hold_finish(h);
+    log_info("volume.held", "attempt=%" PRIu64 " volumes=%u ms=%" PRId64 " rc=%d", h->attempt, h->n,
+             (co_now() - begin) / NSEC_PER_MSEC, h->rc);
+}
+
+int hold_waiter(void *arg)
+{
+    struct vol_engine *e = arg;
+
+    while (!co_canceled()) {
+        uint64_t session = e->session;
+        struct rpc_reply r;
+        int rc;
+
+        if (!session) {
+            (void)co_sleep(IDLE_PAUSE);
+            continue;
+        }
+        rc = hold_call(e, session, 0, "", &r);
+        if (rc == 0 && e->session == session) {
+            const Zbs__Meta__HoldReply *a = (const Zbs__Meta__HoldReply *)r.msg;
+            struct hold *h = MEM_NEW(struct hold);
+
+            *h = (struct hold){.e = e, .session = session, .attempt = a->attempt};
+            if (a->attempt)
+                hold_run(h, a);
+            mem_free(h);
+        }
+        rpc_reply_free(&r);
+        if (rc < 0)
+            (void)co_sleep(rc == ERR_UNSUPPORTED ? NSEC_PER_SEC : IDLE_PAUSE);
+    }
+    return 0;
+}

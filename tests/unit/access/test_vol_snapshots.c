@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The volume engine: snapshots, clones, rollbacks, and what the volumes share. */
+#include "tests/unit/access/vol_world.h"
+
+#define VOLUME (1 * GIB)
+#define PIECES 24u
+#define PIECE  (16 * 1024u)
+#define STEP   (1 * MIB)
+
+/* ---- from the script ---- */
+
+static int ask_snapshot(struct vworld *w, const char *volume, const char *snapshot,
+                        uint64_t *ret_id)
+{
+    Zbs__Meta__VolumeSnapshotRequest q = ZBS__META__VOLUME_SNAPSHOT_REQUEST__INIT;
+    Zbs__Meta__VolumeName name = ZBS__META__VOLUME_NAME__INIT, *names[] = {&name};
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    meta_client_mutation(w->mc, &m);
+    q.mutation = &m;
+    name.pool = (char *)"pool";
+    name.name = (char *)volume;
+    q.volumes = names;
+    q.n_volumes = 1;
+    q.snapshot = (char *)snapshot;
+    rc = meta_ask(w, META_VOLUME_SNAPSHOT, &q.base, &r);
+    if (rc == 0)
+        *ret_id = ((Zbs__Meta__VolumeSnapshotReply *)r.msg)->snapshots[0]->id;
+    rpc_reply_free(&r);
+    return rc;
+}
+
+static uint64_t snapshot(struct vworld *w, const char *volume, const char *name)
+{
+    uint64_t id = 0;
+    int rc = ask_snapshot(w, volume, name, &id);
+
+    ASSERTF(rc == 0, "snapshot %s of %s: %s %s", name, volume, err_name(rc), err_text(rc));
+    return id;
+}
+
+static uint64_t clone_of(struct vworld *w, const char *from, const char *name)
+{
+    Zbs__Meta__VolumeCloneRequest q = ZBS__META__VOLUME_CLONE_REQUEST__INIT;
+    Zbs__Meta__VolumeName origin = ZBS__META__VOLUME_NAME__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    struct rpc_reply r;
+    uint64_t id;
+    int rc;
+
+    meta_client_mutation(w->mc, &m);
+    q.mutation = &m;
+    origin.pool = (char *)"pool";
+    origin.name = (char *)from;
+    q.snapshot = &origin;
+    q.pool = (char *)"pool";
+    q.name = (char *)name;
+    rc = meta_ask(w, META_VOLUME_CLONE, &q.base, &r);
+    ASSERTF(rc == 0, "clone of %s: %s %s", from, err_name(rc), err_text(rc));
+    id = ((Zbs__Meta__Volume *)r.msg)->id;
+    rpc_reply_free(&r);
+    return id;
+}
+
+static void roll_back(struct vworld *w, const char *volume, const char *name)
+{
+    Zbs__Meta__VolumeRollbackRequest q = ZBS__META__VOLUME_ROLLBACK_REQUEST__INIT;
+    Zbs__Meta__VolumeName of = ZBS__META__VOLUME_NAME__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    meta_client_mutation(w->mc, &m);
+    q.mutation = &m;
+    of.pool = (char *)"pool";
+    of.name = (char *)volume;
+    q.volume = &of;
+    q.snapshot = (char *)name;
+    rc = meta_ask(w, META_VOLUME_ROLLBACK, &q.base, &r);
+    ASSERTF(rc == 0, "rollback to %s: %s %s", name, err_name(rc), err_text(rc));
+    rpc_reply_free(&r);
+}
+
+static void remove_volume(struct vworld *w, const char *name)
+{
+    Zbs__Meta__VolumeDeleteRequest q = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    meta_client_mutation(w->mc, &m);
+    q.mutation = &m;
+    q.pool = (char *)"pool";
+    q.name = (char *)name;
+    rc = meta_ask(w, META_VOLUME_DELETE, &q.base, &r);
+    ASSERTF(rc == 0, "deletion of %s: %s %s", name, err_name(rc), err_text(rc));
+    rpc_reply_free(&r);
+}
+
+static uint64_t used_bytes(struct vworld *w)
+{
+    Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
+    struct rpc_reply r;
+    uint64_t used = UINT64_MAX;
+
+    if (meta_ask(w, META_CLUSTER_STATUS, &q.base, &r) == 0)
+        used = ((Zbs__Meta__ClusterStatusReply *)r.msg)->used_bytes;
+    rpc_reply_free(&r);
+    return used;
+}
+
+static void wait_empty(struct vworld *w)
+{
+    nsec_t until = co_now() + SEC(20);
+
+    while (used_bytes(w) != 0) {
+        ASSERTF(co_now() < until, "%" PRIu64 " bytes are still used", used_bytes(w));
+        (void)co_sleep(MSEC(100));
+    }
+}
+
+static void fill(struct vworld *w, uint32_t node, uint64_t volume, uint32_t from, uint32_t to,
+                 uint64_t value)
+{
+    w->volume = volume;
+    for (uint32_t i = from; i < to; i++) {
+        int rc = do_write(w, node, i * STEP, PIECE, value + i);
+
+        ASSERTF(rc == 0, "write of piece %u: %s %s", i, err_name(rc), err_text(rc));
+    }
+}
+
+static void expect(struct vworld *w, uint32_t node, uint64_t volume, uint32_t from, uint32_t to,
+                   uint64_t value)
+{
+    w->volume = volume;
+    for (uint32_t i = from; i < to; i++) {
+        uint64_t got = do_read(w, node, i * STEP, PIECE);
+
+        ASSERTF(got == value + i, "piece %u of volume %" PRIu64 ": %" PRIu64 ", not %" PRIu64, i,
+                volume, got, value + i);
+    }
+}
+
+static void world(int (*script)(struct vworld *w), uint64_t seed, nsec_t limit)
+{
+    struct sim_conf conf = {.seed = seed};
+    struct vworld w;
+
+    world_init(&w, &conf, 2 * GIB);
+    world_run(&w, script, limit);
+    world_fini(&w);
+}
+
+/* ---- volume, snapshot, clone ---- */
+
+static int script_basic(struct vworld *w)
+{
+    uint64_t volume, snap, clone;
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    volume = w->volume;
+    fill(w, 1, volume, 0, PIECES, 1000);
+    snap = snapshot(w, "volume", "s1");
+    expect(w, 1, volume, 0, PIECES, 1000); /* by its owner, without an open */
+    expect(w, 0, volume, 0, 4, 1000);      /* forwarded */
+    expect(w, 2, snap, 0, PIECES, 1000);
+    CHECK(do_write(w, 2, 0, PIECE, 1) == ERR_PERM); /* of the snapshot */
+
+    /* Both are written; neither is seen in the snapshot. */
+    fill(w, 1, volume, 0, PIECES / 2, 2000);
+    clone = clone_of(w, "volume@s1", "clone");
+    fill(w, 0, clone, PIECES / 4, PIECES, 3000);
+    expect(w, 2, snap, 0, PIECES, 1000);
+    expect(w, 0, clone, 0, PIECES / 4, 1000);
+    expect(w, 0, clone, PIECES / 4, PIECES, 3000);
+    expect(w, 1, volume, 0, PIECES / 2, 2000);
+    expect(w, 2, volume, PIECES / 2, PIECES, 1000);
+    w->volume = volume;
+    CHECK(do_verify(w, 4) >= 2);
+    w->volume = clone;
+    CHECK(do_verify(w, 4) >= 2);
+    w->volume = snap;
+    CHECK(do_verify(w, 4) >= 2);
+
+    /* Deleted in any order: what is left stays, and all space comes back. */
+    remove_volume(w, "volume@s1");
+    expect(w, 1, clone, 0, PIECES / 4, 1000);
+    expect(w, 1, volume, PIECES / 2, PIECES, 1000);
+    remove_volume(w, "volume");
+    expect(w, 1, clone, 0, PIECES / 4, 1000);
+    fill(w, 0, clone, 0, PIECES, 5000); /* nothing shares its extents any more */
+    expect(w, 2, clone, 0, PIECES, 5000);
+    remove_volume(w, "clone");
+    wait_empty(w);
+    return 0;
+}
+
+static void test_basic(void **state)
+{
+    (void)state;
+    world(script_basic, 21, SEC(200));
+}
+
+/* ---- rollback, and generations ---- */
+
+static int script_generations(struct vworld *w)
+{
+    uint64_t volume, snaps[5];
+    char name[16];
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    volume = w->volume;
+    for (uint32_t g = 0; g < 5; g++) {
+        fill(w, g % HOSTS, volume, 0, PIECES, 1000 * (g + 1));
+        snprintf(name, sizeof(name), "g%u", g);
+        snaps[g] = snapshot(w, "volume", name);
+    }
+    for (uint32_t g = 0; g < 5; g++)
+        expect(w, (g + 1) % HOSTS, snaps[g], 0, PIECES, 1000 * (g + 1));
+    roll_back(w, "volume", "g2");
+    expect(w, 1, volume, 0, PIECES, 3000);
+    fill(w, 2, volume, 0, PIECES / 2, 9000);
+    expect(w, 0, volume, 0, PIECES / 2, 9000);
+    expect(w, 0, volume, PIECES / 2, PIECES, 3000);
+    expect(w, 0, snaps[2], 0, PIECES, 3000);
+    for (uint32_t g = 0; g < 5; g++) {
+        snprintf(name, sizeof(name), "volume@g%u", g * 2 % 5);
+        remove_volume(w, name);
+    }
+    expect(w, 1, volume, PIECES / 2, PIECES, 3000);
+    CHECK(do_verify(w, 4) >= 2);
+    remove_volume(w, "volume");
+    wait_empty(w);
+    return 0;
+}
+
+static void test_generations(void **state)
+{
+    (void)state;
+    world(script_generations, 22, SEC(200));
+}
+
+/* ---- under load: every snapshot is one moment, the pause is short ---- */
+
+#define WRITERS 6u
+
+struct load {
+    struct vworld *w;
+    uint32_t no;
+    uint64_t acked, begun;
+    nsec_t longest;
+    bool stop;
+};
+
+/* Writes 1, 2, 3 ... to a place of its own, each value to two extents, one after the other. */
+static int load_run(void *arg)
+{
+    struct load *l = arg;
+
+    while (!l->stop) {
+        uint64_t off = l->no * STEP;
+        nsec_t begin = co_now();
+
+        l->begun++;
+        CHECK(do_write(l->w, l->no % HOSTS, off, PIECE, l->begun) == 0);
+        CHECK(do_write(l->w, l->no % HOSTS, off + 600 * MIB, PIECE, l->begun) == 0);
+        l->acked = l->begun;
+        l->longest = MAX(l->longest, co_now() - begin);
+    }
+    return 0;
+}
+
+static void moment_check(struct vworld *w, uint64_t volume, uint64_t snap, uint32_t no,
+                         uint64_t least, uint64_t most)
+{
+    uint64_t first, second;
+
+    w->volume = snap;
+    first = do_read(w, (no + 1) % HOSTS, no * STEP, PIECE);
+    second = do_read(w, (no + 1) % HOSTS, no * STEP + 600 * MIB, PIECE);
+    w->volume = volume;
+    ASSERTF(first >= least && first <= most && (second == first || second + 1 == first),
+            "writer %u: %" PRIu64 " and %" PRIu64 ", of %" PRIu64 " to %" PRIu64, no, first, second,
+            least, most);
+}
+
+static int script_load(struct vworld *w)
+{
+    struct load l[WRITERS];
+    uint64_t snaps[4], least[4][WRITERS], most[4][WRITERS], volume;
+    struct co_group g;
+    char name[16];
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    volume = w->volume;
+    co_group_init(&g);
+    for (uint32_t i = 0; i < WRITERS; i++) {
+        l[i] = (struct load){.w = w, .no = i};
+        co_spawn(&g, "load", load_run, &l[i]);
+    }
+    (void)co_sleep(SEC(1));
+    for (uint32_t k = 0; k < ARRAY_SIZE(snaps); k++) {
+        for (uint32_t i = 0; i < WRITERS; i++) {
+            least[k][i] = l[i].acked;
+            l[i].longest = 0;
+        }
+        snprintf(name, sizeof(name), "m%u", k);
+        snaps[k] = snapshot(w, "volume", name);
+        for (uint32_t i = 0; i < WRITERS; i++)
+            most[k][i] = l[i].begun;
+        (void)co_sleep(MSEC(300));
+        for (uint32_t i = 0; i < WRITERS; i++)
+            CHECK(l[i].longest < MSEC(200));
+    }
+    for (uint32_t i = 0; i < WRITERS; i++)
+        l[i].stop = true;
+    CHECK(co_group_join(&g) == 0);
+    for (uint32_t k = 0; k < ARRAY_SIZE(snaps); k++)
+        for (uint32_t i = 0; i < WRITERS; i++)
+            moment_check(w, volume, snaps[k], i, least[k][i], most[k][i]);
+    CHECK(do_verify(w, 64) > 0);
+    return 0;
+}
+
+static void test_load(void **state)
+{
+    (void)state;
+    world(script_load, 23, SEC(200));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_basic),
+        cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_load),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
