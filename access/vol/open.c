@@ -239,6 +239,11 @@ static int members_settle(struct open_state *o)
             return ERR_AGAIN;
         drop |= 1u << i;
     }
+    /* Even of one that nobody reached it is known that it had everything up to the commit point:
+     * should it come back with less, then it lost the tail of its journal (5.4). */
+    for (uint32_t i = 0; i < t->n; i++)
+        if (drop >> i & 1)
+            t->m[i].confirmed = ver_max(t->m[i].confirmed, open_commit_point(o));
     for (uint32_t i = 0; i < t->n; i++)
         if (drop >> i & 1)
             member_fail(t, i, false,

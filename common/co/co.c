@@ -121,7 +121,8 @@ void co_ended(struct co_loop *loop, struct co *co)
         struct co_group *g = co->group;
 
         list_del(&co->member);
-        if (co->rc < 0 && g->first_err == 0 && !(g->canceled && co->rc == ERR_CANCELED)) {
+        if (co->rc < 0 && g->first_err == 0 &&
+            (co->rc != ERR_CANCELED || !g->canceled || g->passed_on)) {
             g->first_err = co->rc;
             co_err_copy(&g->err, &co->err, co->rc);
         }
@@ -261,7 +262,7 @@ void co_cancel(struct co *co)
     if (co->away) /* runs elsewhere: it will see the mark before its next wait */
         return;
     if (co->joining != NULL && co->shields == 0)
-        co_group_cancel(co->joining);
+        co_group_pass_cancel(co->joining);
     if (co->wait != NULL && (co->wait_by & CO_BY_CANCEL) != 0) {
         co_err_copy(&co->err, NULL, ERR_CANCELED);
         co_resume(co->wait, ERR_CANCELED);

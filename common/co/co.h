@@ -54,6 +54,8 @@ struct co_group {
     int first_err; /* first negative result of a member that ended, other than ERR_CANCELED
                     * after a cancel */
     bool canceled;
+    bool
+        passed_on; /* canceled because its joiner was: then ERR_CANCELED of a member is a failure */
     struct err_slot err; /* the text that belongs to first_err */
 };
 
@@ -73,8 +75,9 @@ struct co *co_spawn_detached_deadline(struct co_group *g, const char *name, int 
 void co_group_cancel(struct co_group *g);
 
 /* Waits until the group is empty; returns first_err with its text (and forgets it).
- * Uninterruptible: cancel of the caller is passed on to the members. A member may not join its own
- * group (asserted). */
+ * Uninterruptible: cancel of the caller is passed on to the members, and if one of them then ends
+ * with ERR_CANCELED, so does this: 0 means that all have done their work. A member may not join its
+ * own group (asserted). */
 co_fn int co_group_join(struct co_group *g);
 
 /* Cancel, then join. */

@@ -121,4 +121,7 @@ static inline __attribute__((always_inline)) void co_switch_out(struct co *co)
     co_san_arrive(&co->san, &co->ctx.loop->san);
 }
 
+/* Cancels it because its joiner was cancelled. */
+void co_group_pass_cancel(struct co_group *g);
+
 #endif

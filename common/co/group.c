@@ -12,7 +12,7 @@ void co_group_init(struct co_group *g)
     list_init(&g->joiners);
     g->count = 0;
     g->first_err = 0;
-    g->canceled = false;
+    g->canceled = g->passed_on = false;
     g->err.rc = 0;
 }
 
@@ -51,6 +51,12 @@ void co_group_cancel(struct co_group *g)
         co_cancel(co); /* makes it ready at most: the list does not change */
 }
 
+void co_group_pass_cancel(struct co_group *g)
+{
+    g->passed_on = g->passed_on || !g->canceled;
+    co_group_cancel(g);
+}
+
 int co_group_join(struct co_group *g)
 {
     struct co *self = co_self();
@@ -62,7 +68,7 @@ int co_group_join(struct co_group *g)
         struct co_wait w;
 
         if (co_canceled())
-            co_group_cancel(g);
+            co_group_pass_cancel(g);
         co_wait_init(&w);
         list_push_back(&g->joiners, &w.link);
         self->joining = g;

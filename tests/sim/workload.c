@@ -208,6 +208,7 @@ static void shared_swap(struct client *cl, const struct range *r)
     uint32_t differs = 0;
     int rc = vol_read(r->v, off, SECTOR_BYTES, was, 0);
 
+    watch(cl, r->key, 1, "read before comparing", rc == 0 ? *(uint64_t *)(void *)was->data : 0, rc);
     if (rc == 0 && !sector_parse(was->data, r->key, &old))
         cluster_fail(cl->w->c, "sector %" PRIu64 " read torn or foreign: %016" PRIx64, r->key, old);
     if (rc == 0) {

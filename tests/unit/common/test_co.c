@@ -174,15 +174,30 @@ static int join_and_report(void *arg)
     return 0;
 }
 
+static int join_and_tell(void *arg)
+{
+    struct co_group inner;
+    int *rc = arg;
+
+    co_group_init(&inner);
+    co_spawn(&inner, "inner", wait_forever, NULL);
+    *rc = co_group_join(&inner);
+    return 0;
+}
+
 static int pass_cancel_main(void *arg)
 {
     struct co_group g;
+    int rc = 0;
 
     (void)arg;
     co_group_init(&g);
     co_spawn(&g, "outer", join_and_report, NULL);
+    co_spawn(&g, "outer", join_and_tell, &rc);
     assert_int_equal(co_sleep(5), 0);
-    return co_group_close(&g);
+    assert_int_equal(co_group_close(&g), 0);
+    assert_int_equal(rc, ERR_CANCELED); /* the work was not done */
+    return 0;
 }
 
 static void join_passes_a_cancel_on_to_the_members(void **state)
