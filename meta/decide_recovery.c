@@ -17,9 +17,9 @@ static struct place_chunk *chunk_at(struct world *w, uint32_t id)
 
 static const char *failure_domain(const struct state *st, const struct extent *e)
 {
-    const struct volume *v = extent_volume(st, e);
+    const struct pool *p = state_pool_by_id(st, e->pool_id);
 
-    return v != NULL && v->pool != NULL ? v->pool->failure_domain : "host";
+    return p != NULL ? p->failure_domain : "host";
 }
 
 /* A replica is not put where a former one is still to be deleted. */

@@ -179,7 +179,7 @@ static void give_opens(struct tasks *t)
             first = s;
         list_del(&s->owned);
         list_push_back(orphans, &s->owned);
-        if (e == NULL || !slot_writes(s, e) || is_going(t, e))
+        if (e == NULL || !slot_writes(s, e) || s != extent_lease(&t->l->m->st, e) || is_going(t, e))
             continue;
         if (e->task_ns == 0)
             e->task_ns = t->now - TASK_AGAIN + OPEN_AFTER;
@@ -256,7 +256,7 @@ static void give_releases(struct tasks *t)
         if (t->m->n_tasks >= TASKS_MAX)
             break;
         if (e != NULL && s->volume != NULL && s->epoch < since && !is_going(t, e))
-            give(t, e, TASK_RELEASE, 0);
+            give(t, e, TASK_RELEASE, 0)->volume_id = s->volume->id; /* also if it is shared */
     }
 }
 

@@ -696,6 +696,44 @@ static void tables_are_like_plain_arrays(void **state)
     }
 }
 
+/* ---- the store's format ---- */
+
+static int format_main(void *arg)
+{
+    Zbs__Metalog__KvHeader h = ZBS__METALOG__KV_HEADER__INIT;
+    struct kv_batch *batch = kv_batch_new();
+    uint8_t bytes[64];
+    struct state st;
+    uint64_t applied;
+    struct kv *kv;
+
+    (void)arg;
+    h.format = 1;
+    h.next_mutation = 7;
+    assert_int_equal(kv_open("/kv", &kv), 0);
+    kv_batch_put(batch, "h", 1, bytes, zbs__metalog__kv_header__pack(&h, bytes));
+    assert_int_equal(kv_write(kv, batch, false), 0);
+    kv_batch_free(batch);
+    state_init(&st);
+    assert_int_equal(codec_load(kv, &st, &applied), ERR_FORMAT);
+    assert_non_null(strstr(err_text(ERR_FORMAT), "format 1"));
+    state_fini(&st);
+    kv_close(kv);
+    return 0;
+}
+
+static void store_of_another_format_is_refused(void **state)
+{
+    struct sim_conf conf = {.seed = 1};
+    struct sim *s = sim_new(&conf);
+
+    (void)state;
+    sim_control(s, "127.1.0.9", "format", format_main, NULL);
+    while (sim_control_running(s) > 0)
+        assert_true(sim_step(s));
+    sim_free(s);
+}
+
 /* ---- single decisions ---- */
 
 static struct model *new_model(void)
@@ -1017,6 +1055,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_are_like_plain_arrays),
+        cmocka_unit_test(store_of_another_format_is_refused),
         cmocka_unit_test(wrong_requests_are_refused),
         cmocka_unit_test(snapshot_is_read_without_leases),
         cmocka_unit_test(exported_volume_is_not_rolled_back),
