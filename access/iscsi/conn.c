@@ -190,8 +190,12 @@ co_fn int iscsi_conn_main(void *arg)
     if (c->session != NULL)
         task_abort_all(c->session);
     co_group_join(&c->group);
-    if (c->session != NULL)
+    if (c->session != NULL) {
+        former = co_deadline_push(co_now() + ISCSI_PATHS_WAIT);
+        scsi_nexus_leave(&c->session->nexus);
+        co_deadline_restore(former);
         session_free(c->session);
+    }
     co_shield_end(&shield);
     conn_free(c);
     return 0;

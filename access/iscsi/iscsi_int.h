@@ -28,7 +28,8 @@
 #define ISCSI_RX_BYTES      16384u /* read ahead of a connection */
 #define ISCSI_DIRECT_BYTES  16384u /* segments from here on are received in place */
 #define ISCSI_IMMEDIATE_MAX 16u    /* immediate commands beyond the window */
-#define ISCSI_PLAIN_MAX     64u    /* queued answers to anything but commands */
+#define ISCSI_PATHS_WAIT    (2 * NSEC_PER_SEC) /* for other paths to hear of a reset, an end */
+#define ISCSI_PLAIN_MAX     64u                /* queued answers to anything but commands */
 
 /* ---- exported targets ---- */
 

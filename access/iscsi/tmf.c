@@ -114,13 +114,23 @@ static co_fn enum tmf_response tmf_run(struct iscsi_session *s, const struct pdu
     }
 }
 
+/* A reset tells other access servers; they are not waited for without end. */
+static co_fn enum tmf_response tmf_run_bounded(struct iscsi_session *s, const struct pdu_in *p)
+{
+    nsec_t former = co_deadline_push(co_now() + ISCSI_PATHS_WAIT);
+    enum tmf_response response = tmf_run(s, p);
+
+    co_deadline_restore(former);
+    return response;
+}
+
 static co_fn int tmf_main(void *arg)
 {
     struct tmf *tmf = arg;
     struct iscsi_session *s = tmf->session;
     struct iscsi_conn *c = s->conn;
     uint8_t function = tmf->pdu.flags & 0x7f;
-    enum tmf_response response = tmf_run(s, &tmf->pdu);
+    enum tmf_response response = tmf_run_bounded(s, &tmf->pdu);
     struct pdu_out *p = conn_pdu(c, OP_TASK_MGMT_RESPONSE);
 
     if (function > TMF_ABORT_TASK)

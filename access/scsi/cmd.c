@@ -5,6 +5,7 @@
 #include <string.h>
 #include "access/scsi/scsi_int.h"
 #include "common/base/assert.h"
+#include "common/base/log.h"
 #include "common/base/mem.h"
 
 /* ---- answers and residuals ---- */
@@ -323,14 +324,30 @@ co_fn void scsi_lun_abort(struct scsi_lun *lun, const struct scsi_nexus *only)
     co_cond_broadcast(&lun->ended);
 }
 
+/* Resets all units of the volume, on other paths too: false if that can't be done now. */
+static co_fn bool scsi_lun_reset_volume(struct scsi_lun *lun)
+{
+    enum pr_answer answer;
+
+    if (lun->pr == NULL)
+        return false;
+    int rc = pr_unit_legacy(lun->pr, PR_LEGACY_RESET, NULL, NULL, &answer);
+    if (rc < 0)
+        log_warn("scsi.reset", "volume=%llu why=\"other paths were not told: %s\"",
+                 (unsigned long long)lun->info.volume_id, err_text(rc));
+    return rc == 0;
+}
+
 co_fn void scsi_lun_reset(struct scsi_lun *lun)
 {
     lun->pins++;
     scsi_lun_abort(lun, NULL);
-    lun->d_sense = false;
-    lun->swp = false;
-    if (!lun->removed)
-        scsi_target_attention(lun->target, lun, SCSI_UA_RESET, NULL);
+    if (!scsi_lun_reset_volume(lun)) {
+        lun->d_sense = false;
+        lun->swp = false;
+        if (!lun->removed)
+            scsi_target_attention(lun->target, lun, SCSI_UA_RESET, NULL);
+    }
     lun->pins--;
     co_cond_broadcast(&lun->ended);
 }

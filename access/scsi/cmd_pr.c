@@ -95,6 +95,27 @@ void scsi_check_pr_in(struct scsi_cmd *c)
     scsi_cmd_answer(c, b, len);
 }
 
+/* ---- RESERVE(6), RELEASE(6): whole units, for oneself ---- */
+
+enum { RELEASE_6 = 0x17 };
+
+void scsi_check_reserve_6(struct scsi_cmd *c)
+{
+    (void)c;
+}
+
+co_fn void scsi_run_reserve_6(struct scsi_cmd *c)
+{
+    enum pr_answer answer = PR_GOOD;
+    enum pr_legacy what = c->cdb[0] == RELEASE_6 ? PR_LEGACY_RELEASE : PR_LEGACY_RESERVE;
+    int rc = pr_unit_legacy(c->lun->pr, what, &c->nexus->id, c, &answer);
+
+    if (rc < 0)
+        sense_from_err(c, rc, SCSI_IO_ATOMIC);
+    else if (answer == PR_CONFLICT)
+        c->status = SCSI_RESERVATION_CONFLICT;
+}
+
 /* ---- PERSISTENT RESERVE OUT ---- */
 
 #define OUT_BYTES     24u

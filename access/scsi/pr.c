@@ -77,12 +77,42 @@ bool pr_conflicts(const struct pr_state *s, const struct pr_nexus *who, enum pr_
 {
     const struct pr_registrant *r;
 
+    if (access == PR_ACCESS_IDENTITY)
+        return false;
+    if (s->legacy && !pr_nexus_equal(&s->legacy_nexus, who))
+        return true;
     if (s->type == PR_NONE || access == PR_ACCESS_ALWAYS)
         return false;
     if (access == PR_ACCESS_READ && type_reads_shared(s->type))
         return false;
     r = pr_find(s, who);
     return r == NULL || !(type_registrants(s->type) || r->holder);
+}
+
+/* ---- RESERVE(6) and RELEASE(6) (SPC-2 7.21, 7.17); both conflict with registrations ---- */
+
+enum pr_answer pr_legacy_reserve(struct pr_state *s, const struct pr_nexus *who)
+{
+    if (s->count > 0 || (s->legacy && !pr_nexus_equal(&s->legacy_nexus, who)))
+        return PR_CONFLICT;
+    s->legacy = true;
+    s->legacy_nexus = *who;
+    return PR_GOOD;
+}
+
+enum pr_answer pr_legacy_release(struct pr_state *s, const struct pr_nexus *who)
+{
+    if (s->count > 0)
+        return PR_CONFLICT;
+    if (s->legacy && pr_nexus_equal(&s->legacy_nexus, who))
+        s->legacy = false;
+    return PR_GOOD;
+}
+
+void pr_reset(struct pr_state *s)
+{
+    s->legacy = false;
+    s->resets++;
 }
 
 /* ---- changes ---- */
@@ -320,6 +350,8 @@ enum pr_answer pr_out(struct pr_state *s, const struct pr_command *cmd, struct p
 {
     struct pr_registrant *r = pr_find(s, &cmd->who);
 
+    if (s->legacy)
+        return PR_CONFLICT;
     if (cmd->action == PR_REGISTER || cmd->action == PR_REGISTER_AND_IGNORE)
         return out_register(s, cmd, fx);
     if (r == NULL || r->key != cmd->key)

@@ -29,7 +29,8 @@ enum pr_type {
 enum pr_access {
     PR_ACCESS_EXCLUSIVE, /* changes something, or is refused to others for another reason */
     PR_ACCESS_READ,      /* reads the medium */
-    PR_ACCESS_ALWAYS,    /* never conflicts, or has rules of its own */
+    PR_ACCESS_ALWAYS,    /* conflicts with another's RESERVE(6) only, or has rules of its own */
+    PR_ACCESS_IDENTITY,  /* never conflicts */
 };
 
 struct pr_nexus {
@@ -47,6 +48,9 @@ struct pr_state {
     uint32_t generation; /* PRGENERATION */
     uint8_t type;        /* enum pr_type; PR_NONE: not reserved */
     bool aptpl;          /* what the last registration asked for */
+    uint32_t resets;     /* of the unit: how others learn of one */
+    bool legacy;         /* RESERVE(6) of SPC-2; no registrations beside it */
+    struct pr_nexus legacy_nexus;
     uint32_t count;
     struct pr_registrant *regs; /* in order of registration */
 };
@@ -64,6 +68,21 @@ bool pr_holds(const struct pr_state *s, const struct pr_registrant *r);
 /* Would a command of this kind, coming through this nexus, end with RESERVATION CONFLICT? */
 bool pr_conflicts(const struct pr_state *s, const struct pr_nexus *who, enum pr_access access);
 bool pr_nexus_equal(const struct pr_nexus *registered, const struct pr_nexus *who);
+
+enum pr_answer {
+    PR_GOOD,
+    PR_CONFLICT,
+    PR_INVALID_RELEASE, /* another type than the reservation's */
+    PR_NO_ROOM,         /* too many registrations */
+    PR_INVALID_KEY,     /* SERVICE ACTION RESERVATION KEY can't be that */
+    PR_INVALID_OTHER,   /* the other nexus can't be that */
+};
+
+/* RESERVE(6) and RELEASE(6): PR_GOOD or PR_CONFLICT. */
+enum pr_answer pr_legacy_reserve(struct pr_state *s, const struct pr_nexus *who);
+enum pr_answer pr_legacy_release(struct pr_state *s, const struct pr_nexus *who);
+/* LOGICAL UNIT RESET: ends a RESERVE(6); registrations and reservations stay. */
+void pr_reset(struct pr_state *s);
 
 /* ---- PERSISTENT RESERVE OUT ---- */
 
@@ -87,15 +106,6 @@ struct pr_command {
     const struct pr_nexus
         *others; /* SPEC_I_PT: registered too; REGISTER AND MOVE: the new holder */
     uint32_t other_count;
-};
-
-enum pr_answer {
-    PR_GOOD,
-    PR_CONFLICT,
-    PR_INVALID_RELEASE, /* another type than the reservation's */
-    PR_NO_ROOM,         /* too many registrations */
-    PR_INVALID_KEY,     /* SERVICE ACTION RESERVATION KEY can't be that */
-    PR_INVALID_OTHER,   /* the other nexus can't be that */
 };
 
 enum pr_attention {

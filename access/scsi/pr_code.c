@@ -10,40 +10,47 @@
 
 /* ---- the record ----
  *
- *     0  version (1)      4  generation      8  type       12  registrants
- *     1  flags: 1 APTPL                      9  zeroes     16  the registrants, one after the
- * other:
+ *     0  version (1)                         4  generation     8  type     12  registrants
+ *     1  flags: 1 APTPL, 2 RESERVE(6)                          9  zeroes   16  resets
+ *     20 who reserved by RESERVE(6), if the flag is set; then the registrants, each:
  *
  *     0  key   8  target port   10  flags: 1 holder   11  length of the name   12  the name */
 
 #define RECORD_VERSION 1u
-#define RECORD_HEADER  16u
+#define RECORD_HEADER  20u
 #define RECORD_EACH    12u
 
-enum { RECORD_APTPL = 1, RECORD_HOLDER = 1 };
+enum { RECORD_APTPL = 1, RECORD_LEGACY = 2, RECORD_HOLDER = 1 };
+
+static uint8_t *registrant_encode(const struct pr_registrant *r, uint8_t *p)
+{
+    size_t len = strlen(r->nexus.initiator);
+
+    put_be64(p, r->key);
+    put_be16(p + 8, r->nexus.port);
+    p[10] = r->holder ? RECORD_HOLDER : 0;
+    p[11] = (uint8_t)len;
+    memcpy(p + RECORD_EACH, r->nexus.initiator, len);
+    return p + RECORD_EACH + len;
+}
 
 size_t pr_encode(const struct pr_state *s, uint8_t **ret)
 {
-    uint8_t *start = mem_alloc(RECORD_HEADER + s->count * (RECORD_EACH + PR_INITIATOR_MAX));
+    const struct pr_registrant legacy = {.nexus = s->legacy_nexus};
+    uint8_t *start = mem_alloc(RECORD_HEADER + (s->count + 1) * (RECORD_EACH + PR_INITIATOR_MAX));
     uint8_t *p = start + RECORD_HEADER;
 
     memset(start, 0, RECORD_HEADER);
     start[0] = RECORD_VERSION;
-    start[1] = s->aptpl ? RECORD_APTPL : 0;
+    start[1] = (uint8_t)((s->aptpl ? RECORD_APTPL : 0) | (s->legacy ? RECORD_LEGACY : 0));
     put_be32(start + 4, s->generation);
     start[8] = s->type;
     put_be32(start + 12, s->count);
-    for (uint32_t i = 0; i < s->count; i++) {
-        const struct pr_registrant *r = &s->regs[i];
-        size_t len = strlen(r->nexus.initiator);
-
-        put_be64(p, r->key);
-        put_be16(p + 8, r->nexus.port);
-        p[10] = r->holder ? RECORD_HOLDER : 0;
-        p[11] = (uint8_t)len;
-        memcpy(p + RECORD_EACH, r->nexus.initiator, len);
-        p += RECORD_EACH + len;
-    }
+    put_be32(start + 16, s->resets);
+    if (s->legacy)
+        p = registrant_encode(&legacy, p);
+    for (uint32_t i = 0; i < s->count; i++)
+        p = registrant_encode(&s->regs[i], p);
     *ret = start;
     return (size_t)(p - start);
 }
@@ -60,11 +67,35 @@ static size_t registrant_decode(struct pr_registrant *r, const uint8_t *p, size_
     return RECORD_EACH + p[11];
 }
 
+/* What stands behind the header, into s (whose header is set): is it all right? */
+static bool registrants_decode(struct pr_state *s, const uint8_t *p, size_t len)
+{
+    struct pr_registrant legacy = {0};
+    uint32_t holders = 0;
+    size_t n;
+
+    if (s->legacy) {
+        n = registrant_decode(&legacy, p, len);
+        if (n == 0 || s->count > 0)
+            return false;
+        s->legacy_nexus = legacy.nexus;
+        p += n;
+        len -= n;
+    }
+    for (uint32_t i = 0; i < s->count; i++, p += n, len -= n) {
+        n = registrant_decode(&s->regs[i], p, len);
+        if (n == 0)
+            return false;
+        holders += s->regs[i].holder;
+    }
+    return len == 0 && holders == (s->type != PR_NONE && !pr_type_all(s->type)) &&
+           (s->type == PR_NONE || s->count > 0);
+}
+
 int pr_decode(struct pr_state *dst, const uint8_t *bytes, size_t len)
 {
     struct pr_state s;
-    size_t at = RECORD_HEADER, n = 1;
-    uint32_t count, holders = 0;
+    uint32_t count;
 
     if (len < RECORD_HEADER || bytes[0] != RECORD_VERSION)
         return err_set(ERR_FORMAT, "reservation record of an unknown form");
@@ -73,16 +104,13 @@ int pr_decode(struct pr_state *dst, const uint8_t *bytes, size_t len)
         return err_set(ERR_FORMAT, "reservation record with a field out of range");
     pr_state_init(&s);
     s.aptpl = bytes[1] & RECORD_APTPL;
+    s.legacy = bytes[1] & RECORD_LEGACY;
     s.generation = get_be32(bytes + 4);
     s.type = bytes[8];
+    s.resets = get_be32(bytes + 16);
     s.count = count;
     s.regs = MEM_NEW_ARRAY(struct pr_registrant, count > 0 ? count : 1);
-    for (uint32_t i = 0; i < count && n > 0; i++, at += n) {
-        n = registrant_decode(&s.regs[i], bytes + at, len - at);
-        holders += s.regs[i].holder;
-    }
-    bool one = s.type != PR_NONE && !pr_type_all(s.type);
-    if (n == 0 || at != len || holders != one || (s.type != PR_NONE && count == 0)) {
+    if (!registrants_decode(&s, bytes + RECORD_HEADER, len - RECORD_HEADER)) {
         pr_state_fini(&s);
         return err_set(ERR_FORMAT, "reservation record that contradicts itself");
     }

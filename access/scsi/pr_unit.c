@@ -6,6 +6,7 @@
 #include <string.h>
 #include "access/scsi/scsi_int.h"
 #include "common/base/assert.h"
+#include "common/base/log.h"
 #include "common/base/mem.h"
 
 void pr_registry_init(struct pr_registry *r, const struct pr_store *store)
@@ -86,6 +87,24 @@ static void abort_commands(struct pr_unit *u, const struct pr_nexus *who)
     }
 }
 
+/* Every unit of the volume is reset: its commands end, its nexuses are told. */
+static void reset_units(struct pr_unit *u, const struct scsi_cmd *self)
+{
+    LIST_FOREACH (lun, &u->luns, struct scsi_lun, pr_link) {
+        lun->d_sense = lun->swp = false;
+        if (!lun->removed)
+            scsi_target_attention(lun->target, lun, SCSI_UA_RESET, NULL);
+        LIST_FOREACH_SAFE (c, &lun->cmds, struct scsi_cmd, link) {
+            if (c == self || c->done || c->row == NULL || scsi_cmd_access(c) >= PR_ACCESS_ALWAYS)
+                continue;
+            c->abort_requested = true;
+            if (c->aborted != NULL)
+                c->aborted(c);
+        }
+        co_cond_broadcast(&lun->ended);
+    }
+}
+
 static void apply_effects(struct pr_unit *u, const struct pr_effects *fx)
 {
     static const enum scsi_ua uas[] = {
@@ -101,12 +120,14 @@ static void apply_effects(struct pr_unit *u, const struct pr_effects *fx)
     }
 }
 
-/* Has the unit a command in flight that would not be begun now? */
+/* Has the unit a command in flight that was aborted, or would not be begun now? */
 static bool lun_undrained(const struct pr_unit *u, struct scsi_lun *lun,
                           const struct scsi_cmd *self)
 {
     LIST_FOREACH (c, &lun->cmds, struct scsi_cmd, link) {
-        if (c != self && c->begun && !c->done && pr_unit_refuses(u, c))
+        bool ends = c->abort_requested && scsi_cmd_access(c) < PR_ACCESS_ALWAYS;
+
+        if (c != self && c->begun && !c->done && (ends || pr_unit_refuses(u, c)))
             return true;
     }
     return false;
@@ -160,6 +181,7 @@ static void effects_of_difference(const struct pr_state *old, const struct pr_st
 static void obey(struct pr_unit *u, struct pr_state *now, uint64_t version)
 {
     struct pr_effects fx = {0};
+    bool reset = u->loaded && now->resets != u->state.resets;
 
     if (version <= u->version) {
         pr_state_fini(now);
@@ -171,6 +193,8 @@ static void obey(struct pr_unit *u, struct pr_state *now, uint64_t version)
     u->version = version;
     apply_effects(u, &fx);
     pr_effects_fini(&fx);
+    if (reset)
+        reset_units(u, NULL);
 }
 
 /* Needs no lock: an older record changes nothing, whenever it arrives. */
@@ -244,9 +268,13 @@ static co_fn int change_take(struct pr_unit *u, struct pr_state *next, uint64_t 
     const struct pr_store *store = u->registry->store;
 
     if (version > u->version) {
+        bool reset = next->resets != u->state.resets;
+
         pr_state_fini(&u->state);
         u->state = *next;
         u->version = version;
+        if (reset)
+            reset_units(u, self);
     } else {
         pr_state_fini(next);
     }
@@ -255,9 +283,32 @@ static co_fn int change_take(struct pr_unit *u, struct pr_state *next, uint64_t 
     return store != NULL ? store->settle(store->arg, version) : 0;
 }
 
+/* A change: of one of two kinds. */
+struct change {
+    const struct pr_command *cmd; /* NULL: */
+    enum pr_legacy legacy;
+    const struct pr_nexus *who;
+};
+
+static enum pr_answer change_make(struct pr_state *s, const struct change *ch,
+                                  struct pr_effects *fx)
+{
+    if (ch->cmd != NULL)
+        return pr_out(s, ch->cmd, fx);
+    switch (ch->legacy) {
+    case PR_LEGACY_RESERVE:
+        return pr_legacy_reserve(s, ch->who);
+    case PR_LEGACY_RELEASE:
+        return pr_legacy_release(s, ch->who);
+    default:
+        pr_reset(s);
+        return PR_GOOD;
+    }
+}
+
 /* One try against the state that we know; the lock is held. ERR_STALE: it is not the latest. */
-static co_fn int out_once(struct pr_unit *u, const struct pr_command *cmd,
-                          const struct scsi_cmd *self, enum pr_answer *ret)
+static co_fn int change_once(struct pr_unit *u, const struct change *ch,
+                             const struct scsi_cmd *self, enum pr_answer *ret)
 {
     struct pr_effects fx = {0};
     struct pr_state next;
@@ -266,7 +317,7 @@ static co_fn int out_once(struct pr_unit *u, const struct pr_command *cmd,
 
     pr_state_init(&next);
     pr_state_copy(&next, &u->state);
-    *ret = pr_out(&next, cmd, &fx);
+    *ret = change_make(&next, ch, &fx);
     if (*ret == PR_GOOD)
         rc = store_state(u, &next, &version);
     if (*ret == PR_GOOD && rc == 0)
@@ -277,19 +328,48 @@ static co_fn int out_once(struct pr_unit *u, const struct pr_command *cmd,
     return rc;
 }
 
-co_fn int pr_unit_out(struct pr_unit *u, const struct pr_command *cmd, const struct scsi_cmd *self,
-                      enum pr_answer *ret)
+static co_fn int change(struct pr_unit *u, const struct change *ch, const struct scsi_cmd *self,
+                        enum pr_answer *ret)
 {
     int rc;
 
     unit_lock(u);
     do {
-        rc = out_once(u, cmd, self, ret);
+        rc = change_once(u, ch, self, ret);
         if (rc < 0 && reload(u) < 0 && rc == ERR_STALE)
             rc = err_set(ERR_AGAIN, "the reservations can't be read");
     } while (rc == ERR_STALE);
     unit_unlock(u);
     return rc;
+}
+
+co_fn int pr_unit_out(struct pr_unit *u, const struct pr_command *cmd, const struct scsi_cmd *self,
+                      enum pr_answer *ret)
+{
+    return change(u, &(struct change){.cmd = cmd}, self, ret);
+}
+
+co_fn int pr_unit_legacy(struct pr_unit *u, enum pr_legacy what, const struct pr_nexus *who,
+                         const struct scsi_cmd *self, enum pr_answer *ret)
+{
+    *ret = PR_GOOD;
+    if (what == PR_LEGACY_RELEASE && !u->state.legacy && u->state.count == 0)
+        return 0; /* nothing to release, which is no change */
+    return change(u, &(struct change){.legacy = what, .who = who}, self, ret);
+}
+
+co_fn void pr_unit_nexus_gone(struct pr_unit *u, const struct pr_nexus *who)
+{
+    enum pr_answer answer;
+
+    if (!u->state.legacy || !pr_nexus_equal(&u->state.legacy_nexus, who))
+        return;
+    int rc = pr_unit_legacy(u, PR_LEGACY_RELEASE, who, NULL, &answer);
+    if (rc < 0)
+        log_warn("scsi.reserved",
+                 "volume=%llu initiator=%s why=\"RESERVE(6) of a session that ended "
+                 "was not released: %s\"",
+                 (unsigned long long)u->volume_id, who->initiator, err_text(rc));
 }
 
 co_fn int pr_unit_fresh(const struct pr_unit *u, const struct scsi_cmd *c)

@@ -65,6 +65,15 @@ bool pr_unit_refuses(const struct pr_unit *u, const struct scsi_cmd *c);
 co_fn int pr_unit_out(struct pr_unit *u, const struct pr_command *cmd, const struct scsi_cmd *self,
                       enum pr_answer *ret) MUST_CHECK;
 
+/* RESERVE(6), RELEASE(6), and LOGICAL UNIT RESET, which also ends the commands of every unit of the
+ * volume and tells their nexuses, here and in other processes. */
+enum pr_legacy { PR_LEGACY_RESERVE, PR_LEGACY_RELEASE, PR_LEGACY_RESET };
+co_fn int pr_unit_legacy(struct pr_unit *u, enum pr_legacy what, const struct pr_nexus *who,
+                         const struct scsi_cmd *self, enum pr_answer *ret) MUST_CHECK;
+/* The nexus ends, and what it reserved by RESERVE(6) with it, if the store answers within the
+ * caller's deadline. */
+co_fn void pr_unit_nexus_gone(struct pr_unit *u, const struct pr_nexus *who);
+
 /* Waits until what is known here may be relied on for the command. A negative code: it must not be
  * executed. */
 co_fn int pr_unit_fresh(const struct pr_unit *u, const struct scsi_cmd *c) MUST_CHECK;

@@ -113,6 +113,9 @@ void scsi_target_volume_changed(struct scsi_target *t, uint64_t volume_id);
 /* initiator: name of the initiator port (pr_initiator_name). */
 void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *portal, uint16_t port,
                      const char *initiator);
+/* Gives back what it holds only while it exists; its commands ended. Before scsi_nexus_fini. The
+ * caller's deadline bounds it. */
+co_fn void scsi_nexus_leave(struct scsi_nexus *n);
 void scsi_nexus_fini(struct scsi_nexus *n); /* its commands ended */
 void scsi_target_attention(struct scsi_target *t, struct scsi_lun *only, enum scsi_ua ua,
                            const struct scsi_nexus *except);
@@ -201,7 +204,8 @@ bool scsi_cmd_is_write(const struct scsi_cmd *c);
 /* Ends the unit's commands, those of `only` (NULL: of every nexus): marks them, then waits until
  * they have ended. The unit stays until then, even if it is removed meanwhile. */
 co_fn void scsi_lun_abort(struct scsi_lun *lun, const struct scsi_nexus *only);
-/* Logical unit reset: aborts everything, restores mode pages, attention for every nexus. */
+/* Logical unit reset: aborts everything, restores mode pages, attention for every nexus, on all
+ * paths to the volume. The caller's deadline bounds how long other paths are waited for. */
 co_fn void scsi_lun_reset(struct scsi_lun *lun);
 
 /* ---- names of addressing ---- */

@@ -122,6 +122,8 @@ void scsi_check_supported_tmf(struct scsi_cmd *c);
 
 void scsi_check_pr_in(struct scsi_cmd *c); /* cmd_pr.c */
 void scsi_check_pr_out(struct scsi_cmd *c);
+void scsi_check_reserve_6(struct scsi_cmd *c);
+co_fn void scsi_run_reserve_6(struct scsi_cmd *c);
 co_fn void scsi_run_pr_out(struct scsi_cmd *c);
 
 /* Takes the highest pending attention of this nexus and unit: false if there is none. */

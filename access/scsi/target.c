@@ -113,6 +113,20 @@ void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *po
     list_push_back(&t->nexuses, &n->link);
 }
 
+co_fn void scsi_nexus_leave(struct scsi_nexus *n)
+{
+    for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++) {
+        struct scsi_lun *lun = n->target->luns[i];
+
+        if (lun == NULL || lun->pr == NULL)
+            continue;
+        lun->pins++;
+        pr_unit_nexus_gone(lun->pr, &n->id);
+        lun->pins--;
+        co_cond_broadcast(&lun->ended);
+    }
+}
+
 void scsi_nexus_fini(struct scsi_nexus *n)
 {
     list_del(&n->link);

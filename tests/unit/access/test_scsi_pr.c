@@ -621,7 +621,7 @@ static void a_change_elsewhere_is_obeyed(void **state)
     r->len = 3;
     assert_int_equal(pr_registry_changed(&r->registry, 77), ERR_FORMAT);
     assert_int_equal(write_block(r, &r->b), SCSI_RESERVATION_CONFLICT);
-    r->len = 16;
+    r->len = 20; /* a header alone */
     assert_int_equal(pr_registry_changed(&r->registry, 77), 0);
     assert_int_equal(pr_registry_changed(&r->registry, 78), 0); /* nobody serves it here */
     expect_attention(r, &r->b, 0x2a, 0x03);
@@ -653,6 +653,66 @@ static void what_is_not_kept_is_not_there(void **state)
     assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0, 0xa, 0, 1), SCSI_CHECK_CONDITION);
     assert_int_equal(r->cmd.sense.asc, 0x26);
     assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0, 0xa, 0, 0), SCSI_GOOD);
+}
+
+static int reserve_6(struct rig *r, struct scsi_nexus *n)
+{
+    return run(r, n, CDB(0x16, 0, 0, 0, 0, 0), NULL, 0, 0)->status;
+}
+
+static void whole_units_are_reserved_as_of_old(void **state)
+{
+    struct rig *r = *state;
+
+    assert_int_equal(reserve_6(r, &r->a), SCSI_GOOD);
+    assert_int_equal(reserve_6(r, &r->a), SCSI_GOOD);
+    assert_int_equal(reserve_6(r, &r->b), SCSI_RESERVATION_CONFLICT);
+    assert_int_equal(write_block(r, &r->a), SCSI_GOOD);
+    assert_int_equal(write_block(r, &r->b), SCSI_RESERVATION_CONFLICT);
+    assert_int_equal(run(r, &r->b, CDB(0, 0, 0, 0, 0, 0), NULL, 0, 0)->status,
+                     SCSI_RESERVATION_CONFLICT);
+    assert_int_equal(run(r, &r->b, CDB(0x12, 0, 0, 0, 96, 0), NULL, 0, 96)->status, SCSI_GOOD);
+    assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0, 0xa, 0, 0), SCSI_RESERVATION_CONFLICT);
+    assert_int_equal(run(r, &r->b, CDB(0x17, 0, 0, 0, 0, 0), NULL, 0, 0)->status, SCSI_GOOD);
+    assert_int_equal(write_block(r, &r->b), SCSI_RESERVATION_CONFLICT); /* not b's to release */
+    units_close(r);
+    units_open(r);
+    assert_int_equal(write_block(r, &r->b), SCSI_RESERVATION_CONFLICT); /* it was kept */
+    scsi_nexus_leave(&r->a);
+    assert_int_equal(write_block(r, &r->b), SCSI_GOOD);
+    assert_int_equal(pr_out_cmd(r, &r->a, PR_REGISTER, 0, 0xa, 0, 0), SCSI_GOOD);
+    assert_int_equal(reserve_6(r, &r->a), SCSI_RESERVATION_CONFLICT);
+}
+
+/* On every path, here and elsewhere; whoever can't be told of it is not waited for long. */
+static void resets_concern_the_volume(void **state)
+{
+    struct rig *r = *state;
+    struct pr_state s;
+    uint8_t *record;
+
+    assert_int_equal(reserve_6(r, &r->a), SCSI_GOOD);
+    scsi_lun_reset(r->luns[1]);
+    expect_attention(r, &r->a, 0x29, 0x03);
+    expect_attention(r, &r->b, 0x29, 0x03);
+    assert_int_equal(write_block(r, &r->b), SCSI_GOOD);
+    pr_state_init(&s);
+    assert_int_equal(pr_decode(&s, r->record, r->len), 0);
+    assert_int_equal(s.resets, 1);
+    assert_false(s.legacy);
+    pr_reset(&s); /* by another process */
+    r->len = pr_encode(&s, &record);
+    memcpy(r->record, record, r->len);
+    r->version++;
+    assert_int_equal(pr_registry_changed(&r->registry, 77), 0);
+    expect_attention(r, &r->a, 0x29, 0x03);
+    expect_attention(r, &r->b, 0x29, 0x03);
+    r->fail = ERR_UNREACHABLE;
+    scsi_lun_reset(r->luns[0]);
+    expect_attention(r, &r->a, 0x29, 0x03);
+    assert_int_equal(write_block(r, &r->b), SCSI_GOOD);
+    mem_free(record);
+    pr_state_fini(&s);
 }
 
 /* Others may have reserved it without us. Who does not use reservations is not concerned. */
@@ -707,6 +767,8 @@ int main(void)
         T(what_was_kept_is_found_again),
         T(a_change_elsewhere_is_obeyed),
         T(what_is_not_kept_is_not_there),
+        T(whole_units_are_reserved_as_of_old),
+        T(resets_concern_the_volume),
         T(nothing_is_executed_while_cut_off),
         T(waiting_commands_are_judged_again),
     };
