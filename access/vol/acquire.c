@@ -54,6 +54,16 @@ static bool grant_is_old(const struct volume *v, const struct grant *g)
     return g->epoch < v->table_at || (g->extent_id && !g->shared && g->epoch < v->shared_at);
 }
 
+/* It is gone, or nothing shares it any more: there is nothing to do for us. */
+static int extent_over(struct slot *s)
+{
+    slot_set_state(s, SLOT_NONE);
+    s->owner = 0;
+    s->want_open = s->want_release = s->want_epoch = false;
+    s->n_join = 0;
+    return 0;
+}
+
 static void grant_apply(struct slot *s, uint64_t owner, const struct grant *g)
 {
     struct vol_engine *e = s->vol->e;
@@ -62,7 +72,9 @@ static void grant_apply(struct slot *s, uint64_t owner, const struct grant *g)
     if (owner == e->session && s->owner != owner)
         s->owned_since = co_now();
     s->owner = owner;
-    if (owner != e->session && !(owner == 0 && s->vol->info.read_only)) {
+    if (owner != e->session && s->extent_id) {
+        best_effort(extent_over(s)); /* another works on it */
+    } else if (owner != e->session && !(owner == 0 && s->vol->info.read_only)) {
         slot_set_state(s, owner ? SLOT_FOREIGN : SLOT_NONE);
         s->foreign_until = co_now() + NSEC_PER_SEC;
     } else if (owner && !s->extent_id && grant_is_old(s->vol, g)) {
@@ -152,6 +164,7 @@ static int acquire_call(struct slot *s, uint32_t first, uint32_t count, bool all
     req.mutation = &mutation;
     req.session_id = session;
     req.volume_id = s->vol->info.id;
+    req.extent_id = s->extent_id;
     req.first_slot = first;
     req.count = count;
     req.allocate = allocate;
@@ -159,7 +172,7 @@ static int acquire_call(struct slot *s, uint32_t first, uint32_t count, bool all
     rc = meta_call(e->meta, META_LEASE_ACQUIRE, &req.base, true, r);
     if (rc == ERR_EXPIRED)
         meta_session_lost(e, session);
-    else if (rc == ERR_NOTFOUND)
+    else if (rc == ERR_NOTFOUND && !s->extent_id)
         best_effort(vol_object_refresh(s->vol));
     if (rc < 0)
         return rc;
@@ -177,14 +190,14 @@ int acquire_slots(struct slot *s, bool new_epoch)
     struct rpc_reply r;
     int rc;
 
-    window_open(&w, s, new_epoch);
+    window_open(&w, s, new_epoch || s->extent_id);
     rpc_reply_init(&r);
     rc = acquire_call(s, w.first, w.n, alloc, new_epoch, &r);
     for (uint32_t i = 0; rc == 0 && i < w.n; i++) {
         const Zbs__Meta__Grant *m = ((const Zbs__Meta__LeaseAcquireReply *)r.msg)->grants[i];
         struct grant g;
 
-        if (m->slot != w.slots[i]->index)
+        if (!s->extent_id && m->slot != w.slots[i]->index)
             rc = err_set(ERR_PROTO, "meta answers for another slot");
         else
             rc = grant_read(m, &g);
@@ -197,6 +210,8 @@ int acquire_slots(struct slot *s, bool new_epoch)
     }
     window_close(&w, s);
     rpc_reply_free(&r);
+    if (s->extent_id && (rc == ERR_NOTFOUND || rc == ERR_STALE) && !s->tenure)
+        return extent_over(s);
     return rc;
 }
 
@@ -211,7 +226,7 @@ int acquire_peek(struct slot *s, struct grant *ret, uint64_t *ret_owner)
         const Zbs__Meta__Grant *m = ((const Zbs__Meta__LeaseAcquireReply *)r.msg)->grants[0];
 
         *ret_owner = m->owner_session;
-        rc = m->slot == s->index ? grant_read(m, ret) : ERR_PROTO;
+        rc = s->extent_id || m->slot == s->index ? grant_read(m, ret) : ERR_PROTO;
     }
     rpc_reply_free(&r);
     return rc;
@@ -234,8 +249,13 @@ int release_slot(struct slot *s)
     s->owner = 0;
     req.session_id = session;
     req.volume_id = s->vol->info.id;
-    req.slots = &index;
-    req.n_slots = 1;
+    if (s->extent_id) {
+        req.extent_ids = &s->extent_id;
+        req.n_extent_ids = 1;
+    } else {
+        req.slots = &index;
+        req.n_slots = 1;
+    }
     req.epochs = &epoch;
     req.n_epochs = 1;
     rpc_reply_init(&r);

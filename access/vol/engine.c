@@ -57,11 +57,13 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     list_init(&e->recovery.joins);
     co_sem_init(&e->repair_room, REPAIRS_AT_ONCE);
     serve_init(e);
+    recover_init(e);
     return e;
 }
 
 static void engine_free(struct vol_engine *e)
 {
+    vol_objects_free(e);
     while (!list_empty(&e->op_pool))
         mem_free(LIST_ENTRY(list_pop_front(&e->op_pool), struct op, link));
     mem_free(e->name);
@@ -111,6 +113,7 @@ static int upkeep(void *arg)
         nsec_t now = co_now();
 
         serve_trim(e);
+        recover_tidy(e);
         LIST_FOREACH (s, &e->open, struct slot, open_link) {
             uint32_t dead = dead_members(s->tenure, now);
 
@@ -235,7 +238,6 @@ void vol_engine_stop(struct vol_engine *e)
     chunks_close(e);
     access_peers_close(e);
     serve_fini(e);
-    vol_objects_free(e);
     qos_fini(e);
     co_shield_end(&shield);
     engine_free(e);

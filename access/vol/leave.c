@@ -95,7 +95,7 @@ static int set_answered(struct tenure *t, int rc, const struct rpc_reply *r)
         tenure_lose(t, "meta moved the lease");
         return ERR_STALE;
     case ERR_NOTFOUND:
-        if (vol_object_refresh(t->slot->vol) < 0 && !t->slot->vol->deleted)
+        if (!t->repair && vol_object_refresh(t->slot->vol) < 0 && !t->slot->vol->deleted)
             return ERR_CLOSED;
         tenure_lose(t, "the extent is gone");
         return ERR_STALE;

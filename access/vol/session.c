@@ -210,8 +210,13 @@ static int task_run(struct vol_engine *e, const Zbs__Meta__Task *task)
 {
     struct volume *v;
     struct slot *s;
-    int rc = vol_object_get(e, task->volume_id, &v);
+    int rc;
 
+    if (task->volume_id == 0) {
+        recover_task(e, task);
+        return 0;
+    }
+    rc = vol_object_get(e, task->volume_id, &v);
     if (rc < 0)
         return rc;
     s = vol_slot_at(v, task->slot);

@@ -20,7 +20,7 @@ struct slot *slot_new(struct volume *v, uint32_t index)
 
 void slot_free(struct slot *s)
 {
-    ASSERT(!s->tenure && s->active == 0 && s->waiters == 0);
+    ASSERT(!s->tenure && s->active == 0 && s->waiters == 0 && s->tenures == 0);
     shared_put(s->shared);
     follow_forget(s);
     mem_free(s);
@@ -186,8 +186,11 @@ static bool slot_has_work(const struct slot *s)
         return s->waiters > 0 || s->want_open || s->n_join > 0;
     case SLOT_FOREIGN:
         return false;
-    case SLOT_HOLE:
     case SLOT_SHARED:
+        if (s->want_open || s->n_join > 0)
+            return true; /* says meta: nothing shares it any more */
+        /* fallthrough */
+    case SLOT_HOLE:
         return s->want_release || (s->want_alloc && s->waiters > 0);
     case SLOT_GRANTED:
         return s->want_release || s->waiters > 0 || s->want_open || s->n_join > 0;
@@ -330,8 +333,9 @@ static int slot_step(struct slot *s)
             return ERR_CANCELED;
         return s->state == SLOT_NONE ? acquire_slots(s, s->want_epoch) : 0;
     case SLOT_HOLE:
-    case SLOT_SHARED:
         return acquire_slots(s, false);
+    case SLOT_SHARED:
+        return acquire_slots(s, s->want_open || s->n_join > 0);
     case SLOT_GRANTED:
         return step_open(s);
     case SLOT_SERVING:
@@ -404,8 +408,6 @@ static void slot_repair(struct slot *s, uint32_t replica, uint32_t page)
 
 void slot_task(struct slot *s, const Zbs__Meta__Task *task)
 {
-    enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN, TASK_REPAIR, TASK_REMOVE = 10 };
-
     if (s->state == SLOT_FOREIGN && task->kind != TASK_RELEASE)
         s->state = SLOT_NONE; /* meta says otherwise */
     if (s->state == SLOT_NONE && s->waiters == 0)

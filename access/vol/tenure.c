@@ -32,6 +32,7 @@ struct tenure *tenure_new(struct slot *s, const struct grant *g)
     t->origin = g->created ? 0 : g->origin;
     t->origin_epoch = g->origin_epoch;
     t->repair = s->extent_id != 0;
+    s->tenures++;
     t->session = t->e->session;
     co_cond_init(&t->changed);
     list_init(&t->ops);
@@ -56,6 +57,7 @@ void tenure_put(struct tenure *t)
     if (--t->refs > 0)
         return;
     ASSERT(t->lost && list_empty(&t->ops));
+    t->slot->tenures--;
     list_del(&t->dirty_link);
     for (uint32_t i = 0; i < t->n; i++) {
         rangeset_fini(&t->m[i].missing);

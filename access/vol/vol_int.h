@@ -219,9 +219,10 @@ struct vol_engine {
     struct list chunks;
     struct list accesses;
     struct list volumes;
-    struct co_group bg; /* cancelled at stop: timers, drivers, copies */
-    struct co_group io; /* never cancelled: what was sent to members */
-    struct list open;   /* slots that serve */
+    struct volume *extents; /* one of them: shared extents that we work on (recover.c) */
+    struct co_group bg;     /* cancelled at stop: timers, drivers, copies */
+    struct co_group io;     /* never cancelled: what was sent to members */
+    struct list open;       /* slots that serve */
     uint32_t n_open;
     struct list dirty; /* tenures whose members do not all know the commit point */
     struct list op_pool;
@@ -245,7 +246,7 @@ co_fn int meta_session_open(struct vol_engine *e) MUST_CHECK;
 int meta_session_renewer(void *arg); /* coroutine */
 void meta_session_renew_now(struct vol_engine *e);
 void reservations_renewed(struct vol_engine *e, const Zbs__Meta__SessionRenewReply *a);
-int meta_session_pulse(void *arg);   /* coroutine */
+int meta_session_pulse(void *arg); /* coroutine */
 /* The session is no more: every tenure is lost. */
 void meta_session_lost(struct vol_engine *e, uint64_t session);
 struct access_peer *access_find(struct vol_engine *e, uint64_t session);
@@ -348,6 +349,7 @@ struct slot {
     struct shared *shared;      /* SHARED */
     nsec_t last_write;          /* before it became shared */
     uint64_t extent_id;         /* of a shared extent's own lease (recover.c); else 0 */
+    uint32_t tenures;           /* that are not freed yet */
     uint32_t join[MEMBERS_MAX]; /* absent replicas to bring back with the next epoch */
     uint32_t n_join;
     int failed; /* acquiring failed for good */
@@ -385,6 +387,7 @@ void slot_reset(struct slot *s);
 /* Waits until no I/O is inside; new ones wait. ERR_TIMEOUT after limit: not held then. */
 co_fn int slot_hold(struct slot *s, nsec_t limit) MUST_CHECK;
 void slot_unhold(struct slot *s);
+enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN, TASK_REPAIR, TASK_REMOVE = 10 };
 void slot_task(struct slot *s, const Zbs__Meta__Task *task);
 
 /* One LeaseAcquire for a slot and, unless new_epoch, for its neighbours in the same state. */
@@ -403,6 +406,13 @@ bool tenure_is_clean(const struct tenure *t);
 co_fn int tenure_clean(struct tenure *t, nsec_t until) MUST_CHECK;
 /* What meta says of a volume, applied to its slots. */
 void volume_shared(struct volume *v, uint64_t shared_at, uint64_t table_at);
+
+/* ---- shared extents under their own leases (recover.c) ---- */
+
+void recover_init(struct vol_engine *e);
+void recover_task(struct vol_engine *e, const Zbs__Meta__Task *task);
+void recover_open(struct vol_engine *e, uint64_t extent_id);
+void recover_tidy(struct vol_engine *e); /* forgets what is done */
 
 /* ---- shared extents (shared.c) ---- */
 

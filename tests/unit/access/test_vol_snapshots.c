@@ -335,12 +335,54 @@ static void test_load(void **state)
     world(script_load, 23, SEC(200));
 }
 
+/* ---- with servers that die ---- */
+
+static int script_faults(struct vworld *w)
+{
+    uint64_t volume, snap, clone;
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    volume = w->volume;
+    fill(w, 1, volume, 0, PIECES, 1000);
+    crash(w, 1, ACCESS); /* what it left is opened before it is shared */
+    snap = snapshot(w, "volume", "s1");
+    expect(w, 0, snap, 0, PIECES, 1000);
+    fill(w, 2, volume, 0, PIECES / 2, 2000);
+    start(w, 1, ACCESS);
+    /* Reads of what is shared go on without a member; what is written leaves it out. */
+    crash(w, 0, CHUNK);
+    expect(w, 0, snap, 0, PIECES, 1000);
+    expect(w, 2, volume, PIECES / 2, PIECES, 1000);
+    clone = clone_of(w, "volume@s1", "clone");
+    fill(w, 2, clone, 0, PIECES, 4000);
+    expect(w, 2, clone, 0, PIECES, 4000);
+    start(w, 0, CHUNK);
+    wait_ready(w);
+    wait_degraded(w, false, SEC(30));
+    expect(w, 1, snap, 0, PIECES, 1000);
+    w->volume = snap;
+    CHECK(do_verify(w, 4) >= 2);
+    w->volume = clone;
+    CHECK(do_verify(w, 4) >= 2);
+    w->volume = volume;
+    CHECK(do_verify(w, 4) >= 2);
+    return 0;
+}
+
+static void test_faults(void **state)
+{
+    (void)state;
+    world(script_faults, 24, SEC(300));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_basic),
         cmocka_unit_test(test_generations),
         cmocka_unit_test(test_load),
+        cmocka_unit_test(test_faults),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
