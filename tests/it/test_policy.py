@@ -54,7 +54,47 @@ def limits():
         return f"{free:.0f}/s free, {one:.0f} of 400, {three:.0f} by three servers, pool {pool:.0f} of 512"
 
 
-CASES = {f.__name__: f for f in (lease_follows, limits)}
+def replicas():
+    """Up and down under load: the extents follow, and no I/O fails."""
+    with Cluster(device_size="2G") as c:
+        urls = c.export("v", size="256M", replicas=2)
+        load = c.load(urls[:1], 25, blocks=8192)
+        c.cli("volume", "set", "test/v", "--replicas", "3")
+        wait_for("three replicas", lambda: in_sync(c, "test/v") == {3}, 12)
+        check(c.cli("volume", "set", "test/v", "--replicas", "4", ok=False).returncode != 0, "four of three hosts")
+        c.cli("volume", "set", "test/v", "--replicas", "1", "--min-replicas", "1")
+        wait_for("one replica", lambda: in_sync(c, "test/v") == {1}, 20)
+        result = c.load_result(load)
+        c.verify("test/v")
+        return f"{result['writes']} writes, longest pause {result['longest_pause_s']:.2f} s"
+
+
+def in_sync(c, volume):
+    return {len(x["in_sync"]) + len(x["absent"]) for x in c.cli_json("volume", "map", volume)}
+
+
+def sizes_and_pools():
+    """A volume in use becomes larger, smaller, and goes to another pool."""
+    with Cluster(device_size="2G") as c:
+        urls = c.export("v", size="4G")
+        load = c.load(urls[:1], 8, blocks=8192)  # all in the first stripe group
+        c.cli("volume", "resize", "test/v", "--size", "6G")
+        c.cli("volume", "resize", "test/v", "--size", "2G")
+        check(c.cli_json("volume", "show", "test/v")["size_bytes"] == 2 << 30, "the size is not shown")
+        c.cli("pool", "create", "other", "--replicas", "3")
+        c.cli("volume", "move", "test/v", "other")
+        check(c.cli("volume", "show", "test/v", ok=False).returncode != 0, "it is in the former pool still")
+        result = c.load_result(load)
+        c.verify("other/v")
+        c.load_result(c.load(urls[:1], 2, blocks=8192, first=(1 << 30) // 4096))
+        refused = c.cli("volume", "resize", "other/v", "--size", "1G", ok=False)
+        check(refused.returncode != 0 and "--yes" in refused.stderr, f"data would be lost: {refused.stderr}")
+        c.cli("volume", "resize", "other/v", "--size", "1G", "--yes")
+        check(len(c.cli_json("volume", "map", "other/v")) == 4, "extents beyond the end")
+        return f"{result['writes']} writes, longest pause {result['longest_pause_s']:.2f} s"
+
+
+CASES = {f.__name__: f for f in (lease_follows, limits, replicas, sizes_and_pools)}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))
