@@ -196,6 +196,11 @@ struct block_backend *block_backend_mem_new(uint64_t volume_id, uint64_t size_by
     return &m->base;
 }
 
+void block_backend_mem_protect(struct block_backend *b, bool on)
+{
+    mem_of(b)->info.read_only = on;
+}
+
 void block_backend_mem_resize(struct block_backend *b, uint64_t size_bytes)
 {
     struct backend_mem *m = mem_of(b);

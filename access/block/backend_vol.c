@@ -23,6 +23,7 @@ static void backend_info(struct block_backend *b, struct block_backend_info *ret
 
     ret->volume_id = info->id;
     ret->size_bytes = info->size_bytes;
+    ret->read_only = info->read_only;
     memcpy(ret->uuid, info->uuid, sizeof(ret->uuid));
 }
 

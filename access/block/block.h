@@ -16,6 +16,7 @@ struct block_backend_info {
     uint64_t volume_id; /* for front ends' volume_changed and messages */
     uint8_t uuid[16];   /* identity of the volume on every path */
     uint64_t size_bytes;
+    bool read_only; /* writes answer ERR_PERM */
 };
 
 struct block_backend;
@@ -57,6 +58,7 @@ co_fn int block_backend_vol_open(struct vol_engine *e, uint64_t volume_id,
 struct block_backend *block_backend_mem_new(uint64_t volume_id, uint64_t size_bytes);
 /* Grows (or cuts) it; tell the front end that the volume changed. */
 void block_backend_mem_resize(struct block_backend *b, uint64_t size_bytes);
+void block_backend_mem_protect(struct block_backend *b, bool on); /* read only */
 /* The next `count` data operations suspend until the event is set (NULL: none), then return rc.
  * Tests use it to hold requests and to inject errors. */
 void block_backend_mem_hold(struct block_backend *b, struct co_event *until, int rc,

@@ -102,7 +102,8 @@ uint16_t nbd_transmission_flags(const struct nbd_conn *c)
 {
     return NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM |
            NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE |
-           NBD_FLAG_SEND_FAST_ZERO | (c->structured ? NBD_FLAG_SEND_DF : 0);
+           NBD_FLAG_SEND_FAST_ZERO | (c->structured ? NBD_FLAG_SEND_DF : 0) |
+           (export_info(c).read_only ? NBD_FLAG_READ_ONLY : 0);
 }
 
 /* ---- options ---- */

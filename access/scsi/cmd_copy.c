@@ -142,7 +142,7 @@ static bool copy_parse(struct copy *copy)
 /* May the nexus do that to the unit now? Asked before each step, because others may reserve it. */
 static bool copy_allowed(struct scsi_cmd *c, const struct scsi_lun *lun, enum pr_access access)
 {
-    if (lun->removed || (access == PR_ACCESS_EXCLUSIVE && lun->swp)) {
+    if (lun->removed || (access == PR_ACCESS_EXCLUSIVE && scsi_lun_protected(lun))) {
         sense_copy_unreachable(c);
         return false;
     }

@@ -88,7 +88,7 @@ void scsi_check_mode_sense(struct scsi_cmd *c)
             memcpy(p + len, control == 1 ? page->changeable : page->defaults, page->len);
         len += page->len;
     }
-    uint8_t specific = (uint8_t)(0x10 | (c->lun->swp ? 0x80 : 0)); /* DPOFUA, WP */
+    uint8_t specific = (uint8_t)(0x10 | (scsi_lun_protected(c->lun) ? 0x80 : 0)); /* DPOFUA, WP */
     if (is_mode_10(c)) {
         put_be16(p, (uint16_t)(len - 2));
         p[3] = specific;

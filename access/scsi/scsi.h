@@ -54,6 +54,12 @@ struct scsi_lun {
     struct list pr_link;
 };
 
+/* By the initiator, or because the volume is a snapshot. */
+static inline bool scsi_lun_protected(const struct scsi_lun *lun)
+{
+    return lun->swp || lun->info.read_only;
+}
+
 struct scsi_target {
     char name[256]; /* iSCSI name */
     struct scsi_lun *luns[SCSI_LUNS_MAX];

@@ -703,6 +703,25 @@ static void attentions_are_reported_once(void **state)
     expect_sense(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0), SENSE_UNIT_ATTENTION, 0x29, 0x03);
 }
 
+static void snapshots_are_write_protected(void **state)
+{
+    struct rig *r = *state;
+    uint8_t data[512] = {0};
+
+    block_backend_mem_protect(r->backend, true);
+    scsi_target_volume_changed(&r->target, 77);
+    while (RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0)->status != SCSI_GOOD)
+        continue; /* attentions */
+    expect_good(RUN(r, NULL, 0, 255, 0x1a, 0, 0x3f, 0, 255, 0));
+    assert_true(r->in[2] & 0x80);
+    expect_sense(RUN(r, data, 512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0), SENSE_DATA_PROTECT, 0x27,
+                 2);
+    expect_sense(RUN(r, data, 512, 0, 0x93, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0),
+                 SENSE_DATA_PROTECT, 0x27, 2);
+    expect_good(RUN(r, NULL, 0, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+    block_backend_mem_protect(r->backend, false);
+}
+
 static void mode_pages_change_what_they_may(void **state)
 {
     struct rig *r = *state;
@@ -768,6 +787,7 @@ int main(void)
         T(unconfirmed_writes_are_not_executed),
         T(attentions_are_reported_once),
         T(mode_pages_change_what_they_may),
+        T(snapshots_are_write_protected),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
