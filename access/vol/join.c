@@ -312,11 +312,12 @@ static int copier(void *arg)
     struct range r;
 
     while (j->rc == 0 && next_piece(j, &r)) {
+        bool data = block_allocated(j->t, (uint32_t)(r.start / PAGES_PER_BLOCK));
         int rc = j->held ? copy_stale(j, (uint32_t)r.start, (uint32_t)r.end) : piece_copy(j, &r);
 
-        if (rc == 0)
+        if (rc == 0 && data)
             j->t->e->recovery.copied_bytes += (r.end - r.start) * PAGE_BYTES;
-        else if (j->rc == 0)
+        else if (rc < 0 && j->rc == 0)
             j->rc = rc;
     }
     return 0;
@@ -551,6 +552,21 @@ void joins_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate)
     co_cond_broadcast(&rec->room);
 }
 
+/* Pages that are missing there and hold anything at the members. */
+static uint64_t pages_left(const struct join *j)
+{
+    uint64_t pages = 0, at = 0;
+    struct range r;
+
+    while (rangeset_next(&j->t->m[j->i].missing, at, &r)) {
+        r.end = MIN(r.end, ROUND_DOWN(r.start, PAGES_PER_BLOCK) + PAGES_PER_BLOCK);
+        if (block_allocated(j->t, (uint32_t)(r.start / PAGES_PER_BLOCK)))
+            pages += r.end - r.start;
+        at = r.end;
+    }
+    return pages;
+}
+
 uint64_t joins_left(const struct vol_engine *e, uint32_t *ret_extents)
 {
     uint64_t pages = 0;
@@ -559,7 +575,7 @@ uint64_t joins_left(const struct vol_engine *e, uint32_t *ret_extents)
     LIST_FOREACH (j, &e->recovery.joins, struct join, link) {
         if (!joining(j))
             continue;
-        pages += rangeset_total(&j->t->m[j->i].missing);
+        pages += pages_left(j);
         (*ret_extents)++;
     }
     return pages * PAGE_BYTES;
