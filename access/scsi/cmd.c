@@ -149,7 +149,8 @@ static void scsi_cmd_check(struct scsi_cmd *c)
         }
         if (!scsi_cmd_range(c))
             return;
-        if ((c->row->flags & ROW_WRITES) && scsi_lun_protected(c->lun)) {
+        if ((c->row->flags & (ROW_WRITES | ROW_ELSEWHERE)) == ROW_WRITES &&
+            scsi_lun_protected(c->lun)) {
             sense_write_protected(c);
             return;
         }

@@ -142,8 +142,12 @@ static bool copy_parse(struct copy *copy)
 /* May the nexus do that to the unit now? Asked before each step, because others may reserve it. */
 static bool copy_allowed(struct scsi_cmd *c, const struct scsi_lun *lun, enum pr_access access)
 {
-    if (lun->removed || (access == PR_ACCESS_EXCLUSIVE && scsi_lun_protected(lun))) {
+    if (lun->removed) {
         sense_copy_unreachable(c);
+        return false;
+    }
+    if (access == PR_ACCESS_EXCLUSIVE && scsi_lun_protected(lun)) {
+        sense_copy_aborted(c);
         return false;
     }
     if (lun->pr != NULL && pr_conflicts(&lun->pr->state, &c->nexus->id, access)) {

@@ -21,6 +21,7 @@ enum scsi_row_flags {
     ROW_NO_UA = 4,      /* answered although a unit attention is pending */
     ROW_NO_LUN = 8,     /* answered for a LUN without a unit */
     ROW_NO_MEDIUM = 16, /* answered while the unit is becoming ready */
+    ROW_ELSEWHERE = 64, /* ROW_WRITES, but not to the unit that it came to */
     ROW_RESERVES = 32,  /* there is no such command for a unit without reservations */
 };
 

@@ -4,9 +4,10 @@
  * measuring the front end alone.
  *
  *     iscsi_memory_target [-a ADDR:PORT] [-n IQN] [-s SIZE_MIB] [-l LUNS] [-u USER:SECRET]
- *                         [-i INITIATOR]
+ *                         [-i INITIATOR] [-r]
  *
- * Prints one line, "iscsi://ADDR:PORT/IQN/0", when it serves. Ends at SIGTERM or SIGINT. */
+ * -r: the last unit is read-only. Prints one line, "iscsi://ADDR:PORT/IQN/0", when it serves. Ends
+ * at SIGTERM or SIGINT. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct options {
     char *addr, *iqn, *user, *secret, *initiator;
     uint64_t size_bytes;
     uint32_t luns;
+    bool read_only;
 };
 
 static co_fn int open_backend(void *arg, uint64_t volume_id, struct block_backend **ret)
@@ -28,6 +30,7 @@ static co_fn int open_backend(void *arg, uint64_t volume_id, struct block_backen
     struct options *o = arg;
 
     *ret = block_backend_mem_new(volume_id, o->size_bytes);
+    block_backend_mem_protect(*ret, o->read_only && volume_id == o->luns);
     return 0;
 }
 
@@ -89,7 +92,7 @@ int main(int argc, char **argv)
     struct env_real_conf conf = {.name = "iscsi_memory_target", .handle_signals = true};
     int opt;
 
-    while ((opt = getopt(argc, argv, "a:n:s:l:u:i:")) != -1) {
+    while ((opt = getopt(argc, argv, "a:n:s:l:u:i:r")) != -1) {
         switch (opt) {
         case 'a':
             o.addr = optarg;
@@ -109,6 +112,9 @@ int main(int argc, char **argv)
             if (o.secret == NULL)
                 return 2;
             *o.secret++ = '\0';
+            break;
+        case 'r':
+            o.read_only = true;
             break;
         case 'i':
             o.initiator = optarg;
