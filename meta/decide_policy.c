@@ -161,7 +161,7 @@ int decide_volume_move(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__VolumeMoveRequest *rq = (const void *)d->rq;
     Zbs__Metalog__VolumePolicy *m;
-    struct pool *to;
+    struct pool *to = NULL;
     struct volume *v;
     int rc = decide_volume(d, rq->pool, rq->name, &v);
 

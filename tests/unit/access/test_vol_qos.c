@@ -107,7 +107,8 @@ static void limits_fill(Zbs__Meta__LimitsChange *c, Zbs__Meta__Value v[4], uint6
     c->bandwidth = &v[1];
 }
 
-static void volume_limit(struct vworld *w, const char *volume, uint64_t iops, uint64_t bandwidth)
+static void volume_limits(struct vworld *w, const char *volume, uint64_t iops, uint64_t iops_burst,
+                          uint64_t bandwidth)
 {
     Zbs__Meta__VolumeSetRequest q = ZBS__META__VOLUME_SET_REQUEST__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
@@ -118,6 +119,9 @@ static void volume_limit(struct vworld *w, const char *volume, uint64_t iops, ui
 
     snprintf(name, sizeof(name), "%s", volume);
     limits_fill(&c, v, iops, bandwidth);
+    zbs__meta__value__init(&v[2]);
+    v[2].value = iops_burst;
+    c.iops_burst = &v[2];
     meta_client_mutation(w->mc, &m);
     q.mutation = &m;
     q.pool = pool;
@@ -126,6 +130,11 @@ static void volume_limit(struct vworld *w, const char *volume, uint64_t iops, ui
     CHECK(meta_ask(w, META_VOLUME_SET, &q.base, &r) == 0);
     rpc_reply_free(&r);
     (void)co_sleep(SEC(1)); /* reaches the access servers with their next renewal */
+}
+
+static void volume_limit(struct vworld *w, const char *volume, uint64_t iops, uint64_t bandwidth)
+{
+    volume_limits(w, volume, iops, 0, bandwidth);
 }
 
 static void pool_limit(struct vworld *w, uint64_t iops, uint64_t bandwidth)
@@ -211,6 +220,31 @@ static void test_iops(void **state)
 {
     (void)state;
     run(script_iops, 21);
+}
+
+/* After a pause a burst is done at once, then it goes on at the limit. */
+static int script_burst(struct vworld *w)
+{
+    static struct loads ls;
+    uint64_t done;
+
+    begin(w, &ls);
+    CHECK(do_write(w, 0, 0, UNIT, 1) == 0);
+    volume_limits(w, "volume", 50, 100, 0);
+    for (uint32_t i = 0; i < 8; i++)
+        load_add(&ls, 0, w->volume, UNIT, 0);
+    (void)co_sleep(MSEC(500));
+    done = loads_done(&ls);
+    ASSERTF(done >= 100 && done <= 135, "%" PRIu64 " at once", done);
+    check_rate(rate(&ls, SEC(4)), 50);
+    loads_stop(&ls);
+    return 0;
+}
+
+static void test_burst(void **state)
+{
+    (void)state;
+    run(script_burst, 26);
 }
 
 /* Also I/O that is larger than the burst, among small I/O. */
@@ -361,9 +395,9 @@ static void test_unlimited(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_iops),      cmocka_unit_test(test_bandwidth),
-        cmocka_unit_test(test_shared),    cmocka_unit_test(test_pool),
-        cmocka_unit_test(test_unlimited),
+        cmocka_unit_test(test_iops),      cmocka_unit_test(test_burst),
+        cmocka_unit_test(test_bandwidth), cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_pool),      cmocka_unit_test(test_unlimited),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
