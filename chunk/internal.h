@@ -120,8 +120,8 @@ struct engine {
     struct co_group readers; /* ahead */
     uint16_t dev_numbers;    /* given out */
     struct list merges;      /* struct merge, last used last */
-    bool any_void;        /* some extent may be */
-    uint32_t devs_absent; /* of the server, not in devs */
+    bool any_void;           /* some extent may be */
+    uint32_t devs_absent;    /* of the server, not in devs */
     struct co_group drains;
     nsec_t drain_due; /* by its rate */
     nsec_t asked;     /* the last request, for data */

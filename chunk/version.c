@@ -37,15 +37,47 @@ static void runs_push(struct runs *o, uint32_t first, uint32_t last, struct vers
     o->r[o->n++] = (struct uncommitted){(uint16_t)first, (uint16_t)last, v};
 }
 
-void version_apply(struct ext *x, uint32_t first, uint32_t count, struct version v)
+/* The first run that ends at this page or behind it. */
+static uint32_t run_find(const struct ext *x, uint32_t page)
 {
-    uint32_t last = first + count - 1, at = first; /* at: first page of the range not yet put */
+    uint32_t low = 0, high = x->n_unc;
+
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+
+        if (x->unc[mid].last < page)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* The usual case: nothing is known of these pages, nor of a neighbour with the same version. */
+static bool insert_apart(struct ext *x, uint32_t first, uint32_t last, struct version v)
+{
+    uint32_t i = run_find(x, first);
+
+    if (i < x->n_unc && x->unc[i].first <= last + 1)
+        return false;
+    if (i > 0 && x->unc[i - 1].last + 1u == first)
+        return false;
+    if (x->n_unc == x->cap_unc) {
+        x->cap_unc = 2 * x->cap_unc + 8;
+        x->unc = mem_realloc(x->unc, x->cap_unc * sizeof(*x->unc));
+    }
+    memmove(&x->unc[i + 1], &x->unc[i], (x->n_unc - i) * sizeof(*x->unc));
+    x->unc[i] = (struct uncommitted){(uint16_t)first, (uint16_t)last, v};
+    x->n_unc++;
+    return true;
+}
+
+/* Beside what is known of the range already: of each page the higher version stays. */
+static void insert_over(struct ext *x, uint32_t first, uint32_t last, struct version v)
+{
+    uint32_t at = first; /* first page of the range not yet put */
     struct runs o = {0};
 
-    if (version_cmp(v, x->last) > 0)
-        x->last = v;
-    if (count == 0 || version_cmp(v, x->cp) <= 0)
-        return;
     /* A run may be cut in two, and gaps filled: at most 2n + 1 come out. */
     o.r = MEM_NEW_ARRAY(struct uncommitted, 2 * x->n_unc + 2);
     for (uint32_t i = 0; i < x->n_unc; i++) {
@@ -77,6 +109,16 @@ void version_apply(struct ext *x, uint32_t first, uint32_t count, struct version
     x->unc = o.r;
     x->cap_unc = 2 * x->n_unc + 2;
     x->n_unc = o.n;
+}
+
+void version_apply(struct ext *x, uint32_t first, uint32_t count, struct version v)
+{
+    uint32_t last = first + count - 1;
+
+    if (version_cmp(v, x->last) > 0)
+        x->last = v;
+    if (count > 0 && version_cmp(v, x->cp) > 0 && !insert_apart(x, first, last, v))
+        insert_over(x, first, last, v);
 }
 
 void version_commit(struct ext *x, struct version cp)

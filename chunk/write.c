@@ -146,6 +146,16 @@ struct content page_content(const struct writing *w, uint32_t page)
 
 /* ---- cutting into segments ---- */
 
+static void segs_grow(struct writing *w)
+{
+    bool first = w->segs == NULL, many = w->segs != NULL && w->segs != &w->one;
+
+    w->cap_segs = first ? 1 : w->cap_segs * 8;
+    w->segs = first ? &w->one : mem_realloc(many ? w->segs : NULL, w->cap_segs * sizeof(*w->segs));
+    if (!first && !many)
+        w->segs[0] = w->one;
+}
+
 static void seg_add(struct writing *w, enum seg_how how, uint32_t first, uint32_t count)
 {
     struct seg *last = w->n_segs > 0 ? &w->segs[w->n_segs - 1] : NULL;
@@ -156,10 +166,8 @@ static void seg_add(struct writing *w, enum seg_how how, uint32_t first, uint32_
         last->count += count;
         return;
     }
-    if (w->n_segs == w->cap_segs) {
-        w->cap_segs = w->cap_segs != 0 ? w->cap_segs * 2 : 8;
-        w->segs = mem_realloc(w->segs, w->cap_segs * sizeof(*w->segs));
-    }
+    if (w->n_segs == w->cap_segs)
+        segs_grow(w);
     ASSERT(w->segs != NULL);
     w->segs[w->n_segs++] = (struct seg){
         .w = w, .how = how, .first = first, .count = count, .whole = edge_of(w, first) == NULL};
@@ -444,7 +452,8 @@ static void writing_free(struct writing *w)
     buf_put(w->edge[0].buf);
     buf_put(w->edge[1].buf);
     refs_hold_free(&w->refs);
-    mem_free(w->segs);
+    if (w->segs != &w->one)
+        mem_free(w->segs);
 }
 
 /* The blocks of which it writes a part: the others get a block of their own anyway, or none. */

@@ -52,7 +52,8 @@ struct writing {
     struct map_hold hold; /* of their map */
     struct buf *copy;     /* the payload, shifted to page boundaries */
     struct edge edge[2];
-    struct seg *segs;
+    struct seg *segs; /* &one as long as that is enough */
+    struct seg one;
     uint32_t n_segs, cap_segs;
     uint32_t claimed, new_blocks;
     struct refs_hold refs; /* of the blocks that it may drop */
