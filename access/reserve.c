@@ -8,6 +8,20 @@
 #include "common/rpc/rpc.h"
 #include "proto/meta.pb-c.h"
 
+/* What waits for us is a command, a login or a stop: none of them should wait for ever. */
+#define META_PATIENCE   (10 * NSEC_PER_SEC)
+#define SETTLE_PATIENCE (20 * NSEC_PER_SEC)
+
+static co_fn int reserve_call(struct reserve_meta *rm, enum meta_method method,
+                              const ProtobufCMessage *req, struct rpc_reply *r)
+{
+    nsec_t former = co_deadline_push(co_now() + META_PATIENCE);
+    int rc = meta_call(rm->meta, method, req, true, r);
+
+    co_deadline_restore(former);
+    return rc;
+}
+
 static co_fn int reserve_load(void *arg, uint64_t volume_id, uint8_t **ret, size_t *ret_len,
                               uint64_t *ret_version)
 {
@@ -18,7 +32,7 @@ static co_fn int reserve_load(void *arg, uint64_t volume_id, uint8_t **ret, size
 
     req.volume_id = volume_id;
     rpc_reply_init(&r);
-    rc = meta_call(rm->meta, META_RESERVATION_GET, &req.base, true, &r);
+    rc = reserve_call(rm, META_RESERVATION_GET, &req.base, &r);
     if (rc == 0) {
         const Zbs__Meta__ReservationGetReply *a = (const Zbs__Meta__ReservationGetReply *)r.msg;
 
@@ -47,7 +61,7 @@ static co_fn int reserve_replace(void *arg, uint64_t volume_id, uint64_t version
     req.version = version;
     req.record = (ProtobufCBinaryData){.data = (uint8_t *)record, .len = len};
     rpc_reply_init(&r);
-    rc = meta_call(rm->meta, META_RESERVATION_SET, &req.base, true, &r);
+    rc = reserve_call(rm, META_RESERVATION_SET, &req.base, &r);
     if (rc == 0)
         *ret_version = ((const Zbs__Meta__ReservationSetReply *)r.msg)->version;
     rpc_reply_free(&r);
@@ -56,7 +70,11 @@ static co_fn int reserve_replace(void *arg, uint64_t volume_id, uint64_t version
 
 static co_fn int reserve_settle(void *arg, uint64_t version)
 {
-    return vol_engine_reservations_settled(((struct reserve_meta *)arg)->engine, version);
+    nsec_t former = co_deadline_push(co_now() + SETTLE_PATIENCE);
+    int rc = vol_engine_reservations_settled(((struct reserve_meta *)arg)->engine, version);
+
+    co_deadline_restore(former);
+    return rc;
 }
 
 static co_fn int reserve_fresh(void *arg)

@@ -49,7 +49,8 @@ co_fn int iscsi_target_refresh(struct iscsi_target *t) MUST_CHECK;
  * not read yet) only those that the back end has already are finished. Does not suspend. */
 void iscsi_target_drop(struct iscsi_target *t, const char *why);
 
-/* The reservations of a volume may have been changed by another process: 0 once they are obeyed. */
+/* The reservations of a volume may have been changed by another process: 0 once they are obeyed.
+ * ERR_AGAIN: the target stops. */
 co_fn int iscsi_target_reservations_changed(struct iscsi_target *t, uint64_t volume_id) MUST_CHECK;
 
 /* A volume was resized (or deleted: its commands fail from now on). Does not suspend. */

@@ -67,6 +67,7 @@ struct iscsi_target {
     struct iscsi_conf conf; /* with defaults filled in */
     struct net_listener *listener;
     struct pr_registry reservations;
+    struct co_wg reservation_news; /* being obeyed */
     struct list nodes;
     struct list conns;
     uint32_t conn_count;

@@ -93,6 +93,7 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
     t->conf.memory_bytes = MAX(t->conf.memory_bytes, SCSI_TRANSFER_BYTES_MAX);
     ASSERT(t->conf.window <= 4096);
     pr_registry_init(&t->reservations, conf->pr_store);
+    co_wg_init(&t->reservation_news);
     list_init(&t->nodes);
     list_init(&t->conns);
     co_cond_init(&t->conn_gone);
@@ -157,6 +158,7 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
         co_cond_wait_always(&t->conn_gone);
     iscsi_target_exports_update(t, &(Zbs__Meta__ExportsGetReply)ZBS__META__EXPORTS_GET_REPLY__INIT);
     co_group_join(&t->group);
+    co_wg_wait(&t->reservation_news);
     co_shield_end(&shield);
     net_listener_close(t->listener);
     for (size_t i = 0; i < t->n_portals; i++)
@@ -176,7 +178,17 @@ void iscsi_target_drop(struct iscsi_target *t, const char *why)
 
 int iscsi_target_reservations_changed(struct iscsi_target *t, uint64_t volume_id)
 {
-    return pr_registry_changed(&t->reservations, volume_id);
+    nsec_t former;
+    int rc;
+
+    if (t->stopping)
+        return err_set(ERR_AGAIN, "the target stops");
+    co_wg_add(&t->reservation_news, 1);
+    former = co_deadline_push(co_now() + ISCSI_PATHS_WAIT);
+    rc = pr_registry_changed(&t->reservations, volume_id);
+    co_deadline_restore(former);
+    co_wg_done(&t->reservation_news);
+    return rc;
 }
 
 void iscsi_target_volume_changed(struct iscsi_target *t, uint64_t volume_id)

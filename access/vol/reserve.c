@@ -74,10 +74,8 @@ int vol_engine_reservations_settled(struct vol_engine *e, uint64_t version)
         former = co_deadline_push(co_now() + SETTLE_LOOK);
         rc = co_cond_wait(&e->lease_changed);
         co_deadline_restore(former);
-        if (rc < 0 && rc != ERR_TIMEOUT)
+        if (rc < 0 && (rc != ERR_TIMEOUT || co_now() >= co_deadline()))
             return rc;
-        if (co_canceled())
-            return ERR_CANCELED;
     }
     return 0;
 }
