@@ -38,6 +38,9 @@ struct table_page *apply_page_own(struct apply *a, struct volume *v, uint32_t in
 /* If nothing refers to them any more: they go; extents become garbage at their chunk servers. */
 void apply_page_drop(struct apply *a, struct table_page *p); /* may be NULL */
 void apply_extent_drop(struct apply *a, struct extent *e);
+/* The extent gets the volume's policy; if others have it, too, the most that one of them asked for.
+ */
+void apply_extent_policy(struct apply *a, const struct volume *v, struct extent *e);
 int apply_lease_grant(struct apply *a);
 int apply_lease_return(struct apply *a);
 int apply_extents_created(struct apply *a);

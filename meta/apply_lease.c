@@ -84,6 +84,7 @@ static int grant_slot(struct apply *a, struct volume *v, const Zbs__Metalog__Lea
         return 0;
     e->epoch = a->number;
     extent_lease_end(a->st, e);
+    apply_extent_policy(a, v, e); /* others that had it may have asked for more */
     codec_put_extent(a->to, e);
     return 0;
 }
@@ -165,8 +166,7 @@ int apply_extents_created(struct apply *a)
         if (e == NULL)
             return apply_misfit(a, "creation of an unknown extent");
         origin = e->origin;
-        e->created = true;
-        extent_set_origin(e, NULL);
+        extent_set_created(e);
         codec_put_extent(a->to, e);
         if (origin != NULL)
             apply_extent_drop(a, origin);

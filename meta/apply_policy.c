@@ -91,8 +91,7 @@ int apply_pool_policy(struct apply *a)
     return 0;
 }
 
-/* An extent that several volumes have keeps the most that one of them asked for. */
-static void extent_policy(struct apply *a, const struct volume *v, struct extent *e)
+void apply_extent_policy(struct apply *a, const struct volume *v, struct extent *e)
 {
     bool own = extent_volume(a->st, e) == v;
     uint32_t wanted = own ? v->replicas : MAX(v->replicas, e->wanted);
@@ -121,7 +120,7 @@ int apply_policy_sweep(struct apply *a)
 
         for (uint32_t i = 0; p != NULL && i < SLOTS_PER_PAGE; i++) {
             if (p->extents[i] != NULL)
-                extent_policy(a, v, p->extents[i]);
+                apply_extent_policy(a, v, p->extents[i]);
         }
         changes += p != NULL ? p->n_extents : 0;
     }

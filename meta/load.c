@@ -220,7 +220,8 @@ static int load_extent(struct loader *l, const uint8_t *key, size_t key_len,
     extent_set_origin(e, origin);
     e->epoch = m->epoch;
     e->set_number = m->set_number;
-    e->created = m->created;
+    if (m->created)
+        extent_set_created(e);
     e->pool_id = m->pool_id;
     e->wanted = (uint8_t)m->replicas;
     e->min_replicas = (uint8_t)m->min_replicas;

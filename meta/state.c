@@ -23,6 +23,7 @@ void state_init(struct state *st)
     *st = (struct state){
         .next_mutation = 1, .next_pool_id = 1, .next_chunk_id = 1, .next_page_id = 1, .health = 1};
     list_init(&st->orphans);
+    list_init(&st->fresh);
     for (uint32_t i = 0; i < DANGERS; i++)
         list_init(&st->unsettled[i]);
     list_init(&st->results);

@@ -74,6 +74,7 @@ struct extent {
     uint32_t refs;       /* table pages that name it */
     struct list unborn;  /* extents that are to begin as its copy and are not created yet */
     struct list sibling; /* on its origin's list of them */
+    struct list fresh;   /* on the list of those that are not created yet */
     uint64_t pages_sum;  /* of the addresses of those pages: of a single one, the address */
     uint8_t n_members, n_absent;
     uint8_t wanted, min_replicas;         /* the policy */
@@ -183,6 +184,7 @@ struct state {
     struct sorted removed;  /* volumes to be swept, by id */
     struct sorted policies; /* volumes with policy_left, by id */
     struct list orphans;    /* slots whose owner has ended */
+    struct list fresh;      /* extents that are not created yet */
     struct list unsettled[DANGERS];
     uint64_t n_unsettled[DANGERS];
     struct list results;

@@ -51,11 +51,6 @@ bool slot_writes(const struct slot *s, const struct extent *e)
     return s->volume == NULL || s->epoch > s->volume->shared_at;
 }
 
-bool slot_is_unclean(const struct state *st, const struct slot *s)
-{
-    return s->owner != 0 && slot_owner(st, s) == NULL && slot_writes(s, slot_extent(s));
-}
-
 /* ---- health ---- */
 
 static bool extent_is_degraded(const struct extent *e)
@@ -80,32 +75,24 @@ static void page_look(struct table_page *p, uint64_t health)
     }
 }
 
-/* Has it been created, and did its last owner leave it clean? */
-static bool is_ready(const struct state *st, const struct volume *v, const struct extent *e,
-                     bool unowned_only)
-{
-    const struct slot *s = volume_slot(v, e->slot);
-
-    if (s != NULL && slot_is_unclean(st, s))
-        return false;
-    return e->created || (unowned_only && s != NULL && slot_owner(st, s) != NULL);
-}
-
 uint32_t volume_unready(const struct state *st, const struct volume *v, bool unowned_only,
                         uint64_t *ids, uint32_t max)
 {
     uint32_t found = 0;
 
-    for (uint32_t i = 0; i < v->n_pages; i++) {
-        const struct table_page *p = v->table[i];
+    LIST_FOREACH (s, &st->orphans, struct slot, owned) {
+        const struct extent *e = s->volume == v ? slot_extent(s) : NULL;
 
-        /* What was made ready for an earlier snapshot is still so. */
-        if (p == NULL || p->refs > 1)
-            continue;
-        for (uint32_t k = 0; k < SLOTS_PER_PAGE && found < max; k++) {
-            if (p->extents[k] != NULL && !is_ready(st, v, p->extents[k], unowned_only))
-                ids[found++] = p->extents[k]->id;
-        }
+        if (found < max && e != NULL && slot_writes(s, e))
+            ids[found++] = e->id;
+    }
+    LIST_FOREACH (e, &st->fresh, struct extent, fresh) {
+        const struct slot *s = extent_volume(st, e) == v ? volume_slot(v, e->slot) : NULL;
+
+        if (found < max && s != NULL && s->owner == 0)
+            ids[found++] = e->id;
+        else if (found < max && s != NULL && !unowned_only && slot_owner(st, s) != NULL)
+            ids[found++] = e->id;
     }
     return found;
 }
@@ -165,6 +152,7 @@ struct extent *state_extent_add(struct state *st, uint64_t id, uint64_t family, 
     e->slot = slot;
     list_init(&e->unborn);
     list_init(&e->sibling);
+    list_push_back(&st->fresh, &e->fresh);
     idmap_put_ptr(&st->extents, id, e);
     return e;
 }
@@ -174,7 +162,7 @@ void state_extent_free(struct state *st, struct extent *e)
     ASSERT(e->refs == 0 && list_empty(&e->unborn));
     unsettled_end(st, e);
     extent_lease_end(st, e);
-    extent_set_origin(e, NULL);
+    extent_set_created(e);
     idmap_del(&st->extents, e->id);
     mem_free(e);
 }
@@ -185,6 +173,13 @@ void extent_set_origin(struct extent *e, struct extent *origin)
     e->origin = origin;
     if (origin != NULL)
         list_push_back(&origin->unborn, &e->sibling);
+}
+
+void extent_set_created(struct extent *e)
+{
+    extent_set_origin(e, NULL);
+    list_del(&e->fresh);
+    e->created = true;
 }
 
 struct slot *extent_lease_make(struct extent *e)

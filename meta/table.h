@@ -25,8 +25,6 @@ struct extent *slot_extent(const struct slot *s);
 /* Was the extent granted with this lease to be written in place, and not become shared since? If
  * not, it is clean, and reading it under the lease needs no open. e may be NULL. */
 bool slot_writes(const struct slot *s, const struct extent *e);
-/* Did an owner that has ended leave it so that it has to be opened? */
-bool slot_is_unclean(const struct state *st, const struct slot *s);
 
 /* Extents that stand in the way of a snapshot: not created, or left unclean; unowned_only: without
  * those that a live owner has yet to create. */
@@ -47,7 +45,8 @@ void state_extent_free(struct state *st, struct extent *e); /* nothing names it;
 /* Before and after any change of an extent's replicas or policy: keeps the sums. */
 void state_extent_uncount(struct state *st, struct extent *e);
 void state_extent_count(struct state *st, struct extent *e);
-void extent_set_origin(struct extent *e, struct extent *origin); /* NULL: it is created */
+void extent_set_created(struct extent *e); /* it stops being a copy to be */
+void extent_set_origin(struct extent *e, struct extent *origin);
 struct slot *extent_lease_make(struct extent *e);
 void extent_lease_end(struct state *st, struct extent *e);
 
