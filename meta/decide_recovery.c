@@ -210,6 +210,8 @@ uint32_t surplus_member(const struct state *st, const struct world *w, const str
         uint32_t n = members_without(e, c->id, others);
         uint64_t score = 1 + use_percent(c);
 
+        /* The newest is what the extent was given instead of another. */
+        score += i + 1 < e->n_members ? 1u << 8 : 0;
         score += (uint64_t)spread(w, domain, others, n) << 16;
         score += (uint64_t)!c->alive << 24;
         score += (uint64_t)c->removing << 32;

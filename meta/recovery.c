@@ -15,6 +15,7 @@
 #define REPAIR_MAX      32u   /* records in a tick */
 #define SCAN_MAX        2048u /* extents looked at in a tick, of all */
 #define MOVES_MAX       64u   /* replicas moved off servers to be removed, at once */
+#define FORESEE_MAX     512u  /* moves under way that balance takes into account */
 #define LOOK            NSEC_PER_SEC
 
 static void submit(struct lead *l, const Zbs__Metalog__Record *r, struct pad *pad)
@@ -59,6 +60,24 @@ static void repair(struct lead *l, struct world *w, struct pad *pad)
     }
 }
 
+/* What a replica holds on average. */
+static uint64_t replica_bytes(struct lead *l)
+{
+    const struct state *st = &l->m->st;
+    uint64_t used = 0, replicas = 0;
+
+    for (uint32_t i = 0; i < st->chunks.count; i++) {
+        const struct chunk *c = st->chunks.items[i];
+        const struct chunk_live *live = live_chunk(&l->live, c->id);
+
+        if (live->size_bytes == 0)
+            continue;
+        used += live->size_bytes - live->free_bytes;
+        replicas += c->replicas;
+    }
+    return replicas > 0 ? MIN(used / replicas, (uint64_t)EXTENT_BYTES) : 0;
+}
+
 /* ---- balance ---- */
 
 /* In 1/1000 of a server's space. */
@@ -71,15 +90,57 @@ struct balance {
     bool on;
     uint32_t mean; /* use */
     uint64_t moves_max;
+    uint64_t bytes; /* that one move shifts */
 };
 
-static void balance_look(struct lead *l, const struct world *w, struct balance *b)
+static void shift(struct world *w, uint32_t id, uint64_t bytes, bool to)
+{
+    for (uint32_t i = 0; i < w->n_chunks; i++) {
+        struct place_chunk *c = &w->chunks[i];
+
+        if (c->id == id)
+            c->free_bytes = to ? c->free_bytes - MIN(bytes, c->free_bytes)
+                               : MIN(c->free_bytes + bytes, c->size_bytes);
+    }
+}
+
+/* Space as it will be when the moves under way are done. */
+static void foresee(const struct state *st, struct world *w, uint64_t bytes)
+{
+    uint32_t n = 0;
+
+    LIST_FOREACH (u, &st->unsettled[DANGER_NONE], struct unsettled, link) {
+        const struct extent *e = u->extent;
+        uint32_t most = 0, from = 0;
+
+        if (++n > FORESEE_MAX)
+            break;
+        for (uint32_t i = 0; i < e->n_absent; i++)
+            shift(w, extent_absent(e)[i], bytes, true);
+        for (uint32_t i = 0; i < e->n_members; i++) {
+            const struct place_chunk *c = world_chunk(w, e->replicas[i]);
+
+            if (c->size_bytes > 0 && use_of(c) >= most) {
+                most = use_of(c);
+                from = c->id;
+            }
+        }
+        shift(w, from, bytes, false);
+    }
+}
+
+static void balance_look(struct lead *l, struct world *w, struct balance *b)
 {
     const struct state *st = &l->m->st;
     uint32_t threshold = (uint32_t)state_setting(st, SETTING_BALANCE_THRESHOLD) * 10;
     uint32_t low = UINT32_MAX, high = 0, n = 0, sum = 0;
 
-    *b = (struct balance){.moves_max = state_setting(st, SETTING_BALANCE_EXTENTS)};
+    *b = (struct balance){.moves_max = state_setting(st, SETTING_BALANCE_EXTENTS),
+                          .bytes = replica_bytes(l)};
+    /* What is used, not what was promised to new extents, which are thin. */
+    for (uint32_t i = 0; i < w->n_chunks; i++)
+        w->chunks[i].free_bytes = live_chunk(&l->live, w->chunks[i].id)->free_bytes;
+    foresee(st, w, b->bytes);
     for (uint32_t i = 0; i < w->n_chunks; i++) {
         const struct place_chunk *c = &w->chunks[i];
 
@@ -124,16 +185,21 @@ static bool move(struct scan *s, const struct extent *e, const struct place_chun
     struct world *w = s->w;
     Zbs__Metalog__Record *r;
 
-    /* For balance only to servers that are emptier than the mean. */
-    for (uint32_t i = 0; i < w->n_chunks && !from->removing; i++)
-        w->chunks[i].avoid =
-            w->chunks[i].size_bytes == 0 || use_of(&w->chunks[i]) >= s->balance.mean;
+    /* For balance only where it makes the difference smaller. */
+    for (uint32_t i = 0; i < w->n_chunks && !from->removing; i++) {
+        struct place_chunk *c = &w->chunks[i];
+
+        c->avoid = c->size_bytes == 0 ||
+                   use_of(c) + 2 * s->balance.bytes * 1000 / c->size_bytes >= use_of(from);
+    }
     r = decide_move(&s->l->m->st, w, e, from->id, from->removing, s->pad);
     for (uint32_t i = 0; i < w->n_chunks; i++)
         w->chunks[i].avoid = false;
     if (r == NULL)
         return false;
     s->l->recovery.moved++;
+    shift(w, r->replica_set->adopt[0], s->balance.bytes, true);
+    shift(w, from->id, s->balance.bytes, false);
     submit(s->l, r, s->pad);
     return true;
 }
@@ -229,24 +295,6 @@ static void look(struct lead *l, nsec_t now)
 void recovery_copied(struct lead *l, uint64_t bytes)
 {
     l->recovery.copied += bytes;
-}
-
-/* What a replica holds on average. */
-static uint64_t replica_bytes(struct lead *l)
-{
-    const struct state *st = &l->m->st;
-    uint64_t used = 0, replicas = 0;
-
-    for (uint32_t i = 0; i < st->chunks.count; i++) {
-        const struct chunk *c = st->chunks.items[i];
-        const struct chunk_live *live = live_chunk(&l->live, c->id);
-
-        if (live->size_bytes == 0)
-            continue;
-        used += live->size_bytes - live->free_bytes;
-        replicas += c->replicas;
-    }
-    return replicas > 0 ? MIN(used / replicas, (uint64_t)EXTENT_BYTES) : 0;
 }
 
 uint64_t recovery_left(struct lead *l)

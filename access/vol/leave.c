@@ -227,7 +227,7 @@ static int leave_locked(struct tenure *t)
      * so there is nothing to remove them from. */
     ask = leave & ~t->adding;
     t->asked |= ask;
-    rc = ask ? set_change(t, ask, 0, "did not confirm") : 0;
+    rc = ask ? set_change(t, ask, 0, ask & ~t->surplus ? "did not confirm" : "one too many") : 0;
     if (rc == ERR_REFUSED) {
         log_warn("replica.removal_refused", "extent=%" PRIu64 " \"%s\"", t->extent_id,
                  err_text(rc));

@@ -155,10 +155,10 @@ def balanced():
         urls = c.export("v", size="2G", replicas=2)
         load = c.load(urls[:1], 5, blocks=65536, depth=32, reads=0)
         c.load_result(load)
-        c.cli("chunk", "maintenance", "host-4", "off")
         check(replicas_of(c, 4) == 0, "replicas were placed on a server in maintenance")
+        c.cli("chunk", "maintenance", "host-4", "off")
         c.cli("setting", "set", "balance.threshold", "1%")
-        wait_for("replicas have moved to node 4", lambda: replicas_of(c, 4) >= 2, 60)
+        wait_for("replicas have moved to node 4", lambda: replicas_of(c, 4) > 0, 60)
         idle(c)
         c.verify("test/v")
         return " ".join(str(replicas_of(c, n)) for n in range(1, 5)) + " replicas"
