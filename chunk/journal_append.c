@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "chunk/internal.h"
+#include "common/base/mutate.h"
 
 #define WRITE_TRIES      3
 #define URGENT_BYTES_MAX (1u << 20)
@@ -355,7 +356,7 @@ static int commit_write(struct dev *d, const struct forming *f, const struct iov
 
     for (int i = 0; i < WRITE_TRIES; i++) {
         struct disk_req r = {.op = DISK_WRITE,
-                             .durable = true,
+                             .durable = !mutate(MUT_JOURNAL_VOLATILE),
                              .urgent = true,
                              .disk = d->ring,
                              .off = ring_off(&d->j, f->pos),

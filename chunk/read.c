@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "chunk/internal.h"
+#include "common/base/mutate.h"
 
 uint32_t zero_page_crc(void)
 {
@@ -159,7 +160,8 @@ static bool source_good(const struct reading *r, uint32_t i)
     const struct page_source *s = &r->src[i];
 
     return (s->from != FROM_RING && s->from != FROM_HOME) ||
-           crc32c(0, r->dst + (size_t)i * PAGE_BYTES, PAGE_BYTES) == s->crc;
+           (mutate(MUT_NO_CHECKSUM) ||
+            crc32c(0, r->dst + (size_t)i * PAGE_BYTES, PAGE_BYTES) == s->crc);
 }
 
 /* ERR_CORRUPT names the place. */

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "common/base/err.h"
+#include "common/base/mutate.h"
 #include "common/base/units.h"
 #include "meta/decide.h"
 
@@ -494,7 +495,7 @@ int decide_replica_change(const struct decide *d, Zbs__Metalog__Record **ret)
                        "extent %" PRIu64 " is at epoch %" PRIu64 " of session %" PRIu64
                        ", not at %" PRIu64,
                        e->id, e->epoch, s != NULL ? s->owner : 0, rq->epoch);
-    if (e->set_number != rq->set_number)
+    if (e->set_number != rq->set_number && !mutate(MUT_ANY_SET_NUMBER))
         return err_set(ERR_STALE, "extent %" PRIu64 " has set number %" PRIu64 ", not %" PRIu64,
                        e->id, e->set_number, rq->set_number);
     rc = check_replicas(e, rq);

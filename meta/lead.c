@@ -12,6 +12,7 @@
 #include <string.h>
 #include "common/base/assert.h"
 #include "common/base/log.h"
+#include "common/base/mutate.h"
 #include "common/env/env.h"
 #include "meta/apply.h"
 #include "meta/decide.h"
@@ -310,7 +311,7 @@ co_fn void lead_run(struct metad *m, const struct zk_term *term, nsec_t since)
         zk_tail_read(m, &l.tail) < 0)
         return; /* somebody else, or we, will take the next term */
     l.next_index = head + 1;
-    l.serve_from = since + m->conf.authority_ms * NSEC_PER_MSEC;
+    l.serve_from = since + (mutate(MUT_LEAD_AT_ONCE) ? 0 : m->conf.authority_ms * NSEC_PER_MSEC);
     list_init(&l.queue);
     list_init(&l.flight);
     list_init(&l.confirmed);

@@ -153,6 +153,8 @@ static int hold_clean(struct hold *h)
 {
     nsec_t until = co_now() + DRAIN_LIMIT;
 
+    if (mutate(MUT_HOLD_NO_DRAIN))
+        return 0;
     for (uint32_t round = 0; round < 2; round++) {
         for (uint32_t k = 0; k < h->n; k++) {
             for (uint32_t i = 0; i < h->volumes[k]->n_slots; i++) {
@@ -182,7 +184,8 @@ static int hold_check(const struct hold *h)
         for (uint32_t i = 0; i < h->volumes[k]->n_slots; i++) {
             const struct slot *s = h->volumes[k]->slots[i];
 
-            if (s && (slot_unopened(h, s) || (s->tenure && !tenure_is_clean(s->tenure))))
+            if (s && !mutate(MUT_HOLD_NO_DRAIN) &&
+                (slot_unopened(h, s) || (s->tenure && !tenure_is_clean(s->tenure))))
                 return err_set(ERR_AGAIN, "slot %u was lost meanwhile", s->index);
         }
     }
@@ -229,7 +232,8 @@ static void slot_after(struct slot *s, const struct volume *v)
             tenure_lose(s->tenure, "the volume was rolled back");
         slot_forget(s);
     } else if (epoch < v->shared_at && s->tenure) {
-        slot_share(s);
+        if (!mutate(MUT_WRITE_SHARED))
+            slot_share(s);
     } else if (epoch < v->shared_at && s->state == SLOT_GRANTED) {
         slot_forget(s);
     }

@@ -185,7 +185,8 @@ static int wanted_compute(struct open_state *o, uint32_t x, struct wanted *w)
 
     if (rc < 0)
         return rc;
-    rangeset_add_set(&w->pages, &t->unc.pages);
+    if (!mutate(MUT_NO_OPEN_MISSING))
+        rangeset_add_set(&w->pages, &t->unc.pages);
     w->everything |= m->everything || o->lacks[x];
     if (!w->any && !was_member)
         w->everything = true; /* nobody knows it: new */
@@ -193,7 +194,7 @@ static int wanted_compute(struct open_state *o, uint32_t x, struct wanted *w)
         w->last = ver_max(w->last, ver_max(m->confirmed, m->last_reported));
     if (!(o->join >> x & 1))
         return 0;
-    if (ver_cmp(m->last_reported, w->last) < 0) {
+    if (ver_cmp(m->last_reported, w->last) < 0 && !mutate(MUT_NO_TAIL_CHECK)) {
         log_warn("replica.behind", "extent=%" PRIu64 " chunk=%u: it lost writes", t->extent_id,
                  m->chunk->id);
         w->everything = true;

@@ -113,6 +113,8 @@ int op_lock(struct op *op)
     if (rc < 0)
         return rc;
     op->has_room = true;
+    if (mutate(MUT_NO_RANGE_LOCK))
+        return 0;
     rc = co_range_acquire(&t->ranges, &op->range, start, end - start, true);
     if (rc < 0)
         return rc;

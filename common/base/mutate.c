@@ -18,6 +18,16 @@ static const char *const names[MUT_COUNT] = {
     [MUT_SKIP_MISSING_START] = "skip_missing_start",
     [MUT_CLEAR_WITHOUT_COPY] = "clear_without_copy",
     [MUT_NO_TERM_CHECK] = "no_term_check",
+    [MUT_NO_TAIL_CHECK] = "no_tail_check",
+    [MUT_NO_OPEN_MISSING] = "no_open_missing",
+    [MUT_NO_RANGE_LOCK] = "no_range_lock",
+    [MUT_ANY_SET_NUMBER] = "any_set_number",
+    [MUT_LEAD_AT_ONCE] = "lead_at_once",
+    [MUT_EXPIRE_EARLY] = "expire_early",
+    [MUT_JOURNAL_VOLATILE] = "journal_volatile",
+    [MUT_NO_CHECKSUM] = "no_checksum",
+    [MUT_WRITE_SHARED] = "write_shared",
+    [MUT_HOLD_NO_DRAIN] = "hold_no_drain",
 };
 
 const char *mutation_name(enum mutation m)

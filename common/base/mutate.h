@@ -17,6 +17,16 @@ enum mutation {
     MUT_SKIP_MISSING_START,  /* 5.2: a member is removed without noting what it lacks */
     MUT_CLEAR_WITHOUT_COPY,  /* 5.4: the missing set is cleared, nothing is copied */
     MUT_NO_TERM_CHECK,       /* 6.2: a deposed leader writes its heartbeat and appends to the log */
+    MUT_NO_TAIL_CHECK,       /* 2.5: a replica that lost its journal's tail is taken for whole */
+    MUT_NO_OPEN_MISSING,     /* 2.4: what is above the commit point is not missing at the absent */
+    MUT_NO_RANGE_LOCK,       /* 3.1: writes that touch the same page are in flight together */
+    MUT_ANY_SET_NUMBER,      /* 5.3: meta takes a change that starts from another set */
+    MUT_LEAD_AT_ONCE,        /* 6.3: a new leader does not wait for the former's authority to end */
+    MUT_EXPIRE_EARLY,        /* 1.4: meta ends a session before its lease has run out */
+    MUT_JOURNAL_VOLATILE,    /* 9.1: a record is acknowledged before it is durable */
+    MUT_NO_CHECKSUM,         /* a chunk server returns what it reads, whatever its checksum */
+    MUT_WRITE_SHARED,        /* 1.3: an owner writes on in place after a snapshot */
+    MUT_HOLD_NO_DRAIN,       /* 7.1: volumes are told to be held while writes are in flight */
     MUT_COUNT
 };
 
