@@ -117,6 +117,7 @@ struct cluster *cluster_new(const struct sim_conf *conf, uint32_t disks)
     ASSERT(c);
     c->seed = conf->seed;
     c->disks = disks;
+    c->n_spaces = 1;
     c->sim = sim_new(conf);
     c->history = history_new();
     snprintf(c->metas, sizeof(c->metas), "127.1.0.1:7100,127.1.0.2:7100,127.1.0.3:7100");
@@ -140,6 +141,8 @@ void cluster_free(struct cluster *c)
 {
     sim_free(c->sim);
     history_free(c->history);
+    for (uint32_t i = 0; i < c->n_extras; i++)
+        free(c->extras[i].frozen);
     free(c);
 }
 

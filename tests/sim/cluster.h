@@ -15,7 +15,8 @@
 #define DISK_PATH  "/dev/disk"
 #define DISK2_PATH "/dev/disk2"
 #define DISK_BYTES (4096ull * 1024 * 1024)
-#define EXTRAS_MAX 8
+#define EXTRAS_MAX 16
+#define FROZEN_MAX 1024
 
 struct cluster;
 
@@ -31,11 +32,23 @@ struct node {
     uint32_t moves;            /* of the chunk server to another address */
 };
 
-/* A volume beside the main one; it comes and goes. */
+/* What a sector of a snapshot was found to hold, for ever. */
+struct frozen {
+    uint64_t sector, value; /* sector + 1; 0: none */
+};
+
+/* A volume beside the main one; it comes and goes. Volume number 0 is the main one, n + 1 this one
+ * at n. In the history the sectors of a volume begin at SECTOR_OF(space); what it had when that
+ * space began is zeroes, or what snapshot `base` holds. */
 struct extra {
-    char name[16];
-    uint64_t id, size_bytes;
+    char name[32];
+    uint64_t id;
     bool there; /* certainly created, nobody has begun to delete it */
+    bool snapshot;
+    uint32_t space, base;  /* base: 0: none, n + 1: the snapshot at n */
+    uint32_t of, space_of; /* a snapshot's volume, by number and by space */
+    uint64_t call, ret;    /* a snapshot's: when it was taken */
+    struct frozen *frozen; /* FROZEN_MAX, of a snapshot */
 };
 
 struct workload;
@@ -49,7 +62,7 @@ struct cluster {
     bool fragile;   /* a host may lose or spoil what it holds: the others must hold it, too */
     uint64_t volume_id, size_bytes, size_asked, used_at_first;
     struct extra extras[EXTRAS_MAX];
-    uint32_t n_extras;
+    uint32_t n_extras, n_spaces;
     struct history *history;
     struct workload *workload;
     uint64_t watch;    /* sector whose operations are noted in the trace; UINT64_MAX: none */

@@ -302,6 +302,21 @@ static bool extra_create_begin(struct strike *s)
     return operator_extra_create(s->c) == 0;
 }
 
+static bool snapshot_begin(struct strike *s)
+{
+    return operator_snapshot(s->c, s->e->arg == 1) == 0;
+}
+
+static bool clone_begin(struct strike *s)
+{
+    return operator_clone(s->c) == 0;
+}
+
+static bool rollback_begin(struct strike *s)
+{
+    return operator_rollback(s->c) == 0;
+}
+
 static bool extra_delete_begin(struct strike *s)
 {
     return operator_extra_delete(s->c) == 0;
@@ -332,6 +347,9 @@ static const struct {
     [FAULT_RESIZE] = {resize_begin, NULL},
     [FAULT_EXTRA_CREATE] = {extra_create_begin, NULL},
     [FAULT_EXTRA_DELETE] = {extra_delete_begin, NULL},
+    [FAULT_SNAPSHOT] = {snapshot_begin, NULL},
+    [FAULT_CLONE] = {clone_begin, NULL},
+    [FAULT_ROLLBACK] = {rollback_begin, NULL},
     [FAULT_RELEASE] = {release_begin, start_again},
 };
 

@@ -128,6 +128,20 @@ void history_read_saw(struct history *h, uint64_t read, uint64_t sector, uint64_
     h->completed++;
 }
 
+uint64_t history_tick(struct history *h)
+{
+    return ++h->clock;
+}
+
+void history_saw_between(struct history *h, uint64_t call, uint64_t ret, uint64_t sector,
+                         uint64_t value)
+{
+    h->seen = grow(h->seen, h->n_seen, &h->cap_seen, sizeof(*h->seen));
+    h->seen[h->n_seen++] =
+        (struct seen){.sector = sector, .value = value, .call = call, .ret = ret};
+    h->completed++;
+}
+
 uint64_t history_ops(const struct history *h)
 {
     return h->completed;

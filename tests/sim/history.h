@@ -44,6 +44,12 @@ uint64_t history_read_call(struct history *h);
 /* It saw `value` (0: never written, or zeroed) in this sector; once for each sector. */
 void history_read_saw(struct history *h, uint64_t read, uint64_t sector, uint64_t value);
 
+/* A moment, for history_saw_between. */
+uint64_t history_tick(struct history *h);
+/* At some moment between these two the sector held this value: a snapshot says so. */
+void history_saw_between(struct history *h, uint64_t call, uint64_t ret, uint64_t sector,
+                         uint64_t value);
+
 /* Checks everything recorded so far; NULL if linearizable, else a description (the history's
  * memory) of the first violation. */
 const char *history_check(struct history *h);

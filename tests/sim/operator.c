@@ -5,8 +5,11 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "common/base/units.h"
+#include "tests/sim/workload.h"
 
 #define PATIENCE     (10 * NSEC_PER_SEC)
 #define GROWTH       (4 * MIB)
@@ -129,16 +132,26 @@ int operator_resize(struct cluster *c)
     return rc;
 }
 
-int operator_extra_create(struct cluster *c)
+/* A place for another volume; NULL: there are enough. */
+static struct extra *extra_new(struct cluster *c)
 {
     struct extra *x = &c->extras[c->n_extras];
-    int rc;
 
     if (c->n_extras == EXTRAS_MAX)
-        return ERR_TOO_LARGE;
+        return NULL;
+    *x = (struct extra){.space = c->n_spaces++};
     c->n_extras++;
+    return x;
+}
+
+int operator_extra_create(struct cluster *c)
+{
+    struct extra *x = extra_new(c);
+    int rc;
+
+    if (!x)
+        return ERR_TOO_LARGE;
     snprintf(x->name, sizeof(x->name), "extra-%u", c->n_extras);
-    x->size_bytes = EXTRA_BYTES;
     rc = volume_create(c, x->name, EXTRA_BYTES,
                        c->fragile ? HOSTS : 1 + (uint32_t)(sim_random(c->sim) % HOSTS),
                        1 + (uint32_t)(sim_random(c->sim) % 2), &x->id);
@@ -148,8 +161,10 @@ int operator_extra_create(struct cluster *c)
 
 int operator_extra_delete(struct cluster *c)
 {
+    uint32_t first = c->n_extras ? (uint32_t)(sim_random(c->sim) % c->n_extras) : 0;
+
     for (uint32_t i = 0; i < c->n_extras; i++) {
-        struct extra *x = &c->extras[i];
+        struct extra *x = &c->extras[(first + i) % c->n_extras];
 
         if (!x->there)
             continue;
@@ -157,6 +172,146 @@ int operator_extra_delete(struct cluster *c)
         return volume_delete(c, x->name);
     }
     return ERR_NOTFOUND;
+}
+
+/* ---- snapshots ---- */
+
+/* Some volume that is there and (snapshot) is one, or is none and has always been itself. */
+static struct extra *extra_some(struct cluster *c, bool snapshot)
+{
+    uint32_t first = c->n_extras ? (uint32_t)(sim_random(c->sim) % c->n_extras) : 0;
+
+    for (uint32_t i = 0; i < c->n_extras; i++) {
+        struct extra *x = &c->extras[(first + i) % c->n_extras];
+
+        if (x->there && x->snapshot == snapshot && (snapshot || !x->base))
+            return x;
+    }
+    return NULL;
+}
+
+static struct extra *snapshot_new(struct cluster *c, uint32_t number, const char *of)
+{
+    struct extra *x = extra_new(c);
+
+    if (!x)
+        return NULL;
+    snprintf(x->name, sizeof(x->name), "%s@s%u", of, c->n_extras);
+    x->snapshot = true;
+    x->of = number;
+    x->space_of = number ? c->extras[number - 1].space : 0;
+    x->frozen = calloc(FROZEN_MAX, sizeof(*x->frozen));
+    return x;
+}
+
+int operator_snapshot(struct cluster *c, bool group)
+{
+    struct meta_client *mc;
+    Zbs__Meta__VolumeSnapshotRequest q = ZBS__META__VOLUME_SNAPSHOT_REQUEST__INIT;
+    Zbs__Meta__VolumeName names[2] = {ZBS__META__VOLUME_NAME__INIT, ZBS__META__VOLUME_NAME__INIT};
+    Zbs__Meta__VolumeName *list[2] = {&names[0], &names[1]};
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    struct extra *with = group ? extra_some(c, false) : NULL, *snaps[2] = {NULL};
+    uint32_t n = 1 + (with != NULL);
+    struct rpc_reply r;
+    uint64_t call;
+    int rc;
+
+    if (c->n_extras + n > EXTRAS_MAX)
+        return ERR_TOO_LARGE;
+    /* Both have the same name behind the @: that of the first. */
+    snaps[0] = snapshot_new(c, 0, "volume");
+    if (with) {
+        snaps[1] = snapshot_new(c, (uint32_t)(with - c->extras) + 1, with->name);
+        snprintf(snaps[1]->name, sizeof(snaps[1]->name), "%.15s@s%u", with->name, c->n_extras - 1);
+    }
+    mc = meta_client_new(c->metas, "operator");
+    meta_client_mutation(mc, &m);
+    q.mutation = &m;
+    names[0].pool = names[1].pool = (char *)"pool";
+    names[0].name = (char *)"volume";
+    names[1].name = with ? with->name : NULL;
+    q.volumes = list;
+    q.n_volumes = n;
+    q.snapshot = strchr(snaps[0]->name, '@') + 1;
+    call = history_tick(c->history);
+    rc = ask(c, mc, META_VOLUME_SNAPSHOT, &q.base, &r);
+    for (uint32_t i = 0; i < n && rc == 0; i++) {
+        const Zbs__Meta__VolumeSnapshotReply *a = (const Zbs__Meta__VolumeSnapshotReply *)r.msg;
+
+        snaps[i]->call = call;
+        snaps[i]->ret = history_tick(c->history);
+        snaps[i]->there = i < a->n_snapshots;
+        snaps[i]->id = snaps[i]->there ? a->snapshots[i]->id : 0;
+    }
+    rpc_reply_free(&r);
+    meta_client_close(mc);
+    return rc;
+}
+
+int operator_clone(struct cluster *c)
+{
+    struct extra *of = extra_some(c, true), *x;
+    Zbs__Meta__VolumeCloneRequest q = ZBS__META__VOLUME_CLONE_REQUEST__INIT;
+    Zbs__Meta__VolumeName name = ZBS__META__VOLUME_NAME__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    struct meta_client *mc;
+    struct rpc_reply r;
+    int rc;
+
+    if (!of || !(x = extra_new(c)))
+        return ERR_NOTFOUND;
+    snprintf(x->name, sizeof(x->name), "clone-%u", c->n_extras);
+    x->base = (uint32_t)(of - c->extras) + 1;
+    mc = meta_client_new(c->metas, "operator");
+    meta_client_mutation(mc, &m);
+    q.mutation = &m;
+    name.pool = q.pool = (char *)"pool";
+    name.name = of->name;
+    q.snapshot = &name;
+    q.name = x->name;
+    rc = ask(c, mc, META_VOLUME_CLONE, &q.base, &r);
+    if (rc == 0)
+        x->id = ((Zbs__Meta__Volume *)r.msg)->id;
+    x->there = rc == 0;
+    rpc_reply_free(&r);
+    meta_client_close(mc);
+    return rc;
+}
+
+int operator_rollback(struct cluster *c)
+{
+    struct extra *to = extra_some(c, true), *x = NULL;
+    Zbs__Meta__VolumeRollbackRequest q = ZBS__META__VOLUME_ROLLBACK_REQUEST__INIT;
+    Zbs__Meta__VolumeName name = ZBS__META__VOLUME_NAME__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    struct meta_client *mc;
+    struct rpc_reply r;
+    int rc;
+
+    if (to && to->of)
+        x = &c->extras[to->of - 1];
+    if (!x || !x->there)
+        return ERR_NOTFOUND;
+    x->there = false;
+    while (workload_uses(c, (uint32_t)(x - c->extras)))
+        (void)co_sleep(20 * NSEC_PER_MSEC);
+    mc = meta_client_new(c->metas, "operator");
+    meta_client_mutation(mc, &m);
+    q.mutation = &m;
+    name.pool = (char *)"pool";
+    name.name = x->name;
+    q.volume = &name;
+    q.snapshot = strchr(to->name, '@') + 1;
+    rc = ask(c, mc, META_VOLUME_ROLLBACK, &q.base, &r);
+    if (rc == 0) {
+        x->space = c->n_spaces++;
+        x->base = (uint32_t)(to - c->extras) + 1;
+        x->there = true;
+    }
+    rpc_reply_free(&r);
+    meta_client_close(mc);
+    return rc;
 }
 
 int operator_drain(struct cluster *c, struct node *n, bool begin)

@@ -12,6 +12,12 @@ co_fn int operator_create(struct cluster *c, uint32_t replicas, uint64_t size_by
 co_fn int operator_resize(struct cluster *c);
 co_fn int operator_extra_create(struct cluster *c);
 co_fn int operator_extra_delete(struct cluster *c);
+/* A snapshot of the main volume, or of it and another at one moment. */
+co_fn int operator_snapshot(struct cluster *c, bool group);
+/* A volume from some snapshot. */
+co_fn int operator_clone(struct cluster *c);
+/* Some other volume becomes what a snapshot of it holds; nobody uses it meanwhile. */
+co_fn int operator_rollback(struct cluster *c);
 /* Begins or cancels the drain of the node's second disk. */
 co_fn int operator_drain(struct cluster *c, struct node *n, bool begin);
 

@@ -83,6 +83,9 @@ static void event_draw(struct fault_event *e, enum fault kind, uint64_t *x)
         if (below(x, 3) == 0)
             e->host = ON_LEADER;
         break;
+    case FAULT_SNAPSHOT:
+        e->arg = below(x, 2);
+        break;
     case FAULT_DISK_SLOW:
         e->arg = 1 + below(x, below(x, 2) ? 20 : 400);
         break;

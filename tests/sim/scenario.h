@@ -53,6 +53,9 @@ enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
     X(RESIZE, "resize")             /* the volume grows */                                         \
     X(EXTRA_CREATE, "extra-create") /* another volume */                                           \
     X(EXTRA_DELETE, "extra-delete") /* the oldest of the other volumes goes */                     \
+    X(SNAPSHOT, "snapshot")         /* of the volume; arg 1: and of another one */                 \
+    X(CLONE, "clone")               /* a volume from a snapshot */                                 \
+    X(ROLLBACK, "rollback")         /* another volume goes back to a snapshot */                   \
     X(RELEASE, "release")           /* an access server ends in peace, and comes back */
 
 enum fault {

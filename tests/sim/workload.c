@@ -41,6 +41,8 @@ struct client {
     struct workload *w;
     uint32_t node, number;
     bool active, started;
+    uint32_t extra; /* number of the other volume that it uses; 0: none */
+    uint64_t pair;  /* the next to be written; odd: its first half is */
     uint64_t moved; /* leases that its server gave away by then */
     struct co_group group;
     struct private_sector sectors[PRIVATE_SECTORS];
@@ -121,12 +123,39 @@ static void watch(const struct client *cl, uint64_t first, uint32_t count, const
                  cl->node + 1, cl->number, what, value, rc < 0 ? err_name(rc) : "ok");
 }
 
+/* Where the sectors of a snapshot's volume begin in the history. Only volumes that were always
+ * themselves are taken snapshots of. */
+static uint64_t snapshot_key(const struct cluster *c, uint32_t n)
+{
+    return SECTOR_OF(c->extras[n].space_of);
+}
+
+/* What a snapshot holds in a sector: the same whenever it is read, and what the volume held at some
+ * moment while it was taken. False if it contradicts what was seen before. */
+static bool frozen_is(struct cluster *c, uint32_t n, uint64_t sector, uint64_t value)
+{
+    struct extra *x = &c->extras[n];
+
+    for (uint32_t i = (uint32_t)(sector * 0x9e3779b97f4a7c15u >> 54);; i++) {
+        struct frozen *f = &x->frozen[i % FROZEN_MAX];
+
+        if (f->sector == sector + 1)
+            return f->value == value;
+        if (f->sector)
+            continue;
+        *f = (struct frozen){sector + 1, value};
+        history_saw_between(c->history, x->call, x->ret, snapshot_key(c, n) + sector, value);
+        return true;
+    }
+}
+
 /* Sectors of one of the volumes. `first` counts within the volume; `key` is its name in the
  * history. */
 struct range {
     struct vol *v;
     uint64_t first, key;
     uint32_t count;
+    uint32_t base; /* snapshot that it began with; 0: none */
 };
 
 /* What is known of a change after its end. */
@@ -160,6 +189,50 @@ static void shared_write(struct client *cl, const struct range *r)
     buf_put(b);
 }
 
+/* As sector_parse; what comes from the snapshot that the volume began with counts as 0. */
+static bool sector_is(struct client *cl, const struct range *r, const uint8_t *src, uint32_t i,
+                      uint64_t *ret)
+{
+    struct cluster *c = cl->w->c;
+    uint64_t value;
+
+    if (sector_parse(src, r->key + i, ret) && (*ret != 0 || !r->base))
+        return true;
+    if (!r->base || !sector_parse(src, snapshot_key(c, r->base - 1) + r->first + i, &value))
+        return false;
+    if (!frozen_is(c, r->base - 1, r->first + i, value)) {
+        cluster_fail(c,
+                     "sector %" PRIu64 " has %" PRIu64 " from %s, which has something else there",
+                     r->key + i, value, c->extras[r->base - 1].name);
+    }
+    *ret = 0;
+    return true;
+}
+
+static void snapshot_read(struct client *cl, uint32_t n, const struct range *r)
+{
+    struct cluster *c = cl->w->c;
+    struct buf *b = buf_alloc((size_t)r->count * SECTOR_BYTES);
+    nsec_t former = begin_op(cl);
+    int rc = vol_read(r->v, r->first * SECTOR_BYTES, r->count * SECTOR_BYTES, b, 0);
+
+    for (uint32_t i = 0; i < r->count && rc == 0; i++) {
+        uint64_t value;
+
+        if (!sector_parse(b->data + (size_t)i * SECTOR_BYTES, snapshot_key(c, n) + r->first + i,
+                          &value))
+            cluster_fail(c, "%s: sector %" PRIu64 " read torn or foreign: %016" PRIx64,
+                         c->extras[n].name, r->first + i, value);
+        else if (!frozen_is(c, n, r->first + i, value))
+            cluster_fail(c, "%s changed: sector %" PRIu64 " has %" PRIu64 " now", c->extras[n].name,
+                         r->first + i, value);
+    }
+    cl->w->stats.reads++;
+    cl->w->stats.failed_reads += rc != 0;
+    end_op(cl, former);
+    buf_put(b);
+}
+
 static void shared_read(struct client *cl, const struct range *r)
 {
     struct history *h = cl->w->c->history;
@@ -169,7 +242,7 @@ static void shared_read(struct client *cl, const struct range *r)
     int rc = vol_read(r->v, r->first * SECTOR_BYTES, r->count * SECTOR_BYTES, b, 0);
 
     for (uint32_t i = 0; i < r->count && rc == 0; i++) {
-        if (!sector_parse(b->data + (size_t)i * SECTOR_BYTES, r->key + i, &value))
+        if (!sector_is(cl, r, b->data + (size_t)i * SECTOR_BYTES, i, &value))
             cluster_fail(cl->w->c, "sector %" PRIu64 " read torn or foreign: %016" PRIx64,
                          r->key + i, value);
         history_read_saw(h, read, r->key + i, value);
@@ -364,6 +437,55 @@ static void counter_check(struct client *cl, struct vol *v)
     }
 }
 
+/* ---- pairs: two places in different extents, one written after the other was acknowledged ---- */
+
+#define PAIR_AT   (512ull << 10) /* in the client's own part */
+#define PAIR_STEP (256ull << 10) /* a stripe: the next extent */
+
+static uint64_t pair_off(const struct client *cl, uint64_t half)
+{
+    return PRIVATE_BASE + cl->number * PRIVATE_STEP + PAIR_AT + half * PAIR_STEP;
+}
+
+/* The next half; again if it is not known to be written. */
+static void pair_write(struct client *cl, struct vol *v)
+{
+    struct buf *b = buf_alloc(SECTOR_BYTES);
+    uint64_t off = pair_off(cl, cl->pair % 2);
+    nsec_t former = begin_op(cl);
+
+    sector_fill(b->data, cl->pair / 2 + 1, off / SECTOR_BYTES);
+    if (vol_write(v, off, SECTOR_BYTES, b, 0) == 0)
+        cl->pair++;
+    cl->w->stats.writes++;
+    end_op(cl, former);
+    buf_put(b);
+}
+
+/* At any one moment the first half is the second's number, or one ahead. */
+static void pairs_check(struct client *reader, uint32_t snapshot, struct vol *v)
+{
+    struct workload *w = reader->w;
+    struct buf *b = buf_alloc(SECTOR_BYTES);
+
+    for (uint32_t i = 0; i < HOSTS * CLIENTS_MAX; i++) {
+        const struct client *cl = &w->clients[i];
+        uint64_t half[2] = {0, 0};
+        int rc = 0;
+
+        for (uint32_t k = 0; k < 2 && rc == 0 && i % CLIENTS_MAX < w->per_node; k++) {
+            rc = vol_read(v, pair_off(cl, k), SECTOR_BYTES, b, 0);
+            if (rc == 0 && !sector_parse(b->data, pair_off(cl, k) / SECTOR_BYTES, &half[k]))
+                cluster_fail(w->c, "%s: half %u of pair %u read torn", w->c->extras[snapshot].name,
+                             k, i);
+        }
+        if (rc == 0 && half[0] != half[1] && half[0] != half[1] + 1)
+            cluster_fail(w->c, "%s is not one point in time: pair %u is %" PRIu64 ", %" PRIu64,
+                         w->c->extras[snapshot].name, i, half[0], half[1]);
+    }
+    buf_put(b);
+}
+
 /* ---- a client's life ---- */
 
 static uint32_t some_count(struct client *cl)
@@ -376,14 +498,22 @@ static void extra_operation(struct client *cl)
 {
     const struct cluster *c = cl->w->c;
     uint32_t n = c->n_extras ? (uint32_t)draw(cl, c->n_extras) : 0;
+    const struct extra *x = &c->extras[n];
     uint64_t first = places[draw(cl, EXTRA_PLACES)] / SECTOR_BYTES + draw(cl, 8);
-    struct range r = {.first = first, .key = SECTOR_OF(n + 1) + first, .count = some_count(cl)};
+    struct range r = {.first = first, .count = some_count(cl), .base = x->base};
 
-    if (n >= c->n_extras || !c->extras[n].there ||
-        vol_open(c->nodes[cl->node].engine, c->extras[n].id, &r.v) < 0)
+    if (n >= c->n_extras || !x->there)
         return;
-    shared_operation(cl, &r, n % 2);
-    vol_close(r.v);
+    r.key = SECTOR_OF(x->space) + first;
+    cl->extra = n + 1;
+    if (vol_open(c->nodes[cl->node].engine, x->id, &r.v) == 0) {
+        if (x->snapshot)
+            snapshot_read(cl, n, &r);
+        else if (x->there)
+            shared_operation(cl, &r, n % 2 && !x->base);
+        vol_close(r.v);
+    }
+    cl->extra = 0;
 }
 
 /* In the main volume, at one of the hot places or at what its end was a moment ago. */
@@ -400,7 +530,10 @@ static void main_operation(struct client *cl, struct vol *v)
 
 static void one_operation(struct client *cl, struct vol *v)
 {
-    switch (draw(cl, 10)) {
+    switch (draw(cl, 11)) {
+    case 10:
+        pair_write(cl, v);
+        break;
     case 0:
         if (private_ambiguous(cl))
             private_check(cl, v);
@@ -472,6 +605,7 @@ static int final_main(void *arg);
 
 static void start_client(struct client *cl, int (*fn)(void *))
 {
+    cl->extra = 0;
     cl->active = false;
     cl->moved = 0;
     cl->started = true;
@@ -544,6 +678,17 @@ void workload_stop(struct cluster *c)
     c->workload->running = false;
 }
 
+bool workload_uses(const struct cluster *c, uint32_t n)
+{
+    for (uint32_t i = 0; i < HOSTS * CLIENTS_MAX; i++) {
+        const struct client *cl = &c->workload->clients[i];
+
+        if (cl->extra == n + 1 && sim_proc_running(c->nodes[cl->node].procs[ROLE_ACCESS]))
+            return true;
+    }
+    return false;
+}
+
 uint32_t workload_active(const struct cluster *c)
 {
     uint32_t n = 0;
@@ -564,28 +709,36 @@ const struct workload_stats *workload_stats(const struct cluster *c)
     return &c->workload->stats;
 }
 
+static void final_extra(struct client *cl, uint32_t n)
+{
+    struct cluster *c = cl->w->c;
+    const struct extra *x = &c->extras[n];
+    struct range r = {.count = SECTORS_MAX + 8, .base = x->base};
+    uint32_t most = x->snapshot && x->of == 0 ? PLACES : EXTRA_PLACES;
+    int rc = vol_open(c->nodes[cl->node].engine, x->id, &r.v);
+
+    if (rc < 0) {
+        cluster_fail(c, "%s can't be opened: %s", x->name, err_text(rc));
+        return;
+    }
+    for (uint32_t i = 0; i < most; i++) {
+        r.first = places[i] / SECTOR_BYTES;
+        r.key = SECTOR_OF(x->space) + r.first;
+        if (x->snapshot)
+            snapshot_read(cl, n, &r);
+        else
+            shared_read(cl, &r);
+    }
+    if (x->snapshot && x->of == 0)
+        pairs_check(cl, n, r.v);
+    vol_close(r.v);
+}
+
 static void final_extras(struct client *cl)
 {
-    const struct cluster *c = cl->w->c;
-
-    for (uint32_t n = 0; n < c->n_extras; n++) {
-        struct range r = {.count = SECTORS_MAX + 8};
-        int rc;
-
-        if (!c->extras[n].there)
-            continue;
-        rc = vol_open(c->nodes[cl->node].engine, c->extras[n].id, &r.v);
-        if (rc < 0) {
-            cluster_fail(cl->w->c, "%s can't be opened: %s", c->extras[n].name, err_text(rc));
-            return;
-        }
-        for (uint32_t i = 0; i < EXTRA_PLACES; i++) {
-            r.first = places[i] / SECTOR_BYTES;
-            r.key = SECTOR_OF(n + 1) + r.first;
-            shared_read(cl, &r);
-        }
-        vol_close(r.v);
-    }
+    for (uint32_t n = 0; n < cl->w->c->n_extras; n++)
+        if (cl->w->c->extras[n].there)
+            final_extra(cl, n);
 }
 
 /* Waits in each access server for its turn to read everything once more. */

@@ -21,6 +21,8 @@ uint32_t workload_active(const struct cluster *c); /* clients still in an operat
 void workload_free(struct cluster *c);
 const struct workload_stats *workload_stats(const struct cluster *c);
 
+/* Is some client in an operation on the other volume at n? */
+bool workload_uses(const struct cluster *c, uint32_t n);
 /* Does a page hold what clients wrote? */
 bool workload_is_data(const uint8_t *page, size_t len);
 
