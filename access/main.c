@@ -53,6 +53,7 @@ int main(int argc, char **argv)
         .key_count = ARRAY_SIZE(keys),
         .settings = &conf,
         .data_dir = (char **)&conf.data_dir,
+        .arena_bytes = UINT64_C(1) << 30, /* addresses, not memory: that has its own limits */
         .run = run,
         .arg = &conf,
     };

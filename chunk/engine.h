@@ -217,7 +217,8 @@ struct write_args {
     struct version commit_point; /* epoch 0: none given */
     enum write_kind kind;
     uint32_t off, len;   /* multiples of 512 */
-    struct buf *payload; /* DATA: len bytes from payload->data; referenced as long as needed */
+    struct buf *payload; /* DATA: len bytes from payload->data; referenced as long as needed; a
+                          * foreign one until the call returns, for whole pages only */
     const uint32_t *crc; /* DATA: one for each page touched */
     uint32_t n_crc;
     const uint32_t *missing;
@@ -239,12 +240,20 @@ struct read_result {
     uint32_t n_crc;
 };
 #define READ_MAX_BYTES (4u * 1024 * 1024)
+struct read_args {
+    uint64_t id;
+    /* The owner's epoch; 0: the replica is one that volumes share, and need not be open: whole and
+     * clean, else ERR_AGAIN; ERR_STALE if its epoch is above view_epoch (0: any). */
+    uint64_t epoch, view_epoch;
+    uint32_t off, len;
+    /* Where the data may be put, from its start, to spare a copy; NULL: nowhere. Foreign memory
+     * (buf.h): what is read into it is not used for anything but the answer. */
+    struct buf *room;
+};
+co_fn int engine_read_as(struct engine *e, const struct read_args *a,
+                         struct read_result *ret) MUST_CHECK;
 co_fn int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uint32_t len,
                       struct read_result *ret) MUST_CHECK;
-/* Of a replica that volumes share, which need not be open: whole and clean, else ERR_AGAIN.
- * ERR_STALE: its epoch is above view_epoch (0: any). */
-co_fn int engine_read_shared(struct engine *e, uint64_t id, uint64_t view_epoch, uint32_t off,
-                             uint32_t len, struct read_result *ret) MUST_CHECK;
 
 co_fn int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch,
                               struct version cp) MUST_CHECK;

@@ -29,6 +29,7 @@ struct reading {
     struct page_source *src;
     bool cached;      /* look for pages in the cache */
     bool keep;        /* put what was read into it */
+    struct buf *room; /* dst lies there if nothing is kept; NULL: none */
     uint32_t data;    /* pages that are not zero */
     uint32_t hits;    /* pages that the cache had */
     uint32_t loading; /* pages that are just being read ahead */
@@ -202,6 +203,31 @@ static void keep_one(const struct reading *r, uint32_t i, struct buf *buf)
     buf_put(buf);
 }
 
+/* Once more, in case the transfer was at fault, or whoever else can write to the memory: nobody can
+ * now, so a device is not blamed for that. */
+static int sources_again(struct reading *r)
+{
+    struct buf *own = buf_alloc((size_t)r->count * PAGE_BYTES);
+    uint8_t *dst = r->dst;
+    int rc;
+
+    r->dst = own->data;
+    rc = sources_fetch(r);
+    if (rc == 0)
+        rc = sources_verify(r);
+    if (rc == ERR_CORRUPT) {
+        log_error("page.corrupt", "%s", err_text(rc));
+        corrupt_note_all(r);
+    }
+    for (uint32_t i = 0; i < r->count && rc == 0; i++) {
+        if (r->src[i].from == FROM_RING || r->src[i].from == FROM_HOME)
+            memcpy(dst + (size_t)i * PAGE_BYTES, own->data + (size_t)i * PAGE_BYTES, PAGE_BYTES);
+    }
+    r->dst = dst;
+    buf_put(own);
+    return rc;
+}
+
 /* Copies and reads all pages, verified. buf: dst lies there. */
 static int sources_read(struct reading *r, struct buf *buf)
 {
@@ -213,15 +239,8 @@ static int sources_read(struct reading *r, struct buf *buf)
     rc = sources_fetch(r);
     if (rc == 0)
         rc = sources_verify(r);
-    if (rc == ERR_CORRUPT) { /* once more, in case the transfer was at fault */
-        rc = sources_fetch(r);
-        if (rc == 0)
-            rc = sources_verify(r);
-        if (rc == ERR_CORRUPT) {
-            log_error("page.corrupt", "%s", err_text(rc));
-            corrupt_note_all(r);
-        }
-    }
+    if (rc == ERR_CORRUPT)
+        rc = sources_again(r);
     for (uint32_t i = 0; i < r->count && rc == 0; i++) {
         if (r->src[i].from == FROM_ZERO)
             memset(r->dst + (size_t)i * PAGE_BYTES, 0, PAGE_BYTES);
@@ -359,7 +378,8 @@ static int request_read(const struct op *op, struct reading *r, uint32_t end,
         ret->buf = buf_get(r->src[0].buf);
         ret->buf_off += (uint32_t)(r->src[0].data - ret->buf->data);
     } else if (!ret->zero) {
-        ret->buf = buf_alloc((size_t)r->count * PAGE_BYTES);
+        ret->buf = r->room != NULL && !r->keep ? buf_get(r->room)
+                                               : buf_alloc((size_t)r->count * PAGE_BYTES);
         r->dst = ret->buf->data;
         rc = sources_read(r, ret->buf);
     }
@@ -370,9 +390,9 @@ static int request_read(const struct op *op, struct reading *r, uint32_t end,
     return rc;
 }
 
-static int read_admitted(const struct op *op, uint32_t off, uint32_t len, struct read_result *ret)
+static int read_admitted(const struct op *op, const struct read_args *a, struct read_result *ret)
 {
-    uint32_t first = off / PAGE_BYTES;
+    uint32_t off = a->off, len = a->len, first = off / PAGE_BYTES;
     struct page_source one;
     struct reading r = {
         .x = op->ext, .first = first, .count = ret->n_crc, .src = &one, .cached = true};
@@ -381,6 +401,8 @@ static int read_admitted(const struct op *op, uint32_t off, uint32_t len, struct
 
     readahead_begin(op, off, len, &ahead);
     r.keep = ahead.s == NULL && r.count <= KEEP_PAGES_MAX;
+    if (off % PAGE_BYTES == 0 && len % PAGE_BYTES == 0)
+        r.room = a->room;
     if (r.count > 1)
         r.src = mem_alloc(r.count * sizeof(*r.src));
     rc = request_read(op, &r, off + len, ret);
@@ -390,8 +412,10 @@ static int read_admitted(const struct op *op, uint32_t off, uint32_t len, struct
     return rc;
 }
 
-static int read_args(uint32_t off, uint32_t len, struct read_result *ret)
+static int args_check(const struct read_args *a, struct read_result *ret)
 {
+    uint32_t off = a->off, len = a->len;
+
     ret->zero = false;
     ret->buf = NULL;
     ret->n_crc = 0;
@@ -401,9 +425,10 @@ static int read_args(uint32_t off, uint32_t len, struct read_result *ret)
     return 0;
 }
 
-static int read_run(struct op *op, uint32_t off, uint32_t len, struct read_result *ret)
+static int read_run(struct op *op, const struct read_args *a, struct read_result *ret)
 {
-    uint32_t first = off / PAGE_BYTES, count = (off + len - 1) / PAGE_BYTES - first + 1;
+    uint32_t off = a->off, len = a->len, first = off / PAGE_BYTES,
+             count = (off + len - 1) / PAGE_BYTES - first + 1;
     struct map_hold hold = {0};
     struct co_range range;
     int rc = read_begin(first, count, op, &range, &hold);
@@ -412,7 +437,7 @@ static int read_run(struct op *op, uint32_t off, uint32_t len, struct read_resul
         return rc;
     ret->buf_off = off % PAGE_BYTES;
     ret->n_crc = count;
-    rc = read_admitted(op, off, len, ret);
+    rc = read_admitted(op, a, ret);
     read_end(op, &range, &hold);
     if (rc == 0)
         piece_crcs(ret, off, len);
@@ -423,26 +448,22 @@ static int read_run(struct op *op, uint32_t off, uint32_t len, struct read_resul
     return rc;
 }
 
+int engine_read_as(struct engine *e, const struct read_args *a, struct read_result *ret)
+{
+    struct op op;
+    int rc = args_check(a, ret);
+
+    if (rc == 0)
+        rc = a->epoch != 0 ? op_begin(e, a->id, a->epoch, &op)
+                           : op_begin_shared(e, a->id, a->view_epoch, &op);
+    return rc < 0 ? rc : read_run(&op, a, ret);
+}
+
 int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t off, uint32_t len,
                 struct read_result *ret)
 {
-    struct op op;
-    int rc = read_args(off, len, ret);
-
-    if (rc == 0)
-        rc = op_begin(e, id, epoch, &op);
-    return rc < 0 ? rc : read_run(&op, off, len, ret);
-}
-
-int engine_read_shared(struct engine *e, uint64_t id, uint64_t view_epoch, uint32_t off,
-                       uint32_t len, struct read_result *ret)
-{
-    struct op op;
-    int rc = read_args(off, len, ret);
-
-    if (rc == 0)
-        rc = op_begin_shared(e, id, view_epoch, &op);
-    return rc < 0 ? rc : read_run(&op, off, len, ret);
+    return engine_read_as(e, &(struct read_args){.id = id, .epoch = epoch, .off = off, .len = len},
+                          ret);
 }
 
 /* ---- digest ---- */

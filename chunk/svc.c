@@ -13,6 +13,8 @@
 #define RANGES_MAX     8192u
 #define LIST_MAX       4096u
 #define BATCH_PARALLEL 64u
+/* Shorter writes go into the journal, so they would be copied anyway. */
+#define WRITE_SHARED_MIN (64u * 1024)
 
 static struct engine *engine_of(struct rpc_request *q)
 {
@@ -237,6 +239,17 @@ static co_fn int svc_delete(struct rpc_request *q)
 
 /* ---- data ---- */
 
+/* Pages that the payload covers in part are put together from it, which takes memory that keeps
+ * still. */
+static void payload_own(struct rpc_request *q)
+{
+    struct buf *own = buf_alloc(q->payload_len);
+
+    memcpy(own->data, q->payload->data, q->payload_len);
+    buf_put(q->payload);
+    q->payload = own;
+}
+
 static co_fn int svc_write(struct rpc_request *q)
 {
     const Zbs__Chunk__WriteRequest *m = (const Zbs__Chunk__WriteRequest *)q->msg;
@@ -247,7 +260,6 @@ static co_fn int svc_write(struct rpc_request *q)
         .commit_point = version_of(m->commit_point),
         .off = m->offset,
         .len = m->length,
-        .payload = q->payload,
         .crc = m->crc,
         .n_crc = (uint32_t)m->n_crc,
         .missing = m->missing,
@@ -264,6 +276,10 @@ static co_fn int svc_write(struct rpc_request *q)
     if (m->kind == ZBS__CHUNK__WRITE_KIND__WRITE_DATA && q->payload_len != m->length)
         return err_set(ERR_INVAL, "a write of %" PRIu32 " bytes with a payload of %" PRIu32,
                        m->length, q->payload_len);
+    if (q->payload != NULL && buf_is_foreign(q->payload) &&
+        (m->offset % PAGE_BYTES != 0 || m->length % PAGE_BYTES != 0))
+        payload_own(q);
+    a.payload = q->payload;
     a.kind = m->kind == ZBS__CHUNK__WRITE_KIND__WRITE_DATA   ? W_DATA
              : m->kind == ZBS__CHUNK__WRITE_KIND__WRITE_ZERO ? W_ZERO
                                                              : W_DISCARD;
@@ -277,15 +293,20 @@ static co_fn int svc_read(struct rpc_request *q)
 {
     const Zbs__Chunk__ReadRequest *m = (const Zbs__Chunk__ReadRequest *)q->msg;
     Zbs__Chunk__ReadReply *reply = (Zbs__Chunk__ReadReply *)q->reply;
+    const struct read_args a = {
+        .id = m->extent_id,
+        .epoch = m->epoch,
+        .view_epoch = m->view_epoch,
+        .off = m->offset,
+        .len = m->length,
+        .room = m->length <= q->room_len ? q->room : NULL,
+    };
     struct read_result res;
     int rc = extent_here(q, m->extent_id, m->family);
 
     if (rc < 0)
         return rc;
-    rc = m->epoch != 0
-             ? engine_read(engine_of(q), m->extent_id, m->epoch, m->offset, m->length, &res)
-             : engine_read_shared(engine_of(q), m->extent_id, m->view_epoch, m->offset, m->length,
-                                  &res);
+    rc = engine_read_as(engine_of(q), &a, &res);
     if (rc < 0)
         return rc;
     reply->zero = res.zero;
@@ -506,14 +527,23 @@ static co_fn int svc_diff(struct rpc_request *q)
 
 /* By position in the service of proto/chunk.proto. */
 const struct rpc_method chunk_methods[] = {
-    {.handler = svc_info},          {.handler = svc_create},
-    {.handler = svc_open},          {.handler = svc_write, .payload_max = RPC_PAYLOAD_MAX},
-    {.handler = svc_read},          {.handler = svc_commit_point},
-    {.handler = svc_check_epoch},   {.handler = svc_reserve},
-    {.handler = svc_missing_start}, {.handler = svc_missing_update},
-    {.handler = svc_missing_get},   {.handler = svc_delete},
-    {.handler = svc_digest},        {.handler = svc_list_replicas},
-    {.handler = svc_disk_add},      {.handler = svc_scrub},
-    {.handler = svc_disk_drain},    {.handler = svc_disk_remove},
+    {.handler = svc_info},
+    {.handler = svc_create},
+    {.handler = svc_open},
+    {.handler = svc_write, .payload_max = RPC_PAYLOAD_MAX, .payload_shared_min = WRITE_SHARED_MIN},
+    {.handler = svc_read},
+    {.handler = svc_commit_point},
+    {.handler = svc_check_epoch},
+    {.handler = svc_reserve},
+    {.handler = svc_missing_start},
+    {.handler = svc_missing_update},
+    {.handler = svc_missing_get},
+    {.handler = svc_delete},
+    {.handler = svc_digest},
+    {.handler = svc_list_replicas},
+    {.handler = svc_disk_add},
+    {.handler = svc_scrub},
+    {.handler = svc_disk_drain},
+    {.handler = svc_disk_remove},
     {.handler = svc_diff},
 };

@@ -106,18 +106,33 @@ static int space_for(struct writing *w, uint32_t cost)
     return rc;
 }
 
-/* A few pages of a large buffer must not keep all of it in memory. */
-static struct buf *compact(const struct writing *w, uint32_t first, uint32_t count)
+/* A few pages of a large buffer must not keep all of it in memory; and what its owner can still
+ * change is copied before it gets into the ring and the cache, and the copy must be what the
+ * checksums are of. *ret is NULL if the pages are good where they are. */
+static int compact(const struct writing *w, uint32_t first, uint32_t count, struct buf **ret)
 {
     const struct content c = page_content(w, first);
+    bool foreign = buf_is_foreign(c.buf);
     struct buf *b;
 
-    if (c.buf->cap <= 2 * (size_t)count * PAGE_BYTES)
-        return NULL;
+    *ret = NULL;
+    if (!foreign && c.buf->cap <= 2 * (size_t)count * PAGE_BYTES)
+        return 0;
     b = buf_alloc((size_t)count * PAGE_BYTES);
-    for (uint32_t i = 0; i < count; i++)
-        memcpy(b->data + (size_t)i * PAGE_BYTES, page_content(w, first + i).data, PAGE_BYTES);
-    return b;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct content p = page_content(w, first + i);
+        uint8_t *dst = b->data + (size_t)i * PAGE_BYTES;
+
+        memcpy(dst, p.data, PAGE_BYTES);
+        if (!foreign || crc32c(0, dst, PAGE_BYTES) == p.crc)
+            continue;
+        buf_put(b);
+        return err_set(ERR_CORRUPT,
+                       "extent %" PRIu64 ": the payload for page %" PRIu32 " has changed", w->x->id,
+                       first + i);
+    }
+    *ret = b;
+    return 0;
 }
 
 static int journal_pages(struct writing *w, uint32_t first, uint32_t count)
@@ -131,11 +146,11 @@ static int journal_pages(struct writing *w, uint32_t first, uint32_t count)
     uint64_t rsn;
     int rc = space_for(w, cost);
 
-    if (rc < 0) {
-        mem_free(r);
-        return rc;
-    }
-    own = compact(w, first, count);
+    if (rc < 0)
+        goto err_record;
+    rc = compact(w, first, count, &own);
+    if (rc < 0)
+        goto err_space;
     jp = MEM_NEW_ARRAY(struct jpage *, count);
     r->h.pages = count;
     for (uint32_t i = 0; i < count; i++) {
@@ -156,6 +171,12 @@ static int journal_pages(struct writing *w, uint32_t first, uint32_t count)
         jpage_insert(w->x, jp[i]);
     note_apply(w, r, rsn);
     return 0;
+err_space:
+    journal_space_return(d, cost);
+err_record:
+    mem_free(r);
+    ASSERT(rc < 0);
+    return rc;
 }
 
 static struct rec_write *map_rec(const struct seg *s, uint32_t block)

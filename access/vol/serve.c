@@ -293,9 +293,10 @@ static int access_status(struct rpc_request *q)
 
 void serve_init(struct vol_engine *e)
 {
-    e->methods[0] = (struct rpc_method){access_forward, RPC_PAYLOAD_MAX, true};
-    e->methods[1] = (struct rpc_method){access_status, 0, false};
-    e->methods[2] = (struct rpc_method){access_verify, 0, true};
+    e->methods[0] = (struct rpc_method){
+        .handler = access_forward, .payload_max = RPC_PAYLOAD_MAX, .cancel_on_disconnect = true};
+    e->methods[1] = (struct rpc_method){.handler = access_status};
+    e->methods[2] = (struct rpc_method){.handler = access_verify, .cancel_on_disconnect = true};
     e->service.descriptor = &zbs__access__access__descriptor;
     e->service.methods = e->methods;
     e->service.ctx = e;

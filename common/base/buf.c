@@ -26,6 +26,7 @@
 #define BUF_CLASSES        17u
 #define BUF_CLASS_NONE     UINT32_MAX       /* not pooled, counted */
 #define BUF_CLASS_TRACKED  (UINT32_MAX - 1) /* belongs to a tracked heap */
+#define BUF_CLASS_FOREIGN  (UINT32_MAX - 2) /* not our memory */
 #define BUF_IDLE_BYTES_MAX (64u << 20)      /* of one class */
 #define SLAB_PAGES         512u
 
@@ -261,6 +262,23 @@ struct buf *buf_try_alloc(size_t len)
     return buf_alloc(len);
 }
 
+struct buf *buf_foreign(void *data, size_t cap)
+{
+    struct buf *b = mem_alloc(sizeof(*b));
+
+    ASSERT((uintptr_t)data % BUF_ALIGN == 0 && cap % BUF_ALIGN == 0);
+    b->data = data;
+    b->cap = cap;
+    b->pool = BUF_CLASS_FOREIGN;
+    atomic_init(&b->refs, 1);
+    return b;
+}
+
+bool buf_is_foreign(const struct buf *b)
+{
+    return b->pool == BUF_CLASS_FOREIGN;
+}
+
 struct buf *buf_get(struct buf *b)
 {
     unsigned before = atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
@@ -282,6 +300,10 @@ void buf_put(struct buf *b)
         return;
     if (UNLIKELY(b->pool == BUF_CLASS_TRACKED)) {
         mem_free(b->data);
+        mem_free(b);
+        return;
+    }
+    if (b->pool == BUF_CLASS_FOREIGN) {
         mem_free(b);
         return;
     }

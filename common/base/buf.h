@@ -51,6 +51,11 @@ const struct buf_arena *buf_arena(void); /* NULL: none */
 /* Does the buffer lie in it? Then where. */
 bool buf_arena_offset(const struct buf *b, uint64_t *ret);
 
+/* A buffer that is memory of somebody else, who may change it at any time, and who outlives it:
+ * data and cap aligned to BUF_ALIGN. Not counted. */
+struct buf *buf_foreign(void *data, size_t cap);
+bool buf_is_foreign(const struct buf *b);
+
 /* A run of bytes in a buffer. Does not own a reference unless said so. */
 struct slice {
     struct buf *buf;

@@ -12,6 +12,9 @@ struct env_real_conf {
     uint32_t ring_entries; /* io_uring depth of a loop; 0: 256 */
     uint32_t spin_us;      /* adaptive spinning bound, 0..50; 0: none (PROBES: bounded, yields,
                             * only while requests are in flight and recent waits were short) */
+    uint64_t arena_bytes;  /* buffers come from memory that servers of this host may map when they
+                            * are talked to by a UNIX socket (common/rpc); at most so much, taken
+                            * as it is used; 0: none. Once for the process */
     bool handle_signals;   /* SIGTERM and SIGINT cancel main_fn's coroutine; SIGPIPE ignored */
 };
 

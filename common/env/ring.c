@@ -110,6 +110,16 @@ ssize_t ring_write(struct ring *w, const struct iovec *iov, int n, bool *ret_rin
     return w->pos - before;
 }
 
+void ring_close(struct ring *w)
+{
+    atomic_store(&w->mem->closed, 1);
+}
+
+bool ring_closed(const struct ring *r)
+{
+    return atomic_load(&r->mem->closed) != 0;
+}
+
 bool ring_readable(const struct ring *r)
 {
     return used_by_reader(r) != 0;

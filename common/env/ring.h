@@ -22,7 +22,8 @@ struct ring_mem {
     /* written by the writer */
     _Atomic uint32_t tail; /* bytes ever put in, wrapping */
     _Atomic uint32_t writer_sleeps;
-    uint32_t pad0[14];
+    _Atomic uint32_t closed; /* nothing more will be put in */
+    uint32_t pad0[13];
     /* written by the reader */
     _Atomic uint32_t head; /* bytes ever taken out, wrapping */
     _Atomic uint32_t reader_sleeps;
@@ -41,6 +42,11 @@ struct ring {
 ssize_t ring_read(struct ring *r, const struct iovec *iov, int n, bool *ret_ring) MUST_CHECK;
 /* Puts in what fits: bytes, 0 if it is full, ERR_PROTO. *ret_ring: the reader is to be woken. */
 ssize_t ring_write(struct ring *w, const struct iovec *iov, int n, bool *ret_ring) MUST_CHECK;
+
+/* The end: what is in the ring can still be taken out. The reader is to be woken. */
+void ring_close(struct ring *w);
+/* To be asked before a read that finds nothing means the end. */
+bool ring_closed(const struct ring *r);
 
 /* Would the next call return anything but 0? An impossible position counts. */
 bool ring_readable(const struct ring *r);

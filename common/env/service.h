@@ -14,8 +14,9 @@ struct service {
     const char *usage; /* further lines of --help, with newlines; NULL: none */
     const struct conf_key *keys;
     size_t key_count;
-    void *settings;  /* zeroed; filled from the file */
-    char **data_dir; /* the setting with the folder to make */
+    void *settings;       /* zeroed; filled from the file */
+    char **data_dir;      /* the setting with the folder to make */
+    uint64_t arena_bytes; /* env_real_conf.arena_bytes */
     /* Checks and converts what the table cannot; the configuration file's name for messages.
      * Suspends not. NULL: nothing to do. */
     int (*prepare)(void *arg, const char *file);

@@ -9,9 +9,6 @@
 #include "common/rpc/client.h"
 
 #define CLIENT_SLOTS_MAX 65536u
-/* How long a call that was given up waits for the rest of a payload that is already flowing into
- * its destination before it breaks the connection instead. */
-#define CLIENT_DRAIN_NS (500 * NSEC_PER_MSEC)
 
 struct rpc_client *rpc_client_new(const struct rpc_client_conf *conf)
 {
@@ -182,7 +179,8 @@ static co_fn int call_give_up(struct rpc_client *c, struct client_call *call, ui
         call_forget(c, id);
         return err_set(rc, "%s: %s; the outcome is unknown", c->addr, err_default_text(rc));
     }
-    /* The payload is being read into the caller's buffer: it must stay until that has ended. */
+    /* The payload is being read into the caller's buffer: it must stay until that has ended, or
+     * the connection is broken instead. */
     co_shield_begin(&shield);
     co_deadline_push(co_now() + CLIENT_DRAIN_NS);
     co_wait_init(&call->wait);
@@ -195,14 +193,6 @@ static co_fn int call_give_up(struct rpc_client *c, struct client_call *call, ui
     co_shield_end(&shield);
     ASSERT(call->done);
     return call->rc;
-}
-
-static void payload_unref(struct rpc_payload *out)
-{
-    for (uint32_t i = 0; out != NULL && i < out->count; i++)
-        buf_put(out->slices[i].buf);
-    if (out != NULL)
-        out->count = out->len = 0;
 }
 
 static co_fn int call_run(struct rpc_client *c, struct client_call *call, struct frame_header *h,
@@ -228,8 +218,10 @@ static co_fn int call_run(struct rpc_client *c, struct client_call *call, struct
         rc = err_set(ERR_BUSY, "%s: more than %u calls in flight", c->addr, CLIENT_SLOTS_MAX);
         goto err_unsent;
     }
+    client_lend(call->conn, h, out, call->reply);
     rc = conn_send(&call->conn->base, h, NULL, request, out, 0);
     if (rc < 0) {
+        client_lent_end(client_lent_find(call->conn, h->id));
         call_forget(c, h->id);
         return rc == ERR_CLOSED ? ERR_UNREACHABLE : rc;
     }
@@ -242,7 +234,7 @@ static co_fn int call_run(struct rpc_client *c, struct client_call *call, struct
         err_set(rc, "%s", call->text);
     return rc;
 err_unsent:
-    payload_unref(out);
+    payload_drop(out);
     return rc;
 }
 

@@ -62,14 +62,35 @@ struct client_conn {
     struct rpc_conn base;
     struct rpc_client *client;
     uint64_t incarnation;
-    uint32_t tasks; /* receiver and sender; the last one frees */
-    bool answered;  /* at least one reply came */
+    struct list lent; /* struct client_lent */
+    uint32_t tasks;   /* receiver and sender; the last one frees */
+    bool answered;    /* at least one reply came */
 };
 
 /* Starts an attempt to connect in the background unless one is running. */
 void client_connect_start(struct rpc_client *c);
 /* Ends a connection and fails its calls with ERR_CLOSED. */
 void client_conn_break(struct client_conn *cc, int rc, const char *text);
+
+/* What the server may use of our arena until it has answered; the call may have ended before. */
+struct client_lent {
+    struct list link; /* client_conn.lent */
+    uint64_t id;
+    struct buf *out, *in; /* payloads of the request and for the reply; or NULL */
+    uint32_t in_cap;
+};
+/* How long to wait, at the end, for a peer that uses memory of ours. */
+#define CLIENT_DRAIN_NS (500 * NSEC_PER_MSEC)
+
+/* Lends the request's payload and room for the reply's if the connection can and they are worth
+ * it: the header then says so, and the references of *out are dropped. */
+void client_lend(struct client_conn *cc, struct frame_header *h, struct rpc_payload *out,
+                 const struct rpc_reply *r);
+struct client_lent *client_lent_find(struct client_conn *cc, uint64_t id);
+/* The server has answered. NULL is allowed. */
+void client_lent_end(struct client_lent *l);
+/* The connection is over: waits until the server has let go of what is still lent. */
+co_fn void client_lent_settle(struct client_conn *cc);
 
 /* The call of a request id, NULL if it has ended. */
 struct client_call *client_call_find(struct rpc_client *c, uint64_t id);

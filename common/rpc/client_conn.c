@@ -85,11 +85,12 @@ void client_conn_break(struct client_conn *cc, int rc, const char *text)
     co_cond_broadcast(&c->changed);
 }
 
-static void client_conn_put(struct client_conn *cc)
+static co_fn void client_conn_put(struct client_conn *cc)
 {
     ASSERT(cc->tasks > 0);
     if (--cc->tasks > 0)
         return;
+    client_lent_settle(cc);
     conn_fini(&cc->base);
     mem_free(cc);
 }
@@ -129,6 +130,26 @@ static void incoming_unpack(struct rpc_client *c, struct incoming *in, struct cl
              c->addr, len, call->output->name);
     arena_free(in->arena);
     in->arena = NULL;
+}
+
+/* The payload is in the room that we lent. The caller gets that, or a copy where he asked for it:
+ * his own memory was never lent. */
+static int incoming_slot(struct client_conn *cc, struct incoming *in, struct client_call *call,
+                         struct client_lent *lent)
+{
+    uint32_t len = in->h.payload_len;
+    struct rpc_reply *r;
+
+    if (lent == NULL || lent->in == NULL || len > lent->in_cap)
+        return err_set(ERR_PROTO, "%s: a payload of %u bytes in a slot that is not",
+                       cc->client->addr, len);
+    if (call == NULL || (in->rc < 0 && in->msg == NULL))
+        return 0;
+    r = call->reply;
+    in->payload = buf_get(r->dst != NULL ? r->dst : lent->in);
+    if (r->dst != NULL)
+        memcpy(r->dst->data + r->dst_off, lent->in->data, len);
+    return 0;
 }
 
 /* Receives the payload: into the caller's buffer, into a new one, or nowhere. */
@@ -188,6 +209,7 @@ static co_fn int receive_one(struct client_conn *cc)
 {
     struct incoming in = {.rc = 0};
     struct client_call *call;
+    struct client_lent *lent;
     const uint8_t *area;
     void *tmp;
     int rc;
@@ -208,8 +230,13 @@ static co_fn int receive_one(struct client_conn *cc)
     else
         incoming_unpack(cc->client, &in, call, area);
     mem_free(tmp);
-    if (in.h.payload_len > 0)
+    lent = client_lent_find(cc, in.h.id);
+    if (in.h.flags & FRAME_F_SLOT)
+        rc = incoming_slot(cc, &in, call, lent);
+    else if (in.h.payload_len > 0)
         rc = incoming_payload(cc, &in, call);
+    if (rc == 0)
+        client_lent_end(lent);
     if (!cc->answered) {
         cc->answered = true;
         cc->client->failures = 0;
@@ -271,7 +298,8 @@ static co_fn int client_hello(struct rpc_client *c, struct client_conn *cc)
     struct conn_hello ours = {
         .version_min = FRAME_VERSION_MIN,
         .version_max = FRAME_VERSION_MAX,
-        .features = conn_features(&cc->base) & ~(c->share_failed ? FRAME_FEATURE_SHM : 0),
+        .features = conn_features(&cc->base) & ~(c->share_failed ? FRAME_FEATURES_SHARING : 0) &
+                    ~(buf_arena() == NULL ? FRAME_FEATURE_SLOTS : 0),
         .instance = c->instance,
     };
     struct conn_hello theirs = {.status = 0};
@@ -314,6 +342,7 @@ static co_fn int client_connect(struct rpc_client *c, struct client_conn **ret)
         return err_prefix(rc, "connect to %s", c->addr);
     cc = MEM_NEW(struct client_conn);
     conn_init(&cc->base, net);
+    list_init(&cc->lent);
     cc->base.on_sent = client_on_sent;
     cc->client = c;
     rc = client_hello(c, cc);

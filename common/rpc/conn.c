@@ -102,7 +102,7 @@ static void batch_commit(struct conn_batch *b, uint32_t len)
     b->len += len;
 }
 
-static void payload_drop(struct rpc_payload *out)
+void payload_drop(struct rpc_payload *out)
 {
     if (out == NULL)
         return;
@@ -129,7 +129,8 @@ int conn_send(struct rpc_conn *c, struct frame_header *h, const char *text,
     }
     h->version = c->version;
     h->area_len = h->text_len + (uint32_t)msg_len;
-    h->payload_len = out != NULL ? out->len : 0;
+    if (!(h->flags & FRAME_F_SLOT))
+        h->payload_len = out != NULL ? out->len : 0;
     dst = batch_reserve(b, FRAME_HEADER_BYTES + h->area_len);
     if (h->text_len > 0)
         memcpy(dst + FRAME_HEADER_BYTES, text, h->text_len);
@@ -299,6 +300,8 @@ co_fn int conn_recv_header(struct rpc_conn *c, struct frame_header *ret)
                        c->version);
     if (((h.flags & FRAME_F_AREA_CRC) != 0) != crc_wanted)
         return err_set(ERR_PROTO, "frame %s a checksum", crc_wanted ? "without" : "with");
+    if ((h.flags & FRAME_F_SLOTS) && !(c->features & FRAME_FEATURE_SLOTS))
+        return err_set(ERR_PROTO, "frame with slots that were not negotiated");
     c->rx_head += FRAME_HEADER_BYTES;
     c->rx_mid_frame = true;
     *ret = h;

@@ -45,8 +45,9 @@ struct conn_batch {
 
 struct rpc_conn {
     struct net_conn *net;
-    uint8_t version;   /* negotiated; 0 before the hello */
-    uint64_t features; /* negotiated */
+    uint8_t version;        /* negotiated; 0 before the hello */
+    uint64_t features;      /* negotiated */
+    struct net_arena arena; /* with FRAME_FEATURE_SLOTS, on the server's side: the client's */
 
     bool broken;
     int broken_rc; /* why, with its text */
@@ -73,7 +74,10 @@ void conn_break(struct rpc_conn *c, int rc, const char *text);
 
 /* ---- sending ---- */
 
-/* Queues a frame; area_len, area_crc and payload_len of *h are filled here. text (h->text_len
+/* Drops the references; NULL is allowed. */
+void payload_drop(struct rpc_payload *out);
+/* Queues a frame; area_len, area_crc and, without FRAME_F_SLOT, payload_len of *h are filled here.
+ * text (h->text_len
  * bytes) and msg may be NULL. The references of out are taken over in every case. credit_bytes
  * goes to on_sent. ERR_CLOSED if broken (on_sent is not called for it), ERR_TOO_LARGE. Does not
  * suspend. */
@@ -95,6 +99,21 @@ co_fn int conn_recv_area(struct rpc_conn *c, const struct frame_header *h, const
                          void **tmp) MUST_CHECK;
 co_fn int conn_recv_payload(struct rpc_conn *c, void *dst, uint32_t len) MUST_CHECK;
 co_fn int conn_skip(struct rpc_conn *c, uint32_t len) MUST_CHECK;
+
+/* ---- payloads in the client's arena, as the server sees them (slots.c) ---- */
+
+#define SLOT_BYTES_MIN 8192u /* shorter payloads travel with the frame: that costs less */
+
+/* Does what the header says lie within the arena? ERR_PROTO: the connection is useless. */
+int slot_check(const struct rpc_conn *c, const struct frame_header *h) MUST_CHECK;
+/* The payload of a request with FRAME_F_SLOT, which was checked: in place from shared_min bytes on
+ * (0: never) if it is aligned, else a copy. */
+struct buf *slot_payload(const struct rpc_conn *c, const struct frame_header *h,
+                         uint32_t shared_min);
+/* Where the reply's payload may be put; NULL: nowhere. */
+struct buf *slot_room(const struct rpc_conn *c, const struct frame_header *h);
+/* Puts a payload there unless it is there already. Drops its references. */
+void slot_fill(struct buf *room, struct rpc_payload *out);
 
 /* ---- hello ---- */
 

@@ -21,7 +21,9 @@ struct frame_wire {
     uint32_t status;
     uint32_t timeout_us;
     uint32_t area_crc;
-    uint32_t reserved[3];
+    uint32_t payload_at;
+    uint32_t reply_at;
+    uint32_t reply_cap;
     uint32_t header_crc; /* CRC32C of all before */
 } PACKED;
 static_assert(sizeof(struct frame_wire) == FRAME_HEADER_BYTES, "header size");
@@ -43,6 +45,9 @@ void frame_header_encode(uint8_t dst[FRAME_HEADER_BYTES], const struct frame_hea
         .status = htole32((uint32_t)h->status),
         .timeout_us = htole32(h->timeout_us),
         .area_crc = htole32(h->area_crc),
+        .payload_at = htole32(h->payload_at),
+        .reply_at = htole32(h->reply_at),
+        .reply_cap = htole32(h->reply_cap),
     };
 
     w.header_crc = htole32(crc32c(0, &w, offsetof(struct frame_wire, header_crc)));
@@ -72,7 +77,8 @@ static int frame_kind_check(const struct frame_header *h)
     default:
         return err_set(ERR_PROTO, "frame of unknown kind %u", h->kind);
     }
-    if (h->service != 0 || h->method != 0 || h->timeout_us != 0)
+    if ((h->flags & FRAME_F_ROOM) || h->payload_at != 0 || h->service != 0 || h->method != 0 ||
+        h->timeout_us != 0)
         return err_set(ERR_PROTO, "frame of kind %u with fields of a request", h->kind);
     if (h->status > 0)
         return err_set(ERR_PROTO, "frame with status %d", h->status);
@@ -108,11 +114,15 @@ int frame_header_parse(const uint8_t src[FRAME_HEADER_BYTES], struct frame_heade
         .status = (int32_t)le32toh(w.status),
         .timeout_us = le32toh(w.timeout_us),
         .area_crc = le32toh(w.area_crc),
+        .payload_at = le32toh(w.payload_at),
+        .reply_at = le32toh(w.reply_at),
+        .reply_cap = le32toh(w.reply_cap),
     };
     if (h.version > FRAME_VERSION_MAX ||
         (h.version == FRAME_VERSION_HELLO) != (h.kind == FRAME_HELLO))
         return err_set(ERR_VERSION, "frame of kind %u has version %u", h.kind, h.version);
-    if ((h.flags & ~FRAME_F_ALL) || w.reserved[0] || w.reserved[1] || w.reserved[2])
+    if ((h.flags & ~FRAME_F_ALL) || (!(h.flags & FRAME_F_SLOT) && h.payload_at != 0) ||
+        (!(h.flags & FRAME_F_ROOM) && (h.reply_at != 0 || h.reply_cap != 0)))
         return err_set(ERR_PROTO, "frame uses flags or fields that were not negotiated");
     if (!(h.flags & FRAME_F_AREA_CRC) && h.area_crc != 0)
         return err_set(ERR_PROTO, "frame with an unannounced checksum");
@@ -122,6 +132,12 @@ int frame_header_parse(const uint8_t src[FRAME_HEADER_BYTES], struct frame_heade
     if (h.payload_len > RPC_PAYLOAD_MAX)
         return err_set(ERR_TOO_LARGE, "payload of %u bytes (at most %u)", h.payload_len,
                        RPC_PAYLOAD_MAX);
+    if (h.reply_cap > RPC_PAYLOAD_MAX)
+        return err_set(ERR_TOO_LARGE, "room for a payload of %u bytes (at most %u)", h.reply_cap,
+                       RPC_PAYLOAD_MAX);
+    if (((h.flags & FRAME_F_SLOT) && h.payload_len == 0) ||
+        ((h.flags & FRAME_F_ROOM) && h.reply_cap == 0))
+        return err_set(ERR_PROTO, "frame with an empty slot");
     rc = frame_kind_check(&h);
     if (rc < 0)
         return rc;

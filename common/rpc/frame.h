@@ -31,14 +31,20 @@ enum frame_kind {
 enum frame_flag {
     FRAME_F_AREA_CRC = 1 << 0, /* area_crc is valid */
     FRAME_F_MESSAGE = 1 << 1,  /* a reply with an error carries its message all the same */
+    FRAME_F_SLOT = 1 << 2,     /* the payload does not follow: a request's lies at payload_at of the
+                                * client's arena, a reply's where the request asked for it */
+    FRAME_F_ROOM = 1 << 3,     /* a request: reply_at and reply_cap are valid */
 };
-#define FRAME_F_ALL (FRAME_F_AREA_CRC | FRAME_F_MESSAGE)
+#define FRAME_F_SLOTS (FRAME_F_SLOT | FRAME_F_ROOM)
+#define FRAME_F_ALL   (FRAME_F_AREA_CRC | FRAME_F_MESSAGE | FRAME_F_SLOTS)
 
 /* Feature bits of the hello: used on a connection if both sides set them. */
 #define FRAME_FEATURE_AREA_CRC   (UINT64_C(1) << 0) /* message areas are checksummed */
 #define FRAME_FEATURE_TLS        (UINT64_C(1) << 1) /* reserved: the stream turns into TLS */
 #define FRAME_FEATURE_SHM        (UINT64_C(1) << 2) /* all after the hellos through shared memory */
-#define FRAME_FEATURES_SUPPORTED (FRAME_FEATURE_AREA_CRC | FRAME_FEATURE_SHM)
+#define FRAME_FEATURE_SLOTS      (UINT64_C(1) << 3) /* with SHM: payloads in the client's arena */
+#define FRAME_FEATURES_SHARING   (FRAME_FEATURE_SHM | FRAME_FEATURE_SLOTS)
+#define FRAME_FEATURES_SUPPORTED (FRAME_FEATURE_AREA_CRC | FRAME_FEATURES_SHARING)
 
 struct frame_header {
     uint8_t version;
@@ -53,6 +59,9 @@ struct frame_header {
     int32_t status;       /* reply, hello: 0 or ERR_*; request: 0 */
     uint32_t timeout_us;  /* request: what is left of the caller's deadline, 0: none; else 0 */
     uint32_t area_crc;    /* CRC32C of the message area, if FRAME_F_AREA_CRC */
+    uint32_t payload_at;  /* bytes into the client's arena, if FRAME_F_SLOT; else 0 */
+    uint32_t reply_at;    /* the same for the reply's payload, if FRAME_F_ROOM; else 0 */
+    uint32_t reply_cap;   /* and how much there is room for; else 0 */
 };
 
 void frame_header_encode(uint8_t dst[FRAME_HEADER_BYTES], const struct frame_header *h);

@@ -110,14 +110,21 @@ co_fn int conn_hello_recv(struct rpc_conn *c, struct conn_hello *ret)
 
 uint64_t conn_features(struct rpc_conn *c)
 {
-    return FRAME_FEATURES_SUPPORTED & ~(net_can_share(c->net) ? 0 : FRAME_FEATURE_SHM);
+    return FRAME_FEATURES_SUPPORTED & ~(net_can_share(c->net) ? 0 : FRAME_FEATURES_SHARING);
 }
 
 co_fn int conn_share_take(struct rpc_conn *c)
 {
+    int rc;
+
     if (c->rx_head != c->rx_tail)
         return err_set(ERR_PROTO, "bytes between the hello and shared memory");
-    return net_share_take(c->net);
+    rc = net_share_take(c->net);
+    if (rc < 0)
+        return rc;
+    if ((c->features & FRAME_FEATURE_SLOTS) && !net_peer_arena(c->net, &c->arena))
+        return err_set(ERR_PROTO, "slots without an arena");
+    return 0;
 }
 
 bool conn_hello_foreign(const char *ours, const char *theirs)

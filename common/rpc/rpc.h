@@ -68,6 +68,7 @@ struct rpc_reply {
     /* in: where the reply's payload goes; dst may be NULL: then a buffer is allocated */
     struct buf *dst;
     uint32_t dst_off, dst_cap;
+    uint32_t expect; /* without dst: bytes of payload that are expected at most; 0: not known */
     /* out */
     ProtobufCMessage *msg; /* the unpacked reply; freed by rpc_reply_free */
     struct buf *payload;   /* reference held by the reply; == dst if that was given */
@@ -108,6 +109,10 @@ struct rpc_request {
     ProtobufCMessage *reply; /* initialised message of the method's type: fill it. Strings, bytes
                               * and arrays that it points to come from rpc_alloc */
     struct rpc_payload out;  /* reply payload: rpc_payload_add */
+    struct buf *room;        /* best place for it, from its start, if it is no longer than room_len:
+                              * spares a copy. The client may look at it and change it at any time.
+                              * NULL: there is none. Not to be kept */
+    uint32_t room_len;
     void *arena;
     bool reply_on_error; /* set by rpc_fail_with_reply */
 };
@@ -127,6 +132,9 @@ typedef int (*rpc_handler)(struct rpc_request *q);
 struct rpc_method {
     rpc_handler handler;  /* NULL: ERR_UNSUPPORTED */
     uint32_t payload_max; /* of the request; 0: none allowed */
+    /* From this length on the payload may be memory that the client can still change
+     * (buf_is_foreign), which is not to be kept when the handler returns; 0: never. */
+    uint32_t payload_shared_min;
     bool cancel_on_disconnect;
 };
 

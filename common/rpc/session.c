@@ -85,6 +85,13 @@ static void reply_error(struct rpc_session *s, uint64_t id, int rc, uint64_t cha
         session_on_sent(&s->conn, 1, charged_bytes);
 }
 
+/* A handler that keeps what was only lent would see it change, or vanish. */
+static void lent_put(struct buf *b)
+{
+    ASSERT(b == NULL || !buf_is_foreign(b) || atomic_load(&b->refs) == 1);
+    buf_put(b);
+}
+
 static void reply_send(struct request *req, int rc)
 {
     struct rpc_session *s = req->session;
@@ -97,18 +104,16 @@ static void reply_send(struct request *req, int rc)
         h.text_len = (uint32_t)MIN(strlen(text), FRAME_TEXT_MAX);
         h.flags = FRAME_F_MESSAGE;
     }
+    if (req->q.room != NULL && req->q.out.len > 0 && req->q.out.len <= req->q.room_len) {
+        h.flags |= FRAME_F_SLOT;
+        h.payload_len = req->q.out.len;
+        slot_fill(req->q.room, &req->q.out);
+    }
     sent = conn_send(&s->conn, &h, text, req->q.reply, &req->q.out, req->charged_bytes);
     if (sent == ERR_TOO_LARGE)
         reply_error(s, req->id, sent, req->charged_bytes);
     else if (sent < 0)
         session_on_sent(&s->conn, 1, req->charged_bytes);
-}
-
-static void out_drop(struct rpc_payload *out)
-{
-    for (uint32_t i = 0; i < out->count; i++)
-        buf_put(out->slices[i].buf);
-    out->count = out->len = 0;
 }
 
 static co_fn int handler_main(void *arg)
@@ -123,11 +128,12 @@ static co_fn int handler_main(void *arg)
     if (rc == 0 || req->q.reply_on_error) {
         reply_send(req, rc);
     } else {
-        out_drop(&req->q.out);
+        payload_drop(&req->q.out);
         reply_error(req->session, req->id, rc, req->charged_bytes);
     }
     list_del(&req->link);
-    buf_put(req->q.payload);
+    lent_put(req->q.payload);
+    lent_put(req->q.room);
     arena_free(req->q.arena);
     return 0;
 }
@@ -212,10 +218,25 @@ static int request_new(struct rpc_session *s, const struct rpc_service *service,
     req->q.reply = arena_alloc(a, d->output->sizeof_message);
     protobuf_c_message_init(d->output, req->q.reply);
     req->q.out.count = req->q.out.len = 0;
+    req->q.room = slot_room(&s->conn, h);
+    req->q.room_len = h->reply_cap;
     req->q.arena = a;
     req->q.reply_on_error = false;
     *ret = req;
     return 0;
+}
+
+static co_fn int request_payload(struct rpc_session *s, struct request *req,
+                                 const struct frame_header *h)
+{
+    if (h->payload_len == 0)
+        return 0;
+    if (h->flags & FRAME_F_SLOT) {
+        req->q.payload = slot_payload(&s->conn, h, req->method->payload_shared_min);
+        return 0;
+    }
+    req->q.payload = buf_alloc(h->payload_len);
+    return conn_recv_payload(&s->conn, req->q.payload->data, h->payload_len);
 }
 
 /* Receives one request and starts its handler. An error ends the connection. */
@@ -233,6 +254,9 @@ static co_fn int session_receive_one(struct rpc_session *s)
         return rc;
     if (h.kind != FRAME_REQUEST)
         return err_set(ERR_PROTO, "frame of kind %u from a client", h.kind);
+    rc = slot_check(&s->conn, &h);
+    if (rc < 0)
+        return rc;
     rc = session_admit(s, h.payload_len);
     if (rc < 0)
         return rc;
@@ -246,21 +270,19 @@ static co_fn int session_receive_one(struct rpc_session *s)
     mem_free(tmp);
     if (bad < 0) {
         reply_error(s, h.id, bad, 0);
-        return conn_skip(&s->conn, h.payload_len);
+        return conn_skip(&s->conn, h.flags & FRAME_F_SLOT ? 0 : h.payload_len);
     }
     s->admitted_bytes += req->charged_bytes;
-    if (h.payload_len > 0) {
-        req->q.payload = buf_alloc(h.payload_len);
-        rc = conn_recv_payload(&s->conn, req->q.payload->data, h.payload_len);
-        if (rc < 0)
-            goto err_request;
-    }
+    rc = request_payload(s, req, &h);
+    if (rc < 0)
+        goto err_request;
     list_push_back(&s->requests, &req->link);
     req->co = co_spawn(&s->group, "rpc-handler", handler_main, req);
     return 0;
 err_request:
     s->admitted_bytes -= req->charged_bytes;
     buf_put(req->q.payload);
+    buf_put(req->q.room);
     arena_free(req->q.arena);
 err_admitted:
     s->in_flight--;

@@ -360,7 +360,7 @@ static int read_check(const struct owner_extent *x, const struct rpc_reply *r, u
     return rc;
 }
 
-int owner_read(struct owner_extent *x, struct buf *data, uint32_t off, uint32_t len)
+int owner_read(struct owner_extent *x, uint32_t off, uint32_t len)
 {
     Zbs__Chunk__ReadRequest req = ZBS__CHUNK__READ_REQUEST__INIT;
     struct co_range range;
@@ -373,8 +373,7 @@ int owner_read(struct owner_extent *x, struct buf *data, uint32_t off, uint32_t 
     req.offset = off;
     req.length = len;
     rpc_reply_init(&r);
-    r.dst = data;
-    r.dst_cap = len;
+    r.expect = len;
     co_range_acquire_always(&x->ranges, &range, off, len, false);
     rc = call(x->client, READ, &req.base, NULL, &r);
     if (rc == 0 && x->crc != NULL)

@@ -47,12 +47,11 @@ co_fn void owner_close(struct owner *o);
 /* Of all disks, data blocks in use: metadata blocks count, journals don't. */
 co_fn int owner_used_bytes(struct owner *o, uint64_t *ret) MUST_CHECK;
 
-/* Whole pages at `off` of the extent, from and into `data` (its beginning). Pages that are written
+/* Whole pages at `off` of the extent; written from the beginning of `data`. Pages that are written
  * get a stamp, so that no two are equal. ERR_CORRUPT: not what was written. */
 co_fn int owner_write(struct owner_extent *x, struct buf *data, uint32_t off,
                       uint32_t len) MUST_CHECK;
-co_fn int owner_read(struct owner_extent *x, struct buf *data, uint32_t off,
-                     uint32_t len) MUST_CHECK;
+co_fn int owner_read(struct owner_extent *x, uint32_t off, uint32_t len) MUST_CHECK;
 
 /* Makes children of all extents (a snapshot), in whose place they are used from then on. What is
  * asked for meanwhile waits. */

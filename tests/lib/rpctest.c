@@ -70,8 +70,13 @@ static int handle_sink(struct rpc_request *q)
 {
     struct rpctest *t = handler_begin(q);
     Zbs__Rpctest__SinkReply *out = (Zbs__Rpctest__SinkReply *)q->reply;
+    struct co_shield shield;
 
-    co_sleep(NSEC_PER_MSEC);
+    co_shield_begin(&shield); /* like a device */
+    co_sleep(MAX(atomic_load(&t->sink_ms), 1u) * NSEC_PER_MSEC);
+    co_shield_end(&shield);
+    if (q->payload != NULL && buf_is_foreign(q->payload))
+        atomic_fetch_add(&t->in_place, 1);
     out->len = q->payload_len;
     out->crc32c = q->payload != NULL ? crc32c(0, q->payload->data, q->payload_len) : 0;
     return handler_end(t, 0);
@@ -118,7 +123,13 @@ static int handle_source(struct rpc_request *q)
 
     if (in->len > RPC_PAYLOAD_MAX)
         return handler_end(t, err_set(ERR_TOO_LARGE, "source of %u bytes", in->len));
-    buf = buf_alloc(MAX(in->len, 1u));
+    /* In place if in one piece, else from elsewhere. */
+    if (q->room != NULL && slices == 1 && in->len <= q->room_len) {
+        buf = buf_get(q->room);
+        atomic_fetch_add(&t->in_place, 1);
+    } else {
+        buf = buf_alloc(MAX(in->len, 1u));
+    }
     rpctest_fill(buf->data, in->len, in->seed);
     part = DIV_UP(in->len, slices);
     for (off = 0; off < in->len; off += part)
@@ -129,7 +140,9 @@ static int handle_source(struct rpc_request *q)
 
 static const struct rpc_method methods[] = {
     [RPCTEST_ECHO] = {.handler = handle_echo, .payload_max = RPC_PAYLOAD_MAX},
-    [RPCTEST_SINK] = {.handler = handle_sink, .payload_max = 1024 * 1024},
+    [RPCTEST_SINK] = {.handler = handle_sink,
+                      .payload_max = 1024 * 1024,
+                      .payload_shared_min = 65536},
     [RPCTEST_FAIL] = {.handler = handle_fail},
     [RPCTEST_SLEEP] = {.handler = handle_sleep, .cancel_on_disconnect = true},
     [RPCTEST_SOURCE] = {.handler = handle_source},

@@ -24,6 +24,8 @@ struct rpctest {
     atomic_uint running, running_max; /* handlers */
     atomic_uint canceled;             /* sleeps that ended so */
     atomic_uint disconnects;
+    atomic_uint in_place; /* payloads that were seen or put where the client has them */
+    atomic_uint sink_ms;  /* how long a sink takes; 0: 1 */
     _Atomic(struct co_loop *) last_loop;
     atomic_uint_fast64_t last_session;
     bool want_peer;      /* note the peer's name; for a single loop */

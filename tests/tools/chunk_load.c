@@ -140,7 +140,7 @@ static int op_run(const struct load *l, const struct op *op, struct buf *data)
 {
     uint32_t len = (uint32_t)l->conf.block;
 
-    return op->dir == LOADSTAT_READ ? owner_read(op->extent, data, op->off, len)
+    return op->dir == LOADSTAT_READ ? owner_read(op->extent, op->off, len)
                                     : owner_write(op->extent, data, op->off, len);
 }
 
@@ -253,15 +253,13 @@ static int load_run(struct load *l)
 static int verify_all(struct load *l)
 {
     const uint32_t piece = 1u << 20;
-    struct buf *data = buf_alloc(piece);
     int rc = 0;
 
     for (uint32_t i = 0; i < l->conf.owner.n_extents && rc == 0; i++) {
         for (uint64_t off = 0; off < l->conf.owner.span_bytes && rc == 0; off += piece)
-            rc = owner_read(&l->owner->extents[i], data, (uint32_t)off,
+            rc = owner_read(&l->owner->extents[i], (uint32_t)off,
                             (uint32_t)MIN(l->conf.owner.span_bytes - off, piece));
     }
-    buf_put(data);
     return rc;
 }
 
@@ -413,7 +411,7 @@ int main(int argc, char **argv)
                                      .seed = 1,
                                      .seconds = 5,
                                      .window = 1}};
-    struct env_real_conf env = {.name = "chunk_load"};
+    struct env_real_conf env = {.name = "chunk_load", .arena_bytes = 1u << 30};
 
     if (!options_parse(argc, argv, &l) || !kind_set(&l.conf) || !conf_valid(&l.conf)) {
         fputs(usage, stderr);

@@ -3,13 +3,17 @@
  * The real environment: its table, its threads, the blocking pool, randomness, wall clock, and
  * how a program enters and leaves it. */
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 #include "common/base/assert.h"
+#include "common/base/buf.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/env/real/real.h"
@@ -360,11 +364,36 @@ static int env_new(const struct env_real_conf *conf, struct real_env **ret)
     return 0;
 }
 
+/* Without it payloads are copied: nothing to fail for. */
+static void arena_start(uint64_t bytes)
+{
+    struct buf_arena a = {NULL, ROUND_UP(bytes, BUF_ALIGN), -1};
+    void *p;
+
+    if (bytes == 0 || buf_arena() != NULL)
+        return;
+    a.fd = memfd_create("zbs-buffers", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (a.fd < 0 || ftruncate(a.fd, (off_t)a.bytes) < 0 ||
+        fcntl(a.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        goto err;
+    p = mmap(NULL, a.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, a.fd, 0);
+    if (p == MAP_FAILED)
+        goto err;
+    a.base = p;
+    buf_arena_set(&a);
+    return;
+err:
+    log_warn("process.arena", "bytes=%" PRIu64 " errno=%d", a.bytes, errno);
+    if (a.fd >= 0)
+        close(a.fd);
+}
+
 int env_real_run(const struct env_real_conf *conf, int (*main_fn)(void *arg), void *arg)
 {
     struct real_main m = {.fn = main_fn, .arg = arg};
     int rc;
 
+    arena_start(conf->arena_bytes);
     rc = env_new(conf, &m.env);
     if (rc < 0)
         return rc;

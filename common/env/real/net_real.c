@@ -243,12 +243,13 @@ void real_net_shutdown(struct net_conn *conn)
 {
     struct conn_real *c = conn_of(conn);
 
-    /* With memory between us, the peer's end stays visible: net_wait_end. */
-    (void)shutdown(c->fd, c->shared != NULL ? SHUT_WR : SHUT_RDWR);
+    if (c->shared != NULL) {
+        net_shared_shutdown(c);
+        return;
+    }
+    (void)shutdown(c->fd, SHUT_RDWR);
     wake_first(&c->in.waiters, 0);
     wake_first(&c->out.waiters, 0);
-    if (c->shared != NULL)
-        net_shared_wake(c);
 }
 
 void real_net_close(struct net_conn *conn)

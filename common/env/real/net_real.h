@@ -38,7 +38,7 @@ int net_stream_error(const struct conn_real *c, int errnum);
 co_fn ssize_t net_shared_readv(struct conn_real *c, const struct iovec *iov, int n);
 co_fn ssize_t net_shared_writev(struct conn_real *c, const struct iovec *iov, int n);
 bool net_shared_readable(const struct conn_real *c);
-void net_shared_wake(struct conn_real *c); /* the stream was shut down */
+void net_shared_shutdown(struct conn_real *c);
 void net_shared_free(struct conn_real *c); /* also of one that has none */
 
 #endif

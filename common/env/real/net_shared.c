@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Streams whose bytes go through shared memory. The side that connected makes the memory (two
- * rings, common/env/ring.h) and two eventfds, and passes them over the UNIX socket, together with
- * the memory that its buffers lie in, if that can be shared. The socket then carries nothing; its
- * end is the end of the stream.
+ * rings, common/env/ring.h), two eventfds and a pair of sockets, and passes them over the UNIX
+ * socket, together with the memory that its buffers lie in, if that can be shared. The pair takes
+ * the socket's place, since that may have left its trace in a loop which the stream moves away
+ * from, and carries nothing. It ends when the peer closes or dies, and so when nothing there uses
+ * our memory any more; a stream that is only shut down says so in its ring.
  *
  * A loop looks into its rings once a turn, so nobody rings while it is awake; before it sleeps it
  * says so in the ring.
@@ -35,7 +37,7 @@
 #define SHARE_RINGS_BYTES ROUND_UP(2 * sizeof(struct ring_mem), BUF_ALIGN)
 
 /* What the descriptors are, in this order. */
-enum { FD_RINGS, FD_BELL_TAKER, FD_BELL_MAKER, FD_ARENA, FD_COUNT };
+enum { FD_RINGS, FD_BELL_TAKER, FD_BELL_MAKER, FD_END, FD_ARENA, FD_COUNT };
 
 struct share_msg {
     uint32_t magic;
@@ -66,10 +68,26 @@ static void wake_all(struct list *waiters)
         co_resume(CONTAINER_OF(link, struct co_wait, link), 0);
 }
 
-void net_shared_wake(struct conn_real *c)
+static void users_wake(struct net_shared *s)
 {
-    wake_all(&c->shared->readers);
-    wake_all(&c->shared->writers);
+    wake_all(&s->readers);
+    wake_all(&s->writers);
+}
+
+static void bell_ring(const struct net_shared *s)
+{
+    const uint64_t one = 1;
+
+    /* EAGAIN: it is full of rings that nobody has heard yet. */
+    if (write(s->peer_bell, &one, sizeof(one)) < 0)
+        ASSERTF(errno == EAGAIN, "doorbell: errno %d", errno);
+}
+
+void net_shared_shutdown(struct conn_real *c)
+{
+    ring_close(&c->shared->out);
+    bell_ring(c->shared);
+    users_wake(c->shared);
 }
 
 static void bell_cb(struct ev_loop *ev, ev_io *w, int revents)
@@ -81,7 +99,7 @@ static void bell_cb(struct ev_loop *ev, ev_io *w, int revents)
     if (read(s->bell, &rings, sizeof(rings)) < 0)
         return;
     ((struct real_loop *)ev_userdata(ev))->io_events++;
-    net_shared_wake(s->conn);
+    users_wake(s);
 }
 
 /* The socket has something to say: its end, or what does not belong there. */
@@ -97,7 +115,7 @@ static void end_cb(struct ev_loop *ev, ev_io *w, int revents)
     ev_io_stop(ev, w);
     s->strayed = n > 0;
     s->ended = true;
-    net_shared_wake(s->conn);
+    users_wake(s);
     wake_all(&s->enders);
 }
 
@@ -147,15 +165,6 @@ static co_fn int shared_wait(struct net_shared *s, struct list *waiters)
 
 /* ---- the stream ---- */
 
-static void bell_ring(const struct net_shared *s)
-{
-    const uint64_t one = 1;
-
-    /* EAGAIN: it is full of rings that nobody has heard yet. */
-    if (write(s->peer_bell, &one, sizeof(one)) < 0)
-        ASSERTF(errno == EAGAIN, "doorbell: errno %d", errno);
-}
-
 /* Why a stream that has nothing more to give or take cannot be waited for; 0: it can. */
 static int shared_over(const struct conn_real *c)
 {
@@ -163,7 +172,8 @@ static int shared_over(const struct conn_real *c)
         return err_set(ERR_CLOSED, "connection to %s was shut down", c->base.peer);
     if (c->shared->strayed)
         return err_set(ERR_PROTO, "bytes on the socket under shared memory");
-    return c->shared->ended ? err_set(ERR_CLOSED, "end of stream") : 0;
+    return c->shared->ended || ring_closed(&c->shared->in) ? err_set(ERR_CLOSED, "end of stream")
+                                                           : 0;
 }
 
 ssize_t net_shared_readv(struct conn_real *c, const struct iovec *iov, int n)
@@ -172,7 +182,7 @@ ssize_t net_shared_readv(struct conn_real *c, const struct iovec *iov, int n)
     int rc = net_dir_burst(&c->in);
 
     while (rc == 0) {
-        bool over = s->ended || c->base.shut, ring;
+        bool over = s->ended || c->base.shut || ring_closed(&s->in), ring;
         ssize_t got = ring_read(&s->in, iov, n, &ring);
 
         if (ring)
@@ -229,8 +239,10 @@ bool real_net_peer_arena(struct net_conn *conn, struct net_arena *ret)
 
 /* ---- making and taking ---- */
 
-/* Takes over the bells when it succeeds. rings: the mapping, the maker's outgoing one first. */
-static void shared_begin(struct conn_real *c, void *rings, bool maker, int bell, int peer_bell)
+/* Takes over the bells and the end of the pair. rings: the mapping, the maker's outgoing one first.
+ */
+static void shared_begin(struct conn_real *c, void *rings, bool maker, int bell, int peer_bell,
+                         int end)
 {
     struct net_shared *s = MEM_NEW(struct net_shared);
     struct ring_mem *mem = rings;
@@ -247,7 +259,9 @@ static void shared_begin(struct conn_real *c, void *rings, bool maker, int bell,
     list_init(&s->poller.link);
     s->poller.fn = poll_fn;
     ev_io_init(&s->bell_io, bell_cb, bell, EV_READ);
-    ev_io_init(&s->end_io, end_cb, c->fd, EV_READ);
+    close(c->fd);
+    c->fd = end;
+    ev_io_init(&s->end_io, end_cb, end, EV_READ);
     s->bell_io.data = s->end_io.data = s;
     c->shared = s;
 }
@@ -294,10 +308,15 @@ static void fds_close(int fds[FD_COUNT])
 }
 
 /* The arena's descriptor stays the process's own: a copy is sent. */
-static int share_make(int fds[FD_COUNT], void **ret_rings, struct share_msg *msg)
+static int share_make(int fds[FD_COUNT], int *ret_end, void **ret_rings, struct share_msg *msg)
 {
     const struct buf_arena *arena = buf_arena();
+    int pair[2];
 
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_from_errno(errno, "making shared memory");
+    *ret_end = pair[0];
+    fds[FD_END] = pair[1];
     fds[FD_RINGS] = memfd_create("zbs-rings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     fds[FD_BELL_TAKER] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     fds[FD_BELL_MAKER] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -357,34 +376,45 @@ static co_fn int share_send(struct conn_real *c, struct share_msg *msg, const in
 int real_net_share(struct net_conn *conn)
 {
     struct conn_real *c = conn_of(conn);
-    int fds[FD_COUNT] = {-1, -1, -1, -1}, rc;
+    int fds[FD_COUNT] = {-1, -1, -1, -1, -1}, end = -1, rc;
     struct share_msg msg;
     void *rings = NULL;
 
-    rc = share_make(fds, &rings, &msg);
+    rc = share_make(fds, &end, &rings, &msg);
     if (rc == 0)
         rc = share_send(c, &msg, fds);
     if (rc == 0) {
-        shared_begin(c, rings, true, fds[FD_BELL_MAKER], fds[FD_BELL_TAKER]);
-        fds[FD_BELL_MAKER] = fds[FD_BELL_TAKER] = -1;
+        shared_begin(c, rings, true, fds[FD_BELL_MAKER], fds[FD_BELL_TAKER], end);
+        fds[FD_BELL_MAKER] = fds[FD_BELL_TAKER] = end = -1;
     } else if (rings != NULL) {
         munmap(rings, SHARE_RINGS_BYTES);
     }
+    if (end >= 0)
+        close(end);
     fds_close(fds);
     return rc;
 }
 
-/* What came with the message; more than asked for was closed by the kernel. */
+/* What came with the message: how many; those beyond FD_COUNT are closed. */
 static int fds_take(struct msghdr *m, int fds[FD_COUNT])
 {
     int count = 0;
 
     for (struct cmsghdr *cm = CMSG_FIRSTHDR(m); cm != NULL; cm = CMSG_NXTHDR(m, cm)) {
+        size_t n = (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
         if (cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS)
             continue;
-        count = (int)((cm->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        ASSERT(count <= FD_COUNT);
-        memcpy(fds, CMSG_DATA(cm), (size_t)count * sizeof(int));
+        for (size_t i = 0; i < n; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(cm) + i * sizeof(int), sizeof(fd));
+            if (count < FD_COUNT)
+                fds[count] = fd;
+            else
+                close(fd);
+            count++;
+        }
     }
     return count;
 }
@@ -457,6 +487,16 @@ static int bell_check(int fd)
     return 0;
 }
 
+static int end_check(int fd)
+{
+    int domain = 0;
+    socklen_t len = sizeof(domain);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX)
+        return err_set(ERR_PROTO, "what was offered as the stream's end is no UNIX socket");
+    return 0;
+}
+
 static int offer_check(const struct share_msg *msg, const int fds[FD_COUNT])
 {
     int rc = memory_check(fds[FD_RINGS], SHARE_RINGS_BYTES, "memory for rings");
@@ -465,6 +505,8 @@ static int offer_check(const struct share_msg *msg, const int fds[FD_COUNT])
         rc = bell_check(fds[FD_BELL_TAKER]);
     if (rc == 0)
         rc = bell_check(fds[FD_BELL_MAKER]);
+    if (rc == 0)
+        rc = end_check(fds[FD_END]);
     if (rc == 0 && msg->arena_bytes > 0)
         rc = memory_check(fds[FD_ARENA], msg->arena_bytes, "memory for payloads");
     return rc;
@@ -489,7 +531,7 @@ static int offer_map(const struct share_msg *msg, const int fds[FD_COUNT], void 
 int real_net_share_take(struct net_conn *conn)
 {
     struct conn_real *c = conn_of(conn);
-    int fds[FD_COUNT] = {-1, -1, -1, -1}, rc;
+    int fds[FD_COUNT] = {-1, -1, -1, -1, -1}, rc;
     struct net_arena arena;
     struct share_msg msg;
     void *rings;
@@ -500,9 +542,9 @@ int real_net_share_take(struct net_conn *conn)
     if (rc == 0)
         rc = offer_map(&msg, fds, &rings, &arena);
     if (rc == 0) {
-        shared_begin(c, rings, false, fds[FD_BELL_TAKER], fds[FD_BELL_MAKER]);
+        shared_begin(c, rings, false, fds[FD_BELL_TAKER], fds[FD_BELL_MAKER], fds[FD_END]);
         c->shared->arena = arena;
-        fds[FD_BELL_MAKER] = fds[FD_BELL_TAKER] = -1;
+        fds[FD_BELL_MAKER] = fds[FD_BELL_TAKER] = fds[FD_END] = -1;
     }
     fds_close(fds);
     return rc;

@@ -184,7 +184,8 @@ int service_main(struct service *s, int argc, char **argv)
                                             {"print-config", no_argument, NULL, 'p'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    struct env_real_conf env = {.name = s->name, .handle_signals = true};
+    struct env_real_conf env = {
+        .name = s->name, .handle_signals = true, .arena_bytes = s->arena_bytes};
     int opt;
 
     while ((opt = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {

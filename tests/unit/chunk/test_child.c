@@ -637,7 +637,8 @@ static void test_thaw(void **state)
 static int peek(struct rig *r, uint64_t view_epoch)
 {
     struct read_result res;
-    int rc = engine_read_shared(r->e, ID, view_epoch, 3 * PAGE, PAGE, &res);
+    const struct read_args a = {.id = ID, .view_epoch = view_epoch, .off = 3 * PAGE, .len = PAGE};
+    int rc = engine_read_as(r->e, &a, &res);
 
     if (rc == 0)
         CHECK(!res.zero && res.buf->data[res.buf_off] == 0x12);

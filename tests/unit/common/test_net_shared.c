@@ -204,8 +204,9 @@ struct offer {
     uint32_t magic, ring_bytes;
     uint64_t arena_bytes;
     size_t bytes; /* of the message that are sent */
-    int fds[5];
+    int fds[6];
     int n_fds;
+    int end; /* ours of the pair that stands for the stream */
 };
 
 static int memory_fd(uint64_t bytes, unsigned seals)
@@ -219,7 +220,10 @@ static int memory_fd(uint64_t bytes, unsigned seals)
 
 static void offer_good(struct offer *o)
 {
-    *o = (struct offer){0x4d53425au, RING_BYTES, 0, 16, {-1, -1, -1, -1, -1}, 3};
+    int pair[2];
+
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    *o = (struct offer){0x4d53425au, RING_BYTES, 0, 16, {-1, -1, -1, pair[1], -1, -1}, 4, pair[0]};
     o->fds[0] = memory_fd(RINGS_BYTES, F_SEAL_SHRINK | F_SEAL_GROW);
     o->fds[1] = eventfd(0, EFD_CLOEXEC);
     o->fds[2] = eventfd(0, EFD_CLOEXEC);
@@ -246,7 +250,7 @@ static void offer_send(int fd, const struct offer *o)
 {
     union {
         struct cmsghdr align;
-        char bytes[CMSG_SPACE(5 * sizeof(int))];
+        char bytes[CMSG_SPACE(6 * sizeof(int))];
     } control = {.bytes = {0}};
     struct iovec iov = {(void *)(uintptr_t)o, o->bytes};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -280,6 +284,7 @@ static int offered(struct place *p, struct offer *o)
     net_close(c);
     CHECK(open_fds() == fds - 1);
     close(fd);
+    close(o->end);
     for (int i = 0; i < o->n_fds; i++)
         close(o->fds[i]);
     return rc;
@@ -297,8 +302,8 @@ static int main_offers(void *arg)
     CHECK(offered(p, &o) == 0);
     offer_good(&o);
     o.arena_bytes = 8192;
-    offer_fd(&o, 3, memory_fd(8192, seals));
-    o.n_fds = 4;
+    offer_fd(&o, 4, memory_fd(8192, seals));
+    o.n_fds = 5;
     CHECK(offered(p, &o) == 0);
 
     offer_good(&o);
@@ -314,18 +319,18 @@ static int main_offers(void *arg)
     o.arena_bytes = 4096;
     CHECK(offered(p, &o) == ERR_PROTO);
     offer_good(&o); /* one that does, unannounced */
-    offer_fd(&o, 3, memory_fd(4096, seals));
-    o.n_fds = 4;
-    CHECK(offered(p, &o) == ERR_PROTO);
-    offer_good(&o); /* more than there is room for */
-    offer_fd(&o, 3, memory_fd(4096, seals));
     offer_fd(&o, 4, memory_fd(4096, seals));
     o.n_fds = 5;
+    CHECK(offered(p, &o) == ERR_PROTO);
+    offer_good(&o); /* more than there is room for */
+    offer_fd(&o, 4, memory_fd(4096, seals));
+    offer_fd(&o, 5, memory_fd(4096, seals));
+    o.n_fds = 6;
     o.arena_bytes = 4096;
     CHECK(offered(p, &o) == ERR_PROTO);
     offer_good(&o); /* of another size than it says */
-    offer_fd(&o, 3, memory_fd(4096, seals));
-    o.n_fds = 4;
+    offer_fd(&o, 4, memory_fd(4096, seals));
+    o.n_fds = 5;
     o.arena_bytes = 8192;
     CHECK(offered(p, &o) == ERR_PROTO);
     offer_good(&o); /* not sealed: might shrink under us */
@@ -342,8 +347,11 @@ static int main_offers(void *arg)
     offer_fd(&o, 2, pipes[1]);
     CHECK(offered(p, &o) == ERR_PROTO);
     close(pipes[0]);
+    offer_good(&o); /* an end that says nothing of ours */
+    offer_fd(&o, 3, eventfd(0, EFD_CLOEXEC));
+    CHECK(offered(p, &o) == ERR_PROTO);
     offer_good(&o);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         offer_fd(&o, i, -1);
     o.n_fds = 0;
     CHECK(offered(p, &o) == ERR_PROTO);
@@ -383,12 +391,13 @@ static int main_nonsense(void *arg)
             atomic_store(&rings[1].head, 17);
             CHECK(net_writev_full(c, &(struct iovec){&byte, 1}, 1) == ERR_PROTO);
         } else {
-            CHECK(write(fd, "x", 1) == 1);
+            CHECK(write(o.end, "x", 1) == 1);
             CHECK(net_readv(c, &(struct iovec){&byte, 1}, 1) == ERR_PROTO);
         }
         net_close(c);
         close(fd);
-        for (int k = 0; k < 3; k++)
+        close(o.end);
+        for (int k = 0; k < 4; k++)
             close(o.fds[k]);
         munmap(rings, RINGS_BYTES);
     }

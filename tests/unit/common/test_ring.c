@@ -115,6 +115,23 @@ static void who_sleeps_is_woken_once(void **state)
     mem_free(p.mem);
 }
 
+static void the_end_comes_after_the_rest(void **state)
+{
+    uint8_t bytes[10] = {0};
+    struct pair p;
+    bool ring;
+
+    (void)state;
+    pair_init(&p, 9);
+    assert_int_equal(put(&p, bytes, 5, &ring), 5);
+    assert_false(ring_closed(&p.r));
+    ring_close(&p.w);
+    assert_true(ring_closed(&p.r));
+    assert_int_equal(take(&p, bytes, 10, &ring), 5);
+    assert_int_equal(take(&p, bytes, 10, &ring), 0);
+    mem_free(p.mem);
+}
+
 static void impossible_positions_are_refused(void **state)
 {
     static const uint32_t wrong[] = {RING_BYTES + 1, 1u << 31, UINT32_MAX};
@@ -148,6 +165,7 @@ int main(void)
         cmocka_unit_test(bytes_come_out_in_order),
         cmocka_unit_test(full_and_empty),
         cmocka_unit_test(who_sleeps_is_woken_once),
+        cmocka_unit_test(the_end_comes_after_the_rest),
         cmocka_unit_test(impossible_positions_are_refused),
     };
 

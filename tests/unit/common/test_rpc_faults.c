@@ -274,7 +274,8 @@ static void body_hello(struct rpcworld *w)
         CHECK(conn_hello_send(&c, &h, 0) == 0);
         CHECK(conn_hello_recv(&c, &theirs) == 0);
         CHECK(theirs.status == 0 && theirs.version_max == 1);
-        CHECK(theirs.features == (FRAME_FEATURES_SUPPORTED & ~FRAME_FEATURE_SHM)); /* this is TCP */
+        CHECK(theirs.features ==
+              (FRAME_FEATURES_SUPPORTED & ~FRAME_FEATURES_SHARING)); /* this is TCP */
         conn_fini(&c);
     }
     CHECK(rpctest_echo(w->client, 1, "", NULL, &r) == 0);

@@ -136,7 +136,11 @@ static void fields_of_another_kind_are_refused(void **state)
     REFUSED(request_header, h.text_len = 1, ERR_PROTO);
     REFUSED(request_header, h.service = 0, ERR_PROTO);
     REFUSED(request_header, h.flags = FRAME_F_MESSAGE | FRAME_F_AREA_CRC, ERR_PROTO);
-    REFUSED(request_header, h.flags = 4 | FRAME_F_AREA_CRC, ERR_PROTO);
+    REFUSED(request_header, h.flags = 16 | FRAME_F_AREA_CRC, ERR_PROTO);
+    REFUSED(request_header, h.flags |= FRAME_F_ROOM, ERR_PROTO); /* for nothing */
+    REFUSED(request_header, h.reply_cap = 4096, ERR_PROTO);      /* not announced */
+    REFUSED(request_header, h.payload_at = 4096, ERR_PROTO);
+    REFUSED(error_header, h.flags |= FRAME_F_SLOT, ERR_PROTO);
     REFUSED(request_header, h.flags = 0, ERR_PROTO); /* a checksum that is not announced */
     REFUSED(request_header, h.version = 0, ERR_VERSION);
     REFUSED(request_header, h.version = FRAME_VERSION_MAX + 1, ERR_VERSION);

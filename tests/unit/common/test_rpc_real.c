@@ -66,7 +66,7 @@ static struct rpc_client *client_of(const char *addr, uint32_t instance)
 /* Real results must not hide behind cmocka's jumps out of a coroutine: CHECK aborts. */
 static void run_real(int (*fn)(void *arg))
 {
-    struct env_real_conf conf = {.name = "test_rpc_real"};
+    struct env_real_conf conf = {.name = "test_rpc_real", .arena_bytes = 64u << 20};
     struct place p = {.server = NULL};
 
     CHECK(env_real_run(&conf, fn, &p) == 0);
