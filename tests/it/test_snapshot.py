@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Snapshots, clones and rollbacks with real processes, through zbs-cli and under load."""
+import hashlib
 import os
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Cluster, check, main, wait_for  # noqa: E402
+from cluster import Cluster, check, main, run, wait_for  # noqa: E402
 
 
 def extents(c):
@@ -78,7 +80,48 @@ def under_load():
                 f"snapshots in {max(times):.2f} s at most")
 
 
-CASES = {f.__name__: f for f in (commands, under_load)}
+def uri(c, name, node=1):
+    return f"nbd+unix:///test/{name}?socket={c.env()['nodes'][node - 1]['nbd_unix']}"
+
+
+def content(c, name, node=1):
+    """Its hash, read through NBD."""
+    with tempfile.NamedTemporaryFile() as f:
+        run("nbdcopy", uri(c, name, node), f.name)
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+def contents():
+    """A snapshot keeps its content whatever is written to its volume and its clones, also when these go; a
+    rollback brings it back."""
+    with Cluster(device_size="2G") as c:
+        urls = c.export("v", size="64M")
+        c.load_result(c.load(urls[:1], 2, blocks=8192))
+        c.cli("snapshot", "create", "test/v@s")
+        first = content(c, "v@s")
+        check(first == content(c, "v"), "the snapshot is not what the volume was")
+        c.load_result(c.load(urls[1:2], 2, blocks=8192, first=8192))
+        check(content(c, "v", 2) != first, "nothing was written")
+        check(content(c, "v@s", 2) == first, "the snapshot changed with its volume")
+        c.cli("volume", "clone", "test/v@s", "test/c")
+        check(content(c, "c") == first, "the clone is not the snapshot")
+        run("qemu-io", "-f", "raw", "-c", "write -P 0x5a 1M 3M", uri(c, "c"))
+        check(content(c, "c") != first and content(c, "v@s", 3) == first, "the snapshot changed with its clone")
+        check(run("qemu-io", "-f", "raw", "-c", "write -P 0x5a 1M 3M", uri(c, "v@s"), ok=False).returncode != 0,
+              "a snapshot was written to")
+        c.cli("iscsi", "unexport", "test/v")
+        c.cli("snapshot", "rollback", "test/v@s", "--yes")
+        check(content(c, "v") == first and content(c, "v", 2) == first, "the rollback")
+        for v in ("v", "c"):
+            c.verify(f"test/{v}")
+            c.cli("volume", "delete", f"test/{v}", "--yes")
+        check(content(c, "v@s", 2) == first, "the snapshot went with its volume")
+        c.cli("snapshot", "delete", "test/v@s", "--yes")
+        wait_for("no extents", lambda: extents(c) == 0, 20)
+        return "snapshot, clone, rollback"
+
+
+CASES = {f.__name__: f for f in (commands, contents, under_load)}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))
