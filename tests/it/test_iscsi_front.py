@@ -47,8 +47,9 @@ class Target:
 
 
 def suite():
-    with Target() as t:
-        r = run(os.path.join(ROOT, "tests/it/libiscsi_suite"), t.url, t.url, ok=False, timeout=900)
+    with Target("-l", "2", "-r") as t:
+        r = run(os.path.join(ROOT, "tests/it/libiscsi_suite"), t.url, t.url, "--read-only", t.url[:-1] + "1",
+                ok=False, timeout=900)
         closing = re.findall(r"^\d+ passed, \d+ failed.*$", r.stdout, re.M)
         check(r.returncode == 0, f"{r.stdout[-3000:]}{r.stderr[-1000:]}")
         return closing[-1]

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Persistent reservations over the access servers of a cluster: valid on every path at once, kept when
+access servers and the leading meta server die. With an initiator of a few lines, because two I_T nexuses
+with names of their own are needed."""
+import os
+import socket
+import struct
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cluster import Cluster, check, main, wait_for  # noqa: E402
+
+CONFLICT = 0x18
+WRITE_EXCLUSIVE_REGISTRANTS = 5
+
+
+class Nexus:
+    """One session: a command at a time, immediate data only."""
+
+    def __init__(self, url, name):
+        portal, self.iqn = url.split("/")[2:4]
+        host, port = portal.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)), timeout=60)
+        self.number, self.status_number = 1, 0
+        keys = [f"InitiatorName=iqn.2024-01.example:{name}", "SessionType=Normal", f"TargetName={self.iqn}",
+                "HeaderDigest=None", "DataDigest=None", "InitialR2T=No", "ImmediateData=Yes"]
+        text = "".join(k + "\0" for k in keys).encode()
+        bhs = struct.pack(">BBBBI6sHIHHII16x", 0x43, 0x87, 0, 0, len(text), b"\x80" + name.encode()[:5].ljust(5), 0, 1,
+                          0, 0, self.number, 0)
+        answer, _ = self.exchange(bhs, text)
+        check(answer[0] == 0x23 and answer[36] == 0, f"login of {name}: {answer[36:38].hex()}")
+        while self.command(bytes(6)) == 2:  # attentions
+            pass
+
+    def receive(self, n):
+        data = b""
+        while len(data) < n:
+            piece = self.socket.recv(n - len(data))
+            if not piece:
+                raise ConnectionError("the target closed the connection")
+            data += piece
+        return data
+
+    def exchange(self, bhs, data=b""):
+        self.socket.sendall(bhs + data + bytes(-len(data) % 4))
+        answer = self.receive(48)
+        length = int.from_bytes(answer[5:8], "big")
+        body = self.receive(length + -length % 4)[:length]
+        self.status_number = int.from_bytes(answer[24:28], "big") + 1
+        return answer, body
+
+    def command(self, cdb, out=b"", room=0):
+        """Status; what was read is in self.data."""
+        flags = 0x81 | (0x20 if out else 0) | (0x40 if room else 0)
+        bhs = struct.pack(">BBHI8sIIII16s", 0x01, flags, 0, len(out), bytes(8), self.number, len(out) or room, self.number,
+                          self.status_number, cdb.ljust(16, b"\0"))
+        self.number += 1
+        answer, self.data = self.exchange(bhs, out)
+        if answer[0] == 0x25 and not answer[1] & 1:  # the status comes by itself
+            answer = self.receive(48)
+        return answer[3]
+
+    def write(self):
+        return self.command(bytes([0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0]), bytes(512))
+
+    def reserve_out(self, action, key, action_key, kind=0):
+        parameters = struct.pack(">QQIB3x", key, action_key, 0, 1)
+        return self.command(bytes([0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0]), parameters)
+
+    def keys(self):
+        check(self.command(bytes([0x5e, 0, 0, 0, 0, 0, 0, 1, 0, 0]), room=256) == 0, "READ KEYS")
+        return [int.from_bytes(self.data[i:i + 8], "big") for i in range(8, len(self.data), 8)]
+
+
+def reservations():
+    with Cluster() as c:
+        urls = c.export("shared")
+        a, b = Nexus(urls[0], "anna"), Nexus(urls[1], "bert")
+        check(b.write() == 0, "nothing is reserved yet")
+        start = time.monotonic()
+        check(a.reserve_out(0, 0, 0xA) == 0, "REGISTER")
+        check(a.reserve_out(1, 0xA, 0, WRITE_EXCLUSIVE_REGISTRANTS) == 0, "RESERVE")
+        took = (time.monotonic() - start) / 2
+        check(b.write() == CONFLICT, "the other path did not know of the reservation")
+        check(a.write() == 0, "the holder may write")
+
+        c.dev("kill", "1", "access")
+        check(b.write() == CONFLICT, "the reservation died with its access server")
+        c.dev("kill", str(c.leader_node()), "meta")
+        wait_for("a new leader", lambda: b.keys() == [0xA] and b.write() == CONFLICT, 20)
+        a = Nexus(urls[2], "anna")
+        check(a.write() == CONFLICT, "through another target port it is another nexus")
+        wait_for("the third access server registers",
+                 lambda: a.reserve_out(0, 0, 0xC) == 0 and sorted(a.keys()) == [0xA, 0xC], 30)
+        check(a.write() == 0, "a registrant may write")
+        check(b.reserve_out(6, 0, 0xB) == 0 and b.reserve_out(4, 0xB, 0xC, 5) == 0, "PREEMPT of a registration")
+        check(a.command(bytes(6)) == 2 and a.write() == CONFLICT, "the preempted nexus is told and shut out")
+        check(b.reserve_out(3, 0xB, 0) == 0 and a.command(bytes(6)) != 0x18 and a.write() == 0, "CLEAR")
+        return f"a change took {took * 1000:.0f} ms"
+
+
+CASES = {"reservations": reservations}
+
+if __name__ == "__main__":
+    sys.exit(main(CASES))
