@@ -58,8 +58,9 @@ struct cluster {
     uint64_t seed;
     struct node nodes[HOSTS];
     char metas[128];
-    uint32_t disks; /* of each chunk server */
-    bool fragile;   /* a host may lose or spoil what it holds: the others must hold it, too */
+    uint32_t disks;    /* of each chunk server */
+    bool fragile;      /* a host may lose or spoil what it holds: the others must hold it, too */
+    uint32_t replicas; /* of the volume, as it was created */
     uint64_t volume_id, size_bytes, size_asked, used_at_first;
     struct extra extras[EXTRAS_MAX];
     uint32_t n_extras, n_spaces;

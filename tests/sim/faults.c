@@ -302,6 +302,18 @@ static bool extra_create_begin(struct strike *s)
     return operator_extra_create(s->c) == 0;
 }
 
+static bool policy_begin(struct strike *s)
+{
+    uint32_t other = s->c->replicas == HOSTS ? HOSTS - 1 : HOSTS;
+
+    return (!s->c->fragile || other == HOSTS) && operator_policy(s->c, other, 2000) == 0;
+}
+
+static void policy_end(struct strike *s)
+{
+    (void)operator_policy(s->c, s->c->replicas, 0);
+}
+
 static bool snapshot_begin(struct strike *s)
 {
     return operator_snapshot(s->c, s->e->arg == 1) == 0;
@@ -351,6 +363,7 @@ static const struct {
     [FAULT_CLONE] = {clone_begin, NULL},
     [FAULT_ROLLBACK] = {rollback_begin, NULL},
     [FAULT_RELEASE] = {release_begin, start_again},
+    [FAULT_POLICY] = {policy_begin, policy_end},
 };
 
 const char *whom_name(enum whom w)

@@ -102,6 +102,7 @@ int operator_create(struct cluster *c, uint32_t replicas, uint64_t size_bytes)
         (void)co_sleep(100 * NSEC_PER_MSEC);
     }
     c->used_at_first = n.used_bytes;
+    c->replicas = replicas;
     while (rc < 0 && rc != ERR_EXISTS && co_now() < until)
         rc = pool_create(c, replicas);
     rc = ERR_TIMEOUT;
@@ -127,6 +128,30 @@ int operator_resize(struct cluster *c)
     rc = ask(c, mc, META_VOLUME_RESIZE, &q.base, &r);
     if (rc == 0)
         c->size_bytes = MAX(c->size_bytes, ((Zbs__Meta__Volume *)r.msg)->size_bytes);
+    rpc_reply_free(&r);
+    meta_client_close(mc);
+    return rc;
+}
+
+int operator_policy(struct cluster *c, uint32_t replicas, uint64_t iops)
+{
+    struct meta_client *mc = meta_client_new(c->metas, "operator");
+    Zbs__Meta__VolumeSetRequest q = ZBS__META__VOLUME_SET_REQUEST__INIT;
+    Zbs__Meta__LimitsChange limits = ZBS__META__LIMITS_CHANGE__INIT;
+    Zbs__Meta__Value value = ZBS__META__VALUE__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    meta_client_mutation(mc, &m);
+    q.mutation = &m;
+    q.pool = (char *)"pool";
+    q.name = (char *)"volume";
+    q.replicas = replicas;
+    q.limits = &limits;
+    limits.iops = &value;
+    value.value = iops;
+    rc = ask(c, mc, META_VOLUME_SET, &q.base, &r);
     rpc_reply_free(&r);
     meta_client_close(mc);
     return rc;

@@ -10,6 +10,8 @@
 /* The pool and the volume that clients use. */
 co_fn int operator_create(struct cluster *c, uint32_t replicas, uint64_t size_bytes);
 co_fn int operator_resize(struct cluster *c);
+/* So many replicas of that volume, and an I/O limit (0: none). */
+co_fn int operator_policy(struct cluster *c, uint32_t replicas, uint64_t iops);
 co_fn int operator_extra_create(struct cluster *c);
 co_fn int operator_extra_delete(struct cluster *c);
 /* A snapshot of the main volume, or of it and another at one moment. */

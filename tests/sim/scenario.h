@@ -56,7 +56,8 @@ enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
     X(SNAPSHOT, "snapshot")         /* of the volume; arg 1: and of another one */                 \
     X(CLONE, "clone")               /* a volume from a snapshot */                                 \
     X(ROLLBACK, "rollback")         /* another volume goes back to a snapshot */                   \
-    X(RELEASE, "release")           /* an access server ends in peace, and comes back */
+    X(RELEASE, "release")           /* an access server ends in peace, and comes back */           \
+    X(POLICY, "policy")             /* other replicas and a limit, later as before */
 
 enum fault {
 #define X(name, text) FAULT_##name,
