@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * How fast extents move. The first pass over an extent, which copies all of it, keeps to the rate
- * that was set, and gives way to requests: as long as there are any, each of its coroutines rests
- * fifteen times as long as its last block took, so all of them together keep the devices busy for a
- * quarter of the time at most, less the slower the devices get. The passes behind it copy what was
- * written meanwhile: they don't rest, or they would never catch up with the writers. */
+ * that was set, and gives way to requests: as long as there are any, each of its four coroutines
+ * rests seven times as long as its last block took, so that a block is on its way half of the time
+ * at most; but never longer than REST_MAX, or a slow disk would take weeks. The passes behind it
+ * copy what was written meanwhile: they don't rest, or they would never catch up with the writers.
+ */
 #include "chunk/move.h"
 
 #define BUSY_NS  (100 * NSEC_PER_MSEC) /* since the last request: there are others */
-#define REST     15                    /* times as long as the work */
-#define REST_MAX NSEC_PER_SEC
+#define REST     7                     /* times as long as the work */
+#define REST_MAX (100 * NSEC_PER_MSEC)
 #define BURST_NS (10 * NSEC_PER_MSEC) /* of the rate, saved up */
 
 /* When the rate allows the next block. */

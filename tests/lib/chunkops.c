@@ -57,6 +57,7 @@ int chunk_drain(struct rpc_client *c, const char *path, const bool *stop)
     int rc;
 
     req.path = (char *)path;
+    req.copies = true; /* children may be made meanwhile */
     rpc_reply_init(&r);
     rc = rpc_call(c, &zbs__chunk__chunk__descriptor, DISK_DRAIN, &req.base, NULL, &r);
     rpc_reply_free(&r);
