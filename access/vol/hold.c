@@ -75,7 +75,8 @@ bool tenure_is_clean(const struct tenure *t)
     if (!list_empty(&t->ops) || t->leaving || t->adding)
         return false;
     for (uint32_t i = 0; i < t->n; i++)
-        if (members >> i & 1 && (!(t->open >> i & 1) || ver_cmp(t->m[i].cp_sent, t->cp) < 0))
+        if (members >> i & 1 && (!(t->open >> i & 1) || ver_cmp(t->m[i].cp_sent, t->cp) < 0 ||
+                                 ver_cmp(t->cp, t->m[i].confirmed) < 0))
             return false;
     return true;
 }
@@ -338,8 +339,11 @@ static void hold_run(struct hold *h, const Zbs__Meta__HoldReply *a)
         h->rc = hold_open(h);
     for (uint32_t k = 0; k < h->n; k++)
         volume_hold(h->volumes[k], true);
-    if (h->rc == 0)
+    if (h->rc == 0) {
+        phase_enter(PHASE_HOLDING);
         h->rc = hold_clean(h);
+        phase_leave(PHASE_HOLDING);
+    }
     if (h->rc == 0)
         h->rc = hold_check(h);
     hold_finish(h);

@@ -258,6 +258,23 @@ static int commit_move(struct join *j, uint32_t page)
     return rc;
 }
 
+/* The last copies are above the commit point. Without a write to come, as of a shared extent, they
+ * would stay there, and the replica would never be clean. */
+static void commit_last(struct join *j)
+{
+    struct tenure *t = j->t;
+    int rc = 0;
+
+    do {
+        if (rc == ERR_AGAIN)
+            rc = co_sleep(RETRY_PAUSE);
+        if (rc == 0 && !t->lost && ver_cmp(t->cp, t->m[j->i].confirmed) < 0)
+            rc = commit_move(j, 0);
+    } while (rc == ERR_AGAIN);
+    if (rc == 0 && !t->lost)
+        commit_flush(t);
+}
+
 static int commit_tell(struct join *j, uint32_t page)
 {
     struct tenure *t = j->t;
@@ -519,6 +536,7 @@ static int join_run(void *arg)
         log_info("replica.in_sync", "extent=%" PRIu64 " epoch=%" PRIu64 " chunk=%u", t->extent_id,
                  t->epoch, m->chunk->id);
         best_effort(mset_drop(t, t->set & ~(1u << j->i), m->chunk->id));
+        commit_last(j);
     }
     member_give_up_join(t, j->i, err_text(rc < 0 ? rc : ERR_CANCELED));
     /* It lost what it had confirmed (5.4). */

@@ -306,7 +306,7 @@ int operator_clone(struct cluster *c)
 
 int operator_rollback(struct cluster *c)
 {
-    struct extra *to = extra_some(c, true), *x = NULL;
+    struct extra *to = NULL, *x = NULL;
     Zbs__Meta__VolumeRollbackRequest q = ZBS__META__VOLUME_ROLLBACK_REQUEST__INIT;
     Zbs__Meta__VolumeName name = ZBS__META__VOLUME_NAME__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
@@ -314,9 +314,12 @@ int operator_rollback(struct cluster *c)
     struct rpc_reply r;
     int rc;
 
-    if (to && to->of)
-        x = &c->extras[to->of - 1];
-    if (!x || !x->there)
+    for (uint32_t i = 0; i < c->n_extras && !x; i++) {
+        to = &c->extras[i];
+        if (to->there && to->snapshot && to->of && c->extras[to->of - 1].there)
+            x = &c->extras[to->of - 1];
+    }
+    if (!x)
         return ERR_NOTFOUND;
     x->there = false;
     while (workload_uses(c, (uint32_t)(x - c->extras)))

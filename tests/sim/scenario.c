@@ -54,6 +54,8 @@ static void event_draw(struct fault_event *e, enum fault kind, uint64_t *x)
 {
     *e = (struct fault_event){
         .kind = kind, .host = below(x, HOSTS), .span = some_time(x), .when = PHASES};
+    if ((kind == FAULT_EXTRA_DELETE || kind == FAULT_ROLLBACK) && e->host == 0)
+        e->kind = FAULT_SNAPSHOT; /* more often made than deleted */
     if (kind <= FAULT_PARTITION && below(x, 2))
         e->when = (enum phase)below(x, PHASES);
     switch (kind) {
@@ -83,9 +85,6 @@ static void event_draw(struct fault_event *e, enum fault kind, uint64_t *x)
         if (below(x, 3) == 0)
             e->host = ON_LEADER;
         break;
-    case FAULT_SNAPSHOT:
-        e->arg = below(x, 2);
-        break;
     case FAULT_DISK_SLOW:
         e->arg = 1 + below(x, below(x, 2) ? 20 : 400);
         break;
@@ -94,6 +93,8 @@ static void event_draw(struct fault_event *e, enum fault kind, uint64_t *x)
     }
     if (kind >= FAULT_DISK_SLOW && kind <= FAULT_DISK_DRAIN)
         e->role = ROLE_CHUNK;
+    if (e->kind == FAULT_SNAPSHOT)
+        e->arg = below(x, 4) != 0;
     if (kind == FAULT_RELEASE)
         e->role = ROLE_ACCESS;
 }
@@ -121,6 +122,8 @@ static uint32_t kinds_draw(uint64_t *x)
     if (below(x, 4)) /* what changes a replica behind the cluster's back: not everywhere */
         kinds &= ~(1u << FAULT_DISK_LIE | 1u << FAULT_BIT_ROT | 1u << FAULT_DISK_FAIL |
                    1u << FAULT_DISK_HANG);
+    if (kinds & (1u << FAULT_SNAPSHOT | 1u << FAULT_CLONE | 1u << FAULT_ROLLBACK))
+        kinds |= 1u << FAULT_SNAPSHOT | 1u << FAULT_EXTRA_CREATE;
     return kinds ? kinds : 1u << FAULT_CRASH;
 }
 
