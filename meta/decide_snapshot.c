@@ -121,7 +121,7 @@ int decide_volume_clone(const struct decide *d, Zbs__Metalog__Record **ret)
         rc = decide_pool(d, rq->pool, &p);
     if (rc == 0)
         rc = check_room(d, 1);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (p != s->pool)
         return err_set(ERR_INVAL,
@@ -156,7 +156,7 @@ int decide_volume_rollback(const struct decide *d, Zbs__Metalog__Record **ret)
         rc = decide_exported(d, v);
     if (rc == 0)
         rc = check_room(d, 1);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (s->origin_id != v->id)
         return err_set(ERR_INVAL, "'%s/%s' is a snapshot of an earlier volume of that name",
