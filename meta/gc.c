@@ -208,17 +208,20 @@ static co_fn void look_at(struct lead *l, uint32_t chunk_id)
 int gc_main(void *arg)
 {
     struct lead *l = arg;
+    nsec_t looked = 0;
     uint32_t last = 0;
 
     while (!l->ended) {
         nsec_t delay = (nsec_t)state_setting(&l->m->st, SETTING_GC_DELAY) * NSEC_PER_SEC;
         uint32_t n = MAX(l->m->st.chunks.count, 1u), next = 0;
 
-        /* Each server several times within the delay, one after another. */
-        if (co_sleep(MAX(MIN(delay / 8, ROUND_MAX), ROUND_MIN) / n) < 0)
+        /* Each server several times within the delay, which may change, one after another. */
+        if (co_sleep(ROUND_MIN / n) < 0)
             break;
-        if (l->ended || !l->serving)
+        if (l->ended || !l->serving ||
+            co_now() - looked < MAX(MIN(delay / 8, ROUND_MAX), ROUND_MIN) / n)
             continue;
+        looked = co_now();
         for (uint32_t i = 0; i < l->m->st.chunks.count && next == 0; i++) {
             const struct chunk *c = l->m->st.chunks.items[i];
 
