@@ -187,9 +187,9 @@ static bool slot_has_work(const struct slot *s)
     case SLOT_FOREIGN:
         return false;
     case SLOT_SHARED:
-        if (s->want_open || s->n_join > 0)
-            return true; /* says meta: nothing shares it any more */
-        /* fallthrough */
+        /* To be opened, says meta: nothing shares it any more. */
+        return s->want_open || s->n_join > 0 || s->want_release ||
+               (s->want_alloc && s->waiters > 0);
     case SLOT_HOLE:
         return s->want_release || (s->want_alloc && s->waiters > 0);
     case SLOT_GRANTED:

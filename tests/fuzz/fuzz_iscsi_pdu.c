@@ -9,6 +9,7 @@
  *   4  as 3, with header and data digests
  *   5  a CDB with its data, to the SCSI target alone
  *   6  as 3 in a discovery session
+ *   7  a record of reservations
  * Whatever comes, nothing may crash, hang or leak, and a good initiator is still served. */
 #include <string.h>
 #include "access/iscsi/param.h"
@@ -48,14 +49,18 @@ static void fuzz_header(struct fuzz_input *in)
 
 static void fuzz_cdb(struct fuzz_input *in)
 {
+    struct pr_registry reservations;
+    struct pr_unit *pr;
     struct scsi_target t;
     struct scsi_nexus n;
     struct scsi_lun *lun;
 
+    pr_registry_init(&reservations, NULL);
+    CHECK(pr_unit_get(&reservations, 1, &pr) == 0);
     scsi_target_init(&t, IW_IQN);
     lun = scsi_lun_add(&t, 0);
-    scsi_lun_attach(lun, block_backend_mem_new(1, 1024 * 1024));
-    scsi_nexus_init(&n, &t, "127.0.0.1:3260", 1);
+    scsi_lun_attach(lun, block_backend_mem_new(1, 1024 * 1024), pr);
+    scsi_nexus_init(&n, &t, "127.0.0.1:3260", 1, "iqn.one,i,0x000000000001");
     memset(n.ua, 0, sizeof(n.ua));
     while (in->size > 0) {
         struct scsi_cmd c = {.nexus = &n};
@@ -94,6 +99,22 @@ static void fuzz_cdb(struct fuzz_input *in)
     scsi_nexus_fini(&n);
     scsi_lun_remove(lun);
     scsi_target_fini(&t);
+    pr_registry_fini(&reservations);
+}
+
+/* A record of reservations: what is taken for one is written back as it was. */
+static void fuzz_record(struct fuzz_input *in)
+{
+    uint8_t bytes[4096], *again;
+    size_t len = fuzz_take(in, bytes, sizeof(bytes));
+    struct pr_state s;
+
+    pr_state_init(&s);
+    if (pr_decode(&s, bytes, len) == 0) {
+        CHECK(pr_encode(&s, &again) == len);
+        mem_free(again);
+    }
+    pr_state_fini(&s);
 }
 
 /* ---- connections ---- */
@@ -178,13 +199,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct iscsiworld w = {.body = body, .conf = {.window = 8, .logout_timeout_ms = 1}};
     struct fuzz_input in;
 
-    if (!fuzz_begin(&in, data, size, 7))
+    w.conf.reservations = true;
+    if (!fuzz_begin(&in, data, size, 8))
         return 0;
     w.arg = &in;
     if (in.mode == 0)
         fuzz_header(&in);
     else if (in.mode == 5)
         fuzz_cdb(&in);
+    else if (in.mode == 7)
+        fuzz_record(&in);
     else
         iscsiworld_run(&w);
     return 0;
