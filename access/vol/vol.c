@@ -70,6 +70,9 @@ static int vol_begin_io(struct vol *h, uint64_t off, uint64_t len, uint64_t data
     if (rc < 0)
         return rc;
     rc = qos_enter(h->v, data);
+    if (rc == 0 && off + len > h->v->info.size_bytes) /* it was made smaller meanwhile */
+        rc = err_set(ERR_TOO_LARGE, "%" PRIu64 " bytes at %" PRIu64 " are beyond the volume's end",
+                     len, off);
     if (rc < 0)
         vol_end(h);
     return rc;
