@@ -376,13 +376,117 @@ static void test_faults(void **state)
     world(script_faults, 24, SEC(300));
 }
 
+/* ---- everything dies now and then, while volumes are written and snapshots taken ---- */
+
+#define STORM_SNAPSHOTS 6u
+
+/* The same value again until it is acknowledged. */
+static void storm_write(struct load *l, uint64_t off)
+{
+    uint32_t node = l->no % HOSTS;
+
+    while (!l->w->nodes[node].engine || do_write(l->w, node, off, PIECE, l->begun) < 0)
+        (void)co_sleep(MSEC(20));
+}
+
+static int storm_run(void *arg)
+{
+    struct load *l = arg;
+
+    while (!l->stop) {
+        l->begun++;
+        storm_write(l, l->no * STEP);
+        storm_write(l, l->no * STEP + 600 * MIB);
+        l->acked = l->begun;
+    }
+    return 0;
+}
+
+static int storm_faults(void *arg)
+{
+    struct load *l = arg;
+    struct vworld *w = l->w;
+
+    while (!l->stop) {
+        uint32_t node = (uint32_t)(sim_random(w->sim) % HOSTS);
+        enum role r = (enum role)(sim_random(w->sim) % ROLES);
+
+        (void)co_sleep((nsec_t)(sim_random(w->sim) % MSEC(2500)));
+        crash(w, node, r);
+        (void)co_sleep((nsec_t)(sim_random(w->sim) % MSEC(1500)));
+        start(w, node, r);
+    }
+    return 0;
+}
+
+static int script_storm(struct vworld *w)
+{
+    struct load l[WRITERS + 1];
+    uint64_t snaps[STORM_SNAPSHOTS], least[STORM_SNAPSHOTS][WRITERS],
+        most[STORM_SNAPSHOTS][WRITERS];
+    uint64_t volume;
+    uint32_t n = 0, tries = 0;
+    struct co_group g;
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    volume = w->volume;
+    co_group_init(&g);
+    for (uint32_t i = 0; i <= WRITERS; i++) {
+        l[i] = (struct load){.w = w, .no = i};
+        co_spawn(&g, "load", i < WRITERS ? storm_run : storm_faults, &l[i]);
+    }
+    (void)co_sleep(SEC(1));
+    while (n < STORM_SNAPSHOTS && tries++ < 40) {
+        char name[16];
+
+        for (uint32_t i = 0; i < WRITERS; i++)
+            least[n][i] = l[i].acked;
+        snprintf(name, sizeof(name), "t%u", tries);
+        if (ask_snapshot(w, "volume", name, &snaps[n]) == 0) {
+            for (uint32_t i = 0; i < WRITERS; i++)
+                most[n][i] = l[i].begun;
+            n++;
+        }
+        (void)co_sleep(MSEC(500));
+    }
+    ASSERTF(n == STORM_SNAPSHOTS, "only %u snapshots of %u tries", n, tries);
+    l[WRITERS].stop = true;
+    (void)co_sleep(SEC(3));
+    for (uint32_t i = 0; i < WRITERS; i++)
+        l[i].stop = true;
+    CHECK(co_group_join(&g) == 0);
+    wait_ready(w);
+    wait_degraded(w, false, SEC(60));
+    for (uint32_t k = 0; k < n; k++)
+        for (uint32_t i = 0; i < WRITERS; i++)
+            moment_check(w, volume, snaps[k], i, least[k][i], most[k][i]);
+    CHECK(do_verify(w, 64) > 0);
+    for (uint32_t k = 0; k < n; k++) {
+        w->volume = snaps[k];
+        CHECK(do_verify(w, 64) > 0);
+    }
+    return 0;
+}
+
+static void test_storm(void **state)
+{
+    const char *more = getenv("ZBS_SEEDS"), *from = getenv("ZBS_SEED");
+    uint64_t first = from ? strtoull(from, NULL, 10) : 31;
+
+    (void)state;
+    for (uint64_t seed = first; seed < first + (more ? strtoull(more, NULL, 10) : 1); seed++) {
+        printf("seed %" PRIu64 "\n", seed);
+        world(script_storm, seed, SEC(600));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basic),
-        cmocka_unit_test(test_generations),
-        cmocka_unit_test(test_load),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_basic), cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_load),  cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_storm),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
