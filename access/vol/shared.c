@@ -52,10 +52,15 @@ static int read_at(struct shared *sh, uint32_t i, uint32_t off, uint32_t len, st
     return rc;
 }
 
+void shared_refused(struct shared *sh, int rc)
+{
+    if (rc == ERR_AGAIN || rc == ERR_NO_REPLICA)
+        recover_open(sh->e, sh->extent_id);
+}
+
 int shared_read(struct shared *sh, uint32_t off, uint32_t len, struct buf *dst, uint32_t dst_off)
 {
     uint32_t all = (1u << sh->n) - 1, left = all, bad = 0;
-    bool unclean = false;
     int bad_rc = 0;
 
     while (left) {
@@ -76,11 +81,9 @@ int shared_read(struct shared *sh, uint32_t off, uint32_t len, struct buf *dst, 
             bad |= 1u << i;
             bad_rc = rc;
         }
-        unclean |= rc == ERR_AGAIN;
+        shared_refused(sh, rc);
         left &= ~(1u << i);
     }
-    if (unclean)
-        recover_open(sh->e, sh->extent_id); /* unless somebody works on it already */
     if (bad == all)
         return bad_rc;
     return err_set(ERR_STALE, "no member of extent %" PRIu64 " answers", sh->extent_id);

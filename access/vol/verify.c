@@ -172,8 +172,10 @@ static int verify_shared_piece(struct verify *v, uint32_t first)
         co_spawn(&g, "digest", digest_shared, &d[i]);
     }
     (void)co_group_join(&g);
-    for (uint32_t i = 0; i < sh->n && rc == 0; i++)
+    for (uint32_t i = 0; i < sh->n && rc == 0; i++) {
+        shared_refused(sh, d[i].rc);
         rc = d[i].rc == ERR_AGAIN || d[i].rc == ERR_NO_REPLICA ? ERR_STALE : d[i].rc;
+    }
     if (rc == 0)
         digests_compare(v, d, (1u << sh->n) - 1);
     for (uint32_t i = 0; i < sh->n; i++)

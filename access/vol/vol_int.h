@@ -426,6 +426,9 @@ struct shared {
 };
 struct shared *shared_new(struct vol_engine *e, const struct grant *g);
 void shared_put(struct shared *sh);
+/* What a member answered. One that is not clean, or has lost the extent, is seen to by whoever
+ * opens it: that is us, unless somebody works on it already. */
+void shared_refused(struct shared *sh, int rc);
 /* ERR_STALE: meta is to be asked again; ERR_IO, ERR_CORRUPT: no member has it. */
 co_fn int shared_read(struct shared *sh, uint32_t off, uint32_t len, struct buf *dst,
                       uint32_t dst_off) MUST_CHECK;
