@@ -82,7 +82,7 @@ class Cluster:
             print(f"kept for inspection: {self.cluster}", file=sys.stderr)
             return
         try:
-            self.dev("down", timeout=60)
+            self.dev("down", timeout=300)  # it deletes large files, which may take long under load
         finally:
             shutil.rmtree(self.dir, ignore_errors=True)
 
