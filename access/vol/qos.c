@@ -12,7 +12,7 @@
  * This server has a share of each limit (qos_share.c). Without limits a volume costs one test. */
 #include "access/vol/qos.h"
 
-#define BURST_SPAN 50u /* of a second: what may always be done at once */
+#define BURST_SPAN 10u /* of a second: what may always be done at once */
 
 struct qos_waiter {
     struct list link;
@@ -33,11 +33,11 @@ static nsec_t bucket_time(const struct qos_bucket *b, double tokens)
 }
 
 /* Room for two, so that a late wake-up loses nothing. */
-static nsec_t bucket_depth(const struct qos_bucket *b)
+static double bucket_depth(const struct qos_bucket *b)
 {
     double part = (double)b->burst * b->share / QOS_WHOLE;
 
-    return bucket_time(b, MAX(MAX(part, bucket_rate(b) / BURST_SPAN), 2));
+    return MAX(MAX(part, bucket_rate(b) / BURST_SPAN), 2);
 }
 
 static nsec_t bucket_ready_at(const struct qos_bucket *b, uint64_t n)
@@ -46,7 +46,7 @@ static nsec_t bucket_ready_at(const struct qos_bucket *b, uint64_t n)
 
     if (b->limit == 0 || n == 0)
         return 0;
-    depth = bucket_depth(b);
+    depth = bucket_time(b, bucket_depth(b));
     return b->full_at - depth + MIN(bucket_time(b, (double)n), depth);
 }
 
@@ -57,18 +57,26 @@ static void bucket_take(struct qos_bucket *b, uint64_t n, nsec_t now)
         b->full_at = MAX(b->full_at, now) + bucket_time(b, (double)n);
 }
 
-/* What is owed, in tokens, stays owed. */
+/* A new one is full. Else it stays as full as it was; what is owed stays owed. */
 static void bucket_change(struct qos_bucket *b, uint64_t limit, uint64_t burst, uint32_t share)
 {
+    bool fresh = b->limit == 0;
     nsec_t now = co_now();
-    double owed = 0;
+    double part = 1, owed = 0;
 
-    if (b->limit > 0 && b->full_at > now)
-        owed = (double)(b->full_at - now) / (double)NSEC_PER_SEC * bucket_rate(b);
+    if (!fresh && b->full_at > now) {
+        double depth = bucket_depth(b);
+        double gone = (double)(b->full_at - now) / (double)NSEC_PER_SEC * bucket_rate(b);
+
+        part = MAX(1 - gone / depth, 0);
+        owed = MAX(gone - depth, 0);
+    }
     b->limit = limit;
     b->burst = burst;
     b->share = share;
-    b->full_at = limit > 0 ? now + bucket_time(b, owed) : 0;
+    b->full_at = 0;
+    if (limit > 0)
+        b->full_at = now + bucket_time(b, (1 - part) * bucket_depth(b) + owed);
 }
 
 static nsec_t limit_ready_at(const struct qos_limit *l, uint64_t bytes)

@@ -47,7 +47,7 @@ def limits():
         check(380 <= one <= 420, f"{one:.0f} a second instead of 400")
         check(370 <= three <= 430, f"{three:.0f} a second instead of 400 by three servers")
         c.cli("volume", "set", "test/v", "--iops", "0")
-        c.cli("pool", "set", "test", "--bandwidth", "2M")
+        c.cli("pool", "set", "test", "--bandwidth", "2M", "--bandwidth-burst", "512K")
         time.sleep(1)
         pool = rate(c, urls[:1], 8, first=65536)
         check(470 <= pool <= 545, f"{pool:.0f} a second instead of 512")
