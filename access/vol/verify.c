@@ -220,6 +220,8 @@ static int verify_slot(struct rpc_request *q, struct slot *s)
     struct verify v = {.q = q, .reply = (Zbs__Access__VerifyReply *)q->reply, .slot = s->index};
     uint64_t pages = v.reply->pages;
 
+    if (s->shared)
+        slot_shared_stale(s, s->shared); /* all members there are now */
     for (;;) {
         struct entry en;
         int rc = slot_enter(s, ENTER_READ, &en);
