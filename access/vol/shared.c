@@ -29,14 +29,14 @@ void shared_put(struct shared *sh)
         mem_free(sh);
 }
 
-static int choose(const struct shared *sh, uint32_t mask)
+/* Of the mask, which names some. */
+static uint32_t choose(const struct shared *sh, uint32_t mask)
 {
-    int best = -1;
+    uint32_t best = (uint32_t)__builtin_ctz(mask);
 
-    for (uint32_t i = 0; i < sh->n; i++)
-        if (mask >> i & 1 &&
-            (best < 0 || chunk_read_cost(sh->chunks[i]) < chunk_read_cost(sh->chunks[best])))
-            best = (int)i;
+    for (uint32_t i = best + 1; i < sh->n; i++)
+        if (mask >> i & 1 && chunk_read_cost(sh->chunks[i]) < chunk_read_cost(sh->chunks[best]))
+            best = i;
     return best;
 }
 
@@ -65,12 +65,12 @@ int shared_read(struct shared *sh, uint32_t off, uint32_t len, struct buf *dst, 
 
     while (left) {
         nsec_t timeout = sh->e->member_deadline;
-        int i = choose(sh, left);
+        uint32_t i = choose(sh, left);
         int rc;
 
         if (left & (left - 1))
             timeout /= 2; /* there is another to turn to */
-        rc = read_at(sh, (uint32_t)i, off, len, dst, dst_off, timeout);
+        rc = read_at(sh, i, off, len, dst, dst_off, timeout);
         if (rc == 0 || rc == ERR_CANCELED || rc == ERR_STALE)
             return rc;
         if (rc == ERR_TIMEOUT && co_now() >= co_deadline())
