@@ -136,8 +136,10 @@ static int open_one(void *arg)
         tenure_lose(t, "a replica has seen a higher epoch");
     if (joining)
         return 0;
-    if (t->origin && rc == ERR_AGAIN)
-        o->busy |= bit; /* its origin is being repaired there: it is, and will be clean */
+    if (t->origin && rc == ERR_AGAIN) {
+        o->busy |= bit; /* its origin is being repaired there, or not clean: it will be */
+        recover_open(t->e, t->origin);
+    }
     if (t->origin && rc == ERR_INVAL)
         tenure_lose(t, "the origin was repaired since: a higher epoch is needed");
     if (rc == ERR_NO_REPLICA && (o->created || t->origin || t->m[op->i].everything)) {
