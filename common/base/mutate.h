@@ -24,7 +24,7 @@ enum mutation {
     MUT_LEAD_AT_ONCE,        /* 6.3: a new leader does not wait for the former's authority to end */
     MUT_EXPIRE_EARLY,        /* 1.4: meta ends a session before its lease has run out */
     MUT_JOURNAL_VOLATILE,    /* 9.1: a record is acknowledged before it is durable */
-    MUT_NO_CHECKSUM,         /* a chunk server returns what it reads, whatever its checksum */
+    MUT_NO_CHECKSUM,         /* what is read is returned, whatever its checksum */
     MUT_WRITE_SHARED,        /* 1.3: an owner writes on in place after a snapshot */
     MUT_HOLD_NO_DRAIN,       /* 7.1: volumes are told to be held while writes are in flight */
     MUT_COUNT
