@@ -112,6 +112,27 @@ int operator_create(struct cluster *c, uint32_t replicas, uint64_t size_bytes)
     return rc;
 }
 
+void operator_lower_min(struct cluster *c)
+{
+    struct meta_client *mc = meta_client_new(c->metas, "operator");
+    nsec_t until = co_now() + 60 * NSEC_PER_SEC;
+    int rc = ERR_TIMEOUT;
+
+    while (rc < 0 && co_now() < until) {
+        Zbs__Meta__PoolSetRequest q = ZBS__META__POOL_SET_REQUEST__INIT;
+        Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+        struct rpc_reply r;
+
+        meta_client_mutation(mc, &m);
+        q.mutation = &m;
+        q.name = (char *)"pool";
+        q.min_replicas = 1;
+        rc = ask(c, mc, META_POOL_SET, &q.base, &r);
+        rpc_reply_free(&r);
+    }
+    meta_client_close(mc);
+}
+
 int operator_resize(struct cluster *c)
 {
     struct meta_client *mc = meta_client_new(c->metas, "operator");

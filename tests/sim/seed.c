@@ -56,6 +56,8 @@ static int director(void *arg)
     faults_run(c, r->s, &r->faults);
     sim_note(c->sim, "healing");
     faults_heal(c);
+    if (c->fragile)
+        operator_lower_min(c);
     wait_idle(c);
     if (!c->failure[0] && cluster_wait_in_sync(c, HEAL_SECONDS * NSEC_PER_SEC) == 0)
         check_contents(c);
