@@ -161,13 +161,13 @@ int decide_volume_move(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__VolumeMoveRequest *rq = (const void *)d->rq;
     Zbs__Metalog__VolumePolicy *m;
-    struct pool *to = NULL;
+    struct pool *to;
     struct volume *v;
     int rc = decide_volume(d, rq->pool, rq->name, &v);
 
     if (rc == 0)
         rc = decide_pool(d, rq->to_pool, &to);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     *ret = NULL;
     if (to == v->pool)

@@ -32,8 +32,8 @@ void job_free(struct lead *l, struct job *j)
 
 void hold_fini(struct lead *l)
 {
-    while (!list_empty(&l->holds.jobs))
-        job_free(l, LIST_FIRST(&l->holds.jobs, struct job, link));
+    LIST_FOREACH_SAFE (j, &l->holds.jobs, struct job, link)
+        job_free(l, j);
 }
 
 const uint64_t *hold_volumes(const struct lead *l, struct pad *pad, uint32_t *ret_n)

@@ -110,6 +110,7 @@ static void digests_compare(struct verify *v, const struct digest *d, uint32_t m
     uint32_t ref = (uint32_t)__builtin_ctz(mask);
     const Zbs__Chunk__DigestReply *a = (const Zbs__Chunk__DigestReply *)d[ref].r.msg;
 
+    ASSERT(a != NULL);
     for (uint32_t p = 0; p < PAGES_AT_ONCE; p++) {
         bool same = true;
 

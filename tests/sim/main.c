@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "common/base/log.h"
+#include "common/base/mem.h"
 #include "common/base/mutate.h"
 #include "tests/sim/seed.h"
 
@@ -173,8 +174,8 @@ static bool run_one(const struct scenario *s, const struct options *o, struct to
 static bool run_file(const struct options *o, struct totals *t)
 {
     FILE *f = fopen(o->scenario, "r");
-    struct scenario *s = calloc(1, sizeof(*s));
-    bool ok = f && s && scenario_read(s, f);
+    struct scenario *s = MEM_NEW(struct scenario);
+    bool ok = f && scenario_read(s, f);
 
     if (f)
         fclose(f);
@@ -183,14 +184,14 @@ static bool run_file(const struct options *o, struct totals *t)
         exit(2);
     }
     ok = run_one(s, o, t);
-    free(s);
+    mem_free(s);
     return ok;
 }
 
 static bool run_seeds(const struct options *o, struct totals *t)
 {
-    struct scenario *s = calloc(1, sizeof(*s));
-    bool ok = s != NULL;
+    struct scenario *s = MEM_NEW(struct scenario);
+    bool ok = true;
 
     for (uint64_t seed = o->from; seed < o->from + o->seeds; seed++) {
         scenario_draw(s, seed, (nsec_t)o->seconds * NSEC_PER_SEC);
@@ -203,7 +204,7 @@ static bool run_seeds(const struct options *o, struct totals *t)
             break;
         }
     }
-    free(s);
+    mem_free(s);
     return ok;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "access/scsi/scsi_int.h"
+#include "common/base/assert.h"
 #include "common/base/mem.h"
 
 static const enum pr_type types[] = {PR_WRITE_EXCLUSIVE,    PR_EXCLUSIVE_ACCESS,
@@ -476,6 +477,7 @@ static struct scsi_cmd *run(struct rig *r, struct scsi_nexus *n, const uint8_t *
     scsi_cmd_start(c);
     if (!c->done) {
         if (c->out_len > 0) {
+            ASSERT(data != NULL);
             c->out = buf_alloc(c->out_len);
             memcpy(c->out->data, data, c->out_len);
         }

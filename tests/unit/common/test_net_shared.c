@@ -102,7 +102,7 @@ static void bulk_through(struct net_conn *from, struct net_conn *to)
 static int main_bytes(void *arg)
 {
     struct place *p = arg;
-    struct net_conn *a, *b;
+    struct net_conn *a = NULL, *b = NULL;
     uint32_t fds;
 
     place_start(p);
@@ -130,7 +130,7 @@ static int main_end(void *arg)
 {
     struct iovec iov = {(char[]){"last words"}, 10};
     struct place *p = arg;
-    struct net_conn *a, *b;
+    struct net_conn *a = NULL, *b = NULL;
     char bytes[10];
 
     place_start(p);
@@ -170,7 +170,7 @@ static int blocked_writer(void *arg)
 static int main_blocked(void *arg)
 {
     struct place *p = arg;
-    struct net_conn *a, *b;
+    struct net_conn *a = NULL, *b = NULL;
     struct co_group g;
 
     place_start(p);

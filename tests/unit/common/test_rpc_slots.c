@@ -283,7 +283,8 @@ static void closing_waits_for_what_is_lent(void **state)
 
 static void raw_hello(struct rpc_conn *c, uint64_t features)
 {
-    struct conn_hello ours = {.version_min = 1, .version_max = 1, .features = features}, theirs;
+    struct conn_hello ours = {.version_min = 1, .version_max = 1, .features = features};
+    struct conn_hello theirs = {0};
 
     strcpy(ours.self, "raw");
     CHECK(conn_hello_send(c, &ours, 0) == 0 && conn_hello_recv(c, &theirs) == 0);
