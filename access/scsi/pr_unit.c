@@ -127,7 +127,7 @@ static bool lun_undrained(const struct pr_unit *u, struct scsi_lun *lun,
     LIST_FOREACH (c, &lun->cmds, struct scsi_cmd, link) {
         bool ends = c->abort_requested && scsi_cmd_access(c) < PR_ACCESS_ALWAYS;
 
-        if (c == self || !c->begun || c->done)
+        if ((self != NULL && c == self) || !c->begun || c->done)
             continue;
         if (ends || pr_unit_refuses(u, c))
             return true;
