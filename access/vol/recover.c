@@ -35,7 +35,7 @@ static struct slot *slot_of(struct vol_engine *e, uint64_t extent_id)
             at = i;
     }
     if (at == v->n_slots) {
-        v->n_slots++;
+        v->cap_slots = ++v->n_slots;
         v->slots = mem_realloc(v->slots, sizeof(*v->slots) * v->n_slots);
     }
     v->slots[at] = slot_new(v, at);

@@ -124,6 +124,14 @@ int op_lock(struct op *op)
 
 /* ---- on its way ---- */
 
+static void op_unlist(struct op *op)
+{
+    ASSERT(op->in_list);
+    list_del(&op->link);
+    op->in_list = false;
+    op_put(op);
+}
+
 static void op_finish(struct op *op, int rc)
 {
     struct tenure *t = op->t;
@@ -134,14 +142,10 @@ static void op_finish(struct op *op, int rc)
     op_unlock(op);
     op_data_drop(op);
     co_cond_broadcast(&op->finished);
-    if (rc == 0) {
+    if (rc == 0)
         commit_advance(t);
-    } else {
-        ASSERT(op->in_list);
-        list_del(&op->link);
-        op->in_list = false;
-        op_put(op);
-    }
+    else
+        op_unlist(op);
 }
 
 static void op_check(struct op *op)
@@ -149,25 +153,34 @@ static void op_check(struct op *op)
     struct tenure *t = op->t;
     uint32_t pending = op->dst & (t->set | t->joining) & ~op->got;
 
-    if (op->done)
-        return;
-    if (t->lost) {
-        op_finish(op, ERR_STALE);
-        return;
-    }
-    if (pending)
+    if (op->done || pending)
         return;
     /* The set never grows while a write is under way, nor becomes empty. */
     ASSERT((t->set & ~op->dst) == 0 && (t->set & ~t->adding) != 0);
     op_finish(op, 0);
 }
 
+/* Also those that are done and wait for one before them: no commit point will ever cover them. */
+static void ops_drop(struct tenure *t)
+{
+    struct op *op;
+
+    while ((op = LIST_FIRST(&t->ops, struct op, link)) != NULL) {
+        if (op->done)
+            op_unlist(op);
+        else
+            op_finish(op, ERR_STALE);
+    }
+}
+
 void ops_check(struct tenure *t)
 {
-    bool again = true;
+    bool again = !t->lost;
 
     /* A finished one may take others off the list with it. */
     tenure_get(t);
+    if (t->lost)
+        ops_drop(t);
     while (again) {
         again = false;
         LIST_FOREACH (op, &t->ops, struct op, link) {

@@ -84,6 +84,64 @@ static void test_stop(void **state)
     world_fini(&w);
 }
 
+/* ---- a stop after a loss ---- */
+
+#define BURST 16u
+
+static void alone(struct vworld *w, uint32_t node, bool on)
+{
+    for (uint32_t i = 0; i < HOSTS; i++) {
+        if (i == node)
+            continue;
+        (on ? sim_net_cut : sim_net_heal)(w->sim, w->nodes[node].addr, w->nodes[i].addr);
+        (on ? sim_net_cut : sim_net_heal)(w->sim, w->nodes[i].addr, w->nodes[node].addr);
+    }
+}
+
+/* Writes to one extent are under way, some confirmed by all behind one that is not, when its owner
+ * is cut off for so long that it loses the session, and with it the extent. */
+static int script_lose(struct vworld *w)
+{
+    static struct job jobs[BURST];
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    CHECK(do_write(w, 1, 0, 4096, 1) == 0);
+    for (uint32_t round = 0; round < 10; round++) {
+        uint32_t life = w->nodes[1].life;
+
+        for (uint32_t i = 0; i < BURST; i++) {
+            jobs[i] = (struct job){.fn = job_write,
+                                   .off = i ? 600 * KIB + i * 4096ull : 0,
+                                   .len = i ? 4096 : 512 * KIB,
+                                   .value = round + 2,
+                                   .limit = SEC(20)};
+            job_post(w, 1, &jobs[i]);
+        }
+        (void)co_sleep(MSEC(1) / 2 + round * MSEC(1) / 4);
+        alone(w, 1, true);
+        (void)co_sleep(SEC(12));
+        alone(w, 1, false);
+        for (uint32_t i = 0; i < BURST; i++)
+            (void)job_wait(w, 1, &jobs[i], life);
+    }
+    return 0;
+}
+
+/* Nothing is left of what was lost. */
+static void test_stop_lost(void **state)
+{
+    struct sim_conf conf = {.seed = 4};
+    struct vworld w;
+
+    (void)state;
+    world_init(&w, &conf, 2 * GIB);
+    world_run(&w, script_lose, SEC(1000));
+    access_stop(&w, 1);
+    world_run(&w, script_nothing, SEC(100));
+    world_fini(&w);
+}
+
 /* ---- repair ---- */
 
 /* Finds a page on a disk by its content and damages it; how often. */
@@ -261,8 +319,8 @@ static void test_boot(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stop), cmocka_unit_test(test_rot),  cmocka_unit_test(test_two),
-        cmocka_unit_test(test_wipe), cmocka_unit_test(test_boot),
+        cmocka_unit_test(test_stop), cmocka_unit_test(test_stop_lost), cmocka_unit_test(test_rot),
+        cmocka_unit_test(test_two),  cmocka_unit_test(test_wipe),      cmocka_unit_test(test_boot),
     };
 
     if (argc > 1)
