@@ -88,13 +88,14 @@ uint64_t ext_create_add(struct ext *x, const struct create_args *a, const struct
     return rsn;
 }
 
-int create_exists(struct ext *x, uint64_t epoch)
+int create_exists(struct engine *e, const struct create_args *a)
 {
+    struct ext *x = ext_find(e, a->id);
     int rc;
 
-    if (x->deleting)
-        return err_set(ERR_AGAIN, "extent %" PRIu64 " is being deleted", x->id);
-    if (x->epoch > epoch)
+    if (x == NULL || x->deleting)
+        return err_set(ERR_AGAIN, "extent %" PRIu64 " is being deleted", a->id);
+    if (x->epoch > a->epoch)
         return err_set(ERR_STALE, "extent %" PRIu64 " exists with epoch %" PRIu64, x->id, x->epoch);
     rc = dev_check(x->dev);
     return rc < 0 ? rc : journal_sync(x->dev); /* its creation may be on its way */
@@ -112,10 +113,9 @@ static int create_plain(struct engine *e, const struct create_args *a)
     rc = ext_place_take(d, &place);
     if (rc < 0)
         return rc;
-    x = ext_find(e, a->id);
-    if (x != NULL) { /* meanwhile */
+    if (ext_find(e, a->id) != NULL || ext_is_apart(e, a->id)) { /* meanwhile */
         ext_place_return(d, &place);
-        return create_exists(x, a->epoch);
+        return create_exists(e, a);
     }
     x = ext_new(d, a->id, place.head);
     ext_insert(x);
@@ -137,7 +137,10 @@ int engine_create_as(struct engine *e, const struct create_args *a)
         x = NULL;
     }
     if (x != NULL)
-        return create_exists(x, a->epoch);
+        return create_exists(e, a);
+    rc = ext_apart_wait(e, a->id);
+    if (rc < 0)
+        return rc;
     return a->origin != 0 ? child_create(e, a) : create_plain(e, a);
 }
 

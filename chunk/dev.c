@@ -43,6 +43,7 @@ void dev_isolate(struct dev *d, const char *why)
     co_cond_broadcast(&d->flush_work);
     co_cond_broadcast(&d->maps_written);
     co_cond_broadcast(&d->loaded);
+    co_cond_broadcast(&d->doomed_less);
     ext_foreach(d->e, wake_waiting, d);
     LIST_FOREACH (o, &d->e->devs, struct dev, link)
         dev_host_failed(o, d);
@@ -173,6 +174,7 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
     co_cond_init(&d->doomed_less);
     co_cond_init(&d->drain_ended);
     htab_init(&d->opening);
+    htab_init(&d->apart);
     d->e = e;
     d->path = mem_strdup(path);
     d->ring_path = mem_strdup(host != NULL ? host->path : path);
@@ -194,6 +196,7 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
 
 static void dev_free(struct dev *d)
 {
+    htab_fini(&d->apart);
     journal_free(d);
     refs_free(d);
     mem_free(d->scrubbed);

@@ -64,7 +64,7 @@ static int drain_one(struct ext *x, uint32_t *retries)
     }
     ext_put(x);
     /* Whatever the target says is another one's problem: the next attempt chooses again. */
-    return rc == ERR_NO_REPLICA || (rc < 0 && to->failed) ? 0 : rc;
+    return rc == ERR_NO_REPLICA || rc == ERR_AGAIN || (rc < 0 && to->failed) ? 0 : rc;
 }
 
 struct pass { /* over the extents, by ascending id */

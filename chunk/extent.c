@@ -67,6 +67,54 @@ void ext_forget(struct ext *x)
     ext_put(x);
 }
 
+/* ---- apart ---- */
+
+void ext_apart_begin(struct ext *x)
+{
+    htab_insert(&x->dev->apart, &ext_get(x)->node, x->id);
+}
+
+void ext_apart_end(struct ext *x)
+{
+    htab_remove(&x->dev->apart, &x->node);
+    co_cond_broadcast(&x->dev->doomed_less);
+    ext_put(x);
+}
+
+static struct ext *apart_find(struct engine *e, uint64_t id)
+{
+    struct ext *x = NULL;
+
+    LIST_FOREACH (d, &e->devs, struct dev, link) {
+        if (x == NULL && !d->failed && !d->stopping)
+            x = HTAB_FIND(&d->apart, id, struct ext, node);
+    }
+    return x;
+}
+
+bool ext_is_apart(struct engine *e, uint64_t id)
+{
+    return apart_find(e, id) != NULL;
+}
+
+int ext_apart_wait(struct engine *e, uint64_t id)
+{
+    struct ext *x;
+    int rc = 0;
+
+    while (rc == 0 && (x = apart_find(e, id)) != NULL) {
+        if (x->left)
+            return err_set(ERR_IO, "a former copy of extent %" PRIu64 " is still on disk %s", id,
+                           x->dev->path);
+        ext_get(x);
+        rc = co_cond_wait(&x->dev->doomed_less);
+        ext_put(x);
+    }
+    return rc;
+}
+
+/* ---- life ---- */
+
 struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head)
 {
     struct ext *x = MEM_NEW(struct ext);

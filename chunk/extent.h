@@ -30,7 +30,7 @@ struct missing_set {
 };
 
 struct ext {
-    struct htab_node node; /* engine->exts */
+    struct htab_node node; /* engine->exts, dev->opening or dev->apart */
     uint32_t refs;
     uint64_t id;
     struct dev *dev;
@@ -75,6 +75,7 @@ struct ext {
     bool arriving;     /* a twin: it counts for nothing yet */
     bool switching;    /* requests wait */
     bool forgotten;    /* not counted in dev->extents any more */
+    bool left;         /* apart, and could not be deleted: until the next start */
 };
 
 struct op { /* an admitted request */
@@ -96,6 +97,15 @@ void ext_unlist(struct ext *x); /* out of the table; its reference is the caller
 /* With everything that points to it; the table's reference is dropped. */
 void ext_remove(struct ext *x);
 void ext_forget(struct ext *x); /* the same of one that is in no table */
+/* A device has at most one extent of an id: replay would take one for the other. So those on it
+ * that are in no table of extents - a twin, a copy that is to be deleted - are *apart*, from when
+ * they are made or leave that table until they count or their deletion is durable; meanwhile
+ * nothing of their id is made there, and a deletion of the id waits for theirs. */
+void ext_apart_begin(struct ext *x);
+void ext_apart_end(struct ext *x);
+bool ext_is_apart(struct engine *e, uint64_t id); /* on a device that serves */
+/* Waits until it is not. ERR_IO: it could not be deleted. */
+co_fn int ext_apart_wait(struct engine *e, uint64_t id) MUST_CHECK;
 struct ext *ext_get(struct ext *x);
 void ext_put(struct ext *x);
 void ext_foreach(struct engine *e, void (*fn)(void *arg, struct ext *x), void *arg);
@@ -121,8 +131,8 @@ int op_check(const struct op *op); /* still admitted? */
 void op_end(struct op *op);
 /* Another request of the same kind, admitted because this one is. */
 void op_again(const struct op *op, struct op *ret);
-/* Deletes an extent that is in no table, journaled; drops the reference. After an error it is still
- * on the device, for the next start. */
+/* Deletes an extent that is apart, journaled; drops the reference. After an error it is still on
+ * the device, and apart, until the next start. */
 co_fn int ext_discard(struct ext *x) MUST_CHECK;
 
 /* version.c */
@@ -150,7 +160,8 @@ uint32_t missing_free_sets(const struct ext *x); /* how many more replicas can h
 
 /* create.c */
 struct ext_place;
-co_fn int create_exists(struct ext *x, uint64_t epoch);
+/* Somebody else has made the extent, or is deleting one: what a creation answers. */
+co_fn int create_exists(struct engine *e, const struct create_args *a);
 void create_fill(struct rec_create *r, const struct create_args *a, const struct ext_place *p);
 /* Room for a new extent's metadata, without and with space in the journal for REC_CREATE. */
 struct ext_place {

@@ -399,6 +399,14 @@ static uint64_t delete_add(struct ext *x, uint64_t term)
     return rsn;
 }
 
+/* Gone for good only if it can't be where nobody can look. */
+static int delete_absent(struct engine *e, uint64_t id)
+{
+    if (e->devs_absent > 0)
+        return err_set(ERR_IO, "extent %" PRIu64 " may be on a disk that is out of service", id);
+    return ext_apart_wait(e, id);
+}
+
 int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
 {
     struct map_hold hold = {0};
@@ -415,12 +423,8 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
             return err_set(ERR_STALE, "term %" PRIu64 " is over, %" PRIu64 " was seen", term,
                            any->j.term);
     }
-    if (x == NULL) /* gone for good only if it can't be where nobody can look */
-        return e->devs_absent == 0 ? 0
-                                   : err_set(ERR_IO,
-                                             "extent %" PRIu64 " may be on a disk that is "
-                                             "out of service",
-                                             id);
+    if (x == NULL)
+        return delete_absent(e, id);
     d = x->dev;
     rc = dev_check(d);
     if (rc < 0)
@@ -434,7 +438,9 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
     x->deleting = true; /* admits nothing more */
     x->open_epoch = 0;
     ops_wait_below(x, UINT64_MAX);
-    rc = dev_check(d);
+    rc = ext_apart_wait(e, id); /* or a start would find that copy, and take it for the extent */
+    if (rc == 0)
+        rc = dev_check(d);
     if (rc == 0)
         rc = map_hold(x, 0, BLOCKS_PER_EXTENT - 1, &hold);
     if (rc == ERR_CORRUPT)
@@ -473,5 +479,12 @@ int ext_discard(struct ext *x)
     ext_forget(x);
     map_release(&hold);
     refs_hold_free(&refs);
-    return rc == 0 ? journal_wait(d, rsn) : rc;
+    if (rc == 0)
+        rc = journal_wait(d, rsn);
+    x->left = rc < 0 && !d->stopping;
+    if (x->left)
+        co_cond_broadcast(&d->doomed_less);
+    else
+        ext_apart_end(x);
+    return rc;
 }

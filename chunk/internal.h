@@ -50,7 +50,8 @@ struct dev {
     uint32_t extents;    /* it holds so many, twins and doomed ones included */
     uint32_t ext_count;  /* there are so many struct ext: some are gone and still in use */
     struct htab opening; /* see dev_settle */
-    struct list doomed;  /* struct ext: copies that lost (settle.c) */
+    struct htab apart;   /* struct ext: in no other table, and on the device all the same */
+    struct list doomed;  /* of those: copies that lost (settle.c) */
     struct co_cond doomed_less;
     bool discarding; /* the doomed ones */
     enum drain drain;

@@ -30,12 +30,23 @@ static int twin_new(struct ext *x, struct dev *d, struct ext **ret)
                                   .volume_id = x->volume_id,
                                   .slot = x->slot,
                                   .family = x->family};
-    struct ext_place place;
-    int rc = ext_place_take(d, &place);
+    struct ext_place place = {0};
+    int rc = ext_apart_wait(d->e, x->id); /* of a former move */
 
+    if (rc == 0)
+        rc = ext_place_take(d, &place);
     if (rc < 0)
         return rc;
+    if (x->dead || x->deleting)
+        rc = err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is being deleted", x->id);
+    else if (ext_is_apart(d->e, x->id)) /* meanwhile */
+        rc = err_set(ERR_AGAIN, "a copy of extent %" PRIu64 " is being deleted", x->id);
+    if (rc < 0) {
+        ext_place_return(d, &place);
+        return rc;
+    }
     *ret = ext_new(d, x->id, place.head);
+    ext_apart_begin(*ret);
     (void)ext_create_add(*ret, &a, &place, true);
     return 0;
 }
@@ -200,6 +211,8 @@ static void take_over(struct move *m)
     x->dead = true;
     x->move = NULL;
     ext_unlist(x);
+    ext_apart_begin(x);
+    ext_apart_end(y);
     ext_insert(y);
     rc = ext_discard(ext_get(x)); /* drops the table's reference */
     if (rc < 0) /* the device failed; at the next start the copy that was written to later wins */

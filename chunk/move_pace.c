@@ -35,7 +35,8 @@ int move_rest(struct move *m, uint32_t pages, nsec_t took)
     due = rate_due(e, pages);
     if (now - e->asked < BUSY_NS)
         due = MAX(due, now + MIN(took * REST, REST_MAX));
-    while (due > co_now() && !m->from->dev->drain_stop && !m->from->dev->failed) {
+    while (due > co_now() && !m->from->dev->drain_stop && !m->from->dev->failed &&
+           !m->from->deleting) {
         int rc = co_sleep_until(MIN(due, co_now() + BUSY_NS));
 
         if (rc < 0)

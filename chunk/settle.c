@@ -20,26 +20,24 @@ static int copy_cmp(const struct ext *a, const struct ext *b)
     return rc != 0 ? rc : version_cmp(a->cp, b->cp);
 }
 
-/* Deletes what lost, one after the other. After an error they stay until the next start. */
+/* Deletes what lost, one after the other. One where that fails stays until the next start. */
 static int discard_main(void *arg)
 {
     struct dev *d = arg;
-    int rc = 0;
 
-    while (rc == 0 && !list_empty(&d->doomed)) {
+    while (!list_empty(&d->doomed) && dev_check(d) == 0) {
         struct ext *x = LIST_FIRST(&d->doomed, struct ext, doom);
         uint64_t id = x->id;
+        int rc;
 
-        rc = dev_check(d);
-        if (rc < 0)
-            break;
         list_del(&x->doom);
         rc = ext_discard(x);
         if (rc == 0)
             log_info("extent.discarded", "extent=%" PRIu64 " disk=%s", id, d->path);
+        else if (rc != ERR_HALTED)
+            log_warn("extent.discard", "extent=%" PRIu64 " disk=%s why=\"%s\"", id, d->path,
+                     err_text(rc));
     }
-    if (rc < 0 && rc != ERR_HALTED)
-        log_warn("extent.discard", "disk=%s why=\"%s\"", d->path, err_text(rc));
     d->discarding = false;
     co_cond_broadcast(&d->doomed_less);
     return 0;
@@ -51,6 +49,7 @@ static void doom(struct ext *x)
 
     x->dead = true;
     x->open_epoch = 0;
+    ext_apart_begin(x);
     list_push_back(&d->doomed, &x->doom);
     if (d->discarding)
         return;
@@ -96,6 +95,14 @@ void dev_settle_end(struct dev *d)
 {
     struct list *l;
 
-    while ((l = list_pop_front(&d->doomed)) != NULL)
-        ext_forget(LIST_ENTRY(l, struct ext, doom));
+    while ((l = list_pop_front(&d->doomed)) != NULL) {
+        struct ext *x = LIST_ENTRY(l, struct ext, doom);
+
+        x->left = true;
+        ext_forget(x);
+    }
+    HTAB_FOREACH (x, &d->apart, struct ext, node) {
+        if (x->left) /* else a move has it, which is about to end */
+            ext_apart_end(x);
+    }
 }

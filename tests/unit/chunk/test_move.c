@@ -24,6 +24,9 @@ struct world {
     uint64_t writes, cut_at; /* while armed; 0: never */
     uint64_t epoch;
     bool swap; /* the order in which the disks are opened */
+    uint64_t rate;
+    nsec_t linger; /* before the power goes */
+    bool done;
 };
 
 /* ---- what the extent has: writes at odd places, some zeroed again ---- */
@@ -133,7 +136,7 @@ static uint64_t extents_on(struct world *w, const char *path)
 
 static void start(struct world *w)
 {
-    struct engine_conf conf = {.workers = 1, .flush_delay_ms = 1};
+    struct engine_conf conf = {.workers = 1, .flush_delay_ms = 1, .drain_bytes_per_s = w->rate};
     const char *paths[] = {w->swap ? TO : FROM, w->swap ? FROM : TO};
     struct super_block *sb = mem_alloc(sizeof(*sb));
 
@@ -263,6 +266,87 @@ static void test_every_write(void **state)
     }
 }
 
+/* ---- deleted on the way, and made again where the twin was ---- */
+
+#define ORIGIN (ID + 1)
+
+static int again_life(void *arg)
+{
+    struct world *w = arg;
+    struct chunk_format_conf fc = {.workers = 1, .force = true};
+    struct create_args child = {
+        .id = ID, .epoch = EPOCH + 1, .volume_id = 7, .origin = ORIGIN, .origin_epoch = EPOCH};
+    struct open_info oi;
+    int rc;
+
+    CHECK(chunk_format(FROM, &fc) == 0 && chunk_format(TO, &fc) == 0);
+    start(w);
+    CHECK(engine_drain(w->e, TO) == 0 && engine_drain_wait(w->e, TO) == 0);
+    CHECK(engine_create(w->e, ID, 1, 7, 3) == 0);
+    engine_drain_stop(w->e, TO);
+    CHECK(engine_open(w->e, ID, EPOCH, 4, &oi) == 0);
+    open_info_free(&oi);
+    fill(w);
+    CHECK(engine_drain(w->e, FROM) == 0);
+    CHECK(engine_create(w->e, ORIGIN, EPOCH, 7, 4) == 0); /* on TO: the other one is drained */
+    (void)co_sleep(100 * NSEC_PER_MSEC);
+    CHECK(extents_on(w, FROM) == 1 && extents_on(w, TO) == 2); /* the move is under way */
+    rc = engine_delete(w->e, 1, ID, EPOCH);
+    ASSERTF(rc == 0, "delete: %s", err_text(rc));
+    rc = engine_create_as(w->e, &child);
+    ASSERTF(rc == 0, "child: %s", err_text(rc));
+    CHECK(engine_open(w->e, ID, EPOCH + 1, 0, &oi) == 0);
+    open_info_free(&oi);
+    (void)co_sleep(w->linger);
+    w->done = true;
+    for (;;)
+        (void)co_sleep(SEC(1000));
+}
+
+static int again_next_life(void *arg)
+{
+    struct world *w = arg;
+    struct open_info oi;
+    int rc;
+
+    start(w);
+    rc = engine_open(w->e, ID, EPOCH + 2, 0, &oi);
+    ASSERTF(rc == 0, "open: %s", err_text(rc));
+    CHECK(!oi.is_void);
+    open_info_free(&oi);
+    CHECK(engine_check(w->e) == 0);
+    CHECK(extents_on(w, FROM) == 0 && extents_on(w, TO) == 2);
+    stop(w);
+    return 0;
+}
+
+static bool again_done(void *arg)
+{
+    struct world *w = arg;
+
+    return w->done || !sim_proc_running(w->p);
+}
+
+/* A child that was confirmed is there, whenever the power goes. */
+static void test_again(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 20; i++) {
+        struct world w = {
+            .s = world_new(i + 1), .rate = 1 << 20, .linger = (nsec_t)i * 40 * NSEC_PER_MSEC};
+
+        w.p = sim_proc_new(w.s, HOST_A, "chunk");
+        sim_disk_create(w.p, FROM, DISK_BYTES);
+        sim_disk_create(w.p, TO, DISK_BYTES);
+        sim_proc_start(w.p, again_life, &w);
+        assert_true(sim_run_until(w.s, again_done, &w, SEC(1000)));
+        assert_true(w.done);
+        sim_proc_power_loss(w.p);
+        assert_int_equal(proc_run(w.s, w.p, again_next_life, &w), 0);
+        sim_free(w.s);
+    }
+}
+
 /* ---- extents that share blocks ---- */
 
 static uint64_t used_on(struct world *w, const char *path)
@@ -358,6 +442,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_write),
+        cmocka_unit_test(test_again),
         cmocka_unit_test(test_family),
     };
 
