@@ -163,6 +163,29 @@ int set_change(struct tenure *t, uint32_t remove, uint32_t add, const char *reas
     }
 }
 
+static int check_run(void *arg)
+{
+    struct tenure *t = arg;
+
+    co_mutex_lock_always(&t->change);
+    if (!t->lost)
+        best_effort(set_resolve(t));
+    co_mutex_unlock(&t->change);
+    t->checking = false;
+    tenure_put(t);
+    return 0;
+}
+
+/* Without a write that fails, an owner would never learn of it: a child's set may have changed
+ * with its origin's between the grant and the open. */
+void set_check(struct tenure *t)
+{
+    if (t->checking || t->lost || !t->serving)
+        return;
+    t->checking = true;
+    co_spawn_detached_deadline(&t->e->io, "check", check_run, tenure_get(t));
+}
+
 /* ---- removal ---- */
 
 /* Every page that a leaving member is not known to have. */

@@ -388,6 +388,8 @@ static void slot_want_join(struct slot *s, uint32_t replica)
     if (t) {
         int i = tenure_member(t, replica);
 
+        if (i >= 0 && ((t->set & ~t->adding) >> i & 1))
+            set_check(s->tenure); /* is back since, or meta has another set than we have */
         if (i >= 0 && ((t->set | t->joining) >> i & 1))
             return; /* is back, or on its way */
     }

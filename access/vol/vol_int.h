@@ -500,6 +500,7 @@ struct tenure {
     struct co_mutex change;      /* one change of the set at a time (PROTOCOL 5.3) */
     struct co_mutex credit;      /* one reservation of space at a time */
     bool remover;                /* its coroutine runs */
+    bool checking;               /* likewise: whether meta has the same set */
     uint32_t probing;            /* members being asked whether they are there */
     struct uncommitted unc;      /* while opening */
     struct list dirty_link;
@@ -687,6 +688,8 @@ void leave_surplus(struct tenure *t, uint32_t chunk_id);
  * ERR_AGAIN (the set was another: adopted). Under t->change. */
 co_fn int set_change(struct tenure *t, uint32_t remove, uint32_t add,
                      const char *reason) MUST_CHECK;
+/* Compares the set with the logged one, in the background; gives the tenure up if they differ. */
+void set_check(struct tenure *t);
 void join_start(struct tenure *t, uint32_t i);
 void joins_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate);
 /* What is still to be copied to replicas that are joining, and to how many. */
