@@ -39,7 +39,8 @@ static co_fn int reserve_load(void *arg, uint64_t volume_id, uint8_t **ret, size
         *ret_len = a->record.len;
         *ret_version = a->version;
         *ret = mem_alloc(a->record.len + 1);
-        memcpy(*ret, a->record.data, a->record.len);
+        if (a->record.len > 0)
+            memcpy(*ret, a->record.data, a->record.len);
     }
     rpc_reply_free(&r);
     return rc;

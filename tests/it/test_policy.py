@@ -19,8 +19,10 @@ def lease_follows():
         urls = c.export("v", size="256M")
         c.load_result(c.load(urls[:1], 3, blocks=8192))
         check(owners(c, "test/v") == {"access-1"}, f"owners {owners(c, 'test/v')}")
-        load = c.load(urls[1:2], 12, blocks=8192, first=8192)
-        wait_for("the leases to be the second server's", lambda: owners(c, "test/v") == {"access-2"}, 10)
+        end = os.path.join(c.dir, "end")
+        load = c.load(urls[1:2], 90, blocks=8192, first=8192, stop_file=end)
+        wait_for("the leases to be the second server's", lambda: owners(c, "test/v") == {"access-2"}, 60)
+        open(end, "w").close()
         result = c.load_result(load)
         c.verify("test/v")
         return f"{result['writes']} writes, longest pause {result['longest_pause_s']:.2f} s"
