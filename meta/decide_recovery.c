@@ -54,7 +54,8 @@ struct replicas {
     uint32_t n_keep, n_gone;
 };
 
-/* Members stay for now, whatever becomes of their servers: they are removed by an owner. */
+/* A member is never given up here, whatever becomes of its server: only an owner removes one, after
+ * the others have begun its missing set (PROTOCOL 5.2). */
 static void replicas_sort(const struct world *w, const struct extent *e, struct replicas *r)
 {
     *r = (struct replicas){.n_keep = 0};

@@ -85,16 +85,10 @@ int vol_engine_lease_wait(struct vol_engine *e)
     uint64_t session = e->session;
 
     while (UNLIKELY(!lease_valid(e))) {
-        int rc;
+        int rc = lease_change_wait(e, &session);
 
-        if (e->stopping)
-            return err_set(ERR_HALTED, "the volume engine is stopping");
-        rc = co_cond_wait(&e->lease_changed);
         if (rc < 0)
             return rc;
-        if (session && e->session != session)
-            return err_set(ERR_EXPIRED, "session %" PRIu64 " expired", session);
-        session = e->session;
     }
     return 0;
 }

@@ -51,6 +51,21 @@ int meta_session_pulse(void *arg)
     return 0;
 }
 
+int lease_change_wait(struct vol_engine *e, uint64_t *session)
+{
+    int rc;
+
+    if (e->stopping)
+        return err_set(ERR_HALTED, "the volume engine is stopping");
+    rc = co_cond_wait(&e->lease_changed);
+    if (rc < 0)
+        return rc;
+    if (*session && e->session != *session)
+        return err_set(ERR_EXPIRED, "session %" PRIu64 " expired", *session);
+    *session = e->session;
+    return 0;
+}
+
 int vol_engine_confirm(struct vol_engine *e)
 {
     uint64_t session = e->session;
@@ -59,16 +74,10 @@ int vol_engine_confirm(struct vol_engine *e)
     if (UNLIKELY(co_now() - e->pulse > PULSE_GAP))
         pulse_look(e);
     while (UNLIKELY(!session || e->doubted)) {
-        int rc;
+        int rc = lease_change_wait(e, &session);
 
-        if (e->stopping)
-            return err_set(ERR_HALTED, "the volume engine is stopping");
-        rc = co_cond_wait(&e->lease_changed);
         if (rc < 0)
             return rc;
-        if (session && e->session != session)
-            return err_set(ERR_EXPIRED, "session %" PRIu64 " expired", session);
-        session = e->session;
     }
     return 0;
 }

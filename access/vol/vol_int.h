@@ -242,6 +242,9 @@ struct vol_engine {
 
 /* Is the lease certainly good now? (PROTOCOL 1.4) */
 bool lease_valid(const struct vol_engine *e);
+/* Waits, interruptibly, until lease or session may have changed, and takes over the session's id.
+ * ERR_EXPIRED: there was one (*session not 0) and it has ended; ERR_HALTED. */
+co_fn int lease_change_wait(struct vol_engine *e, uint64_t *session) MUST_CHECK;
 co_fn int meta_session_open(struct vol_engine *e) MUST_CHECK;
 int meta_session_renewer(void *arg); /* coroutine */
 void meta_session_renew_now(struct vol_engine *e);
