@@ -16,77 +16,72 @@
 #define EXTRA_BYTES  (64 * MIB)
 #define DRAIN_METHOD 16
 
-/* One request to the leader; *r is the caller's to free. */
-static int ask(struct cluster *c, struct meta_client *mc, int method, ProtobufCMessage *q,
+/* One request to the leader, by somebody who is gone afterwards; *r is the caller's to free.
+ * mutation: the request's field, set for this call; NULL: it has none. */
+static int ask(struct cluster *c, int method, ProtobufCMessage *q, Zbs__Meta__Mutation **mutation,
                struct rpc_reply *r)
 {
-    nsec_t former = co_deadline_push(co_now() + PATIENCE);
+    struct meta_client *mc = meta_client_new(c->metas, "operator");
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    nsec_t former;
     int rc;
 
-    (void)c;
+    if (mutation != NULL) {
+        meta_client_mutation(mc, &m);
+        *mutation = &m;
+    }
     rpc_reply_init(r);
+    former = co_deadline_push(co_now() + PATIENCE);
     rc = meta_call(mc, method, q, true, r);
     co_deadline_restore(former);
+    if (mutation != NULL)
+        *mutation = NULL;
+    meta_client_close(mc);
     return rc;
 }
 
 static int volume_create(struct cluster *c, const char *name, uint64_t size, uint32_t replicas,
                          uint32_t stripes, uint64_t *ret_id)
 {
-    struct meta_client *mc = meta_client_new(c->metas, "operator");
     Zbs__Meta__VolumeCreateRequest q = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     struct rpc_reply r;
     int rc;
 
-    meta_client_mutation(mc, &m);
-    q.mutation = &m;
     q.pool = (char *)"pool";
     q.name = (char *)name;
     q.size_bytes = size;
     q.replicas = replicas;
     q.stripe_count = stripes;
-    rc = ask(c, mc, META_VOLUME_CREATE, &q.base, &r);
+    rc = ask(c, META_VOLUME_CREATE, &q.base, &q.mutation, &r);
     if (rc == 0)
         *ret_id = ((Zbs__Meta__Volume *)r.msg)->id;
     rpc_reply_free(&r);
-    meta_client_close(mc);
     return rc;
 }
 
 static int volume_delete(struct cluster *c, const char *name)
 {
-    struct meta_client *mc = meta_client_new(c->metas, "operator");
     Zbs__Meta__VolumeDeleteRequest q = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     struct rpc_reply r;
     int rc;
 
-    meta_client_mutation(mc, &m);
-    q.mutation = &m;
     q.pool = (char *)"pool";
     q.name = (char *)name;
-    rc = ask(c, mc, META_VOLUME_DELETE, &q.base, &r);
+    rc = ask(c, META_VOLUME_DELETE, &q.base, &q.mutation, &r);
     rpc_reply_free(&r);
-    meta_client_close(mc);
     return rc;
 }
 
 static int pool_create(struct cluster *c, uint32_t replicas)
 {
-    struct meta_client *mc = meta_client_new(c->metas, "operator");
     Zbs__Meta__PoolCreateRequest q = ZBS__META__POOL_CREATE_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     struct rpc_reply r;
     int rc;
 
-    meta_client_mutation(mc, &m);
-    q.mutation = &m;
     q.name = (char *)"pool";
     q.replicas = replicas;
-    rc = ask(c, mc, META_POOL_CREATE, &q.base, &r);
+    rc = ask(c, META_POOL_CREATE, &q.base, &q.mutation, &r);
     rpc_reply_free(&r);
-    meta_client_close(mc);
     return rc;
 }
 
@@ -114,67 +109,52 @@ int operator_create(struct cluster *c, uint32_t replicas, uint64_t size_bytes)
 
 void operator_lower_min(struct cluster *c)
 {
-    struct meta_client *mc = meta_client_new(c->metas, "operator");
     nsec_t until = co_now() + 60 * NSEC_PER_SEC;
     int rc = ERR_TIMEOUT;
 
     while (rc < 0 && co_now() < until) {
         Zbs__Meta__PoolSetRequest q = ZBS__META__POOL_SET_REQUEST__INIT;
-        Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
         struct rpc_reply r;
 
-        meta_client_mutation(mc, &m);
-        q.mutation = &m;
         q.name = (char *)"pool";
         q.min_replicas = 1;
-        rc = ask(c, mc, META_POOL_SET, &q.base, &r);
+        rc = ask(c, META_POOL_SET, &q.base, &q.mutation, &r);
         rpc_reply_free(&r);
     }
-    meta_client_close(mc);
 }
 
 int operator_resize(struct cluster *c)
 {
-    struct meta_client *mc = meta_client_new(c->metas, "operator");
     Zbs__Meta__VolumeResizeRequest q = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     struct rpc_reply r;
     int rc;
 
-    meta_client_mutation(mc, &m);
-    q.mutation = &m;
     q.pool = (char *)"pool";
     q.name = (char *)"volume";
     c->size_asked = q.size_bytes = MAX(c->size_asked, c->size_bytes) + GROWTH;
-    rc = ask(c, mc, META_VOLUME_RESIZE, &q.base, &r);
+    rc = ask(c, META_VOLUME_RESIZE, &q.base, &q.mutation, &r);
     if (rc == 0)
         c->size_bytes = MAX(c->size_bytes, ((Zbs__Meta__Volume *)r.msg)->size_bytes);
     rpc_reply_free(&r);
-    meta_client_close(mc);
     return rc;
 }
 
 int operator_policy(struct cluster *c, uint32_t replicas, uint64_t iops)
 {
-    struct meta_client *mc = meta_client_new(c->metas, "operator");
     Zbs__Meta__VolumeSetRequest q = ZBS__META__VOLUME_SET_REQUEST__INIT;
     Zbs__Meta__LimitsChange limits = ZBS__META__LIMITS_CHANGE__INIT;
     Zbs__Meta__Value value = ZBS__META__VALUE__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     struct rpc_reply r;
     int rc;
 
-    meta_client_mutation(mc, &m);
-    q.mutation = &m;
     q.pool = (char *)"pool";
     q.name = (char *)"volume";
     q.replicas = replicas;
     q.limits = &limits;
     limits.iops = &value;
     value.value = iops;
-    rc = ask(c, mc, META_VOLUME_SET, &q.base, &r);
+    rc = ask(c, META_VOLUME_SET, &q.base, &q.mutation, &r);
     rpc_reply_free(&r);
-    meta_client_close(mc);
     return rc;
 }
 
@@ -252,11 +232,9 @@ static struct extra *snapshot_new(struct cluster *c, uint32_t number, const char
 
 int operator_snapshot(struct cluster *c, bool group)
 {
-    struct meta_client *mc;
     Zbs__Meta__VolumeSnapshotRequest q = ZBS__META__VOLUME_SNAPSHOT_REQUEST__INIT;
     Zbs__Meta__VolumeName names[2] = {ZBS__META__VOLUME_NAME__INIT, ZBS__META__VOLUME_NAME__INIT};
     Zbs__Meta__VolumeName *list[2] = {&names[0], &names[1]};
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     struct extra *with = group ? extra_some(c, false) : NULL, *snaps[2] = {NULL};
     uint32_t n = 1 + (with != NULL);
     struct rpc_reply r;
@@ -271,9 +249,6 @@ int operator_snapshot(struct cluster *c, bool group)
         snaps[1] = snapshot_new(c, (uint32_t)(with - c->extras) + 1, with->name);
         snprintf(snaps[1]->name, sizeof(snaps[1]->name), "%.15s@s%u", with->name, c->n_extras - 1);
     }
-    mc = meta_client_new(c->metas, "operator");
-    meta_client_mutation(mc, &m);
-    q.mutation = &m;
     names[0].pool = names[1].pool = (char *)"pool";
     names[0].name = (char *)"volume";
     names[1].name = with ? with->name : NULL;
@@ -281,7 +256,7 @@ int operator_snapshot(struct cluster *c, bool group)
     q.n_volumes = n;
     q.snapshot = strchr(snaps[0]->name, '@') + 1;
     call = history_tick(c->history);
-    rc = ask(c, mc, META_VOLUME_SNAPSHOT, &q.base, &r);
+    rc = ask(c, META_VOLUME_SNAPSHOT, &q.base, &q.mutation, &r);
     for (uint32_t i = 0; i < n && rc == 0; i++) {
         const Zbs__Meta__VolumeSnapshotReply *a = (const Zbs__Meta__VolumeSnapshotReply *)r.msg;
 
@@ -291,7 +266,6 @@ int operator_snapshot(struct cluster *c, bool group)
         snaps[i]->id = snaps[i]->there ? a->snapshots[i]->id : 0;
     }
     rpc_reply_free(&r);
-    meta_client_close(mc);
     return rc;
 }
 
@@ -300,8 +274,6 @@ int operator_clone(struct cluster *c)
     struct extra *of = extra_some(c, true), *x;
     Zbs__Meta__VolumeCloneRequest q = ZBS__META__VOLUME_CLONE_REQUEST__INIT;
     Zbs__Meta__VolumeName name = ZBS__META__VOLUME_NAME__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    struct meta_client *mc;
     struct rpc_reply r;
     int rc;
 
@@ -309,19 +281,15 @@ int operator_clone(struct cluster *c)
         return ERR_NOTFOUND;
     snprintf(x->name, sizeof(x->name), "clone-%u", c->n_extras);
     x->base = (uint32_t)(of - c->extras) + 1;
-    mc = meta_client_new(c->metas, "operator");
-    meta_client_mutation(mc, &m);
-    q.mutation = &m;
     name.pool = q.pool = (char *)"pool";
     name.name = of->name;
     q.snapshot = &name;
     q.name = x->name;
-    rc = ask(c, mc, META_VOLUME_CLONE, &q.base, &r);
+    rc = ask(c, META_VOLUME_CLONE, &q.base, &q.mutation, &r);
     if (rc == 0)
         x->id = ((Zbs__Meta__Volume *)r.msg)->id;
     x->there = rc == 0;
     rpc_reply_free(&r);
-    meta_client_close(mc);
     return rc;
 }
 
@@ -330,8 +298,6 @@ int operator_rollback(struct cluster *c)
     struct extra *to = NULL, *x = NULL;
     Zbs__Meta__VolumeRollbackRequest q = ZBS__META__VOLUME_ROLLBACK_REQUEST__INIT;
     Zbs__Meta__VolumeName name = ZBS__META__VOLUME_NAME__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    struct meta_client *mc;
     struct rpc_reply r;
     int rc;
 
@@ -345,21 +311,17 @@ int operator_rollback(struct cluster *c)
     x->there = false;
     while (workload_uses(c, (uint32_t)(x - c->extras)))
         (void)co_sleep(20 * NSEC_PER_MSEC);
-    mc = meta_client_new(c->metas, "operator");
-    meta_client_mutation(mc, &m);
-    q.mutation = &m;
     name.pool = (char *)"pool";
     name.name = x->name;
     q.volume = &name;
     q.snapshot = strchr(to->name, '@') + 1;
-    rc = ask(c, mc, META_VOLUME_ROLLBACK, &q.base, &r);
+    rc = ask(c, META_VOLUME_ROLLBACK, &q.base, &q.mutation, &r);
     if (rc == 0) {
         x->space = c->n_spaces++;
         x->base = (uint32_t)(to - c->extras) + 1;
         x->there = true;
     }
     rpc_reply_free(&r);
-    meta_client_close(mc);
     return rc;
 }
 
@@ -385,10 +347,9 @@ int operator_drain(struct cluster *c, struct node *n, bool begin)
 
 int operator_status(struct cluster *c, struct cluster_counts *ret)
 {
-    struct meta_client *mc = meta_client_new(c->metas, "operator");
     Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
     struct rpc_reply r;
-    int rc = ask(c, mc, META_CLUSTER_STATUS, &q.base, &r);
+    int rc = ask(c, META_CLUSTER_STATUS, &q.base, NULL, &r);
 
     if (rc == 0) {
         const Zbs__Meta__ClusterStatusReply *s = (const Zbs__Meta__ClusterStatusReply *)r.msg;
@@ -399,7 +360,6 @@ int operator_status(struct cluster *c, struct cluster_counts *ret)
             ret->chunks_alive += s->chunks[i]->view->alive;
     }
     rpc_reply_free(&r);
-    meta_client_close(mc);
     return rc;
 }
 
