@@ -14,9 +14,9 @@
  * or torn at 512-byte granularity (durable and flushed ones are kept). A partition drops what is
  * sent between two nodes, in one or both directions, and delays or breaks connections (a stream
  * never loses or reorders bytes in the middle: it stalls, then breaks after rst_after). Time
- * passes equally for all processes, except one that is paused. Disk faults: latency spikes, EIO
- * for a while, bit rot of a sector. Coordination: session expiry, unavailable for a while, reply
- * lost (the client sees ERR_UNCERTAIN, the change may be applied).
+ * passes equally for all processes, except one that is paused, or whose host's clock drifts. Disk
+ * faults: latency spikes, EIO for a while, bit rot of a sector. Coordination: session expiry,
+ * unavailable for a while, reply lost (the client sees ERR_UNCERTAIN, the change may be applied).
  *
  * More exactly:
  *   - Streams behave like TCP: while a path is cut, data waits; a side that waits for an answer
@@ -83,6 +83,12 @@ bool sim_proc_paused(const struct sim_proc *p);
  * records env_halt. sim_proc_halted: reason or NULL. */
 int sim_proc_result(const struct sim_proc *p);
 const char *sim_proc_halted(const struct sim_proc *p);
+
+/* The clock of a host runs faster (or slower) than the world's time by so much; while none of its
+ * processes runs. */
+void sim_clock_drift(struct sim *s, const char *host, int32_t ppm);
+/* Its wall clock moves, by `by` or back. */
+void sim_clock_jump(struct sim *s, const char *host, nsec_t by);
 
 /* Disks exist in the world under a path per process, survive crashes. */
 void sim_disk_create(struct sim_proc *p, const char *path, uint64_t size_bytes);

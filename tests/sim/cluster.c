@@ -110,23 +110,27 @@ static void node_init(struct cluster *c, uint32_t i)
                                       .engine_arg = n};
 }
 
-struct cluster *cluster_new(const struct sim_conf *conf, uint32_t disks)
+struct cluster *cluster_new(const struct scenario *s, bool trace)
 {
     struct cluster *c = calloc(1, sizeof(*c));
+    struct sim_conf conf = {.trace = trace};
 
     ASSERT(c);
-    c->seed = conf->seed;
-    c->disks = disks;
+    scenario_conf(s, &conf);
+    c->seed = s->seed;
+    c->disks = s->disks;
+    c->fragile = scenario_fragile(s);
     c->n_spaces = 1;
-    c->sim = sim_new(conf);
+    c->sim = sim_new(&conf);
     c->history = history_new();
     snprintf(c->metas, sizeof(c->metas), "127.1.0.1:7100,127.1.0.2:7100,127.1.0.3:7100");
     for (uint32_t i = 0; i < HOSTS; i++) {
         struct node *n = &c->nodes[i];
 
         node_init(c, i);
+        sim_clock_drift(c->sim, n->addr, s->drift_ppm[i]);
         sim_disk_create(n->procs[ROLE_CHUNK], DISK_PATH, DISK_BYTES);
-        if (disks > 1)
+        if (c->disks > 1)
             sim_disk_create(n->procs[ROLE_CHUNK], DISK2_PATH, DISK_BYTES);
         sim_proc_start(n->procs[ROLE_CHUNK], format_proc, n);
         while (sim_proc_running(n->procs[ROLE_CHUNK]))

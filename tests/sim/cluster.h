@@ -71,7 +71,7 @@ struct cluster {
 };
 
 /* Builds the world and formats the disks; nothing runs yet. */
-struct cluster *cluster_new(const struct sim_conf *conf, uint32_t disks);
+struct cluster *cluster_new(const struct scenario *s, bool trace);
 void cluster_free(struct cluster *c);
 
 /* Nothing if it runs. */

@@ -136,6 +136,17 @@ static bool readdress_begin(struct strike *s)
     return true;
 }
 
+static bool wall_jump_begin(struct strike *s)
+{
+    sim_clock_jump(s->c->sim, s->n->addr, s->e->arg * NSEC_PER_SEC);
+    return true;
+}
+
+static void wall_jump_end(struct strike *s)
+{
+    sim_clock_jump(s->c->sim, s->n->addr, -(s->e->arg * NSEC_PER_SEC));
+}
+
 /* ---- network and coordination ---- */
 
 static void cut(struct strike *s, bool set)
@@ -364,6 +375,7 @@ static const struct {
     [FAULT_ROLLBACK] = {rollback_begin, NULL},
     [FAULT_RELEASE] = {release_begin, start_again},
     [FAULT_POLICY] = {policy_begin, policy_end},
+    [FAULT_WALL_JUMP] = {wall_jump_begin, wall_jump_end},
 };
 
 const char *whom_name(enum whom w)

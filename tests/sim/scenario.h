@@ -13,6 +13,7 @@
  *   replicas 3            of the volume
  *   disks 2               of each chunk server
  *   noise net-spike ...   kinds of small disturbances, at any time
+ *   drift 9000 -30000 0   how much faster each host's clock runs, in parts per million
  *   event 1200 crash host-2 chunk 0 400 joining
  *                         at, what, where (host-N or leader), whose (meta, chunk, access), an
  *                         argument that depends on what, how long until it is undone, and: not
@@ -30,6 +31,10 @@
 #define ON_LEADER  HOSTS /* in place of a host: whoever leads then */
 #define EVENTS_MAX 256
 #define WHEN_LIMIT (4 * NSEC_PER_SEC)
+
+/* Two clocks may run apart by a sixteenth at most: that is the least margin that somebody leaves
+ * who relies on another's clock (a meta leader's authority; leases have more). */
+#define DRIFT_MAX_PPM 30000
 
 enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
 
@@ -57,13 +62,15 @@ enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
     X(CLONE, "clone")               /* a volume from a snapshot */                                 \
     X(ROLLBACK, "rollback")         /* another volume goes back to a snapshot */                   \
     X(RELEASE, "release")           /* an access server ends in peace, and comes back */           \
-    X(POLICY, "policy")             /* other replicas and a limit, later as before */
+    X(POLICY, "policy")             /* other replicas and a limit, later as before */              \
+    X(WALL_JUMP, "wall-jump")       /* a host's wall clock is arg seconds ahead, later not */
 
 enum fault {
 #define X(name, text) FAULT_##name,
     FAULT_LIST(X)
 #undef X
-        FAULTS
+        FAULTS,
+    FAULTS_FIRST = FAULT_WALL_JUMP /* those before it share a generator: scenario_draw.c */
 };
 
 enum noise { NOISE_NET_SPIKE, NOISE_NET_RESET, NOISE_UNCERTAIN, NOISE_DISK_SPIKE, NOISES };
@@ -79,6 +86,7 @@ struct scenario {
     uint64_t seed;
     nsec_t span;
     uint32_t clients, replicas, disks, noise; /* noise: mask */
+    int32_t drift_ppm[HOSTS];
     uint32_t count;
     struct fault_event events[EVENTS_MAX]; /* by time */
 };

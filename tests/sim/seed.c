@@ -87,15 +87,12 @@ static void check_halts(struct cluster *c)
 
 struct seed_result seed_run(const struct scenario *s, bool trace, uint64_t watch)
 {
-    struct sim_conf conf = {.trace = trace};
     struct run r = {.s = s};
     struct seed_result out = {0};
     const char *bad;
 
-    scenario_conf(s, &conf);
-    r.c = cluster_new(&conf, s->disks);
+    r.c = cluster_new(s, trace);
     r.c->watch = watch;
-    r.c->fragile = scenario_fragile(s);
     workload_start(r.c, s->clients);
     sim_control(r.c->sim, "127.1.0.99", "director", director, &r);
     if (!sim_run_until(r.c->sim, is_done, &r, s->span + 20 * 60 * NSEC_PER_SEC))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a seed that fails to a short scenario that fails: events are dropped, then noise, clients and
-disks, then time; each candidate is tried with a few seeds of the world, since what is dropped
+"""From a seed that fails to a short scenario that fails: events are dropped, then noise, drift,
+clients and disks, then time; each candidate is tried with a few seeds of the world, since what is dropped
 changes the course of everything after it. Any failure counts, also another than the first."""
 import concurrent.futures
 import os
@@ -12,7 +12,8 @@ import time
 import batch
 
 TRIES = 3  # seeds of the world for each candidate
-FIELDS = ("seed", "span", "clients", "replicas", "disks", "noise")
+NO_DRIFT = "0 0 0"
+FIELDS = ("seed", "span", "clients", "replicas", "disks", "noise", "drift")
 
 
 class Scenario:
@@ -88,6 +89,8 @@ class Shrinker:
     def drop_rest(self, s):
         for noise in s.fields["noise"].split():
             s, _ = self.shorter(s, [s.but(noise=" ".join(n for n in s.fields["noise"].split() if n != noise))])
+        if s.fields["drift"] != NO_DRIFT:
+            s, _ = self.shorter(s, [s.but(drift=NO_DRIFT)])
         for name in ("clients", "disks"):
             if s.number(name) > 1:
                 s, _ = self.shorter(s, [s.but(**{name: 1})])

@@ -466,6 +466,7 @@ static void io_done(struct sim *s, struct sim_event *e)
     struct sim_disk *d = h->disk;
     struct disk_req *r = io->req;
 
+    (void)s;
     if (r->op == DISK_WRITE || r->op == DISK_DISCARD) {
         uint64_t n = ++d->writes;
 
@@ -479,7 +480,7 @@ static void io_done(struct sim *s, struct sim_event *e)
     r->rc = io_apply(d, io);
     if (d->tape)
         record_done(d, io, r->rc);
-    r->latency_ns = s->now - r->submitted;
+    r->latency_ns = sim_clock_local(d->proc) - r->submitted;
     list_del(&io->link);
     sim_mem_free(io);
     h->in_flight--;

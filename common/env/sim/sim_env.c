@@ -5,8 +5,6 @@
 #include <string.h>
 #include "common/env/sim/sim_internal.h"
 
-#define WALL_START (1750000000 * NSEC_PER_SEC) /* a day in 2025 */
-
 /* ---- calls that only take time ---- */
 
 nsec_t sim_disk_delay(struct sim *s)
@@ -79,7 +77,7 @@ static void op_random_bytes(struct env *env, void *dst, size_t len)
 
 static int64_t op_wall_ns(struct env *env)
 {
-    return WALL_START + sim_proc_of(env)->sim->now;
+    return sim_clock_wall(sim_proc_of(env));
 }
 
 static void op_halt(struct env *env, const char *reason)

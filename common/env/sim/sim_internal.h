@@ -132,6 +132,8 @@ struct sim_proc {
     bool exited; /* main returned, to be torn down after this run */
     bool doomed; /* called env_halt */
     bool coord_cut;
+    int32_t drift_ppm;
+    nsec_t wall_ahead;
     int result;
     char *halted;
     int (*main_fn)(void *arg);
@@ -162,6 +164,12 @@ void sim_loop_want(struct sim_loop *l); /* have it run soon */
 void sim_proc_end(struct sim_proc *p, enum sim_end_how how);
 void sim_reap(struct sim *s); /* outside coroutines: reclaims what ended incarnations held */
 void sim_proc_free(struct sim_proc *p);
+
+/* ---- clocks (sim_clock.c) ---- */
+
+nsec_t sim_clock_local(const struct sim_proc *p);               /* what its clock says now */
+nsec_t sim_clock_world(const struct sim_proc *p, nsec_t local); /* when it says this, or more */
+nsec_t sim_clock_wall(const struct sim_proc *p);
 
 /* ---- calls that only take time (sim_env.c): files, the store ---- */
 

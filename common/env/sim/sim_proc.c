@@ -35,7 +35,7 @@ static nsec_t loop_now(struct co_loop *co)
 {
     struct sim_loop *l = co_loop_driver(co);
 
-    return l->proc->sim->now;
+    return sim_clock_local(l->proc);
 }
 
 static void loop_wakeup(struct co_loop *co)
@@ -78,7 +78,8 @@ static void loop_rearm(struct sim_loop *l)
     if (co_loop_ready(l->co))
         sim_loop_want(l);
     else if (timer != NSEC_NEVER)
-        sim_event_arm(l->proc->sim, &l->run_ev, MAX(timer, l->busy_until));
+        sim_event_arm(l->proc->sim, &l->run_ev,
+                      MAX(sim_clock_world(l->proc, timer), l->busy_until));
 }
 
 static void loop_run(struct sim *s, struct sim_event *e)

@@ -105,6 +105,44 @@ static void time_is_virtual(void **state)
     sim_free(s);
 }
 
+struct clocks {
+    nsec_t mono, wall;
+};
+
+static int clocks_read(void *arg)
+{
+    struct clocks *c = arg;
+
+    *c = (struct clocks){co_now(), env_wall_ns()};
+    CHECK(co_sleep(SEC(100)) == 0);
+    CHECK(co_now() >= c->mono + SEC(100) && co_now() < c->mono + SEC(100) + MSEC(1));
+    *c = (struct clocks){co_now() - c->mono, env_wall_ns() - c->wall};
+    return 0;
+}
+
+static void clocks_drift_and_jump(void **state)
+{
+    static const int32_t rates[] = {30000, -30000, 1, 0};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rates); i++) {
+        struct sim *s = world_new(5);
+        struct sim_proc *p = sim_proc_new(s, HOST_A, "p");
+        nsec_t begin = sim_now(s), real = SEC(100) / (1000000 + rates[i]) * 1000000;
+        struct clocks spans;
+
+        sim_clock_drift(s, HOST_A, rates[i]);
+        sim_clock_drift(s, HOST_B, -rates[i]); /* another host's: no matter */
+        sim_proc_start(p, clocks_read, &spans);
+        sim_run_for(s, SEC(50));
+        sim_clock_jump(s, HOST_A, -SEC(10));
+        assert_true(sim_run_until(s, proc_is_over, p, SEC(100)));
+        assert_true(sim_now(s) - begin > real - MSEC(1) && sim_now(s) - begin < real + MSEC(1));
+        assert_int_equal(spans.wall, spans.mono - SEC(10));
+        sim_free(s);
+    }
+}
+
 static void stop_cancels_main(void **state)
 {
     struct sim *s = world_new(4);
@@ -342,7 +380,7 @@ int main(void)
         cmocka_unit_test(time_is_virtual),       cmocka_unit_test(stop_cancels_main),
         cmocka_unit_test(pause_holds_time_back), cmocka_unit_test(crash_releases_locks_and_memory),
         cmocka_unit_test(halt_ends_the_process), cmocka_unit_test(threads_are_loops),
-        cmocka_unit_test(control_runs_faults),
+        cmocka_unit_test(control_runs_faults),   cmocka_unit_test(clocks_drift_and_jump),
     };
 
     return cmocka_run_group_tests_name("sim", tests, NULL, NULL);
