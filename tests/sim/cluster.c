@@ -45,20 +45,32 @@ static int access_proc(void *arg)
     return accessd_main(&((struct node *)arg)->access);
 }
 
+const char *cluster_disk(uint32_t i)
+{
+    static const char *const paths[DISKS_MAX] = {"/dev/disk", "/dev/disk2", "/dev/disk3"};
+
+    return paths[i];
+}
+
+bool cluster_has_disk(const struct node *n, uint32_t i)
+{
+    return i < n->cluster->disks || (i == DISK_ADDED && n->added);
+}
+
 static int format_proc(void *arg)
 {
     struct node *n = arg;
     struct chunk_format_conf conf = {.workers = 1 + n->cluster->seed % 2, .journal_bytes = 8 << 20};
     struct super_block *sb;
-    int rc = chunk_format(DISK_PATH, &conf);
+    int rc = chunk_format(cluster_disk(0), &conf);
 
     if (rc < 0 || n->cluster->disks == 1)
         return rc;
     sb = mem_alloc(sizeof(*sb));
-    rc = super_read(DISK_PATH, sb);
+    rc = super_read(cluster_disk(0), sb);
     if (rc == 0) {
         memcpy(conf.server_uuid, sb->server_uuid, sizeof(conf.server_uuid));
-        rc = chunk_format(DISK2_PATH, &conf);
+        rc = chunk_format(cluster_disk(1), &conf);
     }
     mem_free(sb);
     return rc;
@@ -93,7 +105,7 @@ static void node_init(struct cluster *c, uint32_t i)
                                     .host = n->host,
                                     .rack = "",
                                     .zone = "",
-                                    .disks = {DISK_PATH, DISK2_PATH},
+                                    .disks = {cluster_disk(0), cluster_disk(1)},
                                     .n_disks = c->disks,
                                     .memory_bytes = 64 << 20,
                                     .flush_delay_ms = 100};
@@ -129,9 +141,8 @@ struct cluster *cluster_new(const struct scenario *s, bool trace)
 
         node_init(c, i);
         sim_clock_drift(c->sim, n->addr, s->drift_ppm[i]);
-        sim_disk_create(n->procs[ROLE_CHUNK], DISK_PATH, DISK_BYTES);
-        if (c->disks > 1)
-            sim_disk_create(n->procs[ROLE_CHUNK], DISK2_PATH, DISK_BYTES);
+        for (uint32_t d = 0; d < DISKS_MAX; d++)
+            sim_disk_create(n->procs[ROLE_CHUNK], cluster_disk(d), DISK_BYTES);
         sim_proc_start(n->procs[ROLE_CHUNK], format_proc, n);
         while (sim_proc_running(n->procs[ROLE_CHUNK]))
             ASSERT(sim_step(c->sim));

@@ -12,8 +12,8 @@
 #include "tests/sim/history.h"
 #include "tests/sim/scenario.h"
 
-#define DISK_PATH  "/dev/disk"
-#define DISK2_PATH "/dev/disk2"
+#define DISKS_MAX  3 /* of a chunk server: one or two are configured, one more may be added */
+#define DISK_ADDED (DISKS_MAX - 1)
 #define DISK_BYTES (4096ull * 1024 * 1024)
 #define EXTRAS_MAX 16
 #define FROZEN_MAX 1024
@@ -30,6 +30,7 @@ struct node {
     struct accessd_conf access;
     struct vol_engine *engine; /* of the running access server */
     uint32_t moves;            /* of the chunk server to another address */
+    bool added;                /* it has one disk more than it was configured with */
 };
 
 /* What a sector of a snapshot was found to hold, for ever. */
@@ -73,6 +74,11 @@ struct cluster {
 /* Builds the world and formats the disks; nothing runs yet. */
 struct cluster *cluster_new(const struct scenario *s, bool trace);
 void cluster_free(struct cluster *c);
+
+/* The device path of a server's disk number i. */
+const char *cluster_disk(uint32_t i);
+/* Has that server it? */
+bool cluster_has_disk(const struct node *n, uint32_t i);
 
 /* Nothing if it runs. */
 void cluster_start(struct cluster *c, uint32_t node, enum role role);

@@ -9,7 +9,8 @@
 #include "tests/sim/operator.h"
 #include "tests/sim/workload.h"
 
-#define ROT_TRIES 64
+#define ROT_TRIES         64
+#define OPERATOR_PATIENCE (20 * NSEC_PER_SEC) /* with a disk that is to go */
 
 /* One event that is being carried out. */
 struct strike {
@@ -202,23 +203,43 @@ static void coord_down_end(struct strike *s)
 
 /* ---- disks ---- */
 
+/* Which of the server's disks is struck. */
+static uint32_t disk_no(const struct strike *s)
+{
+    return s->e->kind == FAULT_DISK_SLOW ? s->e->arg / SLOW_DISK_STEP : s->e->arg;
+}
+
+static const char *disk(const struct strike *s)
+{
+    return cluster_disk(disk_no(s) % DISKS_MAX);
+}
+
+static bool has_disk(const struct strike *s)
+{
+    return cluster_has_disk(s->n, disk_no(s));
+}
+
 static bool slow_begin(struct strike *s)
 {
-    struct sim_disk_speed slow = {.latency = (nsec_t)s->e->arg * NSEC_PER_MSEC,
+    struct sim_disk_speed slow = {.latency = s->e->arg % SLOW_DISK_STEP * NSEC_PER_MSEC,
                                   .bytes_per_sec = 1ull << 30};
 
-    sim_disk_set_speed(victim(s), DISK_PATH, &slow);
+    if (!has_disk(s))
+        return false;
+    sim_disk_set_speed(victim(s), disk(s), &slow);
     return true;
 }
 
 static void slow_end(struct strike *s)
 {
-    sim_disk_set_speed(victim(s), DISK_PATH, &(struct sim_disk_speed){0});
+    sim_disk_set_speed(victim(s), disk(s), &(struct sim_disk_speed){0});
 }
 
 static bool hang_begin(struct strike *s)
 {
-    sim_disk_hang(victim(s), DISK_PATH, true);
+    if (!has_disk(s))
+        return false;
+    sim_disk_hang(victim(s), disk(s), true);
     return true;
 }
 
@@ -232,26 +253,61 @@ static void restart(struct strike *s)
 
 static void hang_end(struct strike *s)
 {
-    sim_disk_hang(victim(s), DISK_PATH, false);
+    sim_disk_hang(victim(s), disk(s), false);
     if (s->e->span > 5 * NSEC_PER_SEC)
         restart(s);
 }
 
 static bool fail_begin(struct strike *s)
 {
-    sim_disk_fail(victim(s), DISK_PATH, true);
+    if (!has_disk(s))
+        return false;
+    sim_disk_fail(victim(s), disk(s), true);
     return true;
 }
 
 static void fail_end(struct strike *s)
 {
-    sim_disk_fail(victim(s), DISK_PATH, false);
+    sim_disk_fail(victim(s), disk(s), false);
     restart(s);
+}
+
+static bool replace_begin(struct strike *s)
+{
+    return s->c->disks > 1 && fail_begin(s);
+}
+
+/* What it held is given up; the new disk has the old one's path. If the operator can't reach the
+ * server in time, the old one comes back as it was. */
+static void replace_end(struct strike *s)
+{
+    nsec_t until = co_now() + OPERATOR_PATIENCE;
+    bool removed = false;
+    int rc = ERR_TIMEOUT;
+
+    while (rc < 0 && co_now() < until && disk_no(s) < DISKS_MAX) {
+        rc = operator_disk_remove(s->n, disk(s), true);
+        removed |= rc == 0;
+        if (rc < 0 && rc != ERR_NOTFOUND) {
+            (void)co_sleep(300 * NSEC_PER_MSEC);
+            continue;
+        }
+        sim_disk_fail(victim(s), disk(s), false);
+        rc = operator_disk_add(s->n, disk(s));
+        sim_disk_fail(victim(s), disk(s), rc < 0);
+    }
+    sim_note(s->c->sim, "%s of host-%u %s", disk(s), s->n->index + 1,
+             rc == 0   ? "is replaced"
+             : removed ? "is removed"
+                       : "comes back");
+    fail_end(s);
 }
 
 static bool lie_begin(struct strike *s)
 {
-    sim_disk_lie(victim(s), DISK_PATH, true);
+    if (!has_disk(s))
+        return false;
+    sim_disk_lie(victim(s), disk(s), true);
     return true;
 }
 
@@ -262,11 +318,11 @@ static void lie_end(struct strike *s)
     struct cluster_counts n = {.degraded = 1};
 
     if (operator_status(s->c, &n) < 0 || n.degraded > 0 || n.chunks_alive < HOSTS) {
-        sim_disk_lie(victim(s), DISK_PATH, false);
+        sim_disk_lie(victim(s), disk(s), false);
         return;
     }
     power_host(s->n);
-    sim_disk_lie(victim(s), DISK_PATH, false);
+    sim_disk_lie(victim(s), disk(s), false);
     (void)co_sleep(500 * NSEC_PER_MSEC);
     start_host(s->n);
 }
@@ -278,14 +334,16 @@ static bool rot_begin(struct strike *s)
     uint8_t page[4096];
     uint64_t no;
 
+    if (!has_disk(s))
+        return false;
     for (uint32_t i = 0; i < ROT_TRIES; i++) {
-        if (!sim_disk_some_page(victim(s), DISK_PATH, sim_random(sim), &no))
+        if (!sim_disk_some_page(victim(s), disk(s), sim_random(sim), &no))
             return false;
-        sim_disk_peek(victim(s), DISK_PATH, page, sizeof(page), no * sizeof(page));
+        sim_disk_peek(victim(s), disk(s), page, sizeof(page), no * sizeof(page));
         if (!workload_is_data(page, sizeof(page)))
             continue;
         page[sim_random(sim) % sizeof(page)] ^= (uint8_t)(1u << sim_random(sim) % 8);
-        sim_disk_poke(victim(s), DISK_PATH, page, sizeof(page), no * sizeof(page));
+        sim_disk_poke(victim(s), disk(s), page, sizeof(page), no * sizeof(page));
         return true;
     }
     return false;
@@ -295,12 +353,38 @@ static bool rot_begin(struct strike *s)
 
 static bool drain_begin(struct strike *s)
 {
-    return s->c->disks > 1 && operator_drain(s->c, s->n, true) == 0;
+    return s->c->disks > 1 && operator_drain(s->n, cluster_disk(1), true, false) == 0;
 }
 
 static void drain_end(struct strike *s)
 {
-    (void)operator_drain(s->c, s->n, false);
+    (void)operator_drain(s->n, cluster_disk(1), false, false);
+}
+
+static bool disk_add_begin(struct strike *s)
+{
+    if (s->n->added || operator_disk_add(s->n, cluster_disk(DISK_ADDED)) < 0)
+        return false;
+    s->n->added = true;
+    return true;
+}
+
+/* Empties it and takes it out; it stays if that takes too long. */
+static bool disk_remove_begin(struct strike *s)
+{
+    const char *path = cluster_disk(DISK_ADDED);
+    nsec_t until = co_now() + OPERATOR_PATIENCE;
+    int rc = s->n->added ? ERR_BUSY : ERR_NOTFOUND;
+
+    while (rc < 0 && rc != ERR_NOTFOUND && co_now() < until) {
+        (void)operator_drain(s->n, path, true, true);
+        (void)co_sleep(500 * NSEC_PER_MSEC);
+        rc = operator_disk_remove(s->n, path, false);
+    }
+    if (rc < 0)
+        (void)operator_drain(s->n, path, false, false);
+    s->n->added &= rc < 0 && rc != ERR_NOTFOUND;
+    return rc == 0;
 }
 
 static bool resize_begin(struct strike *s)
@@ -375,6 +459,9 @@ static const struct {
     [FAULT_ROLLBACK] = {rollback_begin, NULL},
     [FAULT_RELEASE] = {release_begin, start_again},
     [FAULT_POLICY] = {policy_begin, policy_end},
+    [FAULT_DISK_ADD] = {disk_add_begin, NULL},
+    [FAULT_DISK_REMOVE] = {disk_remove_begin, NULL},
+    [FAULT_DISK_REPLACE] = {replace_begin, replace_end},
     [FAULT_WALL_JUMP] = {wall_jump_begin, wall_jump_end},
 };
 

@@ -11,10 +11,13 @@
 #include "common/base/units.h"
 #include "tests/sim/workload.h"
 
-#define PATIENCE     (10 * NSEC_PER_SEC)
-#define GROWTH       (4 * MIB)
-#define EXTRA_BYTES  (64 * MIB)
-#define DRAIN_METHOD 16
+#define PATIENCE    (10 * NSEC_PER_SEC)
+#define GROWTH      (4 * MIB)
+#define EXTRA_BYTES (64 * MIB)
+/* Of the chunk service, by their order in its definition. */
+#define ADD_METHOD    14
+#define DRAIN_METHOD  16
+#define REMOVE_METHOD 17
 
 /* One request to the leader, by somebody who is gone afterwards; *r is the caller's to free.
  * mutation: the request's field, set for this call; NULL: it has none. */
@@ -325,24 +328,49 @@ int operator_rollback(struct cluster *c)
     return rc;
 }
 
-int operator_drain(struct cluster *c, struct node *n, bool begin)
+/* One request to a node's chunk server. */
+static int ask_chunk(struct node *n, int method, ProtobufCMessage *q)
 {
     struct rpc_client *client = rpc_client_new(&(struct rpc_client_conf){
         .addr = n->listen[ROLE_CHUNK], .self = "operator", .cluster_id = ""});
-    Zbs__Chunk__DiskDrainRequest q = ZBS__CHUNK__DISK_DRAIN_REQUEST__INIT;
     nsec_t former = co_deadline_push(co_now() + PATIENCE);
     struct rpc_reply r;
     int rc;
 
-    (void)c;
-    q.path = (char *)DISK2_PATH;
-    q.cancel = !begin;
     rpc_reply_init(&r);
-    rc = rpc_call(client, &zbs__chunk__chunk__descriptor, DRAIN_METHOD, &q.base, NULL, &r);
+    rc = rpc_call(client, &zbs__chunk__chunk__descriptor, method, q, NULL, &r);
     co_deadline_restore(former);
     rpc_reply_free(&r);
     rpc_client_close(client);
     return rc;
+}
+
+int operator_drain(struct node *n, const char *path, bool begin, bool copies)
+{
+    Zbs__Chunk__DiskDrainRequest q = ZBS__CHUNK__DISK_DRAIN_REQUEST__INIT;
+
+    q.path = (char *)path;
+    q.cancel = !begin;
+    q.copies = copies;
+    return ask_chunk(n, DRAIN_METHOD, &q.base);
+}
+
+int operator_disk_add(struct node *n, const char *path)
+{
+    Zbs__Chunk__DiskAddRequest q = ZBS__CHUNK__DISK_ADD_REQUEST__INIT;
+
+    q.path = (char *)path;
+    q.force = true; /* it may have been another server's, or this one's */
+    return ask_chunk(n, ADD_METHOD, &q.base);
+}
+
+int operator_disk_remove(struct node *n, const char *path, bool force)
+{
+    Zbs__Chunk__DiskRemoveRequest q = ZBS__CHUNK__DISK_REMOVE_REQUEST__INIT;
+
+    q.path = (char *)path;
+    q.force = force;
+    return ask_chunk(n, REMOVE_METHOD, &q.base);
 }
 
 int operator_status(struct cluster *c, struct cluster_counts *ret)

@@ -23,8 +23,11 @@ co_fn int operator_snapshot(struct cluster *c, bool group);
 co_fn int operator_clone(struct cluster *c);
 /* Some other volume becomes what a snapshot of it holds; nobody uses it meanwhile. */
 co_fn int operator_rollback(struct cluster *c);
-/* Begins or cancels the drain of the node's second disk. */
-co_fn int operator_drain(struct cluster *c, struct node *n, bool begin);
+/* Begins or cancels the drain of a disk of the node's; copies: also of what shares blocks. */
+co_fn int operator_drain(struct node *n, const char *path, bool begin, bool copies);
+co_fn int operator_disk_add(struct node *n, const char *path);
+/* force: what it holds is given up; for one that has failed. */
+co_fn int operator_disk_remove(struct node *n, const char *path, bool force);
 
 struct cluster_counts {
     uint32_t degraded, chunks_alive;

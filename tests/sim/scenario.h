@@ -32,6 +32,8 @@
 #define EVENTS_MAX 256
 #define WHEN_LIMIT (4 * NSEC_PER_SEC)
 
+#define SLOW_DISK_STEP 1000 /* in the argument of disk-slow */
+
 /* Two clocks may run apart by a sixteenth at most: that is the least margin that somebody leaves
  * who relies on another's clock (a meta leader's authority; leases have more). */
 #define DRIFT_MAX_PPM 30000
@@ -48,14 +50,14 @@ enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
     X(COORD_EXPIRE, "coord-expire") /* a coordination session expires */                           \
     X(COORD_CUT, "coord-cut")       /* a meta server can't reach the coordination service */       \
     X(COORD_DOWN, "coord-down")     /* nobody can */                                               \
-    X(DISK_SLOW, "disk-slow")       /* a disk answers after arg milliseconds */                    \
-    X(DISK_HANG, "disk-hang")       /* a disk does not answer */                                   \
-    X(DISK_FAIL, "disk-fail")       /* a disk answers with errors */                               \
-    X(DISK_LIE, "disk-lie")         /* acknowledges what is not durable, then the power fails */   \
-    X(BIT_ROT, "bit-rot")           /* a bit of a data page flips */                               \
-    X(READDRESS, "readdress")       /* a chunk server ends and comes back at another address */    \
-    X(DISK_DRAIN, "disk-drain")     /* the second disk is drained, later it takes part again */    \
-    X(RESIZE, "resize")             /* the volume grows */                                         \
+    X(DISK_SLOW, "disk-slow")   /* a disk answers after some ms; arg: ms + 1000 * its number */    \
+    X(DISK_HANG, "disk-hang")   /* disk number arg does not answer; as with those below */         \
+    X(DISK_FAIL, "disk-fail")   /* a disk answers with errors */                                   \
+    X(DISK_LIE, "disk-lie")     /* acknowledges what is not durable, then the power fails */       \
+    X(BIT_ROT, "bit-rot")       /* a bit of a data page flips */                                   \
+    X(READDRESS, "readdress")   /* a chunk server ends and comes back at another address */        \
+    X(DISK_DRAIN, "disk-drain") /* the second disk is drained, later it takes part again */        \
+    X(RESIZE, "resize")         /* the volume grows */                                             \
     X(EXTRA_CREATE, "extra-create") /* another volume */                                           \
     X(EXTRA_DELETE, "extra-delete") /* the oldest of the other volumes goes */                     \
     X(SNAPSHOT, "snapshot")         /* of the volume; arg 1: and of another one */                 \
@@ -63,7 +65,10 @@ enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
     X(ROLLBACK, "rollback")         /* another volume goes back to a snapshot */                   \
     X(RELEASE, "release")           /* an access server ends in peace, and comes back */           \
     X(POLICY, "policy")             /* other replicas and a limit, later as before */              \
-    X(WALL_JUMP, "wall-jump")       /* a host's wall clock is arg seconds ahead, later not */
+    X(WALL_JUMP, "wall-jump")       /* a host's wall clock is arg seconds ahead, later not */      \
+    X(DISK_ADD, "disk-add")         /* another disk joins a running chunk server */                \
+    X(DISK_REMOVE, "disk-remove")   /* that one is drained and removed */                          \
+    X(DISK_REPLACE, "disk-replace") /* a disk fails; it is given up for a new one */
 
 enum fault {
 #define X(name, text) FAULT_##name,

@@ -4,6 +4,7 @@
  * world is. See scenario.h. */
 #include <string.h>
 
+#include "common/base/units.h"
 #include "tests/sim/scenario.h"
 
 static uint64_t next(uint64_t *state)
@@ -81,7 +82,8 @@ static void event_draw(struct fault_event *e, enum fault kind, uint64_t *x)
  * so it is always the same host of a seed. */
 static bool needs_the_others(enum fault f)
 {
-    return f == FAULT_DISK_LIE || f == FAULT_BIT_ROT || f == FAULT_DISK_FAIL;
+    return f == FAULT_DISK_LIE || f == FAULT_BIT_ROT || f == FAULT_DISK_FAIL ||
+           f == FAULT_DISK_REPLACE;
 }
 
 bool scenario_fragile(const struct scenario *s)
@@ -160,6 +162,53 @@ static void event_insert(struct scenario *s, const struct fault_event *e)
     s->events[i] = *e;
 }
 
+static nsec_t some_moment(const struct scenario *s, uint64_t *x)
+{
+    return (nsec_t)below(x, 1000) * s->span / 1000;
+}
+
+/* The host that may have data wrong, or have none. */
+static uint32_t weak_host(const struct scenario *s, uint64_t *x)
+{
+    uint32_t weak = below(x, HOSTS);
+
+    for (uint32_t i = 0; i < s->count; i++)
+        if (needs_the_others(s->events[i].kind))
+            weak = s->events[i].host;
+    return weak;
+}
+
+/* In a quarter of the seeds servers have several disks, which come and go, and fail while the
+ * others serve. */
+static void disks_draw(struct scenario *s, uint64_t x)
+{
+    static const enum fault kinds[] = {
+        FAULT_DISK_ADD,  FAULT_DISK_ADD,  FAULT_DISK_REMOVE,  FAULT_DISK_REMOVE, FAULT_DISK_SLOW,
+        FAULT_DISK_HANG, FAULT_DISK_FAIL, FAULT_DISK_REPLACE, FAULT_DISK_DRAIN,  FAULT_BIT_ROT,
+    };
+    uint32_t weak = weak_host(s, &x), mask = (uint32_t)next(&x) | 3;
+
+    if (below(&x, 4))
+        return;
+    s->disks = 2;
+    for (uint32_t n = 3 + below(&x, 6); n > 0; n--) {
+        uint32_t i = below(&x, ARRAY_SIZE(kinds)), number = below(&x, 4) ? 1 : below(&x, 2) * 2;
+        struct fault_event e;
+
+        event_draw(&e, kinds[mask >> i & 1 ? i : i % 4], &x);
+        e.at = some_moment(s, &x);
+        e.role = ROLE_CHUNK;
+        e.arg += e.kind == FAULT_DISK_SLOW ? SLOW_DISK_STEP * number : number;
+        if (e.kind == FAULT_DISK_HANG && below(&x, 2))
+            e.span += 10 * NSEC_PER_SEC; /* until it is given up */
+        if (needs_the_others(e.kind)) {
+            e.host = weak;
+            s->replicas = HOSTS;
+        }
+        event_insert(s, &e);
+    }
+}
+
 /* In half of the seeds clocks run apart, in some as far as leases allow. */
 static void clocks_draw(struct scenario *s, uint64_t x)
 {
@@ -174,7 +223,7 @@ static void clocks_draw(struct scenario *s, uint64_t x)
     }
     for (uint32_t n = drifts ? below(&x, 4) : 0; n > 0; n--) {
         struct fault_event e = {.kind = FAULT_WALL_JUMP,
-                                .at = (nsec_t)below(&x, 1000) * s->span / 1000,
+                                .at = some_moment(s, &x),
                                 .host = below(&x, HOSTS),
                                 .span = some_time(&x),
                                 .arg = 1 + below(&x, below(&x, 2) ? 60 : 1000000),
@@ -194,4 +243,5 @@ void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
     s->clients = 2;
     events_draw(s, x);
     clocks_draw(s, ~x);
+    disks_draw(s, x ^ 0x5bd1e9955bd1e995u);
 }
