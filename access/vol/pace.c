@@ -37,7 +37,7 @@ void pace_foreground(struct chunk *c, nsec_t took)
     nsec_t now = co_now();
 
     p->smooth = p->smooth ? p->smooth + (took - p->smooth) / 16 : took;
-    if (now - p->window >= WINDOW) {
+    if (p->low[0] == 0 || now - p->window >= WINDOW) {
         p->low[1] = now - p->window >= 2 * WINDOW ? 0 : p->low[0];
         p->low[0] = p->smooth;
         p->window = now;
