@@ -109,16 +109,42 @@ static int member_clean(struct tenure *t, uint32_t i)
     return rc == ERR_NO_REPLICA ? 0 : rc;
 }
 
+struct cleaning {
+    struct tenure *t;
+    uint32_t i;
+};
+
+static int clean_one(void *arg)
+{
+    const struct cleaning *c = arg;
+
+    return member_clean(c->t, c->i);
+}
+
+/* All members at once. */
+static int members_clean(struct tenure *t)
+{
+    struct cleaning cleaning[MEMBERS_MAX];
+    struct co_group g;
+
+    co_group_init(&g);
+    for (uint32_t i = 0; i < t->n && list_empty(&t->ops); i++) {
+        if (!((t->set & ~t->leaving) >> i & 1) ||
+            (t->open >> i & 1 && ver_cmp(t->m[i].cp_sent, t->cp) >= 0))
+            continue;
+        cleaning[i] = (struct cleaning){t, i};
+        co_spawn(&g, "clean", clean_one, &cleaning[i]);
+    }
+    return co_group_join(&g);
+}
+
 int tenure_clean(struct tenure *t, nsec_t until)
 {
     nsec_t former = co_deadline_push(until);
     int rc = 0;
 
     while (rc == 0 && !t->lost && !tenure_is_clean(t)) {
-        for (uint32_t i = 0; i < t->n && rc == 0 && list_empty(&t->ops); i++)
-            if ((t->set & ~t->leaving) >> i & 1 &&
-                (!(t->open >> i & 1) || ver_cmp(t->m[i].cp_sent, t->cp) < 0))
-                rc = member_clean(t, i);
+        rc = members_clean(t);
         if (rc == 0 && !tenure_is_clean(t))
             rc = co_sleep(POLL);
     }

@@ -250,7 +250,7 @@ static int access_forward(struct rpc_request *q)
     }
     if (rc < 0)
         return rc;
-    slot_not_foreign(io.slot, m->session_id, 0); /* who forwards to us is not the owner */
+    slot_forwarded_by(io.slot, m->session_id);
     io.from = m->session_id;
     io.kind = io_of[m->op];
     io.off = m->offset;

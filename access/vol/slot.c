@@ -4,7 +4,9 @@
  * something to do: I/O that waits, an absent replica to bring back, a lease to give back. */
 #include "access/vol/vol_int.h"
 
-#define HOLD_LIMIT (2 * NSEC_PER_SEC)
+#define HOLD_LIMIT  (2 * NSEC_PER_SEC)
+#define MOVE_LIMIT  (100 * NSEC_PER_MSEC) /* for a mere improvement nobody waits longer */
+#define GIVEN_LIMIT NSEC_PER_SEC          /* for the new owner to take what it was given */
 
 struct slot *slot_new(struct volume *v, uint32_t index)
 {
@@ -98,6 +100,12 @@ void slot_not_foreign(struct slot *s, uint64_t was, uint64_t owner)
     } else {
         s->state = SLOT_NONE;
     }
+}
+
+void slot_forwarded_by(struct slot *s, uint64_t session)
+{
+    if (co_now() >= s->given_until)
+        slot_not_foreign(s, session, 0);
 }
 
 /* Needs nothing but a good lease: a hole or a shared extent has no replica to ask whether the slot
@@ -245,12 +253,12 @@ static void keep_joining(struct slot *s)
     }
 }
 
-static int drain_slot(struct slot *s)
+static int drain_slot(struct slot *s, nsec_t limit)
 {
     int rc;
 
     phase_enter(PHASE_DRAINING);
-    rc = slot_hold(s, HOLD_LIMIT);
+    rc = slot_hold(s, limit);
     phase_leave(PHASE_DRAINING);
     return rc;
 }
@@ -259,7 +267,7 @@ static int drain_slot(struct slot *s)
 static int step_new_epoch(struct slot *s)
 {
     struct tenure *t = s->tenure;
-    int rc = drain_slot(s);
+    int rc = drain_slot(s, HOLD_LIMIT);
 
     if (rc < 0) {
         /* A write can't be finished at present: the leader will ask again. */
@@ -282,9 +290,20 @@ static int step_new_epoch(struct slot *s)
     return rc;
 }
 
+/* Who waits here is sent to the new owner, and that finds itself named. What it forwarded before
+ * it knows may still arrive, and says nothing. */
+static void slot_given(struct slot *s, uint64_t to)
+{
+    s->state = SLOT_FOREIGN;
+    s->owner = to;
+    s->foreign_until = s->given_until = co_now() + GIVEN_LIMIT;
+    s->vol->e->stats.leases_moved++;
+}
+
 static int step_release(struct slot *s)
 {
     uint64_t to = s->release_to;
+    nsec_t limit = to ? MOVE_LIMIT : HOLD_LIMIT;
     int rc;
 
     s->want_release = false;
@@ -295,13 +314,13 @@ static int step_release(struct slot *s)
         if (rc < 0)
             return rc;
     }
-    rc = drain_slot(s);
+    rc = drain_slot(s, limit);
     if (rc < 0)
         return rc == ERR_TIMEOUT ? 0 : rc;
     if (s->tenure) {
         struct tenure *t = tenure_get(s->tenure);
 
-        rc = tenure_clean(t, co_now() + HOLD_LIMIT);
+        rc = tenure_clean(t, co_now() + limit);
         if (rc == 0)
             tenure_lose(t, "released");
         tenure_put(t);
@@ -311,13 +330,8 @@ static int step_release(struct slot *s)
         }
     }
     rc = release_slot(s);
-    if (rc == 0 && to && s->state == SLOT_NONE && access_find(s->vol->e, to)) {
-        /* Who waits here is sent there, and who is meant finds itself named. */
-        s->state = SLOT_FOREIGN;
-        s->owner = to;
-        s->foreign_until = co_now() + NSEC_PER_SEC;
-        s->vol->e->stats.leases_moved++;
-    }
+    if (rc == 0 && to && s->state == SLOT_NONE && access_find(s->vol->e, to))
+        slot_given(s, to);
     follow_forget(s);
     slot_unhold(s);
     return rc;

@@ -359,6 +359,7 @@ struct slot {
     nsec_t last_used;
     nsec_t owned_since;
     uint64_t release_to;   /* want_release: to whom; 0: to whoever comes */
+    nsec_t given_until;    /* the session that it was released to may not know it before */
     struct follow *follow; /* who uses it; NULL: only we */
     struct list open_link;
 };
@@ -384,6 +385,8 @@ void slot_set_state(struct slot *s, enum slot_state state); /* not SERVING, SHAR
 void slot_shared_stale(struct slot *s, const struct shared *sh);
 /* The hint was wrong: ask meta. owner: a better hint, or 0. */
 void slot_not_foreign(struct slot *s, uint64_t was, uint64_t owner);
+/* Who forwards to us is not the owner, unless we have just made it that. */
+void slot_forwarded_by(struct slot *s, uint64_t session);
 void slot_kick(struct slot *s); /* starts the driver if it has something to do */
 /* Everything about ownership is forgotten (the session is gone). */
 void slot_reset(struct slot *s);

@@ -17,8 +17,8 @@ static void run(int (*script)(struct vworld *w), uint64_t seed)
     world_fini(&w);
 }
 
-/* Name of the first slot's owner, and the epoch of its lease. */
-static uint64_t owner_of(struct vworld *w, char *ret_name, size_t cap)
+/* Name of a slot's owner, and the epoch of its lease. */
+static uint64_t slot_owner(struct vworld *w, uint32_t slot, char *ret_name, size_t cap)
 {
     Zbs__Meta__VolumeMapRequest q = ZBS__META__VOLUME_MAP_REQUEST__INIT;
     char pool[] = "pool", name[] = "volume";
@@ -28,6 +28,7 @@ static uint64_t owner_of(struct vworld *w, char *ret_name, size_t cap)
 
     q.pool = pool;
     q.name = name;
+    q.first_slot = slot;
     q.max = 1;
     CHECK(meta_ask(w, META_VOLUME_MAP, &q.base, &r) == 0);
     CHECK(((Zbs__Meta__VolumeMapReply *)r.msg)->n_extents == 1);
@@ -36,6 +37,11 @@ static uint64_t owner_of(struct vworld *w, char *ret_name, size_t cap)
     epoch = x->epoch;
     rpc_reply_free(&r);
     return epoch;
+}
+
+static uint64_t owner_of(struct vworld *w, char *ret_name, size_t cap)
+{
+    return slot_owner(w, 0, ret_name, cap);
 }
 
 /* I/O from two servers by turns, `a` and `b` in each turn, for a while: each write is seen by the
@@ -117,6 +123,67 @@ static void test_equal_users(void **state)
     run(script_equal, 12);
 }
 
+#define DEPTH 12u
+
+/* A write of its own page over and over, until told to stop; the longest is the job's result. */
+static int job_stream(struct job *j, struct vol_engine *e)
+{
+    const bool *stop = (const bool *)(uintptr_t)j->value;
+    struct job one = {.w = j->w, .off = j->off, .len = UNIT};
+
+    while (!*stop) {
+        nsec_t began = co_now();
+        int rc;
+
+        one.value++;
+        rc = job_write(&one, e);
+        if (rc < 0)
+            return rc;
+        j->got = MAX(j->got, (uint64_t)(co_now() - began));
+        (void)co_sleep(MSEC(5));
+    }
+    return 0;
+}
+
+/* With many writes under way from the server that gets it, both slots of a stripe group. */
+static int script_pause(struct vworld *w)
+{
+    struct job jobs[DEPTH] = {0};
+    uint64_t longest = 0;
+    bool stop = false;
+    char owner[64];
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, GIB) == 0);
+    CHECK(do_write(w, 0, AT, UNIT, 1) == 0);
+    (void)co_sleep(SEC(5));
+    for (uint32_t i = 0; i < DEPTH; i++) {
+        jobs[i].fn = job_stream;
+        jobs[i].off = AT + 37 * UNIT * i;
+        jobs[i].value = (uintptr_t)&stop;
+        job_post(w, 1, &jobs[i]);
+    }
+    (void)co_sleep(SEC(5)); /* less than a slot would stay if it came back */
+    stop = true;
+    for (uint32_t i = 0; i < DEPTH; i++) {
+        CHECK(job_wait(w, 1, &jobs[i], w->nodes[1].life) == 0);
+        longest = MAX(longest, jobs[i].got);
+    }
+    CHECK(longest < MSEC(50));
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        slot_owner(w, slot, owner, sizeof(owner));
+        assert_string_equal(owner, "access-2");
+    }
+    return 0;
+}
+
+static void test_pause(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 14; seed < 17; seed++)
+        run(script_pause, seed);
+}
+
 /* Who is to have it dies as it is given: the others go on. */
 static int script_target_dies(struct vworld *w)
 {
@@ -157,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_follow),
         cmocka_unit_test(test_equal_users),
+        cmocka_unit_test(test_pause),
         cmocka_unit_test(test_target_dies),
     };
 
