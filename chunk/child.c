@@ -227,7 +227,7 @@ static int child_journal(struct child *c)
         rc = origin_check(c);
     if (rc == 0)
         rc = refs_room(c);
-    if (rc == 0 && ext_find(c->d->e, c->a->id) == NULL && !ext_is_apart(c->d->e, c->a->id))
+    if (rc == 0 && create_admitted(c->d->e, c->a))
         return journal_wait(c->d, child_add(c, cost));
     journal_space_return(c->d, cost);
     return rc < 0 ? rc : create_exists(c->d->e, c->a);

@@ -88,11 +88,20 @@ uint64_t ext_create_add(struct ext *x, const struct create_args *a, const struct
     return rsn;
 }
 
+bool create_admitted(struct engine *e, const struct create_args *a)
+{
+    return ext_find(e, a->id) == NULL && !ext_is_apart(e, a->id) &&
+           !deleted_since(e, a->id, a->epoch);
+}
+
 int create_exists(struct engine *e, const struct create_args *a)
 {
     struct ext *x = ext_find(e, a->id);
     int rc;
 
+    if (x == NULL && deleted_since(e, a->id, a->epoch))
+        return err_set(ERR_STALE, "extent %" PRIu64 " was deleted at epoch %" PRIu64 " or later",
+                       a->id, a->epoch);
     if (x == NULL || x->deleting)
         return err_set(ERR_AGAIN, "extent %" PRIu64 " is being deleted", a->id);
     if (x->epoch > a->epoch)
@@ -113,7 +122,7 @@ static int create_plain(struct engine *e, const struct create_args *a)
     rc = ext_place_take(d, &place);
     if (rc < 0)
         return rc;
-    if (ext_find(e, a->id) != NULL || ext_is_apart(e, a->id)) { /* meanwhile */
+    if (!create_admitted(e, a)) { /* meanwhile */
         ext_place_return(d, &place);
         return create_exists(e, a);
     }
@@ -136,7 +145,7 @@ int engine_create_as(struct engine *e, const struct create_args *a)
         ext_remove(x); /* made anew on a disk that serves; at a start the higher epoch counts */
         x = NULL;
     }
-    if (x != NULL)
+    if (x != NULL || deleted_since(e, a->id, a->epoch))
         return create_exists(e, a);
     rc = ext_apart_wait(e, a->id);
     if (rc < 0)

@@ -27,6 +27,7 @@ struct engine *engine_new(const struct engine_conf *conf)
     co_group_init(&e->drains);
     e->scrub = scrub_new();
     budget_init(&e->memory, e->conf.memory_bytes);
+    deleted_init(e);
     e->cache = cache_new(e);
     jpages_init(e);
     mpages_init(e);
@@ -79,6 +80,7 @@ void engine_stop(struct engine *e)
         dev_close(LIST_ENTRY(l, struct dev, link));
     scrub_free(e);
     cache_free(e->cache);
+    deleted_fini(e);
     ASSERT(e->memory.used == 0 && e->memory.fixed == 0 && e->dirty_pages == 0);
     htab_fini(&e->exts);
     mem_free(e);

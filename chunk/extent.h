@@ -158,9 +158,18 @@ void mask_set_free(struct mask_set *s);
 void missing_free_all(struct ext *x);
 uint32_t missing_free_sets(const struct ext *x); /* how many more replicas can have sets */
 
+/* deleted.c */
+void deleted_init(struct engine *e);
+void deleted_fini(struct engine *e);
+/* Meta wants no replica made of the extent under this epoch or a lower one. */
+void deleted_note(struct engine *e, uint64_t id, uint64_t epoch);
+bool deleted_since(const struct engine *e, uint64_t id, uint64_t epoch);
+
 /* create.c */
 struct ext_place;
-/* Somebody else has made the extent, or is deleting one: what a creation answers. */
+/* Nothing of its id is in the way, now. */
+bool create_admitted(struct engine *e, const struct create_args *a);
+/* Somebody else has made the extent, or deletes or has deleted one: what a creation answers. */
 co_fn int create_exists(struct engine *e, const struct create_args *a);
 void create_fill(struct rec_create *r, const struct create_args *a, const struct ext_place *p);
 /* Room for a new extent's metadata, without and with space in the journal for REC_CREATE. */

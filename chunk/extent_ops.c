@@ -400,10 +400,11 @@ static uint64_t delete_add(struct ext *x, uint64_t term)
 }
 
 /* Gone for good only if it can't be where nobody can look. */
-static int delete_absent(struct engine *e, uint64_t id)
+static int delete_absent(struct engine *e, uint64_t id, uint64_t epoch)
 {
     if (e->devs_absent > 0)
         return err_set(ERR_IO, "extent %" PRIu64 " may be on a disk that is out of service", id);
+    deleted_note(e, id, epoch);
     return ext_apart_wait(e, id);
 }
 
@@ -424,7 +425,7 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
                            any->j.term);
     }
     if (x == NULL)
-        return delete_absent(e, id);
+        return delete_absent(e, id, epoch);
     d = x->dev;
     rc = dev_check(d);
     if (rc < 0)
@@ -453,6 +454,7 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
     if (rc == 0) {
         rsn = delete_add(x, term);
         ext_remove(x);
+        deleted_note(e, id, epoch);
         rc = journal_wait(d, rsn);
     }
     map_release(&hold);

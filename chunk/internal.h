@@ -108,6 +108,7 @@ struct engine {
     struct list devs;
     uint32_t n_devs;
     struct htab exts;
+    struct deletion *deleted; /* confirmed lately */
     struct scrub *scrub;
     struct budget memory;
     struct budget_user mem_journal, mem_meta, mem_merges;

@@ -440,7 +440,7 @@ static inline void model_open_all(struct model *m)
             model_extent_gone(m, i);
         m->x[i].unborn = false;
         if (!m->x[i].created) {
-            rc = engine_create(m->e, EXTENT_ID(i), 1, 7, i);
+            rc = engine_create(m->e, EXTENT_ID(i), m->epoch, 7, i);
             ASSERTF(rc == 0, "create: %s", err_text(rc));
             m->x[i].created = true;
         }

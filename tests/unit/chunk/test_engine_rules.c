@@ -388,6 +388,11 @@ static void delete_body(struct rig *r)
     CHECK(engine_delete(r->e, 2, 2, 9) == ERR_STALE);
     CHECK(engine_delete(r->e, 4, 3, 9) == 0);
     CHECK(open_at(r, 1, 7) == ERR_NO_REPLICA);
+    /* An owner that has not heard of it makes none anew, of one that never was there either. */
+    CHECK(create(r, 1, 6) == ERR_STALE && open_at(r, 1, 6) == ERR_NO_REPLICA);
+    CHECK(engine_delete(r->e, 4, 77, 6) == 0 && create(r, 77, 6) == ERR_STALE);
+    CHECK(engine_create_as(r->e, &(struct create_args){.id = 77, .epoch = 6, .origin = 4}) ==
+          ERR_STALE);
     CHECK(create(r, 1, 8) == 0 && open_at(r, 1, 8) == 0);
     CHECK(look(r, 1, 8, BLOCK_BYTES, K(12)) == 0);
     if (r->x[0] != 0)
