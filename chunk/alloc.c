@@ -280,7 +280,7 @@ static int claimed_take(struct dev *d, struct ext *x, uint32_t index, uint32_t *
     uint32_t i;
 
     ASSERT(d->claimed > 0);
-    while (x != NULL ? !place_data(x, index, &i) : !place_meta(d, &i)) {
+    while (x != NULL ? !place_data(x, index, false, &i) : !place_meta(d, &i)) {
         int rc = dev_check(d);
 
         if (rc < 0)
@@ -308,12 +308,13 @@ int block_take_meta(struct dev *d, uint32_t *ret)
     return claimed_take(d, NULL, 0, ret);
 }
 
-bool block_take_spare(struct ext *x, uint32_t index, uint32_t *ret)
+bool block_take_spare(struct ext *x, uint32_t index, bool in_row, uint32_t *ret)
 {
     struct dev *d = x->dev;
     uint32_t i;
 
-    if ((d->spares >= d->reserve_blocks && blocks_available(d) <= 0) || !place_data(x, index, &i))
+    if ((d->spares >= d->reserve_blocks && blocks_available(d) <= 0) ||
+        !place_data(x, index, in_row, &i))
         return false;
     busy_put(d, i, true);
     d->free_blocks--;

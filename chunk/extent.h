@@ -54,7 +54,8 @@ struct ext {
     uint64_t map_seen[DIV_UP(MAP_PAGES, 64)]; /* pages whose blocks are in dev->owned */
     struct htab vblks; /* of blocks with journaled pages or writes in flight */
     uint32_t n_vblk;
-    uint32_t stretch;      /* of its latest new block, plus one; 0: none */
+    uint32_t latest_index; /* of its latest new block, */
+    uint32_t latest_place; /* and where that is, number + 1; a hint, maybe about a former device */
     struct merge *merge;   /* its write streams; NULL before the first write */
     struct ahead *ahead;   /* its read streams */
     struct list journaled; /* dev->journaled or dev->cycle, while n_vblk > 0 */

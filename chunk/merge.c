@@ -251,7 +251,7 @@ static struct list *dispatch_one(struct gather *g, struct list *first)
         struct list *any_end = run_find(g, first, false, &any);
 
         if (any == PAGES_PER_BLOCK &&
-            block_take_spare(s->w->x, s->first / PAGES_PER_BLOCK, &place)) {
+            block_take_spare(s->w->x, s->first / PAGES_PER_BLOCK, true, &place)) {
             end = any_end;
             go = true;
         }

@@ -152,8 +152,8 @@ static uint32_t beside(const struct ext *x, uint32_t index, uint32_t other)
 }
 
 /* Beside the nearest block below or above among the 64 that share a stretch at best, or behind
- * the last one before these. */
-static uint32_t place_beside(const struct ext *x, uint32_t index)
+ * the last one before these. in_row: the block above is to be written next, so it won't stay. */
+static uint32_t place_beside(const struct ext *x, uint32_t index, bool in_row)
 {
     uint32_t bit = index % STRETCH, first = index - bit, at = NOWHERE;
     uint64_t have = x->allocated[first / 64];
@@ -164,7 +164,7 @@ static uint32_t place_beside(const struct ext *x, uint32_t index)
         at = beside(x, index, first + 63 - (uint32_t)__builtin_clzll(below));
     else if (first > 0 && block_allocated(x, first - 1))
         at = beside(x, index, first - 1);
-    if (!block_free(x->dev, at) && above != 0)
+    if (!block_free(x->dev, at) && above != 0 && !in_row)
         at = beside(x, index, first + (uint32_t)__builtin_ctzll(above));
     return block_free(x->dev, at) ? at : NOWHERE;
 }
@@ -219,21 +219,27 @@ static uint32_t place_longest(const struct dev *d, uint32_t near)
     return best;
 }
 
-bool place_data(struct ext *x, uint32_t index, uint32_t *ret)
+bool place_data(struct ext *x, uint32_t index, bool in_row, uint32_t *ret)
 {
     struct dev *d = x->dev;
-    uint32_t near = x->stretch != 0 ? x->stretch - 1 : d->place.cursor;
-    uint32_t at = place_beside(x, index), s;
+    bool any = x->latest_place != BLOCK_NONE && x->latest_place <= d->g.blocks;
+    bool copy = block_allocated(x, index);
+    uint32_t near = any ? (x->latest_place - 1) / STRETCH : d->place.cursor, at = NOWHERE, s;
 
-    if (at == NOWHERE && x->stretch != 0 && block_allocated(x, index))
-        at = place_in(d, near, index); /* a copy, by a random writer as it seems */
+    if (any && index == x->latest_index + 1) /* which the map may not know yet */
+        at = x->latest_place;
+    if (!block_free(d, at))
+        at = place_beside(x, index, in_row && copy);
+    if (at == NOWHERE && any && copy && !in_row)
+        at = place_in(d, near, index);
     if (at == NOWHERE) {
         s = set_next_around(&d->place.whole, near);
-        at = s != NOWHERE ? place_in(d, s, index) : place_longest(d, near);
+        at = s != NOWHERE ? place_in(d, s, in_row && copy ? 0 : index) : place_longest(d, near);
     }
     if (at == NOWHERE)
         return false;
-    x->stretch = at / STRETCH + 1;
+    x->latest_index = index;
+    x->latest_place = at + 1;
     d->place.cursor = at / STRETCH;
     *ret = at;
     return true;

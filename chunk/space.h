@@ -124,13 +124,14 @@ co_fn int block_take(struct ext *x, uint32_t index, uint32_t *ret);
 co_fn int block_take_meta(struct dev *d, uint32_t *ret);
 /* One for a copy, from the reserve: false if there is none at once. The caller counts dev->spares
  * down when the former block is freed, or this one is given back. */
-bool block_take_spare(struct ext *x, uint32_t index, uint32_t *ret);
+bool block_take_spare(struct ext *x, uint32_t index, bool in_row, uint32_t *ret);
 void block_untake(struct dev *d, uint32_t block); /* never written to the journal; not claimed */
 int head_take(struct dev *d, uint32_t *ret);
 void head_untake(struct dev *d, uint32_t head);
 
-/* place.c: a place among those that are not busy (as a bit's number); false if all are */
-bool place_data(struct ext *x, uint32_t index, uint32_t *ret);
+/* place.c: a place among those that are not busy (as a bit's number); false if all are. in_row: the
+ * blocks behind it will be written next, so a long run is better than what is free near */
+bool place_data(struct ext *x, uint32_t index, bool in_row, uint32_t *ret);
 bool place_meta(struct dev *d, uint32_t *ret);
 void place_init(struct dev *d);
 void place_build(struct dev *d);

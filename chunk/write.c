@@ -318,6 +318,7 @@ err_after_space:
 static int space_prepare(struct writing *w)
 {
     uint32_t need = 0, last_index = UINT32_MAX;
+    bool in_row = w->merging.g != NULL || w->n_segs > 1;
     int rc;
 
     for (uint32_t i = 0; i < w->n_segs; i++) {
@@ -342,7 +343,7 @@ static int space_prepare(struct writing *w)
             w->claimed -= rc == 0;
             s->is_new = true;
         } else if (s->how == SEG_BLOCK) {
-            if (!block_take_spare(w->x, s->first / PAGES_PER_BLOCK, &s->block))
+            if (!block_take_spare(w->x, s->first / PAGES_PER_BLOCK, in_row, &s->block))
                 s->how = SEG_JOURNAL;
         } else if (seg_needs_block(w, s)) {
             rc = block_bind(w, s->first / PAGES_PER_BLOCK);

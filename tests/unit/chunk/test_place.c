@@ -40,6 +40,13 @@ static void fill(struct rig *r, uint64_t id, uint32_t first, uint32_t n, uint32_
                                   .len = len, .byte = 1}) == 0);
 }
 
+/* Four blocks at a time. */
+static void fill_wide(struct rig *r, uint64_t id, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i += 4)
+        fill(r, id, i, 1, MIN(end - i, 4) * BLOCK_BYTES);
+}
+
 static void make(struct rig *r, uint64_t id)
 {
     CHECK(create(r, id, 1) == 0 && open_at(r, id, 1) == 0);
@@ -118,6 +125,21 @@ static void worn_body(struct rig *r)
     CHECK(runs(r, 2, 0, n) < n / 5);
 }
 
+/* Sequential writers that begin anew at odd places, on a device two thirds full. */
+static void overwritten_body(struct rig *r)
+{
+    static const uint32_t begin[] = {0, 100, 7, 333, 0, 251};
+
+    gen = 1;
+    make(r, 1);
+    fill_wide(r, 1, 0, 500);
+    for (uint32_t i = 0; i < ARRAY_SIZE(begin); i++) {
+        fill_wide(r, 1, begin[i], 500);
+        fill_wide(r, 1, 0, begin[i] / 2);
+    }
+    CHECK(runs(r, 1, 0, 500) <= 500 / 16);
+}
+
 static void run(void (*body)(struct rig *r), uint64_t disk_bytes)
 {
     struct rig r = rig_new(1, disk_bytes, 4 << 20);
@@ -144,12 +166,19 @@ static void test_worn(void **state)
     run(worn_body, 200ull << 20);
 }
 
+static void test_overwritten(void **state)
+{
+    (void)state;
+    run(overwritten_body, 200ull << 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sequential),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_worn),
+        cmocka_unit_test(test_overwritten),
     };
 
     log_threshold = LOG_LV_ERROR;
