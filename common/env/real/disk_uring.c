@@ -5,10 +5,9 @@
  * the ring has entries are in the kernel, the others wait here in order.
  *
  * Completions arrive by an eventfd that libev watches. The kernel defers their processing to a
- * call that we make (DEFER_TASKRUN), so each wake-up asks for it first. The ring's own descriptor
- * must never be polled in this mode. The kernel signals twice, when there is work to be asked for
- * and when it was done: so the signal is cleared last, and whether more work came until then is
- * read from the ring. */
+ * call that we make (DEFER_TASKRUN), and a flag in the ring says when there is any. The ring's own
+ * descriptor must never be polled in this mode. While the loop is awake it looks at that flag once
+ * a turn and wants no signal; before it sleeps it says so in the ring, and looks once more. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -30,6 +29,7 @@ struct real_ring {
     uint32_t depth, in_flight;
     struct list queue; /* of disk_req, by its private link */
     struct real_prewait prewait;
+    struct real_poller poller;
 };
 
 /* Our part of a request lives in its private words. */
@@ -168,12 +168,35 @@ static void reap(struct real_ring *ring)
         real_prewait_queue(ring->loop, &ring->prewait);
 }
 
-/* Seen by whoever cleared the signal of it. */
 static bool ring_has_more(const struct real_ring *ring)
 {
     return (atomic_load_explicit((_Atomic unsigned *)ring->uring.sq.kflags, memory_order_acquire) &
             IORING_SQ_TASKRUN) != 0 ||
            io_uring_cq_ready(&ring->uring) > 0;
+}
+
+#ifdef __x86_64__
+#define SIGNALS_OFF                                                                                \
+    true /* is it certain that the kernel tells of work before it looks who sleeps? */
+#else
+#define SIGNALS_OFF false
+#endif
+
+/* Is the eventfd to be signalled? Where the order is not certain it always is. */
+static void ring_signals(struct real_ring *ring, bool on)
+{
+    if (!ring->deferred || !SIGNALS_OFF || io_uring_cq_eventfd_enabled(&ring->uring) == on)
+        return;
+    (void)io_uring_cq_eventfd_toggle(&ring->uring, on);
+    atomic_thread_fence(memory_order_seq_cst); /* before the ring is looked at */
+}
+
+/* The kernel does some of its deferred work a call; if there is more, the flag says so again. */
+static void collect(struct real_ring *ring)
+{
+    if (ring->deferred)
+        (void)io_uring_get_events(&ring->uring);
+    reap(ring);
 }
 
 static void event_cb(struct ev_loop *ev, ev_io *w, int revents)
@@ -183,16 +206,26 @@ static void event_cb(struct ev_loop *ev, ev_io *w, int revents)
 
     (void)ev;
     (void)revents;
-    /* Nothing in flight: the signal of completions that a submission already reaped. */
-    if (ring->in_flight > 0) {
-        if (ring->deferred)
-            (void)io_uring_get_events(&ring->uring);
-        reap(ring);
-    }
+    ring_signals(ring, false);
     if (read(ring->event_fd, &count, sizeof(count)) < 0)
         ASSERTF(errno == EAGAIN || errno == EINTR, "eventfd: errno %d", errno);
     if (ring_has_more(ring))
-        real_prewait_queue(ring->loop, &ring->prewait);
+        collect(ring);
+}
+
+static bool ring_poll(struct real_poller *p, bool sleep)
+{
+    struct real_ring *ring = CONTAINER_OF(p, struct real_ring, poller);
+
+    if (ring->in_flight == 0)
+        return false;
+    if (sleep)
+        ring_signals(ring, true);
+    if (!ring_has_more(ring))
+        return false;
+    ring_signals(ring, false);
+    collect(ring);
+    return true;
 }
 
 /* ---- submission ---- */
@@ -242,13 +275,12 @@ static void ring_flush(struct real_prewait *pre)
         ring->in_flight++;
         ring->loop->io_in_flight++;
     }
+    ring_signals(ring, false);
     rc = ring->deferred ? io_uring_submit_and_get_events(&ring->uring)
                         : io_uring_submit(&ring->uring);
     ASSERTF(rc >= 0 || rc == -EAGAIN || rc == -EBUSY || rc == -EINTR, "io_uring_submit: %d", rc);
     reap(ring);
-    /* The kernel does some of its deferred work a call. If all of that was sending requests that
-     * the device had no room for anew, nothing completed and nothing signals the rest. */
-    if (io_uring_sq_ready(&ring->uring) > 0 || ring_has_more(ring))
+    if (io_uring_sq_ready(&ring->uring) > 0)
         real_prewait_queue(ring->loop, &ring->prewait);
 }
 
@@ -289,6 +321,8 @@ static int ring_new(struct real_loop *l)
     ring->depth = l->env->ring_entries;
     list_init(&ring->queue);
     real_prewait_init(&ring->prewait, ring_flush);
+    ring->poller.fn = ring_poll;
+    list_push_back(&l->pollers, &ring->poller.link);
     ev_io_init(&ring->event_io, event_cb, ring->event_fd, EV_READ);
     ring->event_io.data = ring;
     ev_io_start(l->ev, &ring->event_io);
@@ -319,6 +353,7 @@ void real_ring_free(struct real_loop *l)
     ASSERTF(ring->in_flight == 0 && list_empty(&ring->queue), "%u disk requests in flight",
             ring->in_flight);
     list_del(&ring->prewait.link);
+    list_del(&ring->poller.link);
     ev_io_stop(l->ev, &ring->event_io);
     io_uring_queue_exit(&ring->uring);
     close(ring->event_fd);
