@@ -62,7 +62,7 @@ static void replicas_sort(const struct world *w, const struct extent *e, struct 
     for (uint32_t i = 0; i < (uint32_t)e->n_members + e->n_absent; i++) {
         const struct place_chunk *c = world_chunk(w, e->replicas[i]);
 
-        if (i >= e->n_members && c != NULL && c->gone)
+        if (i >= e->n_members && c != NULL && (c->gone || c->crowded))
             r->gone[r->n_gone++] = e->replicas[i];
         else
             r->keep[r->n_keep++] = e->replicas[i];
@@ -213,6 +213,7 @@ uint32_t surplus_member(const struct state *st, const struct world *w, const str
 
         /* The newest is what the extent was given instead of another. */
         score += i + 1 < e->n_members ? 1u << 8 : 0;
+        score += (uint64_t)c->full << 9;
         score += (uint64_t)spread(w, domain, others, n) << 16;
         score += (uint64_t)!c->alive << 24;
         score += (uint64_t)c->removing << 32;

@@ -22,6 +22,7 @@
 #define SLOT_REPLICAS_MAX    8u /* of one extent, members and absent ones */
 #define VOLUME_BYTES_MIN     (1ull << 20)
 #define DISKS_MAX            64u    /* of one chunk server */
+#define DISK_ROOM            2u     /* percent of a disk that have to be free: else it is full */
 #define GRANT_SLOTS_MAX      64u    /* in one LeaseAcquire */
 #define BATCH_ITEMS_MAX      1024u  /* slots in a LeaseRelease, extents in an ExtentCreated */
 #define RESULTS_MAX          16384u /* answers kept for retries (PROTOCOL 6.4) */

@@ -135,6 +135,27 @@ static void copy_disk(struct disk_live *to, const Zbs__Chunk__Disk *from)
     snprintf(to->journal_on, sizeof(to->journal_on), "%s", from->journal_on);
 }
 
+/* Does any healthy disk have room to speak of? */
+static bool any_room(const struct chunk_live *c)
+{
+    for (uint32_t i = 0; i < c->n_disks; i++) {
+        const struct disk_live *d = &c->disks[i];
+
+        if (d->state == 0 && d->size_bytes - d->used_bytes > d->size_bytes / 100 * DISK_ROOM)
+            return true;
+    }
+    return false;
+}
+
+/* Keeps since when a condition has held; 0: it does not. */
+static void since(nsec_t *at, bool holds, nsec_t now)
+{
+    if (!holds)
+        *at = 0;
+    else if (*at == 0)
+        *at = now;
+}
+
 void live_chunk_heard(struct live *l, struct chunk_live *c, uint64_t incarnation,
                       Zbs__Chunk__Disk *const *disks, size_t n_disks)
 {
@@ -155,10 +176,8 @@ void live_chunk_heard(struct live *l, struct chunk_live *c, uint64_t incarnation
         c->size_bytes += c->disks[i].size_bytes;
         c->free_bytes += c->disks[i].size_bytes - c->disks[i].used_bytes;
     }
-    if (c->size_bytes > 0)
-        c->unfit = 0;
-    else if (c->unfit == 0)
-        c->unfit = c->seen;
+    since(&c->unfit, c->size_bytes == 0, c->seen);
+    since(&c->full, c->size_bytes > 0 && !any_room(c), c->seen);
 }
 
 nsec_t live_chunk_away(const struct chunk_live *c, nsec_t now)
@@ -257,6 +276,8 @@ void live_world(struct live *l, struct pad *pad, bool with_random, bool with_chu
                                               .size_bytes = c->size_bytes};
         ret->chunks[i].gone =
             chunk->removing || (!chunk->maintenance && live_chunk_away(c, now) > grace);
+        ret->chunks[i].full = c->full != 0;
+        ret->chunks[i].crowded = c->full != 0 && !chunk->maintenance && now - c->full > grace;
         ret->chunks[i].free_bytes = c->free_bytes > c->promised_bytes
                                         ? c->free_bytes - c->promised_bytes
                                         : (c->free_bytes != 0);

@@ -37,6 +37,7 @@ struct chunk_live {
     struct idmap lost;               /* extents whose replica there is gone */
     struct idmap away;               /* some with a member there, while it is gone itself */
     nsec_t unfit;                    /* since when it has no healthy disk; 0: it has */
+    nsec_t full;                     /* since when none of those has room; 0: one has */
     struct corrupt_live {            /* pages that it can't read, as last told */
         uint64_t extent_id;
         uint32_t page;

@@ -48,13 +48,14 @@ struct choice {
     uint32_t n_chosen;
     bool owed; /* any server may be chosen, else only one that can take data now */
     bool live_only;
+    bool full; /* full ones, too */
     struct prng prng;
 };
 
 static bool is_candidate(const struct choice *ch, const struct place_chunk *c,
                          enum distance distance, const char *host)
 {
-    if (c->leaving || c->gone || c->avoid)
+    if (c->leaving || c->gone || c->avoid || (c->full && !ch->full))
         return false;
     if (!ch->owed && (!c->alive || !c->heard || c->free_bytes == 0))
         return false;
@@ -97,7 +98,7 @@ static const struct place_chunk *draw(struct choice *ch, enum distance distance,
     return NULL;
 }
 
-static bool choose_one(struct choice *ch, const char *host)
+static bool choose_by_distance(struct choice *ch, const char *host)
 {
     for (int distance = BY_DOMAIN; distance < DISTANCES; distance++) {
         const struct place_chunk *c = draw(ch, (enum distance)distance, host);
@@ -108,6 +109,16 @@ static bool choose_one(struct choice *ch, const char *host)
         }
     }
     return false;
+}
+
+/* What is full will soon refuse writes: rather nearer than there, and nobody's copy goes there. */
+static bool choose_one(struct choice *ch, const char *host)
+{
+    ch->full = false;
+    if (choose_by_distance(ch, host))
+        return true;
+    ch->full = host == NULL && !ch->live_only;
+    return ch->full && choose_by_distance(ch, host);
 }
 
 uint32_t place_choose(const struct place_chunk *chunks, uint32_t n, const struct place_want *want,

@@ -18,6 +18,8 @@ struct place_chunk {
     bool leaving;        /* in maintenance, or to be removed: nothing new is placed there */
     bool gone;           /* its replicas are to be made elsewhere */
     bool removing;       /* for good */
+    bool full;           /* none of its disks has room to speak of */
+    bool crowded;        /* and that for so long that what is absent there is made elsewhere */
     bool avoid;          /* for the decision at hand */
     uint64_t size_bytes; /* of healthy disks */
 };
@@ -31,13 +33,14 @@ struct place_want {
 
 /* Fills ret_ids with at most want->replicas chunk ids, the preferred host's first, and returns how
  * many. Only servers that are alive, heard and have space. If the topology has fewer domains than
- * replicas, distinct hosts do, and at last distinct servers. */
+ * replicas, distinct hosts do, and at last distinct servers; then full ones, while anything is free
+ * there. */
 uint32_t place_choose(const struct place_chunk *chunks, uint32_t n, const struct place_want *want,
                       uint32_t *ret_ids);
 
 /* Fills ret_ids with at most `more` ids of servers that are not among `taken`, dead ones too
- * unless live_only (which also asks for space): they are owed a replica. In distinct domains where
- * possible. */
+ * unless live_only (which also asks for space, and takes no full ones): they are owed a replica. In
+ * distinct domains where possible. */
 uint32_t place_owed(const struct place_chunk *chunks, uint32_t n, const struct place_want *want,
                     const uint32_t *taken, uint32_t n_taken, uint32_t more, bool live_only,
                     uint32_t *ret_ids);

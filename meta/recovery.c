@@ -88,7 +88,8 @@ static uint32_t use_of(const struct place_chunk *c)
 
 struct balance {
     bool on;
-    uint32_t mean; /* use */
+    bool full_only; /* something is degraded: no more than makes room */
+    uint32_t mean;  /* use */
     uint64_t moves_max;
     uint64_t bytes; /* that one move shifts */
 };
@@ -134,6 +135,7 @@ static void balance_look(struct lead *l, struct world *w, struct balance *b)
     const struct state *st = &l->m->st;
     uint32_t threshold = (uint32_t)state_setting(st, SETTING_BALANCE_THRESHOLD) * 10;
     uint32_t low = UINT32_MAX, high = 0, n = 0, sum = 0;
+    bool any_full = false;
 
     *b = (struct balance){.moves_max = state_setting(st, SETTING_BALANCE_EXTENTS),
                           .bytes = replica_bytes(l)};
@@ -149,15 +151,18 @@ static void balance_look(struct lead *l, struct world *w, struct balance *b)
         low = MIN(low, use_of(c));
         high = MAX(high, use_of(c));
         sum += use_of(c);
+        any_full |= c->full;
         n++;
     }
-    if (n < 2 || b->moves_max == 0 || st->n_degraded > 0) {
+    b->full_only = st->n_degraded > 0;
+    if (n < 2 || b->moves_max == 0 || (b->full_only && !any_full)) {
         l->recovery.balancing = false;
         return;
     }
-    /* Begun at the threshold, continued to half of it. */
-    l->recovery.balancing = high - low > (l->recovery.balancing ? threshold / 2 : threshold);
-    b->on = l->recovery.balancing;
+    /* Begun at the threshold, or where a server is full, continued to half of it. */
+    if (l->recovery.balancing || any_full)
+        threshold /= 2;
+    b->on = l->recovery.balancing = high - low > threshold;
     b->mean = sum / n;
 }
 
@@ -210,7 +215,8 @@ static void scan_extent(struct scan *s, const struct extent *e)
 
     for (uint32_t i = 0; i < e->n_members; i++) {
         const struct place_chunk *c = world_chunk(s->w, e->replicas[i]);
-        bool over = s->balance.on && c->size_bytes > 0 && use_of(c) > s->balance.mean;
+        bool over = s->balance.on && c->size_bytes > 0 && use_of(c) > s->balance.mean &&
+                    (c->full || !s->balance.full_only);
 
         if (c->gone && !c->alive) {
             note_gone(s, e, c);

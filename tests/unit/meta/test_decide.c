@@ -268,6 +268,26 @@ static void space_weighs(void **state)
     assert_true(hits[0] > 500 && hits[2] > 100 && hits[3] > 100);
 }
 
+/* Rather in the same rack than on a full server, and rather there than not at all. */
+static void the_full_come_last(void **state)
+{
+    struct fixture *f = *state;
+    struct place_want want = {.replicas = 2, .failure_domain = "rack", .preferred_host = "host-1"};
+    uint32_t ids[SLOT_REPLICAS_MAX];
+
+    f->chunks[2].full = f->chunks[3].full = true;
+    for (want.seed = 0; want.seed < 50; want.seed++) {
+        assert_int_equal(place_choose(f->chunks, HOSTS, &want, ids), 2);
+        assert_true(ids[0] == f->chunks[1].id && ids[1] == f->chunks[0].id);
+    }
+    want.replicas = HOSTS;
+    assert_int_equal(place_choose(f->chunks, HOSTS, &want, ids), HOSTS);
+    f->chunks[1].full = true; /* also the host that was asked for */
+    want.replicas = 1;
+    assert_int_equal(place_choose(f->chunks, HOSTS, &want, ids), 1);
+    assert_int_equal(ids[0], f->chunks[0].id);
+}
+
 static void too_few_servers_owe_a_replica(void **state)
 {
     struct fixture *f = *state;
@@ -720,6 +740,7 @@ int main(void)
         CASE(first_replica_is_local_and_hosts_differ),
         CASE(racks_are_kept_apart),
         CASE(space_weighs),
+        CASE(the_full_come_last),
         CASE(too_few_servers_owe_a_replica),
         CASE(later_servers_are_adopted),
         CASE(one_owner_at_a_time),

@@ -209,6 +209,48 @@ static void not_where_garbage_is(void **state)
     end(f);
 }
 
+/* A full server is no place for a copy; what it has had too long without finishing is made
+ * elsewhere, if there is another place. */
+static void the_full_are_avoided(void **state)
+{
+    struct fixture fix, *f = &fix;
+    uint32_t lost, other;
+
+    (void)state;
+    begin(f, 4);
+    lost = f->e->replicas[2];
+    other = 10 - f->e->replicas[0] - f->e->replicas[1] - lost;
+    assert_int_equal(change(f, lost, 0, 0), 0);
+    at(f, lost)->full = at(f, other)->full = true;
+    assert_null(repair(f)); /* it may have room again */
+    at(f, lost)->crowded = true;
+    assert_null(repair(f)); /* and there is no better place */
+    assert_null(decide_move(&f->st, &f->w, f->e, f->e->replicas[0], true, &f->pad));
+    at(f, other)->full = false;
+    commit(f, repair(f));
+    assert_true(extent_has_absent(f->e, other) && !extent_has_absent(f->e, lost));
+    end(f);
+}
+
+/* Of two members that it can do without the one on a full server goes, were it the newest. */
+static void the_full_lose_a_surplus(void **state)
+{
+    struct fixture fix, *f = &fix;
+    uint32_t from, to;
+
+    (void)state;
+    begin(f, 4);
+    from = f->e->replicas[0];
+    commit(f, decide_move(&f->st, &f->w, f->e, from, false, &f->pad));
+    to = extent_absent(f->e)[0];
+    assert_int_equal(change(f, 0, to, 0), 0);
+    at(f, to)->full = true;
+    assert_int_equal(surplus_member(&f->st, &f->w, f->e), to);
+    at(f, from)->full = true;
+    assert_int_not_equal(surplus_member(&f->st, &f->w, f->e), to);
+    end(f);
+}
+
 static void moves_end_with_a_surplus(void **state)
 {
     struct fixture fix, *f = &fix;
@@ -346,6 +388,8 @@ int main(void)
         cmocka_unit_test(the_gone_are_replaced),
         cmocka_unit_test(without_a_place_nothing_is_forgotten),
         cmocka_unit_test(not_where_garbage_is),
+        cmocka_unit_test(the_full_are_avoided),
+        cmocka_unit_test(the_full_lose_a_surplus),
         cmocka_unit_test(moves_end_with_a_surplus),
         cmocka_unit_test(a_needed_one_is_not_forgotten),
         cmocka_unit_test(balance_keeps_the_distance),
