@@ -67,6 +67,8 @@ static int set_resolve(struct tenure *t)
 
     if (t->lost)
         return ERR_STALE;
+    if (rc == ERR_NOTFOUND && t->repair)
+        tenure_lose(t, "the extent is gone");
     if (rc < 0)
         return rc == ERR_EXPIRED || rc == ERR_NOTFOUND ? ERR_STALE : ERR_AGAIN;
     if (owner != t->session || g.epoch != t->epoch || g.extent_id != t->extent_id) {
@@ -222,6 +224,18 @@ static int leave_note(struct tenure *t, uint32_t stay, uint32_t leave)
     return rc;
 }
 
+/* A volume's owner hears of its deletion; that an extent which volumes shared has gone with the
+ * last of them shows in this only. */
+static bool nobody_has_it(const struct tenure *t)
+{
+    uint32_t left = t->set;
+
+    for (uint32_t i = 0; i < t->n; i++)
+        if (t->m[i].everything)
+            left &= ~(1u << i);
+    return t->repair && !left;
+}
+
 static int leave_locked(struct tenure *t)
 {
     uint32_t leave = t->leaving;
@@ -237,7 +251,7 @@ static int leave_locked(struct tenure *t)
         /* The last member is never removed: they are waited for again. */
         t->leaving = t->asked;
         co_cond_broadcast(&t->changed);
-        return ERR_AGAIN;
+        return nobody_has_it(t) ? set_resolve(t) : ERR_AGAIN;
     }
     if (!mutate(MUT_SKIP_MISSING_START)) {
         rc = leave_note(t, stay, leave);

@@ -287,8 +287,9 @@ static int open_alive(const struct open_state *o)
         return ERR_STALE;
     if (t->e->stopping || co_canceled())
         return ERR_CANCELED;
-    if (o->busy && co_now() - o->since >= ORIGIN_LIMIT)
-        return ERR_STALE; /* what meta says of it may have changed */
+    if ((o->busy || (t->repair && !(t->set & ~o->gone))) && co_now() - o->since >= ORIGIN_LIMIT)
+        return ERR_STALE; /* what meta says of it may have changed, or it is gone with its volumes
+                           */
     return 0;
 }
 

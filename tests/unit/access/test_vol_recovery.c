@@ -9,20 +9,6 @@
 
 enum { CHUNK_CREATE_METHOD = 1, CHUNK_LIST_METHOD = 13 }; /* in proto/chunk.proto */
 
-static void setting_set(struct vworld *w, const char *name, uint64_t value)
-{
-    Zbs__Meta__SettingSetRequest q = ZBS__META__SETTING_SET_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    struct rpc_reply r;
-
-    meta_client_mutation(w->mc, &m);
-    q.mutation = &m;
-    q.name = (char *)name;
-    q.value = value;
-    CHECK(meta_ask(w, META_SETTING_SET, &q.base, &r) == 0);
-    rpc_reply_free(&r);
-}
-
 /* Calls a chunk server's worker for an extent. */
 static int chunk_ask(struct vworld *w, uint32_t node, uint32_t worker, uint32_t method,
                      const ProtobufCMessage *q, struct rpc_reply *r)

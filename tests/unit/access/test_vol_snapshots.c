@@ -2,6 +2,7 @@
  *
  * The volume engine: snapshots, clones, rollbacks, and what the volumes share. */
 #include "tests/unit/access/vol_world.h"
+#include "access/vol/vol_int.h"
 
 #define VOLUME (1 * GIB)
 #define PIECES 24u
@@ -469,6 +470,55 @@ static int script_storm(struct vworld *w)
     return 0;
 }
 
+/* Shared extents that access servers have leases of, or are after. */
+static uint32_t recovering(struct vworld *w)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < HOSTS; i++) {
+        const struct volume *v = w->nodes[i].engine->extents;
+
+        for (uint32_t k = 0; k < v->n_slots; k++)
+            n += v->slots[k] != NULL;
+    }
+    return n;
+}
+
+/* A snapshot is deleted while a replica of what only it has is being brought back: whoever does
+ * that finds out, stops, and makes no replica anew. */
+static int script_gone(struct vworld *w)
+{
+    nsec_t until;
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    setting_set(w, "recovery.rate", MIB);
+    CHECK(do_write(w, 0, 0, MIB, 1) == 0);
+    crash(w, 2, CHUNK);
+    for (uint64_t at = 0; at < 16 * MIB; at += MIB)
+        CHECK(do_write(w, 0, at, MIB, 2) == 0);
+    (void)snapshot(w, "volume", "s");
+    for (uint64_t at = 0; at < 16 * MIB; at += MIB)
+        CHECK(do_write(w, 0, at, MIB, 3) == 0);
+    start(w, 2, CHUNK);
+    for (until = co_now() + SEC(20); recovering(w) == 0; (void)co_sleep(MSEC(10)))
+        CHECK(co_now() < until);
+    (void)co_sleep(MSEC(500));
+    CHECK(recovering(w) > 0);
+    remove_volume(w, "volume@s");
+    for (until = co_now() + SEC(20); recovering(w) > 0; (void)co_sleep(MSEC(10)))
+        CHECK(co_now() < until);
+    remove_volume(w, "volume");
+    wait_empty(w);
+    return 0;
+}
+
+static void test_gone(void **state)
+{
+    (void)state;
+    world(script_gone, 41, SEC(600));
+}
+
 static void test_storm(void **state)
 {
     const char *more = getenv("ZBS_SEEDS"), *from = getenv("ZBS_SEED");
@@ -486,7 +536,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_basic), cmocka_unit_test(test_generations),
         cmocka_unit_test(test_load),  cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_storm), cmocka_unit_test(test_gone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

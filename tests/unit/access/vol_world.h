@@ -309,6 +309,20 @@ static int volume_make(struct vworld *w, uint32_t replicas, uint64_t size_bytes)
     return rc;
 }
 
+static void setting_set(struct vworld *w, const char *name, uint64_t value)
+{
+    Zbs__Meta__SettingSetRequest q = ZBS__META__SETTING_SET_REQUEST__INIT;
+    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
+    struct rpc_reply r;
+
+    meta_client_mutation(w->mc, &m);
+    q.mutation = &m;
+    q.name = (char *)name;
+    q.value = value;
+    CHECK(meta_ask(w, META_SETTING_SET, &q.base, &r) == 0);
+    rpc_reply_free(&r);
+}
+
 static uint32_t degraded(struct vworld *w)
 {
     Zbs__Meta__ClusterStatusRequest q = ZBS__META__CLUSTER_STATUS_REQUEST__INIT;
