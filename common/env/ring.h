@@ -23,7 +23,8 @@ struct ring_mem {
     _Atomic uint32_t tail; /* bytes ever put in, wrapping */
     _Atomic uint32_t writer_sleeps;
     _Atomic uint32_t closed; /* nothing more will be put in */
-    uint32_t pad0[13];
+    _Atomic uint32_t cpu;    /* that the writer wants the reader on, from 1; 0: any */
+    uint32_t pad0[12];
     /* written by the reader */
     _Atomic uint32_t head; /* bytes ever taken out, wrapping */
     _Atomic uint32_t reader_sleeps;

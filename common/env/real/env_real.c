@@ -103,6 +103,8 @@ int real_thread_start(struct real_env *env, const char *name, bool is_pool, stru
     /* Signals are for the main thread. */
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &former);
+    if (co_loop() != NULL)
+        real_cpu_leave(&real_loop_self()->cpu);
     rc = pthread_create(&l->thread, NULL, thread_main, l);
     pthread_sigmask(SIG_SETMASK, &former, NULL);
     if (rc != 0) {

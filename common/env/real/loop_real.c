@@ -169,13 +169,16 @@ void real_loop_run(struct real_loop *l)
     struct co_loop *former = co_loop_bind(l->co);
     bool more;
 
-    if (!l->is_pool)
+    if (!l->is_pool) {
         real_watch_add(l);
+        real_cpu_begin(&l->cpu);
+    }
     while (true) {
         if (!l->is_pool)
             real_watch_turn(l);
         more = co_loop_run(l->co, REAL_RUN_BUDGET);
         stall_check(l);
+        real_cpu_look(l);
         prewaits_run(l);
         if (more || l->poll_again || co_loop_ready(l->co)) {
             pollers_run(l, false);
@@ -187,8 +190,10 @@ void real_loop_run(struct real_loop *l)
         timer_update(l);
         wait_for_events(l);
     }
-    if (!l->is_pool)
+    if (!l->is_pool) {
+        real_cpu_end(&l->cpu);
         real_watch_remove(l);
+    }
     real_ring_free(l);
     co_loop_bind(former);
 }
@@ -207,6 +212,7 @@ int real_loop_new(struct real_env *env, const char *name, bool is_pool, struct r
     l->name = mem_strdup(name);
     l->is_pool = is_pool;
     l->timer_at = NSEC_NEVER;
+    l->cpu = (struct real_cpu){.stat_fd = -1, .bound = -1};
     list_init(&l->prewaits);
     list_init(&l->pollers);
     list_init(&l->watched);

@@ -99,6 +99,7 @@ static void bell_cb(struct ev_loop *ev, ev_io *w, int revents)
     if (read(s->bell, &rings, sizeof(rings)) < 0)
         return;
     ((struct real_loop *)ev_userdata(ev))->io_events++;
+    s->poller.bells++;
     users_wake(s);
 }
 
@@ -258,6 +259,10 @@ static void shared_begin(struct conn_real *c, void *rings, bool maker, int bell,
     list_init(&s->enders);
     list_init(&s->poller.link);
     s->poller.fn = poll_fn;
+    if (maker)
+        s->poller.cpu = &s->out.mem->cpu;
+    else
+        s->poller.leader_cpu = &s->in.mem->cpu;
     ev_io_init(&s->bell_io, bell_cb, bell, EV_READ);
     close(c->fd);
     c->fd = end;

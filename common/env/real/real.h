@@ -7,6 +7,7 @@
 #define ZBS_ENV_REAL_REAL_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <ev.h>
 #include "common/co/loop.h"
@@ -57,6 +58,22 @@ struct real_poller {
     /* Has anything come? Then whoever waits for it was woken. sleep: the loop is about to wait; if
      * nothing has come, the other side must know that it has to ring. */
     bool (*fn)(struct real_poller *p, bool sleep);
+    uint32_t bells; /* that rang for us since real_cpu_look counted */
+    /* One of the two is not NULL: which CPU we are bound to and want the other side on, or the
+     * other side us. Counted from 1; 0: none. */
+    _Atomic uint32_t *cpu;
+    const _Atomic uint32_t *leader_cpu;
+};
+
+/* The CPU that a thread shares with those it takes turns with (cpu.c). */
+struct real_cpu {
+    int stat_fd;            /* what the kernel counts of the thread; -1: never bind it */
+    int bound;              /* -1: it is not */
+    cpu_set_t former;       /* where it could run before */
+    nsec_t since;           /* it is bound */
+    nsec_t looked;          /* at how it went */
+    uint64_t waited, times; /* until then: for a CPU; how often it got one */
+    nsec_t not_before, pause;
 };
 
 /* A loop's stack in the middle of a stall. Written and read on the loop's thread. */
@@ -81,6 +98,7 @@ struct real_loop {
     nsec_t timer_at; /* what the timer is set to; NSEC_NEVER: nothing */
     struct list prewaits;
     struct list pollers;
+    struct real_cpu cpu;
     struct real_ring *ring; /* made at the first disk request, on this thread */
     bool stop;              /* leave when no coroutine is left */
     bool poll_again;        /* do not sleep: something could not be handed to the kernel yet */
@@ -117,6 +135,16 @@ nsec_t real_now(void);                    /* the loops' clock, any thread */
 struct real_loop *real_loop_self(void);   /* of the running coroutine */
 void real_prewait_init(struct real_prewait *p, void (*fn)(struct real_prewait *p));
 void real_prewait_queue(struct real_loop *l, struct real_prewait *p); /* idempotent */
+
+/* ---- sharing a CPU (cpu.c), on the loop's thread ---- */
+
+void real_cpu_begin(struct real_cpu *c);
+void real_cpu_end(struct real_cpu *c);
+void real_cpu_look(struct real_loop *l); /* once a turn: binds the thread, or lets it go */
+/* What a look leads to. cpu: where the thread should be, -1: anywhere; delay: what it waited for a
+ * CPU, on average. */
+void real_cpu_decide(struct real_cpu *c, int cpu, nsec_t delay, nsec_t now);
+void real_cpu_leave(struct real_cpu *c); /* before a thread is started, which would be bound, too */
 
 /* ---- watchdog (watch.c) ---- */
 
