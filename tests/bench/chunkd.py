@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A chunk server alone, on devices of its own, and load on it without meta and access servers."""
+import itertools
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ class Chunkd:
         self.addr = f"unix:{self.dir}/socket"
         self.env = dict(os.environ, **(env or {}))
         self.process = None
+        self.seeds = itertools.count(1)
         self.settings = {"listen": f"127.0.0.1:{free_port()}", "listen_unix": self.addr, "data_dir": f"{self.dir}/data",
                          "meta": NOBODY, "host": "bench", "disks": ",".join(devices), "memory": memory}
 
@@ -106,8 +108,10 @@ class Chunkd:
         self.process = None
 
     def load_argv(self, rw, **options):
-        """Options of chunk_load by name; True for a flag."""
+        """Options of chunk_load by name; True for a flag. Without a seed, each load has addresses of its own: what
+        the one before it brought into caches must not serve it."""
         argv = [tool("chunk_load"), "--addr", self.addr, "--rw", rw, "--pid", str(self.pid)]
+        options.setdefault("seed", next(self.seeds))
         for k, v in options.items():
             if v is None:
                 continue

@@ -69,14 +69,14 @@ def prewritten(path, size):
     return path
 
 
-def fio(path, rw, block, depth, *options, seconds=None, ramp=1, size=None, timeout=600):
+def fio(path, rw, block, depth, *options, seconds=None, ramp=1, size=None, seed=1, timeout=600):
     """One job on one file or device, durable writes: iops, mib_s, mean_us, p50_us, p99_us, p999_us,
     bytes, cpu_us_per_io. Ends after `seconds` (and `ramp` more to warm up) or after `size` bytes."""
     ends = ([f"--size={size}"] if size else
             ["--time_based", f"--runtime={seconds}", f"--ramp_time={int(ramp * 1000)}ms"])
     whole = run_json("fio", "--name=x", f"--filename={path}", f"--rw={rw}", f"--bs={block}", f"--iodepth={depth}",
                      "--ioengine=io_uring", "--direct=1", *(["--sync=dsync"] if "write" in rw else []), *ends,
-                     "--randrepeat=1", "--percentile_list=50:99:99.9", "--output-format=json", *options,
+                     "--randrepeat=0", f"--randseed={seed}", "--percentile_list=50:99:99.9", "--output-format=json", *options,
                      timeout=timeout)["jobs"][0]
     job = whole["write" if "write" in rw else "read"]
     lat = job["clat_ns"] if "percentile" in job["clat_ns"] else job["lat_ns"]

@@ -29,14 +29,15 @@ def options(parser):
     parser.add_argument("--only", nargs="+", choices=tuple(WORKLOADS), default=tuple(WORKLOADS))
 
 
-def by_fio(raw, args, kind, block, depth):
+def by_fio(raw, args, kind, block, depth, seed):
     rw = {"seqwrite": "write", "seqread": "read"}.get(kind, kind)
-    return fio(raw.path, rw, block, depth, f"--size={args.extents * EXTENT}", seconds=args.seconds, ramp=args.seconds / 2)
+    return fio(raw.path, rw, block, depth, f"--size={args.extents * EXTENT}", seconds=args.seconds, ramp=args.seconds / 2,
+               seed=seed)
 
 
-def by_zbs(server, args, kind, block, depth):
+def by_zbs(server, args, kind, block, depth, seed):
     r = server.load(kind, block=block, depth=depth, extents=args.extents, seconds=args.seconds,
-                    ramp=args.seconds / 2)
+                    ramp=args.seconds / 2, seed=seed)
     r["cpu_us_per_io"] = r["server_cpu_us_per_io"]
     if "write" in kind:
         server.settled()  # what it still brings home must not disturb the other
@@ -56,8 +57,8 @@ def measure(args):
                 pairs = []
                 for i in range(args.rounds):
                     progress(f"{name} {i + 1}")
-                    pairs.append((by_fio(raw, args, kind, block, depth),
-                                  by_zbs(server, args, kind, block, depth)))
+                    pairs.append((by_fio(raw, args, kind, block, depth, i + 1),
+                                  by_zbs(server, args, kind, block, depth, i + 1)))
                 peer, zbs = (median_of(side, KEYS) for side in zip(*pairs))
                 ratio = median_of([{"ratio": z["iops"] / f["iops"]} for f, z in pairs], ["ratio"])["ratio"]
                 out.update({f"{name}.{who}.{k}": round(r[k], 3)
