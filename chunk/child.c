@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Children: an extent that begins as a copy of its origin's map. Everything that the origin holds
- * goes home first; the child's map pages, in which all sources are shared, are written to its new
- * metadata blocks and are durable before the one record that makes it exist, freezes the origin
- * and says how many references each block has. */
+ * Children: an extent that begins as a copy of its origin's map. The child's map pages, in which
+ * all sources are shared, are written to its new metadata blocks and are durable before the one
+ * record that makes it exist, freezes the origin and says how many references each block has. What
+ * the origin holds in the journal is in the child's map as if it were home already, and lent by the
+ * origin until it is (jpage_find): the flusher brings it there in its own time. */
 #include <inttypes.h>
 #include <string.h>
 #include "chunk/internal.h"
@@ -16,6 +17,7 @@ struct child {
     struct map_page *pages;
     uint32_t *blocks; /* that the map names */
     uint32_t n_blocks;
+    uint32_t own[BLOCKS_PER_EXTENT]; /* those that are the origin's own */
     uint64_t shared[BLOCKS_PER_EXTENT / 64];
     uint64_t map_gen[MAP_PAGES];
     struct refs_hold refs;
@@ -42,43 +44,67 @@ static int origin_check(const struct child *c)
     return 0;
 }
 
-static int entry_copy(struct child *c, const struct map_entry *from, uint32_t block)
+/* The entry as it will be when everything is home. */
+static void entry_home(const struct ext *o, uint32_t block, struct map_entry *en)
+{
+    const struct vblk *v = vblk_get(o, block);
+
+    for (uint64_t mask = v != NULL ? v->mask : 0; mask != 0; mask &= mask - 1) {
+        uint32_t bit = (uint32_t)__builtin_ctzll(mask);
+
+        en->src[0].valid |= 1ull << bit;
+        en->crc[bit] = vblk_page(v, bit)->crc;
+    }
+}
+
+static int entry_copy(struct child *c, uint32_t block)
 {
     struct map_entry *to = &c->pages[block / MAP_ENTRIES].e[block % MAP_ENTRIES];
+    struct map_entry from = *map_get(c->o, block);
     uint32_t k = 1;
 
+    entry_home(c->o, block, &from);
     for (uint32_t i = 0; i < MAP_SOURCES; i++) {
-        if (from->src[i].valid == 0)
+        if (from.src[i].valid == 0)
             continue;
         if (k == MAP_SOURCES) /* a writer left it so, after the merge */
             return err_set(ERR_AGAIN, "origin %" PRIu64 " changes", c->o->id);
-        to->src[k++] = from->src[i];
-        c->blocks[c->n_blocks++] = from->src[i].block;
+        to->src[k++] = from.src[i];
+        c->blocks[c->n_blocks++] = from.src[i].block;
     }
     if (k > 1) {
-        memcpy(to->crc, from->crc, sizeof(to->crc));
+        memcpy(to->crc, from.crc, sizeof(to->crc));
         c->shared[block / 64] |= 1ull << (block % 64);
+        c->own[block] = from.src[0].block;
     }
     return 0;
 }
 
-static int map_copy(struct child *c)
+static int entries_copy(struct child *c, uint32_t first, uint32_t last)
 {
     struct map_hold hold;
-    int rc = 0;
+    int rc = map_hold(c->o, first, last, &hold);
+
+    for (uint32_t b = first; b <= last && rc == 0; b++) {
+        if (block_mapped(c->o, b))
+            rc = entry_copy(c, b);
+    }
+    map_release(&hold);
+    return rc;
+}
+
+static int map_copy(struct child *c)
+{
+    uint32_t first = 0, last = BLOCKS_PER_EXTENT;
 
     c->pages = mem_alloc_aligned(PAGE_BYTES, (size_t)MAP_PAGES * PAGE_BYTES);
     memset(c->pages, 0, (size_t)MAP_PAGES * PAGE_BYTES);
     c->blocks = MEM_NEW_ARRAY(uint32_t, BLOCKS_PER_EXTENT * MAP_SOURCES);
-    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && rc == 0; b++) {
-        if (!block_mapped(c->o, b))
-            continue;
-        rc = map_hold(c->o, b, b, &hold);
-        if (rc == 0)
-            rc = entry_copy(c, map_get(c->o, b), b);
-        map_release(&hold);
-    }
-    return rc;
+    while (first < last && !block_mapped(c->o, first))
+        first++;
+    while (first < last && !block_mapped(c->o, last - 1))
+        last--;
+    return first < last ? entries_copy(c, first, last - 1) : 0;
 }
 
 /* ---- the child's metadata ---- */
@@ -96,33 +122,55 @@ static int refs_room(const struct child *c)
     return 0;
 }
 
-/* The images of map page i gets its place: always the first slot. */
+static bool map_empty(const struct child *c, uint32_t i)
+{
+    return mem_is_zero(c->pages[i].e, sizeof(c->pages[i].e)); /* never written */
+}
+
+/* The image of map page i gets its place: always the first slot. */
 static void map_seal(struct child *c, uint32_t i)
 {
-    uint64_t gen = map_gen_next(c->d, 0), off = map_off(c->x, i, 0);
+    c->map_gen[i] = map_gen_next(c->d, 0);
+    meta_seal(&c->d->sb, &c->pages[i], META_MAP, map_off(c->x, i, 0), c->x->id, i, c->map_gen[i]);
+}
 
-    c->map_gen[i] = gen;
-    meta_seal(&c->d->sb, &c->pages[i], META_MAP, off, c->x->id, i, gen);
+/* The device write of the pages from `first` on that follow one another in a metadata block; the
+ * other slots between them are written, too, with zeroes, which are no page. Returns the page
+ * behind. */
+static uint32_t maps_submit(struct child *c, uint32_t first, struct iovec *iov,
+                            struct disk_req *req)
+{
+    uint32_t i = first, n = 0;
+
+    do {
+        if (n > 0)
+            iov[n++] = (struct iovec){(void *)(uintptr_t)zero_page, PAGE_BYTES};
+        map_seal(c, i);
+        iov[n++] = (struct iovec){&c->pages[i++], PAGE_BYTES};
+    } while (i < MAP_PAGES && i % MAP_PAGES_A_BLOCK != 0 && !map_empty(c, i));
+    *req = (struct disk_req){.op = DISK_WRITE,
+                             .durable = true,
+                             .disk = c->d->disk,
+                             .off = map_off(c->x, first, 0),
+                             .iov = iov,
+                             .iov_count = (int)n};
+    c->d->bytes_written += (uint64_t)n * PAGE_BYTES;
+    disk_submit(req);
+    return i;
 }
 
 static int maps_write(struct child *c)
 {
     struct disk_req *reqs = MEM_NEW_ARRAY(struct disk_req, MAP_PAGES);
-    struct iovec *iov = MEM_NEW_ARRAY(struct iovec, MAP_PAGES);
+    struct iovec *iov = MEM_NEW_ARRAY(struct iovec, MAP_PAGES * MAP_SLOTS);
     uint32_t n = 0;
     int rc = 0;
 
-    for (uint32_t i = 0; i < MAP_PAGES; i++) {
-        if (mem_is_zero(&c->pages[i], PAGE_BYTES))
-            continue; /* empty: never written */
-        map_seal(c, i);
-        iov[n] = (struct iovec){&c->pages[i], PAGE_BYTES};
-        reqs[n] = (struct disk_req){.op = DISK_WRITE,
-                                    .disk = c->d->disk,
-                                    .off = map_off(c->x, i, 0),
-                                    .iov = &iov[n],
-                                    .iov_count = 1};
-        disk_submit(&reqs[n++]);
+    for (uint32_t i = 0; i < MAP_PAGES;) {
+        if (map_empty(c, i))
+            i++;
+        else
+            i = maps_submit(c, i, &iov[i * MAP_SLOTS], &reqs[n++]);
     }
     for (uint32_t i = 0; i < n; i++) {
         int one = disk_wait(&reqs[i]);
@@ -130,14 +178,12 @@ static int maps_write(struct child *c)
         if (one < 0)
             rc = one;
     }
-    c->d->bytes_written += (uint64_t)n * PAGE_BYTES;
     mem_free(iov);
     mem_free(reqs);
-    if (rc < 0) {
-        c->d->io_errors++;
-        return err_prefix(rc, "disk %s", c->d->path);
-    }
-    return n > 0 ? dev_flush(c->d) : 0;
+    if (rc == 0)
+        return 0;
+    c->d->io_errors++;
+    return err_prefix(rc, "disk %s", c->d->path);
 }
 
 static int metadata_prepare(struct child *c)
@@ -208,6 +254,8 @@ static uint64_t child_add(struct child *c, uint32_t space)
     child_apply(x, r, rsn);
     refs_apply(c->d, (const struct rec_ref *)(r + 1), r->n_refs, rsn);
     o->frozen = true;
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
+        vblk_lend(o, b, c->own[b]);
     c->d->credits -= o->credits;
     o->credits = 0;
     ext_dirty(o, rsn);
@@ -235,17 +283,14 @@ static int child_journal(struct child *c)
 
 /* ---- the request ---- */
 
-/* Nobody is writing to the origin, and nobody will: they find it frozen, or this has failed. */
+/* Nobody is writing to the origin, and nobody will: they find it frozen, or this has failed. What
+ * was written before is queued for the journal, so it is durable when the child's record is. */
 static int child_locked(struct child *c)
 {
     int rc = op_check(&c->op);
 
     if (rc == 0)
         rc = origin_check(c);
-    if (rc == 0)
-        rc = journal_sync(c->d);
-    if (rc == 0)
-        rc = home_extent(c->o);
     if (rc == 0)
         rc = map_copy(c);
     if (rc == 0)

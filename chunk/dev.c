@@ -175,6 +175,7 @@ static struct dev *dev_new(struct engine *e, const char *path, const struct supe
     co_cond_init(&d->drain_ended);
     htab_init(&d->opening);
     htab_init(&d->apart);
+    htab_init(&d->lent);
     d->e = e;
     d->path = mem_strdup(path);
     d->ring_path = mem_strdup(host != NULL ? host->path : path);

@@ -19,6 +19,22 @@ static uint64_t journaled(const struct ext *x, uint32_t block)
     return v != NULL ? v->mask : 0;
 }
 
+/* The pages that a source has, or will have when they are home: children take them for its. */
+static uint64_t source_pages(const struct ext *x, uint32_t block, uint32_t k)
+{
+    const struct vblk *v = k == 0 ? vblk_get(x, block) : NULL;
+
+    return map_get(x, block)->src[k].valid | (v != NULL && v->lent ? v->mask : 0);
+}
+
+/* Pages that no map but the extent's own can name yet. */
+static uint64_t journaled_alone(const struct ext *x, uint32_t block)
+{
+    const struct vblk *v = vblk_get(x, block);
+
+    return v != NULL && !v->lent ? v->mask : 0;
+}
+
 static uint64_t pages_held(const struct ext *x, uint32_t block)
 {
     uint64_t mask = journaled(x, block);
@@ -42,10 +58,10 @@ static uint64_t pages_common(const struct ext *a, const struct ext *b, uint32_t 
             const struct map_src *t = &map_get(b, block)->src[k];
 
             if (s->block == t->block)
-                same |= s->valid & t->valid;
+                same |= source_pages(a, block, i) & source_pages(b, block, k);
         }
     }
-    return same & ~journaled(a, block) & ~journaled(b, block);
+    return same & ~journaled_alone(a, block) & ~journaled_alone(b, block);
 }
 
 static uint64_t pages_differ(const struct diffing *d, uint32_t block)

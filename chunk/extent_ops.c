@@ -443,6 +443,8 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
     if (rc == 0)
         rc = dev_check(d);
     if (rc == 0)
+        rc = home_lent(x, 0, BLOCKS_PER_EXTENT - 1);
+    if (rc == 0)
         rc = map_hold(x, 0, BLOCKS_PER_EXTENT - 1, &hold);
     if (rc == ERR_CORRUPT)
         rc = 0; /* its blocks can't be named: they stay allocated until a check finds them */
@@ -467,10 +469,12 @@ int ext_discard(struct ext *x)
 {
     struct dev *d = x->dev;
     struct refs_hold refs = {0};
-    struct map_hold hold;
+    struct map_hold hold = {0};
     uint64_t rsn;
-    int rc = map_hold(x, 0, BLOCKS_PER_EXTENT - 1, &hold);
+    int rc = home_lent(x, 0, BLOCKS_PER_EXTENT - 1);
 
+    if (rc == 0)
+        rc = map_hold(x, 0, BLOCKS_PER_EXTENT - 1, &hold);
     if (rc == ERR_CORRUPT)
         rc = 0; /* as above */
     if (rc == 0)

@@ -15,7 +15,7 @@
 #error "the structures below are used in place: a big-endian host needs accessors first"
 #endif
 
-#define FORMAT_VERSION 3u
+#define FORMAT_VERSION 4u
 #define WORKERS_MAX    64u
 #define NONCE_BYTES    16u
 #define REGION_ALIGN   BLOCK_BYTES
@@ -305,7 +305,8 @@ struct rec_create {
     uint32_t meta_block[META_BLOCKS]; /* numbers + 1 */
 } PACKED;
 /* Then struct rec_ref[n_refs]: of every block in the map. Its map pages are durable before. The
- * origin is frozen from here on (until REC_THAW), and everything written to it before is home. */
+ * origin is frozen from here on (until REC_THAW); what was journaled of it before lies, when it is
+ * home, where the child's map says. */
 struct rec_child {
     struct rec_create c;
     uint64_t origin;

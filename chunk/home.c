@@ -91,11 +91,18 @@ static bool gather(struct home *h)
     return true;
 }
 
-/* The blocks of one extent, as many as there is room for. */
-static void gather_only(struct home *h, struct ext *x)
+static bool lent(const struct ext *x, uint32_t block)
 {
-    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
-        const struct vblk *v = vblk_get(x, b);
+    const struct vblk *v = vblk_get(x, block);
+
+    return v != NULL && v->lent;
+}
+
+/* Lent blocks of one extent, as many as there is room for. */
+static void gather_lent(struct home *h, struct ext *x, uint32_t first, uint32_t last)
+{
+    for (uint32_t b = first; b <= last; b++) {
+        const struct vblk *v = lent(x, b) ? vblk_get(x, b) : NULL;
         uint32_t n = v != NULL ? (uint32_t)__builtin_popcountll(v->mask & ~v->flushing) : 0;
 
         if (n == 0)
@@ -373,7 +380,7 @@ int home_step(struct dev *d, bool *ret_more)
     return rc;
 }
 
-static int extent_step(struct ext *x)
+static int lent_step(struct ext *x, uint32_t first, uint32_t last)
 {
     struct home *h = MEM_NEW(struct home);
     struct pin pin;
@@ -381,7 +388,7 @@ static int extent_step(struct ext *x)
 
     h->d = x->dev;
     h->rsn = x->dev->j.durable_rsn;
-    gather_only(h, x);
+    gather_lent(h, x, first, last);
     if (h->n_blocks > 0) {
         pin_begin(x->dev, &pin);
         rc = run_all(h);
@@ -393,23 +400,23 @@ static int extent_step(struct ext *x)
     return rc;
 }
 
-static bool any_journaled(const struct ext *x)
+static bool any_lent(const struct ext *x, uint32_t first, uint32_t last)
 {
-    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
-        const struct vblk *v = vblk_get(x, b);
+    bool any = false;
 
-        if (v != NULL && v->mask != 0)
-            return true;
-    }
-    return false;
+    for (uint32_t b = first; b <= last && x->n_vblk > 0; b++)
+        any |= lent(x, b);
+    return any;
 }
 
-int home_extent(struct ext *x)
+int home_lent(struct ext *x, uint32_t first_block, uint32_t last_block)
 {
-    int rc = journal_sync(x->dev);
+    int rc = 0;
 
-    while (rc == 0 && any_journaled(x)) {
-        rc = extent_step(x);
+    if (any_lent(x, first_block, last_block))
+        rc = journal_sync(x->dev);
+    while (rc == 0 && any_lent(x, first_block, last_block)) {
+        rc = lent_step(x, first_block, last_block);
         if (rc < 0 && rc != ERR_HALTED)
             dev_fail(x->dev, rc, "flush");
         if (rc == 0)

@@ -92,6 +92,7 @@ struct dev {
     struct co_cond maps_written; /* by the flusher: some, or a cycle has ended */
     bool flush_now, flush_idle;
     struct list journaled; /* struct ext with journaled pages; */
+    struct htab lent;      /* struct vblk that children read, by the number of their block */
     struct list cycle;     /* those that the running cycle has not yet done */
     struct ext *cycle_ext; /* the first of them, done up to cycle_block */
     uint32_t cycle_block;

@@ -41,8 +41,10 @@ struct vblk {
     struct jpage **jp;     /* these, in order (vblk_page); &one as long as that is enough */
     struct jpage *one;
     uint32_t cap;
-    uint64_t flushing; /* pages with a home write in flight */
-    uint32_t users;    /* direct writes in flight */
+    uint64_t flushing;        /* pages with a home write in flight */
+    uint32_t users;           /* direct writes in flight */
+    bool lent;                /* children of the frozen extent read the block's pages, too */
+    struct htab_node by_home; /* dev->lent, by the block's number */
 };
 
 /* ---- journal ---- */
@@ -122,7 +124,11 @@ struct vblk *vblk_get(const struct ext *x, uint32_t block); /* NULL if there is 
 struct vblk *vblk_make(struct ext *x, uint32_t block);
 void vblk_tidy(struct ext *x, uint32_t block);               /* frees it if it holds nothing */
 struct jpage *vblk_page(const struct vblk *v, uint32_t bit); /* NULL if it has none */
+/* What the page is as long as that is not home: its own, or lent by whom it shares the block with.
+ * The map must be held, if the block is mapped. NULL: the map has the answer. */
 struct jpage *jpage_find(const struct ext *x, uint32_t page);
+/* The block `home` is going to be a source of a child, which takes for home what is journaled. */
+void vblk_lend(struct ext *x, uint32_t block, uint32_t home);
 /* Takes a reference of the buffer; one reference for the caller. */
 struct jpage *jpage_new(uint32_t page, struct buf *buf, const uint8_t *data, uint32_t crc);
 void jpage_insert(struct ext *x, struct jpage *jp); /* replaces what was there */
@@ -184,8 +190,9 @@ void pace_end(struct dev *d);                      /* together with the ring's n
 void home_begin(struct dev *d); /* everything that is journaled now */
 /* Brings the next pages home; *ret_more: there are others. */
 co_fn int home_step(struct dev *d, bool *ret_more) MUST_CHECK;
-/* All pages of one extent, at once, beside the cycles. Writers must be kept out. */
-co_fn int home_extent(struct ext *x) MUST_CHECK;
+/* What these blocks of an extent have lent, at once, beside the cycles. Before the block that it is
+ * going to is no longer the extent's own, or the extent is gone. */
+co_fn int home_lent(struct ext *x, uint32_t first_block, uint32_t last_block) MUST_CHECK;
 
 /* flush.c, checkpoint.c */
 co_fn int flush_main(void *dev);

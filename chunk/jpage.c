@@ -27,11 +27,26 @@ struct vblk *vblk_make(struct ext *x, uint32_t block)
     return v;
 }
 
+void vblk_lend(struct ext *x, uint32_t block, uint32_t home)
+{
+    struct vblk *v = vblk_get(x, block);
+
+    if (v == NULL || v->mask == 0 || v->lent || htab_find(&x->dev->lent, home) != NULL)
+        return;
+    v->lent = true;
+    htab_insert(&x->dev->lent, &v->by_home, home);
+}
+
 void vblk_tidy(struct ext *x, uint32_t block)
 {
     struct vblk *v = vblk_get(x, block);
 
-    if (v == NULL || v->mask != 0 || v->flushing != 0 || v->users != 0)
+    if (v == NULL || v->mask != 0)
+        return;
+    if (v->lent) /* what comes next may go elsewhere */
+        htab_remove(&x->dev->lent, &v->by_home);
+    v->lent = false;
+    if (v->flushing != 0 || v->users != 0)
         return;
     htab_remove(&x->vblks, &v->node);
     if (v->jp != &v->one)
@@ -84,10 +99,24 @@ static struct jpage *vblk_take(struct vblk *v, uint32_t bit)
 
 /* ---- pages ---- */
 
+static const struct vblk *vblk_borrowed(const struct ext *x, uint32_t page)
+{
+    const struct map_src *s;
+
+    if (x->dev->lent.count == 0 || !block_shared(x, page / PAGES_PER_BLOCK))
+        return NULL;
+    s = entry_source(map_get(x, page / PAGES_PER_BLOCK), page % PAGES_PER_BLOCK);
+    return s != NULL ? HTAB_FIND(&x->dev->lent, s->block, struct vblk, by_home) : NULL;
+}
+
 struct jpage *jpage_find(const struct ext *x, uint32_t page)
 {
     const struct vblk *v = vblk_get(x, page / PAGES_PER_BLOCK);
+    struct jpage *jp = v != NULL ? vblk_page(v, page % PAGES_PER_BLOCK) : NULL;
 
+    if (jp != NULL)
+        return jp;
+    v = vblk_borrowed(x, page);
     return v != NULL ? vblk_page(v, page % PAGES_PER_BLOCK) : NULL;
 }
 

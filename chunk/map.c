@@ -406,8 +406,6 @@ static void release_pages(struct ext *x, uint32_t first, uint32_t end)
     }
 }
 
-#define MAP_PAGES_A_BLOCK (PAGES_PER_BLOCK / MAP_SLOTS)
-
 static int hold_all(struct ext *x, uint32_t first, uint32_t last)
 {
     uint32_t at = first;

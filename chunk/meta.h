@@ -70,6 +70,7 @@ bool memory_dirty(const struct engine *e);
 bool memory_full_of_dirt(const struct engine *e);
 
 /* map.c */
+#define MAP_PAGES_A_BLOCK (PAGES_PER_BLOCK / MAP_SLOTS) /* both slots of each */
 /* A map page's gen says in which of its two slots it lies, and later ones are higher. */
 uint32_t map_slot(uint64_t gen);
 uint64_t map_gen_next(struct dev *d, uint32_t slot);

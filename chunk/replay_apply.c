@@ -300,42 +300,14 @@ static int apply_allocation(struct dev *d, const struct rec_head *h, uint64_t rs
     }
 }
 
-/* Records of the origin may be in the ring still, but when the child was made all its pages were
- * home: they are not to be written again where the child reads. */
-static int origin_settle(struct ext *o, uint64_t rsn)
-{
-    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
-        const struct vblk *v = vblk_get(o, b);
-        struct map_hold hold;
-        struct map_entry *en;
-        int rc;
-
-        if (v == NULL || v->mask == 0)
-            continue;
-        rc = map_hold(o, b, b, &hold);
-        if (rc < 0 && rc != ERR_CORRUPT)
-            return rc;
-        for (uint64_t mask = v->mask; mask != 0; mask &= mask - 1) {
-            uint32_t bit = (uint32_t)__builtin_ctzll(mask);
-
-            en = map_change(o, b, vblk_page(v, bit)->rsn);
-            if (block_allocated(o, b)) /* else it was thawed since, by a record that follows */
-                en->src[0].valid |= 1ull << bit;
-            en->crc[bit] = vblk_page(v, bit)->crc;
-        }
-        map_release(&hold);
-        jpage_drop(o, b * PAGES_PER_BLOCK, PAGES_PER_BLOCK);
-    }
-    o->frozen = true;
-    ext_dirty(o, rsn);
-    return 0;
-}
-
-static int apply_origin(struct replay *rp, const struct rec_child *r, uint64_t rsn)
+static void apply_origin(struct replay *rp, const struct rec_child *r, uint64_t rsn)
 {
     struct ext *o = dev_ext_find(rp->d, r->origin);
 
-    return o != NULL ? origin_settle(o, rsn) : 0;
+    if (o == NULL)
+        return;
+    o->frozen = true;
+    ext_dirty(o, rsn);
 }
 
 static void apply_create(struct replay *rp, const struct rec_create *r, uint64_t rsn)
@@ -482,7 +454,7 @@ int replay_record(struct replay *rp, const struct rec_head *h, uint64_t first_pa
     int rc = apply_allocation(rp->d, h, rsn);
 
     if (rc == 0 && h->type == REC_CHILD)
-        rc = apply_origin(rp, (const struct rec_child *)h, rsn);
+        apply_origin(rp, (const struct rec_child *)h, rsn);
     if (h->type == REC_DELETE) {
         x = dev_ext_find(rp->d, h->extent_id);
         if (x != NULL) /* its head was not to be read: another has its number */
@@ -582,9 +554,44 @@ static void replay_own(struct dev *d)
     mem_free(o.bad);
 }
 
+/* What is journaled of a frozen extent is its children's, too. */
+static int lend_all(struct ext *x)
+{
+    int rc = 0;
+
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && rc == 0; b++) {
+        struct map_hold hold;
+
+        if (vblk_get(x, b) == NULL)
+            continue;
+        rc = map_hold(x, b, b, &hold);
+        if (rc == 0 && block_allocated(x, b))
+            vblk_lend(x, b, map_get(x, b)->src[0].block);
+        map_release(&hold);
+        if (rc == ERR_CORRUPT)
+            rc = 0; /* it is void */
+    }
+    return rc;
+}
+
+static int replay_lend(struct dev *d)
+{
+    int rc = 0;
+
+    LIST_FOREACH (x, &d->journaled, struct ext, journaled) {
+        if (rc == 0 && x->frozen)
+            rc = lend_all(x);
+    }
+    return rc;
+}
+
 int replay_finish(struct replay *rp)
 {
     struct dev *d = rp->d;
+    int rc = replay_lend(d);
+
+    if (rc < 0)
+        return rc;
 
     HTAB_FOREACH (u, &rp->unknown, struct idset_item, node)
         log_error("journal.unknown_extent", "disk=%s extent=%" PRIu64, d->path, u->node.key);

@@ -87,7 +87,7 @@ int thaw_blocks(struct op *op, uint32_t first_block, uint32_t last_block)
 {
     struct ext *x = op->ext;
     uint32_t next = first_block, cost;
-    int rc = 0;
+    int rc = home_lent(x, first_block, last_block);
 
     while (rc == 0 && x->frozen && next <= last_block && count_shared(x, next, last_block) > 0) {
         cost = journal_cost(x->dev, rec_room(MIN(last_block - next + 1, THAW_BLOCKS_MAX)), 0);
@@ -111,6 +111,8 @@ static int thaw_locked(struct ext *x, uint64_t epoch)
 
     if (rc == ERR_CORRUPT)
         rc = 0; /* it is void now; what is left of it is written like everything */
+    if (rc == 0)
+        rc = home_lent(x, 0, BLOCKS_PER_EXTENT - 1);
     while (rc == 0 && x->frozen) {
         rc = journal_space(x->dev, cost, true);
         if (rc < 0)
@@ -142,6 +144,21 @@ int ext_thaw(struct ext *x, uint64_t epoch)
 
 /* ---- at start ---- */
 
+/* Pages of the block that records before this one put into the journal were home when it was made,
+ * where they are read from now on: they are not to be written again, wherever the block is now. */
+static void thaw_settle(struct ext *x, uint32_t index)
+{
+    const struct vblk *v = vblk_get(x, index);
+
+    for (uint64_t mask = v != NULL ? v->mask : 0; mask != 0; mask &= mask - 1) {
+        uint32_t bit = (uint32_t)__builtin_ctzll(mask);
+        const struct jpage *jp = vblk_page(v, bit);
+
+        map_change(x, index, jp->rsn)->crc[bit] = jp->crc;
+    }
+    jpage_drop(x, index * PAGES_PER_BLOCK, PAGES_PER_BLOCK);
+}
+
 int thaw_replay(struct ext *x, const struct rec_thaw *r, uint64_t rsn)
 {
     const struct thaw_block *t = (const struct thaw_block *)(r + 1);
@@ -152,8 +169,10 @@ int thaw_replay(struct ext *x, const struct rec_thaw *r, uint64_t rsn)
         rc = map_hold(x, t[i].index, t[i].index, &hold);
         if (rc == ERR_CORRUPT)
             rc = 0; /* void */
-        if (rc == 0)
+        if (rc == 0) {
+            thaw_settle(x, t[i].index);
             map_apply_thaw(x, &t[i], rsn);
+        }
         map_release(&hold);
     }
     if (r->h.flags & REC_F_THAWED)

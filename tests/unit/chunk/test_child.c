@@ -573,6 +573,71 @@ static void test_repair(void **state)
     sim_free(r.s);
 }
 
+/* ---- what is in the journal when a child is made ---- */
+
+#define LENT 40u /* pages, in the first blocks */
+
+static void lent_expect(struct rig *r, uint64_t id, uint64_t epoch)
+{
+    for (uint32_t i = 0; i < LENT; i++)
+        CHECK(look(r, id, epoch, 2 * i * PAGE, PAGE) == 0x40 + (int)i);
+}
+
+/* It stays there: the child costs a map page, its record and the heads of commits. */
+static void lent_body(struct rig *r)
+{
+    uint64_t before;
+
+    CHECK(create(r, ID, 1) == 0 && open_at(r, ID, 1) == 0);
+    for (uint32_t i = 0; i < LENT; i++)
+        fill(r, ID, 1, i + 1, 2 * i * PAGE, PAGE, (uint8_t)(0x40 + i));
+    before = written(r);
+    CHECK(child(r, 2, 2, ID) == 0);
+    CHECK(written(r) - before <= (uint64_t)4 * PAGE);
+    CHECK(child(r, 3, 3, 2) == 0); /* a child's child has it from the first */
+    CHECK(open_at(r, 2, 4) == 0 && open_at(r, 3, 4) == 0);
+    lent_expect(r, 2, 4);
+    lent_expect(r, 3, 4);
+    diff_expect(r, 3, ID, 0, 16, NULL, 0, false);
+    CHECK(engine_check(r->e) == 0);
+}
+
+/* Found again in the ring; written to; home, when the origin goes. */
+static void lent_again(struct rig *r)
+{
+    CHECK(open_at(r, ID, 5) == 0 && open_at(r, 3, 5) == 0);
+    lent_expect(r, ID, 5);
+    lent_expect(r, 3, 5);
+    fill(r, 3, 5, 1, 0, PAGE, 0x21);
+    CHECK(look(r, ID, 5, 0, PAGE) == 0x40);
+    mend(r, 5, 1, 2 * PAGE, PAGE, 0x31);
+    CHECK(look(r, ID, 5, 2 * PAGE, PAGE) == 0x31 && look(r, 3, 5, 2 * PAGE, PAGE) == 0x41);
+    CHECK(engine_delete(r->e, 1, ID, 100) == 0);
+    CHECK(open_at(r, 2, 5) == 0);
+    lent_expect(r, 2, 5);
+}
+
+static void lent_last(struct rig *r)
+{
+    CHECK(open_at(r, 2, 6) == 0 && open_at(r, 3, 6) == 0);
+    CHECK(look(r, 3, 6, 0, PAGE) == 0x21 && look(r, 3, 6, 2 * PAGE, PAGE) == 0x41);
+    CHECK(engine_delete(r->e, 1, 3, 100) == 0);
+    CHECK(engine_flush(r->e) == 0);
+    lent_expect(r, 2, 6);
+    CHECK(engine_check(r->e) == 0);
+}
+
+static void test_lent(void **state)
+{
+    struct rig r = rig_new(12, 64 << 20, 0);
+
+    (void)state;
+    rig_life(&r, lent_body, END_POWER);
+    rig_life(&r, lent_again, END_POWER);
+    rig_life(&r, lent_last, END_STOP);
+    sim_free(r.s);
+}
+
 /* ---- an origin that nobody shares any more ---- */
 
 static void thaw(struct rig *r, uint64_t epoch)
@@ -688,7 +753,7 @@ int main(void)
         cmocka_unit_test(test_limit),  cmocka_unit_test(test_diff),
         cmocka_unit_test(test_scrub),  cmocka_unit_test(test_lost_counts),
         cmocka_unit_test(test_repair), cmocka_unit_test(test_thaw),
-        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_shared), cmocka_unit_test(test_lent),
     };
 
     log_threshold = LOG_LV_ERROR;
