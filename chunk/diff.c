@@ -128,29 +128,56 @@ static int diff_run(struct diffing *d, uint32_t from_page)
     return 0;
 }
 
-int engine_diff(struct engine *e, uint64_t a, uint64_t b, uint32_t from_page,
-                struct page_range *ranges, uint32_t max, struct diff_result *ret)
+/* One of the two; shared: as reads of shared extents. */
+static int diff_begin(struct engine *e, uint64_t id, bool shared, uint64_t view_epoch,
+                      struct op *op)
 {
-    struct diffing d = {.ranges = ranges, .max = max, .ret = ret};
+    return shared ? op_begin_shared(e, id, view_epoch, op)
+                  : op_begin_closed(e, id, OP_EPOCH_NONE, op);
+}
+
+static int diff_of(struct engine *e, const struct diff_shared *of, bool shared, uint32_t from_page,
+                   struct diffing *d)
+{
     struct op op_a, op_b;
     int rc;
 
-    *ret = (struct diff_result){0};
-    if (from_page >= PAGES_PER_EXTENT || max == 0)
+    *d->ret = (struct diff_result){0};
+    if (from_page >= PAGES_PER_EXTENT || d->max == 0)
         return err_set(ERR_INVAL, "difference from page %" PRIu32 ", %" PRIu32 " ranges", from_page,
-                       max);
-    rc = op_begin_closed(e, a, OP_EPOCH_NONE, &op_a);
+                       d->max);
+    rc = diff_begin(e, of->a, shared, of->a_view_epoch, &op_a);
     if (rc < 0)
         return rc;
-    d.a = op_a.ext;
-    if (b != 0)
-        rc = op_begin_closed(e, b, OP_EPOCH_NONE, &op_b);
+    d->a = op_a.ext;
+    if (of->b != 0)
+        rc = diff_begin(e, of->b, shared, of->b_view_epoch, &op_b);
     if (rc == 0) {
-        d.b = b != 0 ? op_b.ext : NULL;
-        rc = diff_run(&d, from_page);
-        if (b != 0)
+        d->b = of->b != 0 ? op_b.ext : NULL;
+        rc = diff_run(d, from_page);
+        if (rc == 0 && shared)
+            rc = op_check(&op_a);
+        if (rc == 0 && shared && of->b != 0)
+            rc = op_check(&op_b);
+        if (of->b != 0)
             op_end(&op_b);
     }
     op_end(&op_a);
     return rc;
+}
+
+int engine_diff(struct engine *e, uint64_t a, uint64_t b, uint32_t from_page,
+                struct page_range *ranges, uint32_t max, struct diff_result *ret)
+{
+    struct diffing d = {.ranges = ranges, .max = max, .ret = ret};
+
+    return diff_of(e, &(struct diff_shared){.a = a, .b = b}, false, from_page, &d);
+}
+
+int engine_diff_shared(struct engine *e, const struct diff_shared *of, uint32_t from_page,
+                       struct page_range *ranges, uint32_t max, struct diff_result *ret)
+{
+    struct diffing d = {.ranges = ranges, .max = max, .ret = ret};
+
+    return diff_of(e, of, true, from_page, &d);
 }

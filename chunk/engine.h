@@ -275,6 +275,14 @@ struct diff_result {
 };
 co_fn int engine_diff(struct engine *e, uint64_t a, uint64_t b, uint32_t from_page,
                       struct page_range *ranges, uint32_t max, struct diff_result *ret) MUST_CHECK;
+/* The same of extents that volumes share, so that nothing of it changes: refused as reads are
+ * (struct read_args). */
+struct diff_shared {
+    uint64_t a, a_view_epoch, b, b_view_epoch; /* b 0: none */
+};
+co_fn int engine_diff_shared(struct engine *e, const struct diff_shared *of, uint32_t from_page,
+                             struct page_range *ranges, uint32_t max,
+                             struct diff_result *ret) MUST_CHECK;
 
 struct missing_change {
     uint32_t replica;

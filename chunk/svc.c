@@ -511,10 +511,13 @@ static co_fn int svc_diff(struct rpc_request *q)
     Zbs__Chunk__DiffReply *reply = (Zbs__Chunk__DiffReply *)q->reply;
     uint32_t max = MIN(m->max_ranges, RANGES_MAX);
     struct page_range *ranges = rpc_alloc(q, (max + 1) * sizeof(*ranges));
+    struct diff_shared of = {m->extent_id, m->view_epoch, m->other_id, m->other_view_epoch};
     struct diff_result res;
     int rc = extent_here(q, m->extent_id, m->family);
 
-    if (rc == 0)
+    if (rc == 0 && m->shared)
+        rc = engine_diff_shared(engine_of(q), &of, m->from_page, ranges, max, &res);
+    else if (rc == 0)
         rc = engine_diff(engine_of(q), m->extent_id, m->other_id, m->from_page, ranges, max, &res);
     if (rc < 0)
         return rc;
