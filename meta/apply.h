@@ -45,6 +45,8 @@ int apply_lease_grant(struct apply *a);
 int apply_lease_return(struct apply *a);
 int apply_extents_created(struct apply *a);
 int apply_replica_set(struct apply *a);
+/* The volume is imported from now on, if content has the 16 bytes of what it becomes; else not. */
+void apply_import_begin(struct apply *a, struct volume *v, const ProtobufCBinaryData *content);
 int apply_volume_add(struct apply *a);
 int apply_volume_set(struct apply *a);
 int apply_volume_remove(struct apply *a);

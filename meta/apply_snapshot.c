@@ -37,6 +37,24 @@ static void share_table(struct apply *a, struct volume *v, const struct volume *
     put_table(a, v);
 }
 
+void apply_import_begin(struct apply *a, struct volume *v, const ProtobufCBinaryData *content)
+{
+    bool any = content->len == sizeof(v->content);
+
+    v->importing = any ? a->number : 0;
+    memset(v->content, 0, sizeof(v->content));
+    if (any)
+        memcpy(v->content, content->data, sizeof(v->content));
+}
+
+/* The snapshot of a volume that is imported is what was imported. */
+static void import_end(struct volume *s, struct volume *v)
+{
+    memcpy(s->content, v->importing != 0 ? v->content : s->uuid, sizeof(s->content));
+    memset(v->content, 0, sizeof(v->content));
+    v->importing = 0;
+}
+
 int apply_volumes_snapshot(struct apply *a)
 {
     const Zbs__Metalog__VolumesSnapshot *m = a->record->volumes_snapshot;
@@ -53,6 +71,7 @@ int apply_volumes_snapshot(struct apply *a)
         s = volume_like(a, v, a->number + i, item->name, m->created_ns, item->uuid.data);
         s->snapshot = true;
         share_table(a, s, v);
+        import_end(s, v);
         codec_put_volume(a->to, s);
         v->shared_at = v->version = a->number;
         codec_put_volume(a->to, v);
@@ -116,6 +135,7 @@ int apply_volume_rollback(struct apply *a)
     share_table(a, v, s);
     state_volume_policy_left(a->st, v, v->n_pages); /* it may have changed since */
     v->version = v->shared_at = v->table_at = a->number;
+    apply_import_begin(a, v, &m->import_content);
     codec_put_volume(a->to, v);
     reply_volume(a, v);
     return 0;

@@ -34,6 +34,7 @@ int apply_volume_add(struct apply *a)
     v->created_ns = m->created_ns;
     memcpy(v->uuid, m->uuid.data, 16);
     v->version = a->number;
+    apply_import_begin(a, v, &m->import_content);
     codec_put_volume(a->to, v);
     reply_volume(a, v);
     return 0;

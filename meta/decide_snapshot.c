@@ -28,6 +28,53 @@ static int check_room(const struct decide *d, size_t n)
     return 0;
 }
 
+/* ---- imports: a volume is filled from a stream, and becomes a snapshot ---- */
+
+/* While it is imported nobody else takes snapshots of it: they would be of half a state. */
+static int check_import_end(const Zbs__Meta__VolumeSnapshotRequest *rq, const struct volume *v)
+{
+    if (v->importing == rq->importing && (rq->importing == 0 || rq->n_volumes == 1))
+        return 0;
+    if (rq->importing == 0)
+        return err_set(ERR_BUSY,
+                       "an import into volume '%s/%s' was begun and has not ended: import again, "
+                       "go back to a snapshot, or delete it",
+                       v->pool->name, v->name);
+    return err_set(ERR_STALE, "volume '%s/%s' is not the one that the import was begun with",
+                   v->pool->name, v->name);
+}
+
+static bool same_table(const struct volume *v, const struct volume *s)
+{
+    uint32_t n = MAX(v->n_pages, s->n_pages);
+
+    for (uint32_t i = 0; i < n; i++) {
+        if ((i < v->n_pages ? v->table[i] : NULL) != (i < s->n_pages ? s->table[i] : NULL))
+            return false;
+    }
+    return v->size_bytes == s->size_bytes;
+}
+
+static int check_import_begin(const ProtobufCBinaryData *content, const struct volume *v,
+                              const struct volume *s)
+{
+    int rc = check_uuid("content of the import", content);
+
+    for (uint32_t i = 0; rc == 0 && i < v->pool->volumes.count; i++) {
+        const struct volume *other = v->pool->volumes.items[i];
+
+        if (other->snapshot && other->origin_id == v->id && other->id > s->id)
+            rc = err_set(ERR_STALE, "the stream begins at snapshot '%s/%s', but '%s/%s' is newer",
+                         v->pool->name, s->name, v->pool->name, other->name);
+    }
+    if (rc == 0 && v->importing == 0 && !same_table(v, s))
+        rc = err_set(ERR_STALE,
+                     "volume '%s/%s' has changed since snapshot '%s', at which the stream begins: "
+                     "go back to it first",
+                     v->pool->name, v->name, s->name);
+    return rc;
+}
+
 /* ---- snapshots ---- */
 
 static int snapshot_item(const struct decide *d, const Zbs__Meta__VolumeSnapshotRequest *rq,
@@ -42,6 +89,9 @@ static int snapshot_item(const struct decide *d, const Zbs__Meta__VolumeSnapshot
         return rc;
     if (v->snapshot)
         return err_set(ERR_INVAL, "'%s/%s' is a snapshot itself", of->pool, of->name);
+    rc = check_import_end(rq, v);
+    if (rc < 0)
+        return rc;
     zbs__metalog__snapshot_item__init(item);
     item->volume_id = v->id;
     item->name = pad_printf(d->pad, "%s@%s", of->name, rq->snapshot);
@@ -161,10 +211,16 @@ int decide_volume_rollback(const struct decide *d, Zbs__Metalog__Record **ret)
     if (s->origin_id != v->id)
         return err_set(ERR_INVAL, "'%s/%s' is a snapshot of an earlier volume of that name",
                        rq->volume->pool, s->name);
+    if (rq->import_content.len > 0) {
+        rc = check_import_begin(&rq->import_content, v, s);
+        if (rc != 0)
+            return rc;
+    }
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_VOLUME_ROLLBACK);
     (*ret)->volume_rollback = PAD_NEW(d->pad, Zbs__Metalog__VolumeRollback);
     zbs__metalog__volume_rollback__init((*ret)->volume_rollback);
     (*ret)->volume_rollback->volume_id = v->id;
     (*ret)->volume_rollback->snapshot_id = s->id;
+    (*ret)->volume_rollback->import_content = rq->import_content;
     return 0;
 }

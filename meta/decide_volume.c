@@ -98,6 +98,8 @@ static int check_volume_create(const Zbs__Meta__VolumeCreateRequest *rq)
         rc = check_volume_size(rq->size_bytes);
     if (rc == 0)
         rc = check_name_or_none("preferred host", rq->preferred_host);
+    if (rc == 0 && rq->import_content.len > 0)
+        rc = check_uuid("content of the import", &rq->import_content);
     if (rc < 0)
         return rc;
     if (rq->replicas > REPLICAS_MAX)
@@ -140,6 +142,7 @@ int decide_volume_create(const struct decide *d, Zbs__Metalog__Record **ret)
     m->preferred_host = rq->preferred_host;
     m->created_ns = (uint64_t)d->w->wall_ns;
     m->uuid = (ProtobufCBinaryData){.data = d->w->uuid, .len = sizeof(d->w->uuid)};
+    m->import_content = rq->import_content;
     return 0;
 }
 

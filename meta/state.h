@@ -133,7 +133,9 @@ struct volume {
     bool snapshot;                /* never changes; its slots are never leased */
     uint64_t origin_id;           /* the volume that it is a snapshot or a clone of; 0: none */
     uint64_t shared_at, table_at; /* mutations: what was granted before is shared, or replaced */
-    uint64_t granted_at;          /* mutation of the last grant */
+    uint64_t importing;           /* mutation: of the import's begin; 0: there is none */
+    uint8_t content[16]; /* of a snapshot: its uuid where it was taken; what an import makes */
+    uint64_t granted_at; /* mutation of the last grant */
     uint32_t n_slots, n_pages;
     struct slot_page **pages;  /* leases; NULL: nothing used in it */
     struct table_page **table; /* extents; NULL: holes */

@@ -73,6 +73,10 @@ void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volu
     m->limits = view_limits(&v->limits);
     m->pool_limits = v->pool != NULL ? view_limits(&v->pool->limits) : NULL;
     m->pool_id = v->pool_id;
+    m->importing = v->importing;
+    if (v->snapshot || v->importing != 0)
+        m->content =
+            (ProtobufCBinaryData){.data = (uint8_t *)v->content, .len = sizeof(v->content)};
 }
 
 void view_target(Zbs__Meta__Target *m, const struct state *st, const struct target *t,

@@ -178,6 +178,115 @@ static void exported_volume_is_not_rolled_back(void **state)
     free_model(m);
 }
 
+/* ---- imports ---- */
+
+static const uint8_t content_ids[2][16] = {{1}, {2}};
+
+static ProtobufCBinaryData content(uint32_t i)
+{
+    return (ProtobufCBinaryData){.data = (uint8_t *)content_ids[i], .len = 16};
+}
+
+static int import_create(struct model *m, const char *name)
+{
+    Zbs__Meta__VolumeCreateRequest rq = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
+
+    rq.pool = (char *)"p";
+    rq.name = (char *)name;
+    rq.size_bytes = GIB;
+    rq.import_content = content(0);
+    return act(m, decide_volume_create, &rq.base);
+}
+
+static int import_continue(struct model *m, const char *name, const char *snapshot)
+{
+    Zbs__Meta__VolumeRollbackRequest rq = ZBS__META__VOLUME_ROLLBACK_REQUEST__INIT;
+    Zbs__Meta__VolumeName of = ZBS__META__VOLUME_NAME__INIT;
+
+    of.pool = (char *)"p";
+    of.name = (char *)name;
+    rq.volume = &of;
+    rq.snapshot = (char *)snapshot;
+    rq.import_content = content(1);
+    return act(m, decide_volume_rollback, &rq.base);
+}
+
+/* importing 0: a snapshot as anybody takes it. */
+static int import_end(struct model *m, const char *name, const char *snapshot, uint64_t importing)
+{
+    Zbs__Meta__VolumeSnapshotRequest rq = ZBS__META__VOLUME_SNAPSHOT_REQUEST__INIT;
+    Zbs__Meta__VolumeName of = ZBS__META__VOLUME_NAME__INIT, *volumes[] = {&of};
+
+    of.pool = (char *)"p";
+    of.name = (char *)name;
+    rq.volumes = volumes;
+    rq.n_volumes = 1;
+    rq.snapshot = (char *)snapshot;
+    rq.importing = importing;
+    return act(m, decide_volume_snapshot, &rq.base);
+}
+
+static void grow(struct model *m, const char *name)
+{
+    Zbs__Meta__VolumeResizeRequest rq = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
+
+    rq.pool = (char *)"p";
+    rq.name = (char *)name;
+    rq.size_bytes = 2 * GIB;
+    assert_int_equal(act(m, decide_volume_resize, &rq.base), 0);
+}
+
+static const struct volume *named(struct model *m, const char *name)
+{
+    const struct volume *v = pool_volume(state_pool(&m->st, "p"), name);
+
+    assert_non_null(v);
+    return v;
+}
+
+static void import_begins_at_the_newest_snapshot_only(void **state)
+{
+    struct model *m = new_model();
+    uint64_t number;
+
+    (void)state;
+    assert_int_equal(import_create(m, "i"), 0);
+    number = named(m, "i")->importing;
+    assert_true(number != 0 && number == named(m, "i")->id);
+    assert_int_equal(import_end(m, "i", "s1", 0), ERR_BUSY);
+    assert_int_equal(import_end(m, "i", "s1", number + 1), ERR_STALE);
+    assert_int_equal(import_end(m, "i", "s1", number), 0);
+    assert_int_equal(named(m, "i")->importing, 0);
+    assert_memory_equal(named(m, "i@s1")->content, content_ids[0], 16);
+    assert_int_equal(import_end(m, "i", "s2", number), ERR_STALE); /* it has ended */
+
+    /* Nothing may have changed since, until it is begun; then it begins anew as often as need be.
+     */
+    grow(m, "i");
+    assert_int_equal(import_continue(m, "i", "s1"), ERR_STALE);
+    assert_int_equal(import_end(m, "i", "s2", 0), 0);
+    assert_memory_equal(named(m, "i@s2")->content, named(m, "i@s2")->uuid, 16);
+    assert_int_equal(import_continue(m, "i", "s1"), ERR_STALE); /* not the newest */
+    assert_int_equal(import_continue(m, "i", "s2"), 0);
+    number = named(m, "i")->importing;
+    assert_int_equal(acquire(m, m->sessions[0], named(m, "i")->id, 0, 1, true, false), 0);
+    assert_int_equal(import_continue(m, "i", "s2"), 0);
+    assert_true(named(m, "i")->importing > number && named(m, "i")->extents == 0);
+    assert_int_equal(import_end(m, "i", "s3", number), ERR_STALE); /* the earlier one has ended */
+    number = named(m, "i")->importing;
+    assert_int_equal(import_end(m, "i", "s3", number), 0);
+    assert_memory_equal(named(m, "i@s3")->content, content_ids[1], 16);
+
+    /* A written slot is a change. */
+    assert_int_equal(acquire(m, m->sessions[0], named(m, "i")->id, 0, 1, true, false), 0);
+    assert_int_equal(import_continue(m, "i", "s3"), ERR_STALE);
+    assert_int_equal(rollback_to(m, (char *)"i", (char *)"s3"), 0);
+    assert_int_equal(import_continue(m, "i", "s3"), 0);
+    assert_int_equal(rollback_to(m, (char *)"i", (char *)"s3"), 0); /* gives it up */
+    assert_int_equal(named(m, "i")->importing, 0);
+    free_model(m);
+}
+
 /* ---- 64 TiB ---- */
 
 /* Of this process: others may be at work on the machine. */
@@ -329,6 +438,7 @@ int main(void)
         cmocka_unit_test(wrong_requests_are_refused),
         cmocka_unit_test(snapshot_is_read_without_leases),
         cmocka_unit_test(exported_volume_is_not_rolled_back),
+        cmocka_unit_test(import_begins_at_the_newest_snapshot_only),
         cmocka_unit_test(sixty_four_tib),
     };
 
