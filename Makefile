@@ -66,6 +66,7 @@ SRC_meta := $(filter-out meta/main.c,$(call src,meta))
 SRC_chunk := $(filter-out chunk/main.c,$(call src,chunk))
 SRC_access := $(filter-out access/main.c,$(call src,access access/vol access/block access/scsi access/iscsi access/nbd))
 SRC_cli := $(call src,tools/cli)
+SRC_stream := $(call src,tools/stream)
 SRC_bench := $(call src,tools/bench)
 SRC_fsck := $(call src,tools/fsck)
 SRC_testlib := $(call src,tests/lib)
@@ -75,6 +76,7 @@ LIB_sim := $(OUT)/libzbs-sim.a
 LIB_meta := $(OUT)/libzbs-meta.a
 LIB_chunk := $(OUT)/libzbs-chunk.a
 LIB_access := $(OUT)/libzbs-access.a
+LIB_stream := $(OUT)/libzbs-stream.a
 LIB_testlib := $(OUT)/libzbs-testlib.a
 
 BINS := $(foreach b,$(if $(wildcard meta/main.c),zbs-metad) $(if $(wildcard chunk/main.c),zbs-chunkd) \
@@ -92,6 +94,7 @@ $(LIB_sim): $(call obj,$(SRC_sim))
 $(LIB_meta): $(call obj,$(SRC_meta))
 $(LIB_chunk): $(call obj,$(SRC_chunk))
 $(LIB_access): $(call obj,$(SRC_access))
+$(LIB_stream): $(call obj,$(SRC_stream))
 $(LIB_testlib): $(call obj,$(SRC_testlib))
 $(OUT)/%.a:
 	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcsD $@ $^
@@ -99,7 +102,7 @@ $(OUT)/%.a:
 $(OUT)/zbs-metad: $(OUT)/meta/main.o $(LIB_meta) $(LIB_common)
 $(OUT)/zbs-chunkd: $(OUT)/chunk/main.o $(LIB_chunk) $(LIB_common)
 $(OUT)/zbs-accessd: $(OUT)/access/main.o $(LIB_access) $(LIB_common)
-$(OUT)/zbs-cli: $(call obj,$(SRC_cli)) $(LIB_common)
+$(OUT)/zbs-cli: $(call obj,$(SRC_cli)) $(LIB_stream) $(LIB_common)
 $(OUT)/zbs-bench: $(call obj,$(SRC_bench)) $(LIB_common)
 $(OUT)/zbs-fsck: $(call obj,$(SRC_fsck)) $(LIB_chunk) $(LIB_common)
 $(OUT)/zbs-%:
@@ -129,7 +132,8 @@ $(OUT)/$(1:%.c=%): $(OUT)/$(1:%.c=%.o) $(2)
 endef
 lib_of = $(if $(filter tests/unit/meta/%,$(1)),$(LIB_meta)) $(if $(filter tests/unit/chunk/%,$(1)),$(LIB_chunk)) \
 	$(if $(filter tests/unit/access/%,$(1)),$(LIB_access)) \
-	$(if $(filter tests/unit/access/test_vol_%,$(1)),$(LIB_chunk) $(LIB_meta))
+	$(if $(filter tests/unit/access/test_vol_%,$(1)),$(LIB_chunk) $(LIB_meta) $(LIB_stream)) \
+	$(if $(filter tests/unit/tools/%,$(1)),$(LIB_stream))
 $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t),$(LIB_testlib) $(call lib_of,$(t)) $(LIB_sim) $(LIB_common))))
 $(UNIT_BIN): %:
 	@echo "  LINK $@"
@@ -143,7 +147,7 @@ $(CRASH_BIN): $(call obj,$(CRASH_SRC)) $(LIB_chunk) $(LIB_sim) $(LIB_common)
 	@echo "  LINK $(notdir $@)"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
-$(FUZZ_BIN): $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_testlib) $(LIB_access) $(LIB_chunk) $(LIB_meta) $(LIB_sim) $(LIB_common)
+$(FUZZ_BIN): $(OUT)/tests/fuzz/%: $(OUT)/tests/fuzz/%.o $(LIB_testlib) $(LIB_stream) $(LIB_access) $(LIB_chunk) $(LIB_meta) $(LIB_sim) $(LIB_common)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer) -o $@ $^ $(LIBS)
 

@@ -298,8 +298,10 @@ static void hold_end(struct hold *h, const Zbs__Meta__HoldReply *a)
         for (size_t i = 0; a && i < a->n_volumes; i++)
             if (a->volumes[i]->id == v->info.id)
                 m = a->volumes[i];
-        if (m)
+        if (m) {
+            best_effort(vol_object_told(v, m)); /* it may be imported now */
             volume_shared(v, m->shared_at, m->table_at);
+        }
         for (uint32_t i = 0; !m && i < v->n_slots; i++)
             if (v->slots[i])
                 slot_reset(v->slots[i]);

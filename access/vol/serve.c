@@ -297,6 +297,13 @@ void serve_init(struct vol_engine *e)
         .handler = access_forward, .payload_max = RPC_PAYLOAD_MAX, .cancel_on_disconnect = true};
     e->methods[1] = (struct rpc_method){.handler = access_status};
     e->methods[2] = (struct rpc_method){.handler = access_verify, .cancel_on_disconnect = true};
+    e->methods[3] =
+        (struct rpc_method){.handler = access_differences, .cancel_on_disconnect = true};
+    e->methods[4] =
+        (struct rpc_method){.handler = access_volume_read, .cancel_on_disconnect = true};
+    e->methods[5] = (struct rpc_method){.handler = access_volume_write,
+                                        .payload_max = RPC_PAYLOAD_MAX,
+                                        .cancel_on_disconnect = true};
     e->service.descriptor = &zbs__access__access__descriptor;
     e->service.methods = e->methods;
     e->service.ctx = e;

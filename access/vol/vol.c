@@ -10,6 +10,7 @@
 
 struct vol {
     struct volume *v;
+    uint64_t importing; /* the import that it is for; 0: none */
     uint32_t active;
     struct co_cond idle;
 };
@@ -26,6 +27,15 @@ int vol_open(struct vol_engine *e, uint64_t volume_id, struct vol **ret)
     co_cond_init(&(*ret)->idle);
     v->handles++;
     return 0;
+}
+
+int vol_open_import(struct vol_engine *e, uint64_t volume_id, uint64_t importing, struct vol **ret)
+{
+    int rc = vol_open(e, volume_id, ret);
+
+    if (rc == 0)
+        (*ret)->importing = importing;
+    return rc;
 }
 
 void vol_close(struct vol *h)
@@ -78,13 +88,31 @@ static int vol_begin_io(struct vol *h, uint64_t off, uint64_t len, uint64_t data
     return rc;
 }
 
-static int vol_begin_write(struct vol *h, uint64_t off, uint64_t len, uint64_t data)
+/* Is the volume free for this handle's writes? */
+static int import_check(struct vol *h)
 {
     const struct vol_info *i = &h->v->info;
 
-    return i->read_only
-               ? err_set(ERR_PERM, "%s/%s is a snapshot: it can't be written", i->pool, i->name)
-               : vol_begin_io(h, off, len, data);
+    int rc = 0;
+
+    if (i->importing != h->importing)
+        rc = vol_object_refresh(h->v); /* it may have ended, or begun */
+    if (rc < 0 || i->importing == h->importing)
+        return rc;
+    return h->importing ? err_set(ERR_STALE, "the import into %s/%s has ended", i->pool, i->name)
+                        : err_set(ERR_PERM, "%s/%s is being imported: it can't be written", i->pool,
+                                  i->name);
+}
+
+static int vol_begin_write(struct vol *h, uint64_t off, uint64_t len, uint64_t data)
+{
+    const struct vol_info *i = &h->v->info;
+    int rc;
+
+    if (i->read_only)
+        return err_set(ERR_PERM, "%s/%s is a snapshot: it can't be written", i->pool, i->name);
+    rc = import_check(h);
+    return rc < 0 ? rc : vol_begin_io(h, off, len, data);
 }
 
 /* ---- runs ---- */

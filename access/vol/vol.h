@@ -78,13 +78,18 @@ struct vol_info {
     char pool[64], name[128];
     uint64_t size_bytes;
     uint32_t replicas;
-    bool read_only; /* a snapshot: writes answer ERR_PERM */
+    bool read_only;     /* a snapshot: writes answer ERR_PERM */
+    uint64_t importing; /* not 0: so do all but those of this import */
     uint8_t uuid[16];
     struct layout layout;
 };
 
 /* ERR_NOTFOUND. One handle per caller; the same volume may be open many times. */
 co_fn int vol_open(struct vol_engine *e, uint64_t volume_id, struct vol **ret) MUST_CHECK;
+/* For the import of that number (Volume.importing of proto/meta.proto). ERR_STALE: there is none.
+ */
+co_fn int vol_open_import(struct vol_engine *e, uint64_t volume_id, uint64_t importing,
+                          struct vol **ret) MUST_CHECK;
 co_fn void vol_close(struct vol *v); /* waits for the handle's calls */
 /* Current (a resize is seen after volume_changed). */
 const struct vol_info *vol_info(const struct vol *v);

@@ -62,6 +62,10 @@ enum chunk_method {
     CHUNK_DIGEST,
     CHUNK_LIST_REPLICAS,
     CHUNK_DISK_ADD,
+    CHUNK_SCRUB,
+    CHUNK_DISK_DRAIN,
+    CHUNK_DISK_REMOVE,
+    CHUNK_DIFF,
 };
 
 enum io_kind { IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_COMPARE_AND_WRITE };
@@ -237,7 +241,7 @@ struct vol_engine {
     vol_initiators_fn initiators;
     void *initiators_arg;
     struct rpc_service service;
-    struct rpc_method methods[3];
+    struct rpc_method methods[6]; /* by position in the service of proto/access.proto */
 };
 
 /* Is the lease certainly good now? (PROTOCOL 1.4) */
@@ -259,7 +263,10 @@ co_fn void access_peers_close(struct vol_engine *e);
 void serve_init(struct vol_engine *e);
 void serve_fini(struct vol_engine *e);
 void serve_trim(struct vol_engine *e);
-int access_verify(struct rpc_request *q); /* verify.c */
+int access_verify(struct rpc_request *q);      /* verify.c */
+int access_differences(struct rpc_request *q); /* differ.c */
+int access_volume_read(struct rpc_request *q); /* transfer.c */
+int access_volume_write(struct rpc_request *q);
 
 /* ---- volumes (volume.c) ---- */
 
@@ -283,6 +290,8 @@ struct volume {
 /* By id, described by meta: ERR_NOTFOUND. Stays until the engine stops. */
 co_fn int vol_object_get(struct vol_engine *e, uint64_t id, struct volume **ret) MUST_CHECK;
 co_fn int vol_object_refresh(struct volume *v) MUST_CHECK;
+/* What meta says of it; older than what is known: nothing happens. */
+int vol_object_told(struct volume *v, const Zbs__Meta__Volume *m) MUST_CHECK;
 struct volume *vol_object_find(struct vol_engine *e, uint64_t id);
 struct slot *vol_slot_at(struct volume *v, uint32_t index); /* NULL beyond the end */
 void vol_objects_free(struct vol_engine *e);

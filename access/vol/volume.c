@@ -40,7 +40,7 @@ static void volume_slots(struct volume *v, uint32_t n)
 }
 
 /* What meta says is checked like everything that comes from outside. */
-static int volume_fill(struct volume *v, const Zbs__Meta__Volume *m)
+int vol_object_told(struct volume *v, const Zbs__Meta__Volume *m)
 {
     struct layout l = {m->stripe_count, m->stripe_bytes};
 
@@ -59,6 +59,7 @@ static int volume_fill(struct volume *v, const Zbs__Meta__Volume *m)
     v->info.size_bytes = m->size_bytes;
     v->info.replicas = m->replicas;
     v->info.read_only = m->snapshot;
+    v->info.importing = m->importing;
     v->info.layout = l;
     if (m->uuid.len == sizeof(v->info.uuid))
         memcpy(v->info.uuid, m->uuid.data, sizeof(v->info.uuid));
@@ -78,7 +79,7 @@ int vol_object_refresh(struct volume *v)
     rpc_reply_init(&r);
     rc = meta_call(v->e->meta, META_VOLUME_GET, &req.base, true, &r);
     if (rc == 0)
-        rc = volume_fill(v, (const Zbs__Meta__Volume *)r.msg);
+        rc = vol_object_told(v, (const Zbs__Meta__Volume *)r.msg);
     else if (rc == ERR_NOTFOUND)
         volume_mark_deleted(v);
     rpc_reply_free(&r);

@@ -62,6 +62,7 @@ extern const struct cli_command cli_disk_commands[];
 extern const struct cli_command cli_pool_commands[];
 extern const struct cli_command cli_volume_commands[];
 extern const struct cli_command cli_snapshot_commands[];
+extern const struct cli_command cli_stream_commands[];
 extern const struct cli_command cli_iscsi_commands[];
 extern const struct cli_command cli_setting_commands[];
 extern const struct cli_command cli_recovery_commands[];

@@ -32,9 +32,8 @@ static const struct cli_column show_columns[] = {
     {0},
 };
 
-/* Splits POOL/VOLUME@SNAPSHOT; prints and returns false if it is not that. */
-static bool parse_snapshot(const char *text, char pool[CLI_NAME_ROOM], char volume[CLI_NAME_ROOM],
-                           char snapshot[CLI_NAME_ROOM])
+bool snapshot_parse(const char *text, char pool[CLI_NAME_ROOM], char volume[CLI_NAME_ROOM],
+                    char snapshot[CLI_NAME_ROOM])
 {
     char *at;
 
@@ -73,7 +72,7 @@ static enum cli_exit snapshot_create(struct cli *c)
     enum cli_exit rc;
 
     for (uint32_t i = 0; i < c->n_args; i++) {
-        if (i == 0 ? !parse_snapshot(c->args[i], pools[i], volumes[i], snapshot)
+        if (i == 0 ? !snapshot_parse(c->args[i], pools[i], volumes[i], snapshot)
                    : !cli_parse_volume(c->args[i], pools[i], volumes[i]))
             return CLI_USAGE;
         zbs__meta__volume_name__init(&names[i]);
@@ -155,7 +154,7 @@ static enum cli_exit snapshot_show(struct cli *c)
     char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM], snapshot[CLI_NAME_ROOM];
     struct rpc_reply r;
 
-    if (!parse_snapshot(c->args[0], pool, volume, snapshot))
+    if (!snapshot_parse(c->args[0], pool, volume, snapshot))
         return CLI_USAGE;
     return print_volume(c, volume_get(c, c->args[0], &r), &r);
 }
@@ -168,7 +167,7 @@ static enum cli_exit snapshot_delete(struct cli *c)
     struct rpc_reply r;
     enum cli_exit rc;
 
-    if (!parse_snapshot(c->args[0], pool, volume, snapshot) ||
+    if (!snapshot_parse(c->args[0], pool, volume, snapshot) ||
         !cli_parse_volume(c->args[0], pool, volume))
         return CLI_USAGE;
     if (!cli_option(c, "yes"))
@@ -193,7 +192,7 @@ static enum cli_exit snapshot_rollback(struct cli *c)
     char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM], snapshot[CLI_NAME_ROOM];
     struct rpc_reply r;
 
-    if (!parse_snapshot(c->args[0], pool, volume, snapshot))
+    if (!snapshot_parse(c->args[0], pool, volume, snapshot))
         return CLI_USAGE;
     if (!cli_option(c, "yes"))
         return cli_usage_error(c, "what was written to %s/%s since %s is lost: say --yes", pool,
@@ -216,7 +215,7 @@ enum cli_exit volume_clone(struct cli *c)
     char pool[CLI_NAME_ROOM], name[CLI_NAME_ROOM];
     struct rpc_reply r;
 
-    if (!parse_snapshot(c->args[0], from_pool, from, snapshot) ||
+    if (!snapshot_parse(c->args[0], from_pool, from, snapshot) ||
         !cli_parse_volume(c->args[0], from_pool, from) || !cli_parse_volume(c->args[1], pool, name))
         return CLI_USAGE;
     meta_client_mutation(c->meta, &m);

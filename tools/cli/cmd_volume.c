@@ -34,6 +34,7 @@ static const struct cli_column show_columns[] = {
     {"extents", "extents", CLI_TEXT},
     {"extents_degraded", "extents degraded", CLI_TEXT},
     {"snapshot", "snapshot", CLI_BOOL},
+    {"importing", "being imported", CLI_BOOL},
     {"origin_id", "origin id", CLI_TEXT},
     {"created", "created", CLI_TEXT},
     LIMIT_COLUMNS,
@@ -65,6 +66,7 @@ json_t *volume_json(const Zbs__Meta__Volume *v)
         (void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
     json_object_set_new(o, "created", json_string(when));
     json_object_set_new(o, "snapshot", json_boolean(v->snapshot));
+    json_object_set_new(o, "importing", json_boolean(v->importing != 0));
     json_object_set_new(o, "origin_id", json_integer((json_int_t)v->origin_id));
     limits_json(o, v->limits);
     return o;

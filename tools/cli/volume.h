@@ -19,6 +19,9 @@ enum cli_exit volume_map_page(struct cli *c, const Zbs__Meta__Volume *v, uint32_
 enum cli_exit volume_print(struct cli *c, enum cli_exit rc, struct rpc_reply *r);
 
 /* In cmd_snapshot.c. */
+/* Splits POOL/VOLUME@SNAPSHOT; prints and returns false if it is not that. */
+bool snapshot_parse(const char *text, char pool[CLI_NAME_ROOM], char volume[CLI_NAME_ROOM],
+                    char snapshot[CLI_NAME_ROOM]);
 enum cli_exit volume_clone(struct cli *c);
 
 enum cli_exit volume_verify(struct cli *c);

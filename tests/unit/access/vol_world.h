@@ -309,7 +309,7 @@ static int volume_make(struct vworld *w, uint32_t replicas, uint64_t size_bytes)
     return rc;
 }
 
-static void setting_set(struct vworld *w, const char *name, uint64_t value)
+UNUSED static void setting_set(struct vworld *w, const char *name, uint64_t value)
 {
     Zbs__Meta__SettingSetRequest q = ZBS__META__SETTING_SET_REQUEST__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
