@@ -5,9 +5,10 @@
  * p50_us, p99_us, ios, errors.
  *
  *   iscsi_bench --url URL --rw randwrite|randread|seqwrite|seqread --block BYTES --depth D
- *               --seconds S [--ramp S] [--span BYTES] [--ios N]
+ *               --seconds S [--ramp S] [--span BYTES] [--ios N] [--seed N]
  *
- * --ios N ends after N operations instead (to fill a volume). */
+ * --ios N ends after N operations instead (to fill a volume). Runs with the same seed access the
+ * same addresses in the same order. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -151,9 +152,11 @@ static void connect_target(const char *text)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"url", 1, NULL, 'u'},   {"rw", 1, NULL, 'w'},      {"block", 1, NULL, 'b'},
-        {"depth", 1, NULL, 'd'}, {"seconds", 1, NULL, 's'}, {"ramp", 1, NULL, 'r'},
-        {"span", 1, NULL, 'p'},  {"ios", 1, NULL, 'i'},     {0},
+        {"url", 1, NULL, 'u'},     {"rw", 1, NULL, 'w'},
+        {"block", 1, NULL, 'b'},   {"depth", 1, NULL, 'd'},
+        {"seconds", 1, NULL, 's'}, {"ramp", 1, NULL, 'r'},
+        {"span", 1, NULL, 'p'},    {"ios", 1, NULL, 'i'},
+        {"seed", 1, NULL, 'e'},    {0},
     };
     const char *url = NULL, *rw = "randread";
     double seconds = 5, ramp = 1, begin, spent;
@@ -188,6 +191,9 @@ int main(int argc, char **argv)
             break;
         case 'i':
             b.limit = strtoull(optarg, NULL, 10);
+            break;
+        case 'e':
+            b.rng = strtoull(optarg, NULL, 10) << 32;
             break;
         default:
             return 2;
