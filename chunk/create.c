@@ -142,7 +142,7 @@ int engine_create_as(struct engine *e, const struct create_args *a)
         return err_set(ERR_INVAL, "extent 0");
     if (x != NULL && x->dev->failed && !x->deleting && a->epoch > x->epoch) {
         log_info("extent.given_up", "extent=%" PRIu64 " disk=%s", x->id, x->dev->path);
-        ext_remove(x); /* made anew on a disk that serves; at a start the higher epoch counts */
+        ext_leave(x); /* made anew on a disk that serves; at a start the higher epoch counts */
         x = NULL;
     }
     if (x != NULL || deleted_since(e, a->id, a->epoch))

@@ -97,6 +97,25 @@ bool ext_is_apart(struct engine *e, uint64_t id)
     return apart_find(e, id) != NULL;
 }
 
+void ext_leave(struct ext *x)
+{
+    ext_unlist(x);
+    ext_apart_begin(x);
+    x->left = true;
+    ext_forget(x);
+}
+
+bool ext_is_left(const struct engine *e, uint64_t id)
+{
+    LIST_FOREACH (d, &e->devs, struct dev, link) {
+        const struct ext *x = d->failed ? HTAB_FIND(&d->apart, id, struct ext, node) : NULL;
+
+        if (x != NULL && x->left)
+            return true;
+    }
+    return false;
+}
+
 int ext_apart_wait(struct engine *e, uint64_t id)
 {
     struct ext *x;

@@ -105,6 +105,10 @@ void ext_forget(struct ext *x); /* the same of one that is in no table */
 void ext_apart_begin(struct ext *x);
 void ext_apart_end(struct ext *x);
 bool ext_is_apart(struct engine *e, uint64_t id); /* on a device that serves */
+/* Out of the table because its device has failed: another is made elsewhere. */
+void ext_leave(struct ext *x);
+/* On a device that has failed, and of which the next start may find it there. */
+bool ext_is_left(const struct engine *e, uint64_t id);
 /* Waits until it is not. ERR_IO: it could not be deleted. */
 co_fn int ext_apart_wait(struct engine *e, uint64_t id) MUST_CHECK;
 struct ext *ext_get(struct ext *x);

@@ -399,13 +399,29 @@ static uint64_t delete_add(struct ext *x, uint64_t term)
     return rsn;
 }
 
+/* One that is apart was deleted, or with an error could not be. */
+static int apart_deleted(struct ext *x, int rc)
+{
+    struct dev *d = x->dev;
+
+    x->left = rc < 0 && !d->stopping;
+    if (x->left)
+        co_cond_broadcast(&d->doomed_less);
+    else
+        ext_apart_end(x);
+    return rc;
+}
+
 /* Gone for good only if it can't be where nobody can look. */
 static int delete_absent(struct engine *e, uint64_t id, uint64_t epoch)
 {
-    if (e->devs_absent > 0)
-        return err_set(ERR_IO, "extent %" PRIu64 " may be on a disk that is out of service", id);
+    int rc;
+
     deleted_note(e, id, epoch);
-    return ext_apart_wait(e, id);
+    rc = ext_apart_wait(e, id);
+    if (rc == 0 && (e->devs_absent > 0 || ext_is_left(e, id)))
+        return err_set(ERR_IO, "extent %" PRIu64 " may be on a disk that is out of service", id);
+    return rc;
 }
 
 int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
@@ -455,10 +471,14 @@ int engine_delete(struct engine *e, uint64_t term, uint64_t id, uint64_t epoch)
     x->deleting = false;
     if (rc == 0) {
         rsn = delete_add(x, term);
-        ext_remove(x);
+        ext_unlist(x);
+        ext_apart_begin(x);
+        ext_forget(x);
         deleted_note(e, id, epoch);
-        rc = journal_wait(d, rsn);
+        rc = apart_deleted(x, journal_wait(d, rsn));
     }
+    if (rc == 0 && ext_is_left(e, id))
+        rc = err_set(ERR_IO, "a former copy of extent %" PRIu64 " is on a disk that failed", id);
     map_release(&hold);
     refs_hold_free(&refs);
     ext_put(x);
@@ -487,10 +507,5 @@ int ext_discard(struct ext *x)
     refs_hold_free(&refs);
     if (rc == 0)
         rc = journal_wait(d, rsn);
-    x->left = rc < 0 && !d->stopping;
-    if (x->left)
-        co_cond_broadcast(&d->doomed_less);
-    else
-        ext_apart_end(x);
-    return rc;
+    return apart_deleted(x, rc);
 }

@@ -525,6 +525,34 @@ static void test_failing_disk(void **state)
     sim_free(r.s);
 }
 
+/* Its deletion was on its way when the disk failed: a start may find it again, so nobody is told
+ * that it has gone. */
+static void undeleted_body(struct rig *r)
+{
+    CHECK(create(r, ID, 1) == 0);
+    sim_disk_fail(r->p, DISK, true);
+    CHECK(engine_delete(r->e, 1, ID, 1) == ERR_IO);
+    sim_disk_fail(r->p, DISK, false);
+    CHECK(engine_delete(r->e, 1, ID, 1) == ERR_IO);
+    engine_stop(r->e);
+}
+
+static void undeleted_after(struct rig *r)
+{
+    CHECK(engine_delete(r->e, 1, ID, 1) == 0);
+    CHECK(open_at(r, ID, 1) == ERR_NO_REPLICA);
+}
+
+static void test_undeleted(void **state)
+{
+    struct rig r = rig_new(10, 64 << 20, 0);
+
+    (void)state;
+    rig_life(&r, undeleted_body, END_KILL);
+    rig_life(&r, undeleted_after, END_STOP);
+    sim_free(r.s);
+}
+
 /* ---- killed, then without power: what was told in between stays ---- */
 
 #define KILLS 60u
@@ -594,7 +622,7 @@ int main(void)
         cmocka_unit_test(test_missing),      cmocka_unit_test(test_full),
         cmocka_unit_test(test_credits),      cmocka_unit_test(test_delete),
         cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_failing_disk),
-        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_undeleted),    cmocka_unit_test(test_killed),
     };
 
     log_threshold = LOG_LV_ERROR;
