@@ -76,8 +76,8 @@ def fio(path, rw, block, depth, *options, seconds=None, ramp=1, size=None, seed=
             ["--time_based", f"--runtime={seconds}", f"--ramp_time={int(ramp * 1000)}ms"])
     whole = run_json("fio", "--name=x", f"--filename={path}", f"--rw={rw}", f"--bs={block}", f"--iodepth={depth}",
                      "--ioengine=io_uring", "--direct=1", *(["--sync=dsync"] if "write" in rw else []), *ends,
-                     "--randrepeat=0", f"--randseed={seed}", "--percentile_list=50:99:99.9", "--output-format=json", *options,
-                     timeout=timeout)["jobs"][0]
+                     "--randrepeat=0", f"--randseed={seed}", "--percentile_list=50:99:99.9",
+                     "--output-format=json", *options, timeout=timeout)["jobs"][0]
     job = whole["write" if "write" in rw else "read"]
     lat = job["clat_ns"] if "percentile" in job["clat_ns"] else job["lat_ns"]
     percentile = lat.get("percentile", {})

@@ -31,8 +31,8 @@ def options(parser):
 
 def by_fio(raw, args, kind, block, depth, seed):
     rw = {"seqwrite": "write", "seqread": "read"}.get(kind, kind)
-    return fio(raw.path, rw, block, depth, f"--size={args.extents * EXTENT}", seconds=args.seconds, ramp=args.seconds / 2,
-               seed=seed)
+    return fio(raw.path, rw, block, depth, f"--size={args.extents * EXTENT}", seconds=args.seconds,
+               ramp=args.seconds / 2, seed=seed)
 
 
 def by_zbs(server, args, kind, block, depth, seed):
