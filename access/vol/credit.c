@@ -161,6 +161,27 @@ int credits_ensure(struct tenure *t, uint32_t off, uint32_t len)
     return rc;
 }
 
+static bool shared_anywhere(const struct tenure *t, uint32_t block)
+{
+    bool shared = false;
+
+    for (uint32_t i = 0; i < t->n; i++)
+        shared |= ((t->set | t->joining) >> i & 1) && bit_get(t->m[i].shared, block);
+    return shared;
+}
+
+int credits_ensure_edges(struct tenure *t, uint32_t off, uint32_t len)
+{
+    uint32_t last = off + len - 1;
+    int rc = 0;
+
+    if (off % PAGE_BYTES && shared_anywhere(t, off / BLOCK_BYTES))
+        rc = credits_ensure(t, off, 1);
+    if (rc == 0 && (last + 1) % PAGE_BYTES && shared_anywhere(t, last / BLOCK_BYTES))
+        rc = credits_ensure(t, last, 1);
+    return rc;
+}
+
 void credits_freed(struct tenure *t, uint32_t off, uint32_t len)
 {
     uint32_t first = DIV_UP(off, BLOCK_BYTES), end = (off + len) / BLOCK_BYTES;

@@ -28,7 +28,7 @@ struct hold {
 /* Is there anything at meta that nobody but us could make clean? */
 static bool slot_unopened(const struct hold *h, const struct slot *s)
 {
-    if (s->state == SLOT_GRANTED)
+    if (s->state == SLOT_GRANTED || s->unplaced)
         return true;
     return s->state == SLOT_NONE && s->owner == h->session && s->grant.extent_id != 0;
 }

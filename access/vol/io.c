@@ -51,8 +51,9 @@ static int tenure_write(struct tenure *t, struct io *io)
     struct op *op = op_new(t, write_kind(io), io->off, io->len, has_data ? &data : NULL);
     int rc = op_lock(op);
 
-    if (rc == 0 && has_data)
-        rc = credits_ensure(t, io->off, io->len);
+    if (rc == 0)
+        rc = has_data ? credits_ensure(t, io->off, io->len)
+                      : credits_ensure_edges(t, io->off, io->len);
     if (rc == 0 && t->lost)
         rc = ERR_STALE;
     if (rc == 0) {

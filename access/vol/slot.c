@@ -33,6 +33,7 @@ void slot_set_state(struct slot *s, enum slot_state state)
     ASSERT(!s->tenure);
     shared_put(s->shared);
     s->shared = NULL;
+    s->unplaced = false;
     s->state = state;
 }
 
@@ -199,13 +200,29 @@ static bool slot_has_work(const struct slot *s)
         return s->want_open || s->n_join > 0 || s->want_release ||
                (s->want_alloc && s->waiters > 0);
     case SLOT_HOLE:
-        return s->want_release || (s->want_alloc && s->waiters > 0);
+        return s->want_release || (s->want_alloc && s->waiters > 0) ||
+               (s->unplaced && s->want_open);
     case SLOT_GRANTED:
         return s->want_release || s->waiters > 0 || s->want_open || s->n_join > 0;
     case SLOT_SERVING:
         return s->want_release || s->n_join > 0;
     }
     return false;
+}
+
+/* Nobody has room for the extent that was granted, so nothing was ever written to it: the slot
+ * reads as what it was before, a hole or what its volume shares with others. */
+static void slot_set_unplaced(struct slot *s)
+{
+    struct grant was = s->grant;
+
+    if (was.origin) {
+        was.extent_id = was.origin;
+        slot_set_shared(s, &was);
+    } else {
+        slot_set_state(s, SLOT_HOLE);
+    }
+    s->unplaced = true;
 }
 
 static int step_open(struct slot *s)
@@ -218,7 +235,9 @@ static int step_open(struct slot *s)
     phase_leave(PHASE_OPENING);
 
     if (rc < 0) {
-        if (s->state == SLOT_GRANTED)
+        if (s->state == SLOT_GRANTED && rc == ERR_NOSPACE && !s->grant.created && !s->extent_id)
+            slot_set_unplaced(s);
+        else if (s->state == SLOT_GRANTED)
             s->state = SLOT_NONE;
         return rc;
     }
@@ -308,6 +327,8 @@ static int step_release(struct slot *s)
 
     s->want_release = false;
     s->release_to = 0;
+    if (s->unplaced)
+        return 0; /* whoever comes next could not make it clean either */
     if (s->state == SLOT_GRANTED) {
         /* A former owner may have left it unclean: what nobody has is taken to be clean. */
         rc = step_open(s);

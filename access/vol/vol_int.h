@@ -348,6 +348,7 @@ struct slot {
     bool want_epoch; /* the grant may not be served from: its epoch was used before */
     bool want_open;  /* asked for by a task, without I/O */
     bool want_release;
+    bool unplaced; /* HOLE, SHARED: its extent could not be created yet, for want of space */
     bool for_task; /* taken for meta's sake only: given back when idle */
     uint32_t active, waiters;
     struct co_cond changed; /* state, holding */
@@ -668,6 +669,9 @@ static inline uint32_t page_pieces(uint32_t off, uint32_t len)
 
 /* Credits for the blocks of a write at every replica it goes to (PROTOCOL 3.4). ERR_NOSPACE. */
 co_fn int credits_ensure(struct tenure *t, uint32_t off, uint32_t len) MUST_CHECK;
+/* The same for a zero or discard: pages that it covers in part are written, which needs a place in
+ * blocks that are shared. */
+co_fn int credits_ensure_edges(struct tenure *t, uint32_t off, uint32_t len) MUST_CHECK;
 void credits_freed(struct tenure *t, uint32_t off, uint32_t len);
 void credits_opened(struct tenure *t, uint32_t i, const Zbs__Chunk__OpenResult *r);
 void credits_recount(struct tenure *t);

@@ -184,6 +184,55 @@ static void test_load(void **state)
     world(script_load, 23, SEC(200));
 }
 
+/* ---- on full disks ---- */
+
+#define HALF (16 * MIB)
+
+/* A page to each block from `off` on, until there is no space. */
+static void fill_up(struct vworld *w, uint64_t off)
+{
+    int rc = 0;
+
+    for (; rc == 0 && off < VOLUME; off += BLOCK_BYTES)
+        rc = do_write(w, 0, off, PAGE_BYTES, 1);
+    CHECK(rc == ERR_NOSPACE);
+}
+
+/* A page that is zeroed in part is written, which needs a place where its block is shared. What is
+ * shared stays readable where there is no room for a child, also after attempts to write. */
+static int script_full(struct vworld *w)
+{
+    struct job z = {.fn = job_zero, .off = 512, .len = 512};
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    for (uint64_t off = 0; off < HALF; off += MIB)
+        CHECK(do_write(w, 0, off, MIB, off / MIB + 1) == 0);
+    (void)snapshot(w, "volume", "s1");
+    for (uint64_t off = 0; off < MIB; off += BLOCK_BYTES)
+        CHECK(do_write(w, 0, HALF + off, PAGE_BYTES, 1) == 0); /* children */
+    fill_up(w, HALF + MIB);
+    CHECK(job_do(w, 0, &z) == ERR_NOSPACE);
+    CHECK(do_read(w, 1, 0, MIB) == 1);
+    CHECK(degraded(w) == 0);
+    (void)snapshot(w, "volume", "s2");
+    for (uint64_t off = 0; off < HALF; off += MIB) {
+        CHECK(do_write(w, 0, off, PAGE_BYTES, 1000) == ERR_NOSPACE);
+        CHECK(do_read(w, off / MIB % HOSTS, off, MIB) == off / MIB + 1);
+    }
+    remove_volume(w, "volume@s1");
+    remove_volume(w, "volume");
+    remove_volume(w, "volume@s2");
+    wait_empty(w);
+    return 0;
+}
+
+static void test_full(void **state)
+{
+    (void)state;
+    world_of(script_full, 26, SEC(300), 160 * MIB);
+}
+
 /* ---- with servers that die ---- */
 
 static int script_faults(struct vworld *w)
@@ -385,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_basic), cmocka_unit_test(test_generations),
         cmocka_unit_test(test_load),  cmocka_unit_test(test_faults),
         cmocka_unit_test(test_storm), cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_full),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
