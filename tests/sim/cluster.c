@@ -11,6 +11,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "common/base/units.h"
 #include "chunk/engine.h"
 #include "proto/access.pb-c.h"
 #include "tests/sim/operator.h"
@@ -131,6 +132,7 @@ struct cluster *cluster_new(const struct scenario *s, bool trace)
     scenario_conf(s, &conf);
     c->seed = s->seed;
     c->disks = s->disks;
+    c->small = s->disk_mib < LARGE_DISK_MIB;
     c->fragile = scenario_fragile(s);
     c->n_spaces = 1;
     c->sim = sim_new(&conf);
@@ -142,7 +144,7 @@ struct cluster *cluster_new(const struct scenario *s, bool trace)
         node_init(c, i);
         sim_clock_drift(c->sim, n->addr, s->drift_ppm[i]);
         for (uint32_t d = 0; d < DISKS_MAX; d++)
-            sim_disk_create(n->procs[ROLE_CHUNK], cluster_disk(d), DISK_BYTES);
+            sim_disk_create(n->procs[ROLE_CHUNK], cluster_disk(d), (uint64_t)s->disk_mib * MIB);
         sim_proc_start(n->procs[ROLE_CHUNK], format_proc, n);
         while (sim_proc_running(n->procs[ROLE_CHUNK]))
             ASSERT(sim_step(c->sim));

@@ -14,7 +14,6 @@
 
 #define DISKS_MAX  3 /* of a chunk server: one or two are configured, one more may be added */
 #define DISK_ADDED (DISKS_MAX - 1)
-#define DISK_BYTES (4096ull * 1024 * 1024)
 #define EXTRAS_MAX 16
 #define FROZEN_MAX 1024
 
@@ -60,6 +59,7 @@ struct cluster {
     struct node nodes[HOSTS];
     char metas[128];
     uint32_t disks;    /* of each chunk server */
+    bool small;        /* the disks: they become full */
     bool fragile;      /* a host may lose or spoil what it holds: the others must hold it, too */
     uint32_t replicas; /* of the volume, as it was created */
     uint64_t volume_id, size_bytes, size_asked, used_at_first;

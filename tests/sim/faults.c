@@ -349,6 +349,17 @@ static bool rot_begin(struct strike *s)
     return false;
 }
 
+static bool fill_begin(struct strike *s)
+{
+    workload_fill(s->c, true);
+    return true;
+}
+
+static void fill_end(struct strike *s)
+{
+    workload_fill(s->c, false);
+}
+
 /* ---- what an operator does ---- */
 
 static bool drain_begin(struct strike *s)
@@ -462,6 +473,7 @@ static const struct {
     [FAULT_DISK_ADD] = {disk_add_begin, NULL},
     [FAULT_DISK_REMOVE] = {disk_remove_begin, NULL},
     [FAULT_DISK_REPLACE] = {replace_begin, replace_end},
+    [FAULT_FILL] = {fill_begin, fill_end},
     [FAULT_WALL_JUMP] = {wall_jump_begin, wall_jump_end},
 };
 

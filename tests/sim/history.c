@@ -295,6 +295,8 @@ static uint64_t rows_make(const struct history *h, struct row *rows)
     for (uint64_t i = 0; i < h->n_changes; i++) {
         const struct change *c = &h->changes[i];
 
+        if (c->is_void && c->value == 0)
+            continue; /* as if it had never been; of a write, it is an error to see it */
         for (uint32_t s = 0; s < c->count; s++)
             rows[at++] = (struct row){.sector = c->first + s,
                                       .value = c->value,

@@ -49,6 +49,7 @@ static void add(struct totals *t, const struct seed_result *r)
     t->work.unknown += r->work.unknown;
     t->work.failed_reads += r->work.failed_reads;
     t->work.moves += r->work.moves;
+    t->work.no_space += r->work.no_space;
     t->searched += r->searched;
     t->undecided += r->undecided;
 }
@@ -61,6 +62,7 @@ static void print_counts(const struct totals *t)
     printf("count op zeroes and discards %" PRIu64 "\n", t->work.zeroes);
     printf("count op compare-and-writes %" PRIu64 "\n", t->work.compares);
     printf("count op of unknown outcome %" PRIu64 "\n", t->work.unknown);
+    printf("count op refused for want of space %" PRIu64 "\n", t->work.no_space);
     printf("count op leases moved %" PRIu64 "\n", t->work.moves);
     printf("count check sectors decided by search %" PRIu64 "\n", t->searched);
     printf("count check sectors undecided %" PRIu64 "\n", t->undecided);

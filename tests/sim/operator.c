@@ -406,6 +406,18 @@ static void delete_surely(struct cluster *c, const char *name, nsec_t until)
         cluster_fail(c, "volume %s cannot be deleted: %s", name, err_text(rc));
 }
 
+void operator_delete_extras(struct cluster *c, nsec_t limit)
+{
+    nsec_t until = co_now() + limit;
+
+    for (uint32_t i = 0; i < c->n_extras; i++) {
+        c->extras[i].there = false;
+        while (workload_uses(c, i) && co_now() < until)
+            (void)co_sleep(20 * NSEC_PER_MSEC);
+        delete_surely(c, c->extras[i].name, until);
+    }
+}
+
 /* A disk that lies may have lost a deletion that it confirmed; only meta's lists can find that out,
  * after an hour unless told otherwise. Elsewhere nothing may come to that. */
 static void collect_soon(struct cluster *c, nsec_t until)
@@ -430,8 +442,7 @@ void operator_delete_all(struct cluster *c, nsec_t limit)
 
     if (c->fragile)
         collect_soon(c, until);
-    for (uint32_t i = 0; i < c->n_extras; i++)
-        delete_surely(c, c->extras[i].name, until);
+    operator_delete_extras(c, limit);
     delete_surely(c, "volume", until);
     while (n.used_bytes > c->used_at_first && co_now() < until) {
         (void)operator_status(c, &n);

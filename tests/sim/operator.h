@@ -35,6 +35,8 @@ struct cluster_counts {
 };
 co_fn int operator_status(struct cluster *c, struct cluster_counts *ret);
 
+/* All volumes but the main one. */
+co_fn void operator_delete_extras(struct cluster *c, nsec_t limit);
 /* At rest: deletes every volume and demands that every block comes back (invariant 9): by
  * itself, or where a disk may have lost a confirmed deletion, by what meta collects. */
 co_fn void operator_delete_all(struct cluster *c, nsec_t limit);

@@ -53,8 +53,10 @@ void scenario_print(const struct scenario *s, FILE *to)
 {
     char text[128];
 
-    fprintf(to, "seed %" PRIu64 "\nspan %" PRId64 "\nclients %u\nreplicas %u\ndisks %u\nnoise",
-            s->seed, s->span / NSEC_PER_MSEC, s->clients, s->replicas, s->disks);
+    fprintf(to,
+            "seed %" PRIu64 "\nspan %" PRId64
+            "\nclients %u\nreplicas %u\ndisks %u\ndisk_mib %u\nnoise",
+            s->seed, s->span / NSEC_PER_MSEC, s->clients, s->replicas, s->disks, s->disk_mib);
     for (uint32_t i = 0; i < NOISES; i++)
         if (s->noise >> i & 1)
             fprintf(to, " %s", noises[i]);
@@ -140,6 +142,7 @@ bool scenario_read(struct scenario *s, FILE *from)
     char line[256], word[32];
 
     memset(s, 0, sizeof(*s));
+    s->disk_mib = LARGE_DISK_MIB;
     while (fgets(line, sizeof(line), from)) {
         uint64_t number = 0;
         int used = 0;
@@ -158,6 +161,8 @@ bool scenario_read(struct scenario *s, FILE *from)
             s->replicas = (uint32_t)number;
         else if (strcmp(word, "disks") == 0)
             s->disks = (uint32_t)number;
+        else if (strcmp(word, "disk_mib") == 0)
+            s->disk_mib = (uint32_t)number;
         else if (strcmp(word, "noise") == 0)
             ok = noise_read(s, line + used);
         else if (strcmp(word, "drift") == 0)

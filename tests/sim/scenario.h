@@ -12,6 +12,7 @@
  *   clients 2             on each access server
  *   replicas 3            of the volume
  *   disks 2               of each chunk server
+ *   disk_mib 4096         size of each
  *   noise net-spike ...   kinds of small disturbances, at any time
  *   drift 9000 -30000 0   how much faster each host's clock runs, in parts per million
  *   event 1200 crash host-2 chunk 0 400 joining
@@ -33,6 +34,8 @@
 #define WHEN_LIMIT (4 * NSEC_PER_SEC)
 
 #define SLOW_DISK_STEP 1000 /* in the argument of disk-slow */
+
+#define LARGE_DISK_MIB 4096 /* never full */
 
 /* Two clocks may run apart by a sixteenth at most: that is the least margin that somebody leaves
  * who relies on another's clock (a meta leader's authority; leases have more). */
@@ -68,7 +71,8 @@ enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
     X(WALL_JUMP, "wall-jump")       /* a host's wall clock is arg seconds ahead, later not */      \
     X(DISK_ADD, "disk-add")         /* another disk joins a running chunk server */                \
     X(DISK_REMOVE, "disk-remove")   /* that one is drained and removed */                          \
-    X(DISK_REPLACE, "disk-replace") /* a disk fails; it is given up for a new one */
+    X(DISK_REPLACE, "disk-replace") /* a disk fails; it is given up for a new one */               \
+    X(FILL, "fill")                 /* clients fill the disks, later they discard that */
 
 enum fault {
 #define X(name, text) FAULT_##name,
@@ -91,6 +95,7 @@ struct scenario {
     uint64_t seed;
     nsec_t span;
     uint32_t clients, replicas, disks, noise; /* noise: mask */
+    uint32_t disk_mib;
     int32_t drift_ppm[HOSTS];
     uint32_t count;
     struct fault_event events[EVENTS_MAX]; /* by time */

@@ -233,6 +233,35 @@ static void clocks_draw(struct scenario *s, uint64_t x)
     }
 }
 
+static bool shares(enum fault f)
+{
+    return f == FAULT_SNAPSHOT || f == FAULT_CLONE || f == FAULT_ROLLBACK;
+}
+
+/* In a quarter of the seeds disks are so small that they become full. Not with snapshots: then
+ * nothing can be discarded before the volume is deleted, since a shared extent is changed through a
+ * child, which needs space. */
+static void space_draw(struct scenario *s, uint64_t x)
+{
+    uint32_t kept = 0;
+
+    if (below(&x, 4))
+        return;
+    for (uint32_t i = 0; i < s->count; i++)
+        if (!shares(s->events[i].kind))
+            s->events[kept++] = s->events[i];
+    s->count = kept;
+    s->disk_mib = 96 + below(&x, 96);
+    for (uint32_t n = 1 + below(&x, 3); n > 0; n--) {
+        struct fault_event e;
+
+        event_draw(&e, FAULT_FILL, &x);
+        e.at = some_moment(s, &x);
+        e.span += 3 * NSEC_PER_SEC;
+        event_insert(s, &e);
+    }
+}
+
 void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
 {
     uint64_t x = seed * 0xd1342543de82ef95u + 1;
@@ -241,7 +270,9 @@ void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
     s->seed = seed;
     s->span = span;
     s->clients = 2;
+    s->disk_mib = LARGE_DISK_MIB;
     events_draw(s, x);
     clocks_draw(s, ~x);
     disks_draw(s, x ^ 0x5bd1e9955bd1e995u);
+    space_draw(s, x ^ 0x2127599bf4325c37u);
 }

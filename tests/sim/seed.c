@@ -17,6 +17,19 @@ struct run {
     bool done;
 };
 
+/* What an operator does whose disks are full: replicas that lack space can't return before, and
+ * what snapshots have is not freed by a discard. */
+static void make_space(struct cluster *c)
+{
+    nsec_t until = co_now() + HEAL_SECONDS * NSEC_PER_SEC;
+
+    operator_delete_extras(c, HEAL_SECONDS * NSEC_PER_SEC);
+    while (workload_filled(c) && co_now() < until && !c->failure[0])
+        (void)co_sleep(100 * NSEC_PER_MSEC);
+    if (workload_filled(c))
+        cluster_fail(c, "what fills the disks can't be discarded");
+}
+
 static void wait_idle(struct cluster *c)
 {
     nsec_t until = co_now() + HEAL_SECONDS * NSEC_PER_SEC;
@@ -29,15 +42,27 @@ static void wait_idle(struct cluster *c)
                      workload_active(c), HEAL_SECONDS);
 }
 
-static void check_contents(struct cluster *c)
+static void wait_final(struct cluster *c, const char *what)
 {
     nsec_t until = co_now() + HEAL_SECONDS * NSEC_PER_SEC;
 
-    workload_final_read(c, (uint32_t)(sim_random(c->sim) % HOSTS));
     while (!workload_final_done(c) && co_now() < until && !c->failure[0])
         (void)co_sleep(100 * NSEC_PER_MSEC);
     if (!workload_final_done(c))
-        cluster_fail(c, "no progress: the final reads hang");
+        cluster_fail(c, "no progress: the final %s hang", what);
+}
+
+static void check_contents(struct cluster *c)
+{
+    workload_final_read(c, (uint32_t)(sim_random(c->sim) % HOSTS));
+    wait_final(c, "reads");
+    (void)cluster_verify(c);
+}
+
+static void check_full(struct cluster *c)
+{
+    workload_final_fill(c, (uint32_t)(sim_random(c->sim) % HOSTS));
+    wait_final(c, "writes to full disks");
     (void)cluster_verify(c);
 }
 
@@ -58,9 +83,13 @@ static int director(void *arg)
     faults_heal(c);
     if (c->fragile)
         operator_lower_min(c);
+    if (c->small)
+        make_space(c);
     wait_idle(c);
     if (!c->failure[0] && cluster_wait_in_sync(c, HEAL_SECONDS * NSEC_PER_SEC) == 0)
         check_contents(c);
+    if (!c->failure[0] && c->small)
+        check_full(c);
     if (!c->failure[0])
         operator_delete_all(c, HEAL_SECONDS * NSEC_PER_SEC);
     if (!c->failure[0])

@@ -13,7 +13,8 @@ import batch
 
 TRIES = 3  # seeds of the world for each candidate
 NO_DRIFT = "0 0 0"
-FIELDS = ("seed", "span", "clients", "replicas", "disks", "noise", "drift")
+LARGE_DISK_MIB = 4096
+FIELDS = ("seed", "span", "clients", "replicas", "disks", "disk_mib", "noise", "drift")
 
 
 class Scenario:
@@ -91,6 +92,8 @@ class Shrinker:
             s, _ = self.shorter(s, [s.but(noise=" ".join(n for n in s.fields["noise"].split() if n != noise))])
         if s.fields["drift"] != NO_DRIFT:
             s, _ = self.shorter(s, [s.but(drift=NO_DRIFT)])
+        if s.number("disk_mib") != LARGE_DISK_MIB:
+            s, _ = self.shorter(s, [s.but(disk_mib=LARGE_DISK_MIB)])
         for name in ("clients", "disks"):
             if s.number(name) > 1:
                 s, _ = self.shorter(s, [s.but(**{name: 1})])

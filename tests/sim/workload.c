@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Clients of the simulated cluster: see workload.h. */
-#include "tests/sim/workload.h"
+#include "tests/sim/workload_int.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,52 +12,20 @@
 #include "common/base/units.h"
 #include "common/env/env.h"
 
-#define PLACES          12
-#define SECTORS_MAX     40 /* of one operation: five pages */
-#define CLIENTS_MAX     8
-#define PRIVATE_BASE    (480ull << 20) /* each client's own place, for zeroes and discards */
-#define PRIVATE_STEP    (1ull << 20)
-#define PRIVATE_SECTORS 64
-#define COUNTER_BASE    (500ull << 20) /* sectors that are only ever compared and incremented */
-#define COUNTERS        2
-#define HOT_SPAN        (6 * NSEC_PER_SEC) /* one access server at a time does most of the I/O */
-#define EXTRA_PLACES    6                  /* the first ones, in the other volumes */
-#define MIXED_FROM      9 /* places that are zeroed, discarded, compared and written, too */
+#define PLACES       12
+#define SECTORS_MAX  40             /* of one operation: five pages */
+#define PRIVATE_BASE (480ull << 20) /* each client's own place, for zeroes and discards */
+#define PRIVATE_STEP (1ull << 20)
+#define COUNTER_BASE (500ull << 20)     /* sectors that are only ever compared and incremented */
+#define HOT_SPAN     (6 * NSEC_PER_SEC) /* one access server at a time does most of the I/O */
+#define EXTRA_PLACES 6                  /* the first ones, in the other volumes */
+#define MIXED_FROM   9 /* places that are zeroed, discarded, compared and written, too */
 
 /* Offsets of the hot places: page and block boundaries, stripe boundaries, second extent group. */
 static const uint64_t places[PLACES] = {
     0,          3 * 4096,     255 * 1024,    256 * 1024,     511 * 1024,
     512 * 1024, (1ull << 20), (64ull << 20), (300ull << 20), (400ull << 20) - 8192,
     17 * 4096,  40 * 4096,
-};
-
-/* What one client knows of its own place: for each sector the values it may hold. */
-struct private_sector {
-    uint64_t value, other; /* other: of an operation whose outcome is unknown */
-    bool ambiguous;
-};
-
-struct client {
-    struct workload *w;
-    uint32_t node, number;
-    bool active, started;
-    bool patient;   /* its operations have no deadline */
-    uint32_t extra; /* number of the other volume that it uses; 0: none */
-    uint64_t pair;  /* the next to be written; odd: its first half is */
-    uint64_t moved; /* leases that its server gave away by then */
-    struct co_group group;
-    struct private_sector sectors[PRIVATE_SECTORS];
-};
-
-struct workload {
-    struct cluster *c;
-    uint32_t per_node;
-    bool running, final_done;
-    struct client clients[HOSTS * CLIENTS_MAX];
-    struct client final[HOSTS]; /* one per access server: reads everything at the end */
-    uint32_t final_node;
-    uint64_t counted[COUNTERS], counted_unknown[COUNTERS]; /* increments: certain, possible */
-    struct workload_stats stats;
 };
 
 /* ---- contents: every sector names its value and place ---- */
@@ -93,22 +61,23 @@ bool workload_is_data(const uint8_t *page, size_t len)
     return false;
 }
 
-static uint64_t draw(struct client *cl, uint64_t n)
+uint64_t client_draw(struct client *cl, uint64_t n)
 {
     return sim_random(cl->w->c->sim) % n;
 }
 
 /* Some operations have a deadline, as an initiator's have. Not those of the last look: right after
  * the faults, some extents are still being opened, and it is bounded as a whole. */
-static nsec_t begin_op(struct client *cl)
+nsec_t client_begin(struct client *cl)
 {
-    nsec_t until = draw(cl, 3) ? NSEC_NEVER : co_now() + (nsec_t)(1 + draw(cl, 5)) * NSEC_PER_SEC;
+    nsec_t until = client_draw(cl, 3) ? NSEC_NEVER
+                                      : co_now() + (nsec_t)(1 + client_draw(cl, 5)) * NSEC_PER_SEC;
 
     cl->active = true;
     return co_deadline_push(cl->patient ? NSEC_NEVER : until);
 }
 
-static void end_op(struct client *cl, nsec_t former)
+void client_end(struct client *cl, nsec_t former)
 {
     co_deadline_restore(former);
     cl->active = false;
@@ -152,32 +121,26 @@ static bool frozen_is(struct cluster *c, uint32_t n, uint64_t sector, uint64_t v
     }
 }
 
-/* Sectors of one of the volumes. `first` counts within the volume; `key` is its name in the
- * history. */
-struct range {
-    struct vol *v;
-    uint64_t first, key;
-    uint32_t count;
-    uint32_t base; /* snapshot that it began with; 0: none */
-};
-
-/* What is known of a change after its end. */
-static void changed(struct client *cl, uint64_t op, int rc)
+/* What is known of a change after its end. Want of space is found before anything is done, by each
+ * of the extents that it touches: stripes are of several. */
+void client_changed(struct client *cl, uint64_t op, const struct range *r, int rc)
 {
     struct history *h = cl->w->c->history;
+    uint64_t stripe = STRIPE_BYTES / SECTOR_BYTES;
+    bool single = r->first / stripe == (r->first + r->count - 1) / stripe;
 
     if (rc == 0)
         history_return(h, op);
-    else if (rc == ERR_NOSPACE)
+    else if (rc == ERR_NOSPACE && single)
         history_void(h, op);
-    else
-        cl->w->stats.unknown++;
+    cl->w->stats.no_space += rc == ERR_NOSPACE;
+    cl->w->stats.unknown += rc < 0 && rc != ERR_NOSPACE;
 }
 
-static void shared_write(struct client *cl, const struct range *r)
+int client_write(struct client *cl, const struct range *r)
 {
     struct buf *b = buf_alloc((size_t)r->count * SECTOR_BYTES);
-    nsec_t former = begin_op(cl);
+    nsec_t former = client_begin(cl);
     uint64_t value = history_write_call(cl->w->c->history, r->key, r->count);
     int rc;
 
@@ -186,10 +149,11 @@ static void shared_write(struct client *cl, const struct range *r)
     watch(cl, r->key, r->count, "writes", value, 0);
     rc = vol_write(r->v, r->first * SECTOR_BYTES, r->count * SECTOR_BYTES, b, 0);
     watch(cl, r->key, r->count, "wrote", value, rc);
-    changed(cl, value, rc);
+    client_changed(cl, value, r, rc);
     cl->w->stats.writes++;
-    end_op(cl, former);
+    client_end(cl, former);
     buf_put(b);
+    return rc;
 }
 
 /* As sector_parse; what comes from the snapshot that the volume began with counts as 0. */
@@ -216,7 +180,7 @@ static void snapshot_read(struct client *cl, uint32_t n, const struct range *r)
 {
     struct cluster *c = cl->w->c;
     struct buf *b = buf_alloc((size_t)r->count * SECTOR_BYTES);
-    nsec_t former = begin_op(cl);
+    nsec_t former = client_begin(cl);
     int rc = vol_read(r->v, r->first * SECTOR_BYTES, r->count * SECTOR_BYTES, b, 0);
 
     for (uint32_t i = 0; i < r->count && rc == 0; i++) {
@@ -232,7 +196,7 @@ static void snapshot_read(struct client *cl, uint32_t n, const struct range *r)
     }
     cl->w->stats.reads++;
     cl->w->stats.failed_reads += rc != 0;
-    end_op(cl, former);
+    client_end(cl, former);
     buf_put(b);
 }
 
@@ -240,7 +204,7 @@ static void shared_read(struct client *cl, const struct range *r)
 {
     struct history *h = cl->w->c->history;
     struct buf *b = buf_alloc((size_t)r->count * SECTOR_BYTES);
-    nsec_t former = begin_op(cl);
+    nsec_t former = client_begin(cl);
     uint64_t read = history_read_call(h), value;
     int rc = vol_read(r->v, r->first * SECTOR_BYTES, r->count * SECTOR_BYTES, b, 0);
 
@@ -256,13 +220,13 @@ static void shared_read(struct client *cl, const struct range *r)
                  cl->node + 1, cl->number, r->count, r->key, err_text(rc));
     cl->w->stats.reads++;
     cl->w->stats.failed_reads += rc != 0;
-    end_op(cl, former);
+    client_end(cl, former);
     buf_put(b);
 }
 
 static void shared_zero(struct client *cl, const struct range *r, bool discard)
 {
-    nsec_t former = begin_op(cl);
+    nsec_t former = client_begin(cl);
     uint64_t op = history_zero_call(cl->w->c->history, r->key, r->count);
     uint64_t off = r->first * SECTOR_BYTES, len = (uint64_t)r->count * SECTOR_BYTES;
     int rc;
@@ -270,9 +234,9 @@ static void shared_zero(struct client *cl, const struct range *r, bool discard)
     watch(cl, r->key, r->count, discard ? "discards" : "zeroes", op, 0);
     rc = discard ? vol_discard(r->v, off, len) : vol_zero(r->v, off, len);
     watch(cl, r->key, r->count, discard ? "discarded" : "zeroed", op, rc);
-    changed(cl, op, rc);
+    client_changed(cl, op, r, rc);
     cl->w->stats.zeroes++;
-    end_op(cl, former);
+    client_end(cl, former);
 }
 
 /* Reads a sector, then writes it if nobody did meanwhile. */
@@ -280,7 +244,7 @@ static void shared_swap(struct client *cl, const struct range *r)
 {
     struct buf *was = buf_alloc(SECTOR_BYTES), *new = buf_alloc(SECTOR_BYTES);
     uint64_t off = r->first * SECTOR_BYTES, old, value;
-    nsec_t former = begin_op(cl);
+    nsec_t former = client_begin(cl);
     uint32_t differs = 0;
     int rc = vol_read(r->v, off, SECTOR_BYTES, was, 0);
 
@@ -296,22 +260,22 @@ static void shared_swap(struct client *cl, const struct range *r)
         if (rc == ERR_MISCOMPARE)
             history_void(cl->w->c->history, value);
         else
-            changed(cl, value, rc);
+            client_changed(cl, value, r, rc);
     }
     cl->w->stats.compares++;
-    end_op(cl, former);
+    client_end(cl, former);
     buf_put(was);
     buf_put(new);
 }
 
 static void shared_operation(struct client *cl, const struct range *r, bool mixed)
 {
-    uint64_t kind = draw(cl, mixed ? 10 : 7);
+    uint64_t kind = client_draw(cl, mixed ? 10 : 7);
 
     if (kind < 4)
         shared_read(cl, r);
     else if (kind < 7)
-        shared_write(cl, r);
+        (void)client_write(cl, r);
     else if (kind < 9)
         shared_zero(cl, r, kind == 7);
     else
@@ -328,7 +292,7 @@ static uint64_t private_first(const struct client *cl)
 static void private_check(struct client *cl, struct vol *v)
 {
     struct buf *b = buf_alloc(PRIVATE_SECTORS * SECTOR_BYTES);
-    nsec_t former = begin_op(cl);
+    nsec_t former = client_begin(cl);
     int rc = vol_read(v, private_first(cl) * SECTOR_BYTES, PRIVATE_SECTORS * SECTOR_BYTES, b, 0);
 
     for (uint32_t i = 0; i < PRIVATE_SECTORS && rc == 0; i++) {
@@ -345,19 +309,20 @@ static void private_check(struct client *cl, struct vol *v)
         s->ambiguous = false;
     }
     cl->w->stats.reads++;
-    end_op(cl, former);
+    client_end(cl, former);
     buf_put(b);
 }
 
 /* An operation of unknown outcome must be resolved by a read before the next change. */
 static void private_change(struct client *cl, struct vol *v)
 {
-    uint32_t at = (uint32_t)draw(cl, PRIVATE_SECTORS),
-             count = (uint32_t)(1 + draw(cl, PRIVATE_SECTORS - at)), kind = (uint32_t)draw(cl, 3);
+    uint32_t at = (uint32_t)client_draw(cl, PRIVATE_SECTORS),
+             count = (uint32_t)(1 + client_draw(cl, PRIVATE_SECTORS - at)),
+             kind = (uint32_t)client_draw(cl, 3);
     uint64_t first = private_first(cl) + at;
     uint64_t value = kind == 0 ? history_write_call(cl->w->c->history, 0, 0) : 0;
     struct buf *b = kind == 0 ? buf_alloc((size_t)count * SECTOR_BYTES) : NULL;
-    nsec_t former = begin_op(cl);
+    nsec_t former = client_begin(cl);
     int rc;
 
     for (uint32_t i = 0; i < count; i++) {
@@ -380,7 +345,7 @@ static void private_change(struct client *cl, struct vol *v)
     }
     cl->w->stats.zeroes += kind != 0;
     cl->w->stats.unknown += rc != 0;
-    end_op(cl, former);
+    client_end(cl, former);
     buf_put(b);
 }
 
@@ -396,10 +361,10 @@ static bool private_ambiguous(const struct client *cl)
 
 static void counter_increment(struct client *cl, struct vol *v)
 {
-    uint32_t k = (uint32_t)draw(cl, COUNTERS), differs = 0;
+    uint32_t k = (uint32_t)client_draw(cl, COUNTERS), differs = 0;
     uint64_t at = COUNTER_BASE + k * 8192ull, sector = at / SECTOR_BYTES, value;
     struct buf *was = buf_alloc(SECTOR_BYTES), *next = buf_alloc(SECTOR_BYTES);
-    nsec_t former = begin_op(cl);
+    nsec_t former = client_begin(cl);
     int rc = vol_read(v, at, SECTOR_BYTES, was, 0);
 
     if (rc == 0 && !sector_parse(was->data, sector, &value))
@@ -414,7 +379,7 @@ static void counter_increment(struct client *cl, struct vol *v)
             cl->w->counted_unknown[k]--;
     }
     cl->w->stats.compares++;
-    end_op(cl, former);
+    client_end(cl, former);
     buf_put(was);
     buf_put(next);
 }
@@ -455,13 +420,13 @@ static void pair_write(struct client *cl, struct vol *v)
 {
     struct buf *b = buf_alloc(SECTOR_BYTES);
     uint64_t off = pair_off(cl, cl->pair % 2);
-    nsec_t former = begin_op(cl);
+    nsec_t former = client_begin(cl);
 
     sector_fill(b->data, cl->pair / 2 + 1, off / SECTOR_BYTES);
     if (vol_write(v, off, SECTOR_BYTES, b, 0) == 0)
         cl->pair++;
     cl->w->stats.writes++;
-    end_op(cl, former);
+    client_end(cl, former);
     buf_put(b);
 }
 
@@ -493,16 +458,16 @@ static void pairs_check(struct client *reader, uint32_t snapshot, struct vol *v)
 
 static uint32_t some_count(struct client *cl)
 {
-    return (uint32_t)(draw(cl, 3) ? 1 + draw(cl, SECTORS_MAX) : 8);
+    return (uint32_t)(client_draw(cl, 3) ? 1 + client_draw(cl, SECTORS_MAX) : 8);
 }
 
 /* In one of the volumes that come and go. */
 static void extra_operation(struct client *cl)
 {
     const struct cluster *c = cl->w->c;
-    uint32_t n = c->n_extras ? (uint32_t)draw(cl, c->n_extras) : 0;
+    uint32_t n = c->n_extras ? (uint32_t)client_draw(cl, c->n_extras) : 0;
     const struct extra *x = &c->extras[n];
-    uint64_t first = places[draw(cl, EXTRA_PLACES)] / SECTOR_BYTES + draw(cl, 8);
+    uint64_t first = places[client_draw(cl, EXTRA_PLACES)] / SECTOR_BYTES + client_draw(cl, 8);
     struct range r = {.first = first, .count = some_count(cl), .base = x->base};
 
     if (n >= c->n_extras || !x->there)
@@ -522,9 +487,10 @@ static void extra_operation(struct client *cl)
 /* In the main volume, at one of the hot places or at what its end was a moment ago. */
 static void main_operation(struct client *cl, struct vol *v)
 {
-    uint32_t place = (uint32_t)draw(cl, PLACES + 1);
+    uint32_t place = (uint32_t)client_draw(cl, PLACES + 1);
     uint64_t at = place < PLACES ? places[place] : cl->w->c->size_bytes - 8192;
-    struct range r = {.v = v, .first = at / SECTOR_BYTES + draw(cl, 8), .count = some_count(cl)};
+    struct range r = {
+        .v = v, .first = at / SECTOR_BYTES + client_draw(cl, 8), .count = some_count(cl)};
 
     r.key = r.first;
     r.count = place < PLACES ? r.count : 8;
@@ -533,7 +499,11 @@ static void main_operation(struct client *cl, struct vol *v)
 
 static void one_operation(struct client *cl, struct vol *v)
 {
-    switch (draw(cl, 11)) {
+    if (fill_wanted(cl) && client_draw(cl, 2)) {
+        fill_operation(cl, v);
+        return;
+    }
+    switch (client_draw(cl, 11)) {
     case 10:
         pair_write(cl, v);
         break;
@@ -568,7 +538,7 @@ static void think(struct client *cl)
 {
     bool hot = hot_node() == HOSTS || hot_node() == cl->node;
 
-    (void)co_sleep((nsec_t)draw(cl, hot ? 20 : 600) * NSEC_PER_MSEC);
+    (void)co_sleep((nsec_t)client_draw(cl, hot ? 20 : 600) * NSEC_PER_MSEC);
 }
 
 static void count_moves(struct client *cl)
@@ -744,22 +714,11 @@ static void final_extras(struct client *cl)
             final_extra(cl, n);
 }
 
-/* Waits in each access server for its turn to read everything once more. */
-static int final_main(void *arg)
+static void final_read(struct client *cl, struct vol *v)
 {
-    struct client *cl = arg;
     struct workload *w = cl->w;
-    struct vol *v = NULL;
-    uint64_t failed;
+    uint64_t failed = w->stats.failed_reads;
 
-    while (w->final_node != cl->node || w->final_done)
-        if (co_sleep(100 * NSEC_PER_MSEC) == ERR_CANCELED)
-            return 0;
-    while (!v && vol_open(w->c->nodes[cl->node].engine, w->c->volume_id, &v) < 0)
-        if (co_sleep(100 * NSEC_PER_MSEC) == ERR_CANCELED)
-            return 0;
-    cl->patient = true;
-    failed = w->stats.failed_reads;
     for (uint32_t i = 0; i < PLACES; i++) {
         struct range r = {.v = v, .first = places[i] / SECTOR_BYTES, .count = SECTORS_MAX + 8};
 
@@ -773,18 +732,61 @@ static int final_main(void *arg)
         if (i % CLIENTS_MAX < w->per_node)
             private_check(&w->clients[i], v);
     counter_check(cl, v);
-    vol_close(v);
-    w->final_done = true;
-    return 0;
+}
+
+/* Waits in each access server for its turn: reads everything once more, or fills the disks. */
+static int final_main(void *arg)
+{
+    struct client *cl = arg;
+    struct workload *w = cl->w;
+
+    cl->patient = true;
+    for (;;) {
+        struct vol *v = NULL;
+
+        while (w->final_node != cl->node || w->final_done)
+            if (co_sleep(100 * NSEC_PER_MSEC) == ERR_CANCELED)
+                return 0;
+        while (!v && vol_open(w->c->nodes[cl->node].engine, w->c->volume_id, &v) < 0)
+            if (co_sleep(100 * NSEC_PER_MSEC) == ERR_CANCELED)
+                return 0;
+        if (w->final_fills)
+            fill_check(cl, v);
+        else
+            final_read(cl, v);
+        vol_close(v);
+        w->final_done = true;
+    }
+}
+
+static void final_begin(struct cluster *c, uint32_t node, bool fills)
+{
+    c->workload->final_done = false;
+    c->workload->final_fills = fills;
+    c->workload->final_node = node;
 }
 
 void workload_final_read(struct cluster *c, uint32_t node)
 {
-    c->workload->final_done = false;
-    c->workload->final_node = node;
+    final_begin(c, node, false);
+}
+
+void workload_final_fill(struct cluster *c, uint32_t node)
+{
+    final_begin(c, node, true);
+}
+
+bool workload_filled(const struct cluster *c)
+{
+    return fill_wanted(&c->workload->clients[0]);
 }
 
 bool workload_final_done(const struct cluster *c)
 {
     return c->workload->final_done;
+}
+
+void workload_fill(struct cluster *c, bool on)
+{
+    c->workload->filling = on;
 }
