@@ -126,6 +126,20 @@ def volumes(t):
     t.fails(FAILED, "3 volumes", "pool", "delete", "one")
 
 
+def pages(t):
+    """More volumes than the leader lists at once."""
+    t.ok("pool", "create", "many", "--replicas", "1")
+    names = [f"many/v{i}" for i in range(8)]
+    for name in names:
+        t.ok("volume", "create", name, "--size", "1M")
+    for i in range(250):
+        t.ok("snapshot", "create", f"{names[0]}@s{i}", *names[1:])
+    listed = [v["name"] for v in t.json("volume", "list", "many")]
+    check(len(listed) == 2008 and listed == sorted(listed), f"{len(listed)} volumes are listed")
+    check(len(t.json("snapshot", "list", "many")) == 2000, "snapshot list")
+    check(len(t.json("snapshot", "list", "many/v3")) == 250, "snapshot list of a volume")
+
+
 def exports(t):
     first = t.json("iscsi", "export", "one/v")
     check(first == t.json("iscsi", "export", "one/v"), "a second export of the same volume is not the first")
@@ -235,7 +249,7 @@ def disk_leaves(t, path):
 def everything():
     with Cluster(nodes=1, device_size="3G") as c:
         t = Cli(c)
-        for part in (usage, pools, volumes, exports, targets, servers, disks):
+        for part in (usage, pools, volumes, pages, exports, targets, servers, disks):
             part(t)
         return f"{t.tried} calls"
 

@@ -112,8 +112,10 @@ def contents():
         c.cli("iscsi", "unexport", "test/v")
         c.cli("snapshot", "rollback", "test/v@s", "--yes")
         check(content(c, "v") == first and content(c, "v", 2) == first, "the rollback")
+        for v in ("v", "c", "v@s"):
+            verified, shown = c.verify(f"test/{v}"), c.cli_json("volume", "show", f"test/{v}")
+            check(verified["extents"] == shown["extents"], f"each extent once, whoever looks: {verified}, {shown}")
         for v in ("v", "c"):
-            c.verify(f"test/{v}")
             c.cli("volume", "delete", f"test/{v}", "--yes")
         check(content(c, "v@s", 2) == first, "the snapshot went with its volume")
         c.cli("snapshot", "delete", "test/v@s", "--yes")

@@ -93,51 +93,38 @@ static enum cli_exit snapshot_create(struct cli *c)
     return rc;
 }
 
-/* volume "": of all volumes. */
-static bool is_of(const Zbs__Meta__Volume *v, const char *volume)
-{
-    size_t len = strlen(volume);
+struct listing {
+    char volume[CLI_NAME_ROOM]; /* "": of all */
+    json_t *rows;
+};
 
-    return v->snapshot && (len == 0 || (!strncmp(v->name, volume, len) && v->name[len] == '@'));
+static void list_row(void *arg, const Zbs__Meta__Volume *v)
+{
+    struct listing *l = arg;
+    size_t len = strlen(l->volume);
+
+    if (v->snapshot && (len == 0 || (!strncmp(v->name, l->volume, len) && v->name[len] == '@')))
+        json_array_append_new(l->rows, volume_json(v));
 }
 
 static enum cli_exit snapshot_list(struct cli *c)
 {
-    Zbs__Meta__VolumeListRequest q = ZBS__META__VOLUME_LIST_REQUEST__INIT;
-    char pool[CLI_NAME_ROOM] = "", volume[CLI_NAME_ROOM] = "";
-    char after_pool[CLI_NAME_ROOM] = "", after_name[CLI_NAME_ROOM] = "";
-    json_t *rows = json_array();
-    bool more = true;
+    struct listing l = {.volume = ""};
+    char pool[CLI_NAME_ROOM] = "";
+    enum cli_exit rc;
 
     if (c->n_args && strchr(c->args[0], '/')) {
-        if (!cli_parse_volume(c->args[0], pool, volume))
+        if (!cli_parse_volume(c->args[0], pool, l.volume))
             return CLI_USAGE;
     } else if (c->n_args) {
         snprintf(pool, sizeof(pool), "%s", c->args[0]);
     }
-    q.pool = pool;
-    q.after_pool = after_pool;
-    q.after_name = after_name;
-    while (more) {
-        const Zbs__Meta__VolumeListReply *list;
-        struct rpc_reply r;
-        enum cli_exit rc = cli_meta_call(c, META_VOLUME_LIST, &q.base, &r);
-
-        if (rc) {
-            json_decref(rows);
-            return rc;
-        }
-        list = (const Zbs__Meta__VolumeListReply *)r.msg;
-        for (size_t i = 0; i < list->n_volumes; i++) {
-            if (is_of(list->volumes[i], volume))
-                json_array_append_new(rows, volume_json(list->volumes[i]));
-            snprintf(after_pool, sizeof(after_pool), "%s", list->volumes[i]->pool);
-            snprintf(after_name, sizeof(after_name), "%s", list->volumes[i]->name);
-        }
-        more = list->more;
-        rpc_reply_free(&r);
-    }
-    return cli_print_table(c, rows, columns);
+    l.rows = json_array();
+    rc = volumes_each(c, pool, list_row, &l);
+    if (rc == CLI_OK)
+        return cli_print_table(c, l.rows, columns);
+    json_decref(l.rows);
+    return rc;
 }
 
 static enum cli_exit print_volume(struct cli *c, enum cli_exit rc, struct rpc_reply *r)

@@ -85,6 +85,9 @@ static enum cli_exit verify_slot(struct verify *v, uint32_t slot, const char *ow
         err = rpc_call(v->clients[at], &zbs__access__access__descriptor, VERIFY_METHOD, &q.base,
                        NULL, &r);
         co_deadline_restore(former);
+        /* Who is not the owner (any more) has looked at nothing. */
+        if (err == 0 && ((const Zbs__Access__VerifyReply *)r.msg)->extents == 0)
+            err = err_set(ERR_NOT_OWNER, "extent slot %u moves from owner to owner", slot);
         if (err == 0)
             add_result(v, (const Zbs__Access__VerifyReply *)r.msg);
         rpc_reply_free(&r);

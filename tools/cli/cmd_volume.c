@@ -148,24 +148,52 @@ static enum cli_exit volume_create(struct cli *c)
     return volume_print(c, rc, &r);
 }
 
+enum cli_exit volumes_each(struct cli *c, const char *pool,
+                           void (*fn)(void *arg, const Zbs__Meta__Volume *v), void *arg)
+{
+    char after_pool[CLI_NAME_ROOM] = "", after_name[CLI_NAME_ROOM] = "";
+    Zbs__Meta__VolumeListRequest q = ZBS__META__VOLUME_LIST_REQUEST__INIT;
+    bool more = true;
+
+    q.pool = (char *)pool;
+    q.after_pool = after_pool;
+    q.after_name = after_name;
+    while (more) {
+        const Zbs__Meta__VolumeListReply *page;
+        struct rpc_reply r;
+        enum cli_exit rc = cli_meta_call(c, META_VOLUME_LIST, &q.base, &r);
+
+        if (rc)
+            return rc;
+        page = (const Zbs__Meta__VolumeListReply *)r.msg;
+        for (size_t i = 0; i < page->n_volumes; i++)
+            fn(arg, page->volumes[i]);
+        more = page->more && page->n_volumes > 0;
+        if (more) {
+            const Zbs__Meta__Volume *last = page->volumes[page->n_volumes - 1];
+
+            snprintf(after_pool, sizeof(after_pool), "%s", last->pool);
+            snprintf(after_name, sizeof(after_name), "%s", last->name);
+        }
+        rpc_reply_free(&r);
+    }
+    return CLI_OK;
+}
+
+static void list_row(void *arg, const Zbs__Meta__Volume *v)
+{
+    json_array_append_new(arg, volume_json(v));
+}
+
 static enum cli_exit volume_list(struct cli *c)
 {
-    Zbs__Meta__VolumeListRequest q = ZBS__META__VOLUME_LIST_REQUEST__INIT;
-    const Zbs__Meta__VolumeListReply *list;
-    struct rpc_reply r;
-    enum cli_exit rc;
-    json_t *rows;
+    json_t *rows = json_array();
+    enum cli_exit rc = volumes_each(c, c->n_args ? c->args[0] : "", list_row, rows);
 
-    q.pool = (char *)(c->n_args ? c->args[0] : "");
-    rc = cli_meta_call(c, META_VOLUME_LIST, &q.base, &r);
-    if (rc)
-        return rc;
-    list = (const Zbs__Meta__VolumeListReply *)r.msg;
-    rows = json_array();
-    for (size_t i = 0; i < list->n_volumes; i++)
-        json_array_append_new(rows, volume_json(list->volumes[i]));
-    rpc_reply_free(&r);
-    return cli_print_table(c, rows, columns);
+    if (rc == CLI_OK)
+        return cli_print_table(c, rows, columns);
+    json_decref(rows);
+    return rc;
 }
 
 static enum cli_exit volume_show(struct cli *c)

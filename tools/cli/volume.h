@@ -11,6 +11,10 @@ json_t *volume_json(const Zbs__Meta__Volume *v);
 /* The volume named POOL/VOLUME; on CLI_OK r->msg is a Volume. */
 enum cli_exit volume_get(struct cli *c, const char *name, struct rpc_reply *r);
 
+/* Calls fn for every volume and snapshot of a pool ("": of all), by name. */
+enum cli_exit volumes_each(struct cli *c, const char *pool,
+                           void (*fn)(void *arg, const Zbs__Meta__Volume *v), void *arg);
+
 /* A page of its extent table from first_slot on; r->msg is a VolumeMapReply. */
 enum cli_exit volume_map_page(struct cli *c, const Zbs__Meta__Volume *v, uint32_t first_slot,
                               struct rpc_reply *r);
