@@ -102,6 +102,10 @@ Zbs__Metalog__Record *decide_repair(const struct state *st, struct world *w, con
  * others as the present one; `anyway`: or nearer. NULL: not now, or no place. */
 Zbs__Metalog__Record *decide_move(const struct state *st, struct world *w, const struct extent *e,
                                   uint32_t from, bool anyway, struct pad *pad);
+/* The first step of moving a replica to where the extent's elder is and it is not (family.h). NULL:
+ * not now, or no such place. */
+Zbs__Metalog__Record *decide_gather(const struct state *st, struct world *w, const struct extent *e,
+                                    struct pad *pad);
 /* The member that an extent with more than it wants can best do without; 0: it has no more. */
 uint32_t surplus_member(const struct state *st, const struct world *w, const struct extent *e);
 int decide_chunk_mark(const struct decide *d, Zbs__Metalog__Record **ret);

@@ -263,7 +263,7 @@ static int answer_shared(const struct decide *d, Zbs__Meta__LeaseAcquireReply *m
     m->grants = PAD_NEW(d->pad, Zbs__Meta__Grant *);
     m->n_grants = 1;
     m->grants[0] = PAD_NEW(d->pad, Zbs__Meta__Grant);
-    view_grant_shared(m->grants[0], d->st, e);
+    view_grant_shared(m->grants[0], d->st, e, d->pad);
     return 0;
 }
 
@@ -283,7 +283,7 @@ int answer_lease_acquire(const struct decide *d, ProtobufCMessage *reply)
     m->n_grants = rq->count;
     for (uint32_t i = 0; i < rq->count; i++) {
         m->grants[i] = PAD_NEW(d->pad, Zbs__Meta__Grant);
-        view_grant(m->grants[i], d->st, v, rq->first_slot + i);
+        view_grant(m->grants[i], d->st, v, rq->first_slot + i, d->pad);
     }
     return 0;
 }

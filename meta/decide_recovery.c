@@ -8,6 +8,7 @@
 #include "common/base/err.h"
 #include "common/base/units.h"
 #include "meta/decide.h"
+#include "meta/family.h"
 #include "meta/table.h"
 
 static struct place_chunk *chunk_at(struct world *w, uint32_t id)
@@ -33,6 +34,19 @@ static void avoid_nothing(struct world *w)
 {
     for (uint32_t i = 0; i < w->n_chunks; i++)
         w->chunks[i].avoid = false;
+}
+
+/* Where relatives are, blocks are shared. */
+static void prefer_kin(struct world *w, const struct extent *e)
+{
+    for (uint32_t i = 0; i < w->n_chunks; i++)
+        w->chunks[i].kin = family_is_large(e) && family_is_at(e, w->chunks[i].id);
+}
+
+static void prefer_nothing(struct world *w)
+{
+    for (uint32_t i = 0; i < w->n_chunks; i++)
+        w->chunks[i].kin = false;
 }
 
 static Zbs__Metalog__Record *replica_set(struct pad *pad, const struct extent *e,
@@ -81,8 +95,10 @@ static uint32_t adopt(const struct state *st, struct world *w, const struct exte
     if (r->n_keep >= e->wanted)
         return 0;
     avoid_garbage(st, w, e);
+    prefer_kin(w, e);
     n = place_owed(w->chunks, w->n_chunks, &want, r->keep, r->n_keep, e->wanted - r->n_keep, true,
                    ids);
+    prefer_nothing(w);
     avoid_nothing(w);
     world_promise(w, ids, n);
     return n;
@@ -173,8 +189,10 @@ Zbs__Metalog__Record *decide_move(const struct state *st, struct world *w, const
         return NULL;
     n = members_without(e, from, others);
     source->avoid = true;
+    prefer_kin(w, e);
     if (place_owed(w->chunks, w->n_chunks, &want, others, n, 1, true, to) == 0)
         to[0] = 0;
+    prefer_nothing(w);
     source->avoid = avoided;
     if (to[0] == 0 || chunk_garbage(state_chunk(st, to[0]), e->id) != NULL)
         return NULL;
@@ -186,6 +204,23 @@ Zbs__Metalog__Record *decide_move(const struct state *st, struct world *w, const
     rec->replica_set->adopt = to;
     rec->replica_set->n_adopt = 1;
     return rec;
+}
+
+Zbs__Metalog__Record *decide_gather(const struct state *st, struct world *w, const struct extent *e,
+                                    struct pad *pad)
+{
+    const struct extent *elder = family_elder(st, e);
+    Zbs__Metalog__Record *r = NULL;
+
+    if (elder == NULL || elder->unsettled != NULL)
+        return NULL;
+    for (uint32_t i = 0; i < w->n_chunks; i++)
+        w->chunks[i].avoid = !extent_has_member(elder, w->chunks[i].id);
+    for (uint32_t i = 0; i < e->n_members && r == NULL; i++)
+        if (!extent_has_member(elder, e->replicas[i]))
+            r = decide_move(st, w, e, e->replicas[i], false, pad);
+    avoid_nothing(w);
+    return r;
 }
 
 /* ---- too many ---- */
@@ -200,6 +235,7 @@ static uint32_t use_percent(const struct place_chunk *c)
 uint32_t surplus_member(const struct state *st, const struct world *w, const struct extent *e)
 {
     const char *domain = failure_domain(st, e);
+    const struct extent *elder = family_elder(st, e);
     uint64_t best_score = 0;
     uint32_t best = 0;
 
@@ -214,6 +250,7 @@ uint32_t surplus_member(const struct state *st, const struct world *w, const str
         /* The newest is what the extent was given instead of another. */
         score += i + 1 < e->n_members ? 1u << 8 : 0;
         score += (uint64_t)c->full << 9;
+        score += (uint64_t)(elder != NULL && !extent_has_member(elder, c->id)) << 10;
         score += (uint64_t)spread(w, domain, others, n) << 16;
         score += (uint64_t)!c->alive << 24;
         score += (uint64_t)c->removing << 32;

@@ -49,13 +49,14 @@ struct choice {
     bool owed; /* any server may be chosen, else only one that can take data now */
     bool live_only;
     bool full; /* full ones, too */
+    bool kin;  /* only those that are preferred */
     struct prng prng;
 };
 
 static bool is_candidate(const struct choice *ch, const struct place_chunk *c,
                          enum distance distance, const char *host)
 {
-    if (c->leaving || c->gone || c->avoid || (c->full && !ch->full))
+    if (c->leaving || c->gone || c->avoid || (c->full && !ch->full) || (ch->kin && !c->kin))
         return false;
     if (!ch->owed && (!c->alive || !c->heard || c->free_bytes == 0))
         return false;
@@ -101,8 +102,13 @@ static const struct place_chunk *draw(struct choice *ch, enum distance distance,
 static bool choose_by_distance(struct choice *ch, const char *host)
 {
     for (int distance = BY_DOMAIN; distance < DISTANCES; distance++) {
-        const struct place_chunk *c = draw(ch, (enum distance)distance, host);
+        const struct place_chunk *c;
 
+        ch->kin = true;
+        c = draw(ch, (enum distance)distance, host);
+        ch->kin = false;
+        if (c == NULL)
+            c = draw(ch, (enum distance)distance, host);
         if (c != NULL) {
             ch->chosen[ch->n_chosen++] = c;
             return true;

@@ -21,6 +21,7 @@ struct place_chunk {
     bool full;           /* none of its disks has room to speak of */
     bool crowded;        /* and that for so long that what is absent there is made elsewhere */
     bool avoid;          /* for the decision at hand */
+    bool kin;            /* likewise: rather there than anywhere else as far */
     uint64_t size_bytes; /* of healthy disks */
 };
 

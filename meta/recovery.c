@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/base/units.h"
 #include "common/env/env.h"
+#include "meta/family.h"
 #include "meta/lead.h"
 #include "meta/settings.h"
 #include "meta/table.h"
@@ -78,6 +79,16 @@ static uint64_t replica_bytes(struct lead *l)
     return replicas > 0 ? MIN(used / replicas, (uint64_t)EXTENT_BYTES) : 0;
 }
 
+/* Most of what a family holds is held by all of it. */
+static uint64_t family_bytes(struct lead *l)
+{
+    const struct state *st = &l->m->st;
+    uint64_t families = st->n_extents - MIN(st->n_copies, st->n_extents);
+
+    return families > 0 ? MIN(replica_bytes(l) * st->n_extents / families, (uint64_t)EXTENT_BYTES)
+                        : EXTENT_BYTES;
+}
+
 /* ---- balance ---- */
 
 /* In 1/1000 of a server's space. */
@@ -91,7 +102,8 @@ struct balance {
     bool full_only; /* something is degraded: no more than makes room */
     uint32_t mean;  /* use */
     uint64_t moves_max;
-    uint64_t bytes; /* that one move shifts */
+    uint64_t bytes;        /* that one move shifts */
+    uint64_t family_bytes; /* likewise, if all that shares blocks with it will follow */
 };
 
 static void shift(struct world *w, uint32_t id, uint64_t bytes, bool to)
@@ -138,7 +150,8 @@ static void balance_look(struct lead *l, struct world *w, struct balance *b)
     bool any_full = false;
 
     *b = (struct balance){.moves_max = state_setting(st, SETTING_BALANCE_EXTENTS),
-                          .bytes = replica_bytes(l)};
+                          .bytes = replica_bytes(l),
+                          .family_bytes = family_bytes(l)};
     /* What is used, not what was promised to new extents, which are thin. */
     for (uint32_t i = 0; i < w->n_chunks; i++)
         w->chunks[i].free_bytes = live_chunk(&l->live, w->chunks[i].id)->free_bytes;
@@ -188,14 +201,15 @@ static void note_gone(struct scan *s, const struct extent *e, const struct place
 static bool move(struct scan *s, const struct extent *e, const struct place_chunk *from)
 {
     struct world *w = s->w;
+    uint64_t bytes = family_is_large(e) ? s->balance.family_bytes : s->balance.bytes;
     Zbs__Metalog__Record *r;
 
     /* For balance only where it makes the difference smaller. */
     for (uint32_t i = 0; i < w->n_chunks && !from->removing; i++) {
         struct place_chunk *c = &w->chunks[i];
 
-        c->avoid = c->size_bytes == 0 ||
-                   use_of(c) + 2 * s->balance.bytes * 1000 / c->size_bytes >= use_of(from);
+        c->avoid =
+            c->size_bytes == 0 || use_of(c) + 2 * bytes * 1000 / c->size_bytes >= use_of(from);
     }
     r = decide_move(&s->l->m->st, w, e, from->id, from->removing, s->pad);
     for (uint32_t i = 0; i < w->n_chunks; i++)
@@ -203,10 +217,51 @@ static bool move(struct scan *s, const struct extent *e, const struct place_chun
     if (r == NULL)
         return false;
     s->l->recovery.moved++;
-    shift(w, r->replica_set->adopt[0], s->balance.bytes, true);
-    shift(w, from->id, s->balance.bytes, false);
+    s->l->recovery.gathering |= family_is_large(e);
+    s->l->recovery.gathered &= !family_is_large(e);
+    shift(w, r->replica_set->adopt[0], bytes, true);
+    shift(w, from->id, bytes, false);
     submit(s->l, r, s->pad);
     return true;
+}
+
+/* To where its elder has moved: so a family moves one after the other. */
+static bool gather(struct scan *s, const struct extent *e)
+{
+    struct state *st = &s->l->m->st;
+    Zbs__Metalog__Record *r = NULL;
+
+    if (!family_is_large(e) || st->n_degraded > 0)
+        return false;
+    if (st->n_unsettled[DANGER_NONE] < state_setting(st, SETTING_BALANCE_EXTENTS))
+        r = decide_gather(st, s->w, e, s->pad);
+    else
+        s->l->recovery.gathering = true; /* perhaps: not now */
+    if (r == NULL)
+        return false;
+    s->l->recovery.gathering = true;
+    s->l->recovery.moved++;
+    submit(s->l, r, s->pad);
+    return true;
+}
+
+/* Of a family the elders that have none are moved, the others follow; those that may share blocks
+ * with others, but have no elder, stay. One family after the other, as space is free only when the
+ * last has left. */
+static bool may_balance(const struct scan *s, const struct extent *e)
+{
+    const struct state *st = &s->l->m->st;
+
+    if (!family_is_large(e))
+        return true;
+    return s->l->recovery.gathered && st->n_unsettled[DANGER_NONE] == 0 &&
+           extent_is_shared(st, e) && family_elder(st, e) == NULL;
+}
+
+static void round_end(struct recovery *rec)
+{
+    rec->gathered = !rec->gathering;
+    rec->gathering = false;
 }
 
 static void scan_extent(struct scan *s, const struct extent *e)
@@ -222,13 +277,12 @@ static void scan_extent(struct scan *s, const struct extent *e)
             note_gone(s, e, c);
             continue;
         }
-        /* Blocks that extents share would be copied for each: only if it has to be. */
-        if (over && (e->family != e->id || extent_is_shared(&s->l->m->st, e)))
-            over = false;
+        over = over && may_balance(s, e);
         if ((c->removing && moving < MOVES_MAX) || (over && moving < s->balance.moves_max))
             if (move(s, e, c))
                 return;
     }
+    (void)gather(s, e);
 }
 
 static void scan(struct scan *s)
@@ -240,11 +294,13 @@ static void scan(struct scan *s)
         s->any_gone |= s->w->chunks[i].gone && !s->w->chunks[i].alive;
         s->any_removing |= s->w->chunks[i].removing;
     }
-    if (!s->any_gone && !s->any_removing && !s->balance.on)
+    if (!s->any_gone && !s->any_removing && !s->balance.on && s->l->m->st.n_copies == 0)
         return;
     for (uint64_t i = 0; i < n; i++) {
         const struct idmap_entry *entry = &extents->entries[s->l->recovery.cursor++ % extents->cap];
 
+        if (s->l->recovery.cursor % extents->cap == 0)
+            round_end(&s->l->recovery);
         if (entry->id != 0)
             scan_extent(s, (const struct extent *)(uintptr_t)entry->value);
     }

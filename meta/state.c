@@ -134,6 +134,7 @@ void state_fini(struct state *st)
     state_reservations_fini(st);
     idmap_fini(&st->volumes);
     idmap_fini(&st->extents);
+    idmap_fini(&st->families);
     idmap_fini(&st->pages);
     idmap_fini(&st->results_by_hash);
     state_init(st);

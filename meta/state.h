@@ -75,6 +75,7 @@ struct extent {
     struct list unborn;  /* extents that are to begin as its copy and are not created yet */
     struct list sibling; /* on its origin's list of them */
     struct list fresh;   /* on the list of those that are not created yet */
+    struct list kin;     /* the ring of its family */
     uint64_t pages_sum;  /* of the addresses of those pages: of a single one, the address */
     uint8_t n_members, n_absent;
     uint8_t wanted, min_replicas;         /* the policy */
@@ -182,6 +183,8 @@ struct state {
     uint64_t reservations_version;
     struct idmap volumes;   /* id -> volume, removed ones too */
     struct idmap extents;   /* id -> extent */
+    struct idmap families;  /* family -> the first of its extents, if the origin of all is gone */
+    uint64_t n_copies;      /* extents that began as another's copy */
     struct idmap pages;     /* id -> table page */
     struct sorted removed;  /* volumes to be swept, by id */
     struct sorted policies; /* volumes with policy_left, by id */

@@ -5,6 +5,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "meta/family.h"
 
 /* ---- finding ---- */
 
@@ -153,6 +154,7 @@ struct extent *state_extent_add(struct state *st, uint64_t id, uint64_t family, 
     list_init(&e->unborn);
     list_init(&e->sibling);
     list_push_back(&st->fresh, &e->fresh);
+    family_join(st, e);
     idmap_put_ptr(&st->extents, id, e);
     return e;
 }
@@ -163,6 +165,7 @@ void state_extent_free(struct state *st, struct extent *e)
     unsettled_end(st, e);
     extent_lease_end(st, e);
     extent_set_created(e);
+    family_leave(st, e);
     idmap_del(&st->extents, e->id);
     mem_free(e);
 }

@@ -12,6 +12,7 @@
  * The lists are rotated while they are looked through, so that a long one is covered in turns. */
 #include <string.h>
 #include "common/base/prng.h"
+#include "meta/family.h"
 #include "meta/lead.h"
 
 #define TASK_AGAIN   (2 * NSEC_PER_SEC) /* before the same task is given out again */
@@ -96,6 +97,20 @@ static Zbs__Meta__Task *give(struct tasks *t, const struct extent *e, uint32_t k
     return task;
 }
 
+/* What it could begin as a copy of comes back there, too: that goes first, unless nobody can be
+ * asked for it. */
+static bool waits_for_elder(const struct tasks *t, const struct extent *e, uint32_t chunk_id)
+{
+    const struct extent *elder = family_elder(&t->l->m->st, e);
+
+    if (elder == NULL || !extent_has_absent(elder, chunk_id))
+        return false;
+    for (uint32_t i = 0; i < elder->n_members; i++)
+        if (live_chunk(t->l, elder->replicas[i])->alive)
+            return true;
+    return false;
+}
+
 /* An absent replica that could come back; 0: none. */
 static uint32_t replica_to_return(const struct tasks *t, const struct extent *e)
 {
@@ -103,7 +118,7 @@ static uint32_t replica_to_return(const struct tasks *t, const struct extent *e)
         const struct chunk_live *c = live_chunk(t->l, extent_absent(e)[i]);
 
         if (c->alive && c->heard && c->size_bytes > 0 &&
-            !state_chunk(&t->l->m->st, c->id)->removing)
+            !state_chunk(&t->l->m->st, c->id)->removing && !waits_for_elder(t, e, c->id))
             return c->id;
     }
     return 0;

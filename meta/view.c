@@ -3,6 +3,7 @@
  * Objects as messages: see view.h. */
 #include "meta/view.h"
 
+#include "meta/family.h"
 #include "meta/table.h"
 
 static Zbs__Meta__Limits *view_limits(const Zbs__Meta__Limits *l)
@@ -112,7 +113,41 @@ void view_replicas(Zbs__Meta__ReplicaChangeReply *m, const struct extent *e)
     m->n_absent = e->n_absent;
 }
 
-static void grant_extent(Zbs__Meta__Grant *m, const struct extent *e)
+/* Is it with a member of this extent, which tells the difference, and where a replica is to be? */
+static bool helps(const struct extent *elder, const struct extent *e)
+{
+    bool there = false, here = false;
+
+    for (uint32_t i = 0; i < elder->n_members; i++) {
+        there |= extent_has_absent(e, elder->replicas[i]);
+        here |= extent_has_member(e, elder->replicas[i]);
+    }
+    return there && here;
+}
+
+static void grant_relatives(Zbs__Meta__Grant *m, const struct state *st, const struct extent *e,
+                            struct pad *pad)
+{
+    const struct extent *elders[ELDERS_MAX];
+    uint32_t n = family_elders(st, e, elders);
+
+    m->relatives = PAD_NEW_ARRAY(pad, Zbs__Meta__Relative *, ELDERS_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        Zbs__Meta__Relative *r;
+
+        if (!helps(elders[i], e))
+            continue;
+        r = m->relatives[m->n_relatives++] = PAD_NEW(pad, Zbs__Meta__Relative);
+        zbs__meta__relative__init(r);
+        r->extent_id = elders[i]->id;
+        r->epoch = elders[i]->epoch;
+        r->members = (uint32_t *)extent_members(elders[i]);
+        r->n_members = elders[i]->n_members;
+    }
+}
+
+static void grant_extent(Zbs__Meta__Grant *m, const struct state *st, const struct extent *e,
+                         struct pad *pad)
 {
     m->extent_id = e->id;
     m->set_number = e->set_number;
@@ -127,10 +162,12 @@ static void grant_extent(Zbs__Meta__Grant *m, const struct extent *e)
         m->origin = e->origin->id;
         m->origin_epoch = e->origin->epoch;
     }
+    if (e->n_absent > 0 && family_is_large(e))
+        grant_relatives(m, st, e, pad);
 }
 
 void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct volume *v,
-                uint32_t number)
+                uint32_t number, struct pad *pad)
 {
     const struct slot *s = volume_slot(v, number);
     const struct extent *e = volume_extent(v, number);
@@ -144,7 +181,7 @@ void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct volume
     m->shared = v->snapshot;
     if (e == NULL)
         return;
-    grant_extent(m, e);
+    grant_extent(m, st, e, pad);
     m->shared = s == NULL || !slot_writes(s, e);
 }
 
@@ -171,7 +208,8 @@ void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct 
     m->shared = extent_is_shared(st, e);
 }
 
-void view_grant_shared(Zbs__Meta__Grant *m, const struct state *st, const struct extent *e)
+void view_grant_shared(Zbs__Meta__Grant *m, const struct state *st, const struct extent *e,
+                       struct pad *pad)
 {
     const struct session *owner = e->lease != NULL ? slot_owner(st, e->lease) : NULL;
 
@@ -179,7 +217,7 @@ void view_grant_shared(Zbs__Meta__Grant *m, const struct state *st, const struct
     m->slot = e->slot;
     m->owner_session = owner != NULL ? owner->id : 0;
     m->epoch = e->epoch;
-    grant_extent(m, e);
+    grant_extent(m, st, e, pad);
     m->shared = true;
 }
 

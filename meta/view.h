@@ -16,9 +16,10 @@ void view_target(Zbs__Meta__Target *m, const struct state *st, const struct targ
                  struct pad *pad);
 void view_replicas(Zbs__Meta__ReplicaChangeReply *m, const struct extent *e);
 void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct volume *v,
-                uint32_t number);
+                uint32_t number, struct pad *pad);
 /* Of the extent's own lease. */
-void view_grant_shared(Zbs__Meta__Grant *m, const struct state *st, const struct extent *e);
+void view_grant_shared(Zbs__Meta__Grant *m, const struct state *st, const struct extent *e,
+                       struct pad *pad);
 /* There must be an extent. */
 void view_extent(Zbs__Meta__ExtentView *m, const struct state *st, const struct volume *v,
                  uint32_t number);

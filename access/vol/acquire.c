@@ -203,8 +203,10 @@ int acquire_slots(struct slot *s, bool new_epoch)
             rc = grant_read(m, &g);
         if (rc == 0 && w.slots[i]->tenure)
             tenure_lose(w.slots[i]->tenure, "a new epoch");
-        if (rc == 0)
+        if (rc == 0) {
             grant_apply(w.slots[i], m->owner_session, &g);
+            relatives_read(w.slots[i], m);
+        }
         if (rc == 0 && alloc && g.shared && w.slots[i] == s)
             rc = err_set(ERR_AGAIN, "meta gives no extent for slot %u at present", s->index);
     }

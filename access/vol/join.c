@@ -11,6 +11,7 @@
 #define COMMIT_EACH  256u  /* copies between commit points of the joining replica */
 #define REGION_PAGES 4096u /* cleared from the missing sets in one go, */
 #define CLEARS_MAX   1000u /* in so many ranges a call */
+#define COMPARE_MIN  64u   /* pages: fewer are rather copied than compared */
 
 struct join {
     struct list link; /* of the engine's joins */
@@ -258,6 +259,21 @@ static int commit_move(struct join *j, uint32_t page)
     return rc;
 }
 
+/* A replica that began as a relative's copy has that one's versions. The members' have to be above
+ * them before it is one: else they would seem to have lost their journals' tails (PROTOCOL 2.5). */
+static int members_catch_up(struct join *j)
+{
+    struct tenure *t = j->t;
+    int rc = 0;
+
+    while (rc == 0 && joining(j) && ver_cmp(t->cp, t->m[j->i].last_reported) < 0) {
+        rc = commit_move(j, 0);
+        if (rc == ERR_AGAIN)
+            rc = co_sleep(RETRY_PAUSE);
+    }
+    return rc;
+}
+
 /* The last copies are above the commit point. Without a write to come, as of a shared extent, they
  * would stay there, and the replica would never be clean. */
 static void commit_last(struct join *j)
@@ -340,6 +356,17 @@ static int copier(void *arg)
     return 0;
 }
 
+static uint64_t stale_pages(const struct join *j, uint64_t first, uint64_t end)
+{
+    uint64_t pages = 0;
+    struct range r;
+
+    for (uint64_t at = first; rangeset_next(&j->t->m[j->i].stale, at, &r) && r.start < end;
+         at = r.end)
+        pages += MIN(r.end, end) - r.start;
+    return pages;
+}
+
 /* What is stale of these pages, several pieces at a time. */
 static int region_copy(struct join *j, uint64_t first, uint64_t end)
 {
@@ -356,14 +383,35 @@ static int region_copy(struct join *j, uint64_t first, uint64_t end)
     return j->rc;
 }
 
+/* What it shares with a relative it has. With nobody writing: a write that is on its way to the
+ * members, and not to the replica, would not show. */
+static int region_compare(struct join *j, uint64_t first, uint64_t end)
+{
+    struct tenure *t = j->t;
+    struct co_range lock;
+    int rc;
+
+    if (!relative_at(t, j->i, 0) || stale_pages(j, first, end) < COMPARE_MIN)
+        return 0;
+    rc = co_range_acquire(&t->ranges, &lock, first * PAGE_BYTES, (end - first) * PAGE_BYTES, true);
+    if (rc < 0)
+        return rc;
+    if (joining(j))
+        relative_compare(t, j->i, (uint32_t)first, (uint32_t)end);
+    co_range_release(&t->ranges, &lock);
+    return 0;
+}
+
 /* One region: copied, each piece under its own lock; then all that the replica has of it is
  * cleared. */
 static int region_settle(struct join *j, uint64_t first, uint64_t end)
 {
     struct tenure *t = j->t;
     struct co_range lock;
-    int rc = region_copy(j, first, end);
+    int rc = region_compare(j, first, end);
 
+    if (rc == 0)
+        rc = region_copy(j, first, end);
     if (rc == 0)
         rc = co_range_acquire(&t->ranges, &lock, first * PAGE_BYTES, (end - first) * PAGE_BYTES,
                               true);
@@ -486,6 +534,8 @@ static int join_steps(struct join *j)
         if (rangeset_total(&m->missing) <= LAST_PAGES)
             break;
     }
+    if (rc == 0)
+        rc = members_catch_up(j);
     while (rc == 0) {
         rc = join_finish(j);
         if (rc != ERR_AGAIN)

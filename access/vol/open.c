@@ -12,8 +12,7 @@
 
 /* ---- one replica ---- */
 
-/* A joining replica begins empty: what its origin is there is not known. */
-static int replica_create(struct tenure *t, uint32_t i, bool joining)
+int replica_create(struct tenure *t, uint32_t i, uint64_t origin, uint64_t origin_epoch)
 {
     Zbs__Chunk__CreateRequest req = ZBS__CHUNK__CREATE_REQUEST__INIT;
     Zbs__Chunk__CreateItem item = ZBS__CHUNK__CREATE_ITEM__INIT;
@@ -26,10 +25,8 @@ static int replica_create(struct tenure *t, uint32_t i, bool joining)
     item.epoch = t->epoch;
     item.volume_id = t->slot->vol->info.id;
     item.slot = t->slot->index;
-    if (!joining) {
-        item.origin = t->origin;
-        item.origin_epoch = t->origin_epoch;
-    }
+    item.origin = origin;
+    item.origin_epoch = origin_epoch;
     req.items = items;
     req.n_items = 1;
     rpc_reply_init(&r);
@@ -87,7 +84,7 @@ static int replica_open(struct open_state *o, uint32_t i)
     int rc = 0;
 
     if (!joining && !o->created)
-        rc = replica_create(t, i, false);
+        rc = replica_create(t, i, t->origin, t->origin_epoch);
     if (rc < 0)
         return rc;
     call.credit_blocks = CREDITS_OPEN;
@@ -96,7 +93,11 @@ static int replica_open(struct open_state *o, uint32_t i)
     if (rc == ERR_NO_REPLICA && joining) {
         open_call_done(&call);
         o->lacks[i] = true;
-        rc = replica_create(t, i, true);
+        if (relative_at(t, i, 0)) {
+            o->late |= 1u << i;
+            return rc;
+        }
+        rc = replica_create(t, i, 0, 0);
         if (rc == 0)
             rc = chunk_open(t->m[i].chunk, &call);
     }
@@ -400,6 +401,39 @@ static int open_settle(struct open_state *o)
     }
 }
 
+/* The version of a copy is its origin's, and may be above what is noted of the replica. So it is
+ * made only when the members have durably noted that it misses everything: else it could be taken
+ * for the former one later on. */
+static void open_late(struct open_state *o)
+{
+    struct tenure *t = o->t;
+
+    for (uint32_t i = 0; i < t->n; i++) {
+        struct open_call call = {.extent_id = t->extent_id,
+                                 .epoch = t->epoch,
+                                 .family = t->family,
+                                 .credit_blocks = CREDITS_OPEN,
+                                 .thaw = !t->repair};
+        int rc;
+
+        if (!((o->late & t->absent) >> i & 1))
+            continue;
+        rc = relative_copy(t, i);
+        if (rc < 0)
+            continue;
+        rc = chunk_open(t->m[i].chunk, &call);
+        if (rc == 0)
+            rc = member_opened(t, i, &call, false);
+        open_call_done(&call);
+        if (rc < 0)
+            continue;
+        o->join |= 1u << i;
+        rangeset_add(&t->m[i].missing, 0, PAGES_PER_EXTENT);
+        rangeset_copy(&t->m[i].stale, &t->m[i].missing);
+        t->m[i].everything = false;
+    }
+}
+
 /* From here on it serves: everything that was ambiguous is decided at every member. */
 static void open_serve(struct open_state *o)
 {
@@ -461,6 +495,8 @@ int tenure_open(struct slot *s, struct tenure **ret)
         rc = open_settle(o);
     if (rc == 0 && !o->created)
         rc = tell_created(t);
+    if (rc == 0)
+        open_late(o);
     /* While meta was told, a member may have failed: then it is not equal to the rest yet. */
     if (rc == 0 && (t->lost || t->leaving || (t->set & ~t->open)))
         rc = ERR_STALE;

@@ -25,6 +25,7 @@ void slot_free(struct slot *s)
     ASSERT(!s->tenure && s->active == 0 && s->waiters == 0 && s->tenures == 0);
     shared_put(s->shared);
     follow_forget(s);
+    mem_free(s->kin);
     mem_free(s);
 }
 

@@ -32,6 +32,8 @@ struct tenure *tenure_new(struct slot *s, const struct grant *g)
     t->origin = g->created ? 0 : g->origin;
     t->origin_epoch = g->origin_epoch;
     t->repair = s->extent_id != 0;
+    t->kin = s->kin;
+    s->kin = NULL;
     s->tenures++;
     t->session = t->e->session;
     co_cond_init(&t->changed);
@@ -64,6 +66,7 @@ void tenure_put(struct tenure *t)
         rangeset_fini(&t->m[i].stale);
     }
     uncommitted_free(&t->unc);
+    mem_free(t->kin);
     mem_free(t);
 }
 

@@ -368,6 +368,8 @@ struct slot {
     int failed; /* acquiring failed for good */
     nsec_t last_used;
     nsec_t owned_since;
+    struct relatives *kin; /* as the last grant names them; NULL: none */
+    uint32_t kin_refused;  /* how often, one after the other */
     uint64_t release_to;   /* want_release: to whom; 0: to whoever comes */
     nsec_t given_until;    /* the session that it was released to may not know it before */
     struct follow *follow; /* who uses it; NULL: only we */
@@ -493,6 +495,7 @@ struct tenure {
     uint32_t refs;
     uint64_t extent_id, family, epoch, set_number, session;
     uint64_t origin, origin_epoch; /* to be made as a copy of this extent */
+    struct relatives *kin;         /* or NULL */
     bool repair;                   /* a shared extent's own: nothing but repairs and copies */
     bool lost, serving;
     bool may_remove;        /* serving, or all members are open and it is being equalised */
@@ -570,6 +573,9 @@ int member_opened(struct tenure *t, uint32_t i, const struct open_call *call,
 
 /* Opens the granted extent and the replicas that are to return: the tenure serves afterwards. */
 co_fn int tenure_open(struct slot *s, struct tenure **ret) MUST_CHECK;
+/* Creates a replica: empty, or as a copy of its origin there. */
+co_fn int replica_create(struct tenure *t, uint32_t i, uint64_t origin,
+                         uint64_t origin_epoch) MUST_CHECK;
 /* What members said about absent replicas at this open. */
 struct absent_info {
     uint32_t replica;
@@ -593,6 +599,7 @@ struct open_state {
     uint32_t gone;      /* members that can't stay: unknown there, void, behind, failed disk */
     uint32_t full;      /* those of them whose disk has no room for a new extent */
     uint32_t busy;      /* can't make a child yet */
+    uint32_t late;      /* joining: to be made as copies of relatives */
     bool refused;       /* meta does not let them go: too few would be left */
     nsec_t since;
     bool lacks[MEMBERS_MAX]; /* a joining replica that misses everything */
@@ -713,6 +720,27 @@ void join_start(struct tenure *t, uint32_t i);
 void joins_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate);
 /* What is still to be copied to replicas that are joining, and to how many. */
 uint64_t joins_left(const struct vol_engine *e, uint32_t *ret_extents);
+
+/* ---- relatives (kin.c) ---- */
+
+#define RELATIVES_MAX 4u
+struct relative {
+    uint64_t extent_id, epoch;
+    uint32_t members[MEMBERS_MAX]; /* chunk ids */
+    uint32_t n;
+};
+struct relatives {
+    struct relative all[RELATIVES_MAX];
+    uint32_t n;
+};
+void relatives_read(struct slot *s, const Zbs__Meta__Grant *m);
+/* The first of the tenure's relatives, from a number on, that is where a replica is; or NULL. */
+const struct relative *relative_at(const struct tenure *t, uint32_t i, uint32_t from);
+/* Creates a replica as a copy of a relative, or empty if none is taken. ERR_AGAIN: not now. */
+co_fn int relative_copy(struct tenure *t, uint32_t i) MUST_CHECK;
+/* What a joining replica has, because it shares it with a relative, is not stale. Best effort;
+ * under the lock of all these pages. */
+co_fn void relative_compare(struct tenure *t, uint32_t i, uint32_t first, uint32_t end);
 
 /* ---- the pace of copies (pace.c) ---- */
 

@@ -12,6 +12,7 @@
 #include "common/base/units.h"
 #include "meta/apply.h"
 #include "meta/decide.h"
+#include "meta/family.h"
 #include "meta/gc.h"
 #include "meta/table.h"
 
@@ -382,6 +383,104 @@ static void only_the_unknown_is_collected(void **state)
     end(f);
 }
 
+/* ---- families ---- */
+
+/* An extent that nobody has, hence that never changes. */
+static struct extent *relative(struct fixture *f, uint64_t id, uint64_t family)
+{
+    struct extent *e = state_extent_add(&f->st, id, family, 0);
+
+    e->pool_id = f->e->pool_id;
+    extent_set_created(e);
+    return e;
+}
+
+static void check_elders(struct fixture *f, const struct extent *e, uint64_t a, uint64_t b)
+{
+    const struct extent *elders[ELDERS_MAX];
+    uint32_t n = family_elders(&f->st, e, elders);
+
+    assert_int_equal(n, (a != 0) + (b != 0));
+    assert_true(a == 0 || elders[0]->id == a);
+    assert_true(b == 0 || elders[1]->id == b);
+}
+
+static void elders_are_older_and_clean(void **state)
+{
+    struct fixture fix, *f = &fix;
+    struct extent *a, *b, *c, *d, *other;
+
+    (void)state;
+    begin(f, 3);
+    a = relative(f, 1001, 1001);
+    assert_false(family_is_large(a));
+    b = relative(f, 1002, 1001);
+    other = relative(f, 1003, 1003);
+    c = state_extent_add(&f->st, 1004, 1001, 0); /* not created yet */
+    d = relative(f, 1005, 1001);
+    assert_true(family_is_large(a) && !family_is_large(other));
+    check_elders(f, a, 0, 0);
+    check_elders(f, b, 1001, 0);
+    check_elders(f, c, 1002, 1001);
+    check_elders(f, d, 1002, 1001);
+    assert_int_equal(f->st.n_copies, 3);
+    state_extent_free(&f->st, a); /* the family has lost the first of its origins */
+    check_elders(f, d, 1002, 0);
+    a = relative(f, 1006, 1001);
+    check_elders(f, a, 1005, 1002);
+    state_extent_free(&f->st, b);
+    state_extent_free(&f->st, c);
+    check_elders(f, d, 0, 0);
+    check_elders(f, a, 1005, 0);
+    state_extent_free(&f->st, d);
+    state_extent_free(&f->st, a);
+    assert_int_equal(f->st.families.count, 0);
+    assert_int_equal(f->st.n_copies, 0);
+    state_extent_free(&f->st, other);
+    end(f);
+}
+
+/* Of all places the one where a relative is; and of members the one where none is goes. */
+static void families_stay_together(void **state)
+{
+    struct fixture fix, *f = &fix;
+    struct extent *elder;
+    uint32_t from, to;
+
+    (void)state;
+    begin(f, 5);
+    from = f->e->replicas[1];
+    f->e->family = 1;
+    elder = relative(f, 1, 1);
+    family_join(&f->st, f->e);
+    elder->n_members = 3;
+    for (uint32_t i = 0; i < 3; i++)
+        elder->replicas[i] = f->e->replicas[i];
+    assert_null(decide_gather(&f->st, &f->w, f->e, &f->pad));
+    for (to = 1; extent_has_member(f->e, to); to++)
+        ;
+    at(f, to)->free_bytes = GIB; /* seldom drawn otherwise */
+    elder->replicas[1] = to;
+    commit(f, decide_gather(&f->st, &f->w, f->e, &f->pad));
+    assert_true(extent_has_absent(f->e, to));
+    assert_int_equal(change(f, 0, to, 0), 0);
+    assert_int_equal(surplus_member(&f->st, &f->w, f->e), from);
+    /* Nothing hinders it when the replica is lost instead. */
+    assert_int_equal(change(f, from, 0, from), 0);
+    assert_int_equal(change(f, to, 0, 0), 0);
+    at(f, to)->gone = true;
+    for (uint32_t id = 1; id <= 5; id++)
+        if (id != to && id != from && !extent_has_member(f->e, id))
+            elder->replicas[1] = id;
+    at(f, elder->replicas[1])->free_bytes = GIB;
+    commit(f, repair(f));
+    assert_true(extent_has_absent(f->e, elder->replicas[1]));
+    elder->n_members = 0;
+    family_leave(&f->st, f->e);
+    state_extent_free(&f->st, elder);
+    end(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +495,8 @@ int main(void)
         cmocka_unit_test(chunks_are_removed_when_empty),
         cmocka_unit_test(maintenance_asks_who_depends_on_it),
         cmocka_unit_test(only_the_unknown_is_collected),
+        cmocka_unit_test(elders_are_older_and_clean),
+        cmocka_unit_test(families_stay_together),
     };
 
     return cmocka_run_group_tests_name("recovery", tests, NULL, NULL);
