@@ -112,12 +112,10 @@ static int map_copy(struct child *c)
 static int refs_room(const struct child *c)
 {
     for (uint32_t i = 0; i < c->n_blocks; i++) {
-        uint32_t n = refs_get(c->d, c->blocks[i]);
-
-        if (n >= REFS_MAX && n != REFS_LOST)
+        if (refs_full(c->d, c->blocks[i]))
             return err_set(ERR_TOO_LARGE,
-                           "extent %" PRIu64 ": a block is shared by %" PRIu32 " extents already",
-                           c->o->id, n);
+                           "extent %" PRIu64 ": a block is shared by %u extents already", c->o->id,
+                           REFS_MAX);
     }
     return 0;
 }
@@ -309,7 +307,7 @@ static void child_free(struct child *c)
     mem_free(c->pages);
 }
 
-int child_create(struct engine *e, const struct create_args *a)
+static int child_try(struct engine *e, const struct create_args *a, bool renew)
 {
     struct child c = {.a = a};
     struct co_range range;
@@ -320,6 +318,8 @@ int child_create(struct engine *e, const struct create_args *a)
     c.o = c.op.ext;
     c.d = c.o->dev;
     rc = share_merge(&c.op, 0, BLOCKS_PER_EXTENT - 1);
+    if (rc == 0 && renew)
+        rc = share_renew(&c.op);
     if (rc == 0)
         rc = co_range_acquire(&c.o->lock, &range, 0, PAGES_PER_EXTENT, false);
     if (rc == 0) {
@@ -329,4 +329,13 @@ int child_create(struct engine *e, const struct create_args *a)
     }
     op_end(&c.op);
     return rc;
+}
+
+/* A block has had as many children as can be counted: the origin gets another in its place, for
+ * as many again. */
+int child_create(struct engine *e, const struct create_args *a)
+{
+    int rc = child_try(e, a, false);
+
+    return rc == ERR_TOO_LARGE ? child_try(e, a, true) : rc;
 }

@@ -197,6 +197,9 @@ void child_apply(struct ext *x, const struct rec_child *r, uint64_t rsn);
 /* Before a write takes its range lock: no block that it writes in part has so many sources that a
  * child would have no room for them. Before a child is made: the same of the whole extent. */
 co_fn int share_merge(struct op *op, uint32_t first_block, uint32_t last_block) MUST_CHECK;
+/* Blocks that may have no more references are replaced: what the extent has there moves to others.
+ * So many in one request; ERR_AGAIN: there are more. */
+co_fn int share_renew(struct op *op) MUST_CHECK;
 /* Under the range lock, the map loaded: what nobody else has is the extent's own from now on. */
 co_fn int share_adopt(struct op *op, uint32_t first_block, uint32_t last_block) MUST_CHECK;
 /* Journals and applies that `block` is the own of the extent's block; space was waited for. */

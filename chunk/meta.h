@@ -141,6 +141,7 @@ co_fn int refs_load_map(struct ext *x, uint32_t first_block, uint32_t last_block
 void refs_evict(struct mpage *m);
 void refs_hold_free(struct refs_hold *h);
 uint32_t refs_get(const struct dev *d, uint32_t block); /* of an allocated block */
+bool refs_full(const struct dev *d, uint32_t block);    /* nobody more may share it */
 /* The block's references less one. Nothing changes: the caller journals it. */
 struct rec_ref refs_less(const struct dev *d, uint32_t block);
 /* Applies what a record says. */

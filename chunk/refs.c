@@ -202,6 +202,13 @@ uint32_t refs_get(const struct dev *d, uint32_t block)
     return more == REFS_LOST ? REFS_LOST : more + 1;
 }
 
+bool refs_full(const struct dev *d, uint32_t block)
+{
+    uint32_t n = refs_get(d, block);
+
+    return n >= REFS_MAX && n != REFS_LOST;
+}
+
 struct rec_ref refs_less(const struct dev *d, uint32_t block)
 {
     uint32_t n = refs_get(d, block);

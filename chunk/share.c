@@ -9,6 +9,7 @@
 
 /* A block that has its own keeps one slot free, so that its children have room for all sources. */
 #define OTHERS_MAX (MAP_SOURCES - 2)
+#define RENEW_MAX  64u /* blocks that one request renews: whoever asks has a deadline */
 
 static uint32_t others(const struct map_entry *en)
 {
@@ -179,18 +180,12 @@ out:
     return rc;
 }
 
-static int move_smallest(struct op *op, uint32_t index)
+static int move_source(struct op *op, uint32_t index, uint32_t k)
 {
-    const struct map_entry *en = map_get(op->ext, index);
-    uint32_t most = op->ext->dev->j.rec_pages_max, best = 1;
-    uint64_t mask, rsn = 0;
+    uint32_t most = MIN(op->ext->dev->j.rec_pages_max, PAGES_PER_BLOCK - 1);
+    uint64_t mask = map_get(op->ext, index)->src[k].valid, rsn = 0;
     int rc = 0;
 
-    for (uint32_t k = 2; k < MAP_SOURCES; k++) {
-        if (__builtin_popcountll(en->src[k].valid) < __builtin_popcountll(en->src[best].valid))
-            best = k;
-    }
-    mask = en->src[best].valid;
     while (mask != 0 && rc == 0) {
         uint32_t bit = (uint32_t)__builtin_ctzll(mask), n = 1;
 
@@ -202,6 +197,17 @@ static int move_smallest(struct op *op, uint32_t index)
     if (rsn != 0 && journal_wait(op->ext->dev, rsn) < 0 && rc == 0)
         rc = dev_check(op->ext->dev);
     return rc;
+}
+
+static uint32_t smallest(const struct map_entry *en)
+{
+    uint32_t best = 1;
+
+    for (uint32_t k = 2; k < MAP_SOURCES; k++) {
+        if (__builtin_popcountll(en->src[k].valid) < __builtin_popcountll(en->src[best].valid))
+            best = k;
+    }
+    return best;
 }
 
 static int merge_locked(struct op *op, uint32_t index, struct map_hold *map, struct refs_hold *refs)
@@ -219,10 +225,51 @@ static int merge_locked(struct op *op, uint32_t index, struct map_hold *map, str
         return rc;
     if (!block_allocated(x, index))
         rc = bind(op, index);
-    return rc == 0 ? move_smallest(op, index) : rc;
+    return rc == 0 ? move_source(op, index, smallest(map_get(x, index))) : rc;
 }
 
-static int merge_block(struct op *op, uint32_t index)
+/* ---- renewing: what is in a source that may have no more references moves likewise ---- */
+
+/* The first such source; MAP_SOURCES: there is none. */
+static uint32_t worn(const struct ext *x, uint32_t index)
+{
+    const struct map_entry *en = map_get(x, index);
+    uint32_t k = 0;
+
+    while (k < MAP_SOURCES &&
+           (en->src[k].block == BLOCK_NONE || !refs_full(x->dev, en->src[k].block)))
+        k++;
+    return k;
+}
+
+static int renew_locked(struct op *op, uint32_t index, struct map_hold *map, struct refs_hold *refs)
+{
+    struct ext *x = op->ext;
+    int rc = op_check(op);
+
+    if (rc == 0)
+        rc = map_hold(x, index, index, map);
+    if (rc == 0)
+        rc = refs_load_map(x, index, index, refs);
+    while (rc == 0 && worn(x, index) < MAP_SOURCES) {
+        if (worn(x, index) == 0)
+            rc = thaw_blocks(op, index, index); /* the children keep it, the extent gets another */
+        if (rc == 0 && worn(x, index) == 0)
+            rc = err_set(ERR_AGAIN, "extent %" PRIu64 ": block %u can't be given up", x->id, index);
+        if (rc == 0 && !block_allocated(x, index))
+            rc = bind(op, index);
+        if (rc == 0)
+            rc = move_source(op, index, worn(x, index));
+    }
+    return rc;
+}
+
+/* ---- block by block ---- */
+
+typedef int (*locked_fn)(struct op *op, uint32_t index, struct map_hold *map,
+                         struct refs_hold *refs);
+
+static int with_block(struct op *op, uint32_t index, locked_fn fn)
 {
     struct refs_hold refs = {0};
     struct map_hold map = {0};
@@ -232,7 +279,7 @@ static int merge_block(struct op *op, uint32_t index)
 
     if (rc < 0)
         return rc;
-    rc = merge_locked(op, index, &map, &refs);
+    rc = fn(op, index, &map, &refs);
     refs_hold_free(&refs);
     map_release(&map);
     co_range_release(&op->ext->lock, &range);
@@ -254,7 +301,34 @@ int share_merge(struct op *op, uint32_t first_block, uint32_t last_block)
         full = rc == 0 && others(map_get(x, b)) > OTHERS_MAX;
         map_release(&hold);
         if (full)
-            rc = merge_block(op, b);
+            rc = with_block(op, b, merge_locked);
+    }
+    return rc;
+}
+
+int share_renew(struct op *op)
+{
+    struct ext *x = op->ext;
+    uint32_t done = 0;
+    int rc = 0;
+
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && rc == 0; b++) {
+        struct refs_hold refs = {0};
+        struct map_hold map = {0};
+        bool full;
+
+        if (!block_mapped(x, b))
+            continue;
+        rc = map_hold(x, b, b, &map);
+        if (rc == 0)
+            rc = refs_load_map(x, b, b, &refs);
+        full = rc == 0 && worn(x, b) < MAP_SOURCES;
+        refs_hold_free(&refs);
+        map_release(&map);
+        if (full && done++ == RENEW_MAX)
+            return err_set(ERR_AGAIN, "extent %" PRIu64 ": shared by too many, is copied", x->id);
+        if (full)
+            rc = with_block(op, b, renew_locked);
     }
     return rc;
 }
