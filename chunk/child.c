@@ -34,6 +34,8 @@ static int origin_check(const struct child *c)
 
     if (o->is_void)
         return err_set(ERR_CORRUPT, "origin %" PRIu64 " is void", o->id);
+    if (!o->vouched && !mutate(MUT_READ_UNVOUCHED))
+        return err_set(ERR_AGAIN, "origin %" PRIu64 " was not opened since the start", o->id);
     if (o->n_unc > 0)
         return err_set(ERR_AGAIN, "origin %" PRIu64 " has writes above its commit point", o->id);
     if (c->a->epoch <= o->last.epoch || c->a->epoch <= o->cp.epoch)
@@ -198,6 +200,7 @@ static int metadata_prepare(struct child *c)
         return rc;
     c->has_place = true;
     c->x = ext_new(c->d, c->a->id, c->place.head);
+    c->x->vouched = true;
     memcpy(c->x->meta_block, c->place.meta, sizeof(c->x->meta_block));
     return maps_write(c);
 }

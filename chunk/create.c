@@ -127,6 +127,7 @@ static int create_plain(struct engine *e, const struct create_args *a)
         return create_exists(e, a);
     }
     x = ext_new(d, a->id, place.head);
+    x->vouched = true;
     ext_insert(x);
     return journal_wait(d, ext_create_add(x, a, &place, false));
 }

@@ -198,6 +198,7 @@ struct open_info {
     uint32_t n_missing;
     uint64_t epoch; /* the replica's; also on ERR_STALE */
     bool is_void;
+    bool vouched; /* engine_vouch */
 };
 struct open_args {
     uint64_t id, epoch;
@@ -242,8 +243,9 @@ struct read_result {
 #define READ_MAX_BYTES (4u * 1024 * 1024)
 struct read_args {
     uint64_t id;
-    /* The owner's epoch; 0: the replica is one that volumes share, and need not be open: whole and
-     * clean, else ERR_AGAIN; ERR_STALE if its epoch is above view_epoch (0: any). */
+    /* The owner's epoch; 0: the replica is one that volumes share, and need not be open: whole,
+     * clean and vouched for, else ERR_AGAIN; ERR_STALE if its epoch is above view_epoch (0: any).
+     */
     uint64_t epoch, view_epoch;
     uint32_t off, len;
     /* Where the data may be put, from its start, to spare a copy; NULL: nowhere. Foreign memory
@@ -257,6 +259,10 @@ co_fn int engine_read(struct engine *e, uint64_t id, uint64_t epoch, uint32_t of
 
 co_fn int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch,
                               struct version cp) MUST_CHECK;
+/* The owner says that this member lacks nothing that another has. Of an extent that was not made
+ * since its disk was opened nobody knows that before: until then it is not read as shared, nor
+ * copied to children. */
+int engine_vouch(struct engine *e, uint64_t id, uint64_t epoch) MUST_CHECK;
 int engine_check_epoch(struct engine *e, uint64_t id, uint64_t epoch) MUST_CHECK;
 int engine_reserve(struct engine *e, uint64_t id, uint64_t epoch, uint32_t blocks,
                    uint32_t *ret_granted) MUST_CHECK;

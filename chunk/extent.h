@@ -67,6 +67,7 @@ struct ext {
     uint64_t open_epoch;    /* 0: not open */
     uint64_t durable_epoch; /* the epoch as journaled */
     uint32_t credits;
+    bool vouched; /* made since the start, or compared since with other replicas by an owner */
     bool deleting, dead;
     bool damaged;     /* found at replay */
     struct list doom; /* dev->doomed */
@@ -129,7 +130,8 @@ int op_begin(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
 /* A reader of whatever is there, open or not. */
 #define OP_EPOCH_NONE (UINT64_MAX - 1) /* no opener waits for it; a deletion does */
 int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op);
-/* A reader of a replica that is whole and clean, as known at an epoch (0: any), open or not. */
+/* A reader of a replica that is whole, clean and vouched for, as known at an epoch (0: any), open
+ * or not. */
 co_fn int op_begin_shared(struct engine *e, uint64_t id, uint64_t view_epoch,
                           struct op *op) MUST_CHECK;
 int op_check(const struct op *op); /* still admitted? */

@@ -89,9 +89,12 @@ int op_begin_closed(struct engine *e, uint64_t id, uint64_t epoch, struct op *op
     return 0;
 }
 
-/* Meta knows that it is clean; where this replica is not, it waits for its owner (PROTOCOL 1.1). */
+/* Meta knows that it is clean; where this replica is not, it waits for its owner (PROTOCOL 1.1). So
+ * it does after a start: without what the journal has lost unseen it looks as clean (2.5). */
 static int shared_check(const struct ext *x)
 {
+    if (!x->vouched && !mutate(MUT_READ_UNVOUCHED))
+        return err_set(ERR_AGAIN, "extent %" PRIu64 " was not opened since the start", x->id);
     if (x->is_void)
         return err_set(ERR_AGAIN, "extent %" PRIu64 " is void here", x->id);
     if (x->n_unc > 0)
@@ -181,6 +184,7 @@ static void open_fill(struct ext *x, struct open_info *ret)
     ret->last_version = x->last;
     ret->epoch = x->epoch;
     ret->is_void = x->is_void;
+    ret->vouched = x->vouched;
     ret->credits = x->credits;
     ret->n_uncommitted = x->n_unc;
     if (x->n_unc > 0) {
@@ -354,6 +358,16 @@ int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch, struct ve
     rc = journal_sync(d);
 out:
     op_end(&op);
+    return rc;
+}
+
+int engine_vouch(struct engine *e, uint64_t id, uint64_t epoch)
+{
+    struct ext *x = ext_find(e, id);
+    int rc = x != NULL ? epoch_check(x, epoch) : no_replica(id);
+
+    if (rc == 0)
+        x->vouched = true;
     return rc;
 }
 

@@ -205,6 +205,7 @@ static void take_over(struct move *m)
 
     y->epoch = x->epoch;
     y->open_epoch = x->open_epoch;
+    y->vouched = x->vouched;
     y->credits = (uint32_t)MIN((int64_t)x->credits, room);
     y->dev->credits += y->credits;
     y->switching = true; /* until the former one is gone */

@@ -500,8 +500,7 @@ int engine_digest(struct engine *e, uint64_t id, uint64_t epoch, uint32_t first,
     if (first >= PAGES_PER_EXTENT || count == 0 || count > DIGEST_MAX ||
         count > PAGES_PER_EXTENT - first)
         return err_set(ERR_INVAL, "digest of pages %" PRIu32 "+%" PRIu32, first, count);
-    rc = epoch != 0 ? op_begin_closed(e, id, epoch, &op) /* tools compare what nobody serves */
-                    : op_begin_shared(e, id, 0, &op);
+    rc = epoch != 0 ? op_begin(e, id, epoch, &op) : op_begin_shared(e, id, 0, &op);
     if (rc < 0)
         return rc;
     while (count > 0 && rc == 0) {

@@ -190,6 +190,7 @@ static co_fn int open_one(struct rpc_request *q, size_t i)
     r->last_version = version_message(q, oi.last_version);
     r->credit_blocks = oi.credits;
     r->void_ = oi.is_void;
+    r->vouched = oi.vouched;
     r->allocated.len = sizeof(oi.allocated);
     r->allocated.data = rpc_alloc(q, sizeof(oi.allocated));
     memcpy(r->allocated.data, oi.allocated, sizeof(oi.allocated));
@@ -326,9 +327,12 @@ static co_fn int commit_point_one(struct rpc_request *q, size_t i)
         ((const Zbs__Chunk__CommitPointRequest *)q->msg)->items[i];
     int rc = extent_here(q, it->extent_id, it->family);
 
-    return rc < 0 ? rc
-                  : engine_commit_point(engine_of(q), it->extent_id, it->epoch,
-                                        version_of(it->commit_point));
+    if (rc == 0)
+        rc = engine_commit_point(engine_of(q), it->extent_id, it->epoch,
+                                 version_of(it->commit_point));
+    if (rc == 0 && it->vouch)
+        rc = engine_vouch(engine_of(q), it->extent_id, it->epoch);
+    return rc;
 }
 
 /* One that is refused fails the request, so that the sender does not take it for confirmed. */

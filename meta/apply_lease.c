@@ -130,7 +130,10 @@ static int return_shared(struct apply *a, const Zbs__Metalog__LeaseReturn *m)
 
         if (e == NULL || e->lease == NULL || e->lease->owner != m->session_id)
             return apply_misfit(a, "return by another than the owner");
-        extent_lease_end(a->st, e);
+        if (m->unclean)
+            state_slot_own(a->st, e->lease, OWNER_GONE);
+        else
+            extent_lease_end(a->st, e);
         codec_put_extent(a->to, e);
     }
     return 0;
@@ -150,7 +153,7 @@ int apply_lease_return(struct apply *a)
 
         if (s == NULL || s->owner != m->session_id)
             return apply_misfit(a, "return by another than the owner");
-        state_slot_own(a->st, s, 0);
+        state_slot_own(a->st, s, m->unclean ? OWNER_GONE : 0);
         codec_put_slot(a->to, s);
     }
     return 0;

@@ -298,6 +298,7 @@ static int release_shared(const struct decide *d, Zbs__Metalog__Record **ret)
                        rq->n_extent_ids, rq->n_epochs, BATCH_ITEMS_MAX);
     zbs__metalog__lease_return__init(m);
     m->session_id = rq->session_id;
+    m->unclean = rq->unclean;
     m->extent_ids = PAD_NEW_ARRAY(d->pad, uint64_t, rq->n_extent_ids);
     for (size_t i = 0; i < rq->n_extent_ids; i++) {
         const struct extent *e = state_extent(d->st, rq->extent_ids[i]);
@@ -334,6 +335,7 @@ int decide_lease_release(const struct decide *d, Zbs__Metalog__Record **ret)
     m = PAD_NEW(d->pad, Zbs__Metalog__LeaseReturn);
     zbs__metalog__lease_return__init(m);
     m->session_id = rq->session_id;
+    m->unclean = rq->unclean;
     m->volume_id = v->id;
     m->slots = PAD_NEW_ARRAY(d->pad, uint32_t, rq->n_slots);
     for (size_t i = 0; i < rq->n_slots; i++) {

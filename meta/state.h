@@ -86,6 +86,8 @@ struct extent {
     int64_t task_ns; /* not replicated: when a session was last asked to open it */
 };
 
+#define OWNER_GONE UINT64_MAX /* a session that has ended, whichever */
+
 /* A lease: of a volume's slot, or of one shared extent. */
 struct slot {
     struct volume *volume; /* NULL: of the extent */

@@ -234,7 +234,7 @@ int acquire_peek(struct slot *s, struct grant *ret, uint64_t *ret_owner)
     return rc;
 }
 
-int release_slot(struct slot *s)
+int release_slot(struct slot *s, bool clean)
 {
     struct vol_engine *e = s->vol->e;
     Zbs__Meta__LeaseReleaseRequest req = ZBS__META__LEASE_RELEASE_REQUEST__INIT;
@@ -251,6 +251,7 @@ int release_slot(struct slot *s)
     s->owner = 0;
     req.session_id = session;
     req.volume_id = s->vol->info.id;
+    req.unclean = !clean;
     if (s->extent_id) {
         req.extent_ids = &s->extent_id;
         req.n_extent_ids = 1;

@@ -49,52 +49,81 @@ struct ver commit_for(const struct tenure *t, uint32_t i)
     return cp;
 }
 
+/* Is it known to be logged, so that it lacks nothing that another member has? */
+static bool may_vouch(const struct tenure *t, uint32_t i)
+{
+    return (t->set & ~t->adding & ~t->leaving) >> i & 1;
+}
+
+bool commit_owed(const struct tenure *t, uint32_t i)
+{
+    const struct member *m = &t->m[i];
+
+    return ver_cmp(m->cp_sent, commit_for(t, i)) < 0 || (may_vouch(t, i) && !m->vouched);
+}
+
+void commit_item_fill(struct commit_item *it, const struct tenure *t, uint32_t i)
+{
+    struct ver cp = commit_for(t, i);
+
+    zbs__chunk__commit_point_item__init(&it->msg);
+    zbs__version__init(&it->cp);
+    it->cp.epoch = cp.epoch;
+    it->cp.gen = cp.gen;
+    it->msg.extent_id = t->extent_id;
+    it->msg.family = t->family;
+    it->msg.epoch = t->epoch;
+    it->msg.commit_point = &it->cp;
+    it->msg.vouch = may_vouch(t, i);
+}
+
+void commit_item_confirmed(const struct commit_item *it, struct tenure *t, uint32_t i)
+{
+    struct member *m = &t->m[i];
+
+    m->cp_sent = ver_max(m->cp_sent, ver_of(&it->cp));
+    m->vouched |= it->msg.vouch;
+}
+
 /* Replicas that should be told. */
 static bool wants_commit(const struct tenure *t, uint32_t i)
 {
     return t->serving && (((t->set & ~t->leaving) | t->joining) & t->open) >> i & 1 &&
-           ver_cmp(t->m[i].cp_sent, commit_for(t, i)) < 0;
+           commit_owed(t, i);
 }
 
 struct commit_batch {
     struct chunk *chunk;
     struct tenure *t[COMMIT_BATCH]; /* references */
     uint32_t i[COMMIT_BATCH];
-    struct ver cp[COMMIT_BATCH];
+    struct commit_item items[COMMIT_BATCH];
     uint32_t n;
 };
+
+static void commit_batch_add(struct commit_batch *b, struct tenure *t, uint32_t i)
+{
+    b->t[b->n] = tenure_get(t);
+    b->i[b->n] = i;
+    commit_item_fill(&b->items[b->n++], t, i);
+}
 
 static int commit_call(struct commit_batch *b, uint32_t from, uint32_t n)
 {
     Zbs__Chunk__CommitPointRequest req = ZBS__CHUNK__COMMIT_POINT_REQUEST__INIT;
-    Zbs__Chunk__CommitPointItem items[COMMIT_BATCH];
     Zbs__Chunk__CommitPointItem *ptrs[COMMIT_BATCH];
-    Zbs__Version vers[COMMIT_BATCH];
     struct rpc_reply r;
     int rc;
 
-    for (uint32_t k = 0; k < n; k++) {
-        zbs__chunk__commit_point_item__init(&items[k]);
-        zbs__version__init(&vers[k]);
-        vers[k].epoch = b->cp[from + k].epoch;
-        vers[k].gen = b->cp[from + k].gen;
-        items[k].extent_id = b->t[from + k]->extent_id;
-        items[k].family = b->t[from + k]->family;
-        items[k].epoch = b->t[from + k]->epoch;
-        items[k].commit_point = &vers[k];
-        ptrs[k] = &items[k];
-    }
+    for (uint32_t k = 0; k < n; k++)
+        ptrs[k] = &b->items[from + k].msg;
     req.items = ptrs;
     req.n_items = n;
     rpc_reply_init(&r);
     rc = chunk_call(b->chunk, b->t[from]->family, CHUNK_COMMIT_POINT, &req.base, NULL, &r,
                     b->chunk->e->member_deadline);
     rpc_reply_free(&r);
-    for (uint32_t k = from; rc == 0 && k < from + n; k++) {
-        struct member *m = &b->t[k]->m[b->i[k]];
-
-        m->cp_sent = ver_max(m->cp_sent, b->cp[k]);
-    }
+    for (uint32_t k = from; rc == 0 && k < from + n; k++)
+        commit_item_confirmed(&b->items[k], b->t[k], b->i[k]);
     if (n == 1 && rc == ERR_STALE)
         tenure_lose(b->t[from], "a member refused the commit point");
     if (n == 1 && rc == ERR_NOT_OPEN)
@@ -131,9 +160,7 @@ static void commit_worker(struct vol_engine *e, struct co_group *g, struct chunk
             b = MEM_NEW(struct commit_batch);
             b->chunk = c;
         }
-        b->t[b->n] = tenure_get(t);
-        b->i[b->n] = (uint32_t)i;
-        b->cp[b->n++] = commit_for(t, (uint32_t)i);
+        commit_batch_add(b, t, (uint32_t)i);
         if (b->n == COMMIT_BATCH) {
             co_spawn(g, "commit", commit_batch_send, b);
             b = NULL;
@@ -181,10 +208,7 @@ void commit_flush(struct tenure *t)
             continue;
         b = MEM_NEW(struct commit_batch);
         b->chunk = t->m[i].chunk;
-        b->t[0] = tenure_get(t);
-        b->i[0] = i;
-        b->cp[0] = commit_for(t, i);
-        b->n = 1;
+        commit_batch_add(b, t, i);
         (void)commit_batch_send(b);
     }
 }

@@ -75,8 +75,8 @@ bool tenure_is_clean(const struct tenure *t)
     if (!list_empty(&t->ops) || t->leaving || t->adding)
         return false;
     for (uint32_t i = 0; i < t->n; i++)
-        if (members >> i & 1 && (!(t->open >> i & 1) || ver_cmp(t->m[i].cp_sent, t->cp) < 0 ||
-                                 ver_cmp(t->cp, t->m[i].confirmed) < 0))
+        if (members >> i & 1 &&
+            (!(t->open >> i & 1) || commit_owed(t, i) || ver_cmp(t->cp, t->m[i].confirmed) < 0))
             return false;
     return true;
 }
@@ -85,27 +85,20 @@ bool tenure_is_clean(const struct tenure *t)
 static int member_clean(struct tenure *t, uint32_t i)
 {
     Zbs__Chunk__CommitPointRequest req = ZBS__CHUNK__COMMIT_POINT_REQUEST__INIT;
-    Zbs__Chunk__CommitPointItem item = ZBS__CHUNK__COMMIT_POINT_ITEM__INIT;
-    Zbs__Chunk__CommitPointItem *items[] = {&item};
-    Zbs__Version cp = ZBS__VERSION__INIT;
+    struct commit_item item;
+    Zbs__Chunk__CommitPointItem *items[] = {&item.msg};
     struct member_req q = {CHUNK_COMMIT_POINT, &req.base, NULL, false, true};
-    struct ver told = t->cp;
     struct rpc_reply r;
     int rc;
 
-    cp.epoch = told.epoch;
-    cp.gen = told.gen;
-    item.extent_id = t->extent_id;
-    item.family = t->family;
-    item.epoch = t->epoch;
-    item.commit_point = &cp;
+    commit_item_fill(&item, t, i);
     req.items = items;
     req.n_items = 1;
     rpc_reply_init(&r);
     rc = member_call(t, i, &q, &r);
     rpc_reply_free(&r);
     if (rc == 0)
-        t->m[i].cp_sent = ver_max(t->m[i].cp_sent, told);
+        commit_item_confirmed(&item, t, i);
     return rc == ERR_NO_REPLICA ? 0 : rc;
 }
 
@@ -129,8 +122,7 @@ static int members_clean(struct tenure *t)
 
     co_group_init(&g);
     for (uint32_t i = 0; i < t->n && list_empty(&t->ops); i++) {
-        if (!((t->set & ~t->leaving) >> i & 1) ||
-            (t->open >> i & 1 && ver_cmp(t->m[i].cp_sent, t->cp) >= 0))
+        if (!((t->set & ~t->leaving) >> i & 1) || (t->open >> i & 1 && !commit_owed(t, i)))
             continue;
         cleaning[i] = (struct cleaning){t, i};
         co_spawn(&g, "clean", clean_one, &cleaning[i]);

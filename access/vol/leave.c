@@ -50,6 +50,7 @@ static void set_adopt(struct tenure *t, uint64_t set_number, const uint32_t *mem
         return;
     }
     t->adding &= ~logged;
+    commit_note_dirty(t);
     for (uint32_t i = 0; i < t->n; i++)
         if ((t->asked & ~logged) >> i & 1)
             member_removed(t, i);
@@ -319,7 +320,7 @@ static void give_lease_away(struct tenure *t)
     s->avoid_until = co_now() + 2 * t->e->ttl;
     tenure_lose(t, "we seem to be isolated from its members");
     if (!s->tenure && s->state == SLOT_NONE)
-        best_effort(release_slot(s));
+        best_effort(release_slot(s, false));
 }
 
 static int leave_run(void *arg)

@@ -255,6 +255,11 @@ static int step_open(struct slot *s)
     s->n_join = 0;
     s->last_used = co_now();
     slot_unhold(s);
+    if (t->repair) { /* readers wait until its replicas are vouched for */
+        tenure_get(t);
+        commit_flush(t);
+        tenure_put(t);
+    }
     return 0;
 }
 
@@ -351,7 +356,7 @@ static int step_release(struct slot *s)
             return rc == ERR_TIMEOUT ? 0 : rc;
         }
     }
-    rc = release_slot(s);
+    rc = release_slot(s, true);
     if (rc == 0 && to && s->state == SLOT_NONE && access_find(s->vol->e, to))
         slot_given(s, to);
     follow_forget(s);

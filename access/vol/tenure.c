@@ -204,8 +204,10 @@ int member_opened(struct tenure *t, uint32_t i, const struct open_call *call, bo
         m->last_reported = ver_of(r->last_version);
     m->incarnation = call->incarnation;
     m->cp_sent = ver_of(r->commit_point);
+    m->vouched = r->vouched;
     credits_opened(t, i, r);
     t->open |= 1u << i;
+    commit_note_dirty(t);
     co_cond_broadcast(&t->changed);
     return 0;
 }

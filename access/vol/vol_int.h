@@ -411,7 +411,8 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task);
 /* One LeaseAcquire for a slot and, unless new_epoch, for its neighbours in the same state. */
 co_fn int acquire_slots(struct slot *s, bool new_epoch) MUST_CHECK;
 co_fn int acquire_peek(struct slot *s, struct grant *ret, uint64_t *ret_owner) MUST_CHECK;
-co_fn int release_slot(struct slot *s) MUST_CHECK;
+/* clean: all members have confirmed a commit point that covers every write. */
+co_fn int release_slot(struct slot *s, bool clean) MUST_CHECK;
 void slot_set_shared(struct slot *s, const struct grant *g);
 
 /* ---- holding volumes for a snapshot (hold.c) ---- */
@@ -477,6 +478,7 @@ struct member {
     uint64_t shared[BLOCKS_PER_EXTENT / 64];    /* hold something, but were not at the open */
     nsec_t failing_since;
     bool everything; /* it is known to lack anything: void or unknown there */
+    bool vouched;    /* it knows, since its server's start, that it may be read as shared */
     bool reopening;
     struct rangeset missing;         /* JOINING: what the members' missing sets may name */
     struct rangeset stale;           /* JOINING: what it is not known to have */
@@ -756,6 +758,15 @@ co_fn int pace_copy(struct tenure *t, uint32_t bytes) MUST_CHECK;
 void commit_advance(struct tenure *t); /* ops at the head are done */
 /* What a replica may be told now. */
 struct ver commit_for(const struct tenure *t, uint32_t i);
+/* Is there anything that it does not know yet: that, or that it is as good as the others? */
+bool commit_owed(const struct tenure *t, uint32_t i);
+struct commit_item {
+    Zbs__Chunk__CommitPointItem msg;
+    Zbs__Version cp;
+};
+/* What it is to be told now; and it has confirmed that. Stays where it is in between. */
+void commit_item_fill(struct commit_item *it, const struct tenure *t, uint32_t i);
+void commit_item_confirmed(const struct commit_item *it, struct tenure *t, uint32_t i);
 void commit_note_dirty(struct tenure *t);
 int commit_sender(void *arg);                  /* coroutine */
 co_fn void commit_flush(struct tenure *t);     /* now; best effort */

@@ -26,6 +26,7 @@ static const char *const names[MUT_COUNT] = {
     [MUT_EXPIRE_EARLY] = "expire_early",
     [MUT_JOURNAL_VOLATILE] = "journal_volatile",
     [MUT_NO_CHECKSUM] = "no_checksum",
+    [MUT_READ_UNVOUCHED] = "read_unvouched",
     [MUT_WRITE_SHARED] = "write_shared",
     [MUT_HOLD_NO_DRAIN] = "hold_no_drain",
 };

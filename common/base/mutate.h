@@ -25,6 +25,7 @@ enum mutation {
     MUT_EXPIRE_EARLY,        /* 1.4: meta ends a session before its lease has run out */
     MUT_JOURNAL_VOLATILE,    /* 9.1: a record is acknowledged before it is durable */
     MUT_NO_CHECKSUM,         /* what is read is returned, whatever its checksum */
+    MUT_READ_UNVOUCHED,      /* 2.5: what is shared is read at once after a restart */
     MUT_WRITE_SHARED,        /* 1.3: an owner writes on in place after a snapshot */
     MUT_HOLD_NO_DRAIN,       /* 7.1: volumes are told to be held while writes are in flight */
     MUT_COUNT

@@ -142,6 +142,8 @@ bool life_open(struct life *l, uint32_t ext, bool thaw)
     a.credit_blocks = life_below(l, 3);
     rc = engine_open_as(l->e, &a, &oi);
     open_info_free(&oi);
+    if (rc == 0)
+        rc = engine_vouch(l->e, a.id, a.epoch); /* the only replica */
     if (!end(l, &c, rc, "open"))
         return false;
     l->epoch[ext] = c.epoch;

@@ -72,6 +72,7 @@ static int commit_point_tell(const struct owner_extent *x, uint64_t epoch, uint6
     item.family = x->family;
     item.epoch = x->epoch;
     item.commit_point = &v;
+    item.vouch = true; /* nobody has another replica */
     req.items = items;
     req.n_items = 1;
     rpc_reply_init(&r);
@@ -389,10 +390,8 @@ int owner_read(struct owner_extent *x, uint32_t off, uint32_t len)
 static int child_make(struct owner *o, struct owner_extent *x)
 {
     struct owner_extent origin = *x;
-    int rc = 0;
+    int rc = commit_point_tell(x, x->epoch, x->next_gen - 1);
 
-    if (x->next_gen > 1)
-        rc = commit_point_tell(x, x->epoch, x->next_gen - 1);
     if (rc < 0)
         return rc;
     x->id = o->next_id++;

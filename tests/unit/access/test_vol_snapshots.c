@@ -274,6 +274,40 @@ static void test_faults(void **state)
     world(script_faults, 24, SEC(300));
 }
 
+/* ---- with a replica that has forgotten ---- */
+
+/* A disk loses what it had confirmed, some of the snapshot's content with it, in one world more, in
+ * another less. Its replica may be as clean as the others: it is neither read nor copied. */
+static int script_forgotten(struct vworld *w)
+{
+    struct sim_proc *chunk = w->nodes[1].procs[CHUNK];
+    uint64_t volume, snap;
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    volume = w->volume;
+    fill(w, 1, volume, 0, PIECES, 1000);
+    (void)co_sleep(SEC(1));
+    sim_disk_lie(chunk, DISK, true);
+    fill(w, 1, volume, 0, 1, 2000);
+    snap = snapshot(w, "volume", "s1");
+    sim_proc_power_loss(chunk);
+    sim_disk_lie(chunk, DISK, false);
+    start(w, 1, CHUNK);
+    wait_ready(w);
+    fill(w, 1, volume, 1, PIECES, 3000); /* in a child of what is shared */
+    expect(w, 1, volume, 0, 1, 2000);
+    expect(w, 1, snap, 0, 1, 2000);
+    return 0;
+}
+
+static void test_forgotten(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 41; seed < 49; seed++)
+        world(script_forgotten, seed, SEC(300));
+}
+
 /* ---- everything dies now and then, while volumes are written and snapshots taken ---- */
 
 #define STORM_SNAPSHOTS 6u
@@ -431,10 +465,10 @@ static void test_storm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basic), cmocka_unit_test(test_generations),
-        cmocka_unit_test(test_load),  cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_storm), cmocka_unit_test(test_gone),
-        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_basic),  cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_load),   cmocka_unit_test(test_full),
+        cmocka_unit_test(test_faults), cmocka_unit_test(test_forgotten),
+        cmocka_unit_test(test_storm),  cmocka_unit_test(test_gone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

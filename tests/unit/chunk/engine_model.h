@@ -385,6 +385,8 @@ static inline void model_child(struct model *m)
 
     model_delete(m, to);
     rc = engine_commit_point(m->e, EXTENT_ID(from), m->epoch, cp);
+    if (rc == 0)
+        rc = engine_vouch(m->e, EXTENT_ID(from), m->epoch);
     ASSERTF(rc == 0, "commit point: %s", err_text(rc));
     if (version_cmp(cp, m->x[from].cp_sent) > 0)
         m->x[from].cp_sent = cp;

@@ -265,6 +265,7 @@ static void commit(struct world *w, uint64_t id, uint64_t epoch)
     item.extent_id = id;
     item.epoch = epoch;
     item.commit_point = &v;
+    item.vouch = true;
     req.items = items;
     req.n_items = 1;
     CHECK(call(client_of(w, id), COMMIT_POINT, &req.base, NULL, &r) == 0);

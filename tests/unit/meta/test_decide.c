@@ -409,6 +409,30 @@ static void released_slot_is_clean(void **state)
     assert_int_equal(act(f, decide_lease_release, &rq.base), 0);
 }
 
+/* So that no snapshot takes it for clean, and somebody is asked to open it. */
+static void slot_released_unclean_has_an_owner_that_ended(void **state)
+{
+    struct fixture *f = *state;
+    Zbs__Meta__LeaseReleaseRequest rq = ZBS__META__LEASE_RELEASE_REQUEST__INIT;
+    uint32_t number = 0;
+    uint64_t epoch;
+
+    assert_int_equal(acquire(f, f->sessions[0], 0, 1, true, false), 0);
+    epoch = slot_at(f, 0)->epoch;
+    rq.session_id = f->sessions[0];
+    rq.volume_id = f->volume_id;
+    rq.slots = &number;
+    rq.epochs = &epoch;
+    rq.n_slots = rq.n_epochs = 1;
+    rq.unclean = true;
+    assert_int_equal(act(f, decide_lease_release, &rq.base), 0);
+    assert_true(slot_at(f, 0)->owner != 0);
+    assert_null(slot_owner(&f->st, slot_at(f, 0)));
+    assert_false(list_empty(&f->st.orphans));
+    assert_int_equal(acquire(f, f->sessions[1], 0, 1, false, false), 0);
+    assert_int_equal(slot_at(f, 0)->owner, f->sessions[1]);
+}
+
 static void namesake_replaces_with_proof_only(void **state)
 {
     struct fixture *f = *state;
@@ -746,6 +770,7 @@ int main(void)
         CASE(one_owner_at_a_time),
         CASE(dead_owner_leaves_orphans),
         CASE(released_slot_is_clean),
+        CASE(slot_released_unclean_has_an_owner_that_ended),
         CASE(namesake_replaces_with_proof_only),
         CASE(set_changes_name_where_they_start),
         CASE(isolated_reporter_is_refused),

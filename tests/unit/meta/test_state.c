@@ -316,6 +316,7 @@ static void random_release(struct model *m)
     rq.slots = slots;
     rq.epochs = epochs;
     rq.n_slots = rq.n_epochs = 2;
+    rq.unclean = below(m, 2) == 0;
     act(m, decide_lease_release, &rq.base, false);
 }
 
