@@ -38,6 +38,8 @@ int tenure_compare_and_write(struct tenure *t, struct io *io)
         rc = compare(t, io);
     if (rc == 0)
         rc = credits_ensure(t, io->off, io->len);
+    if (rc == 0)
+        rc = reservations_check(io);
     if (rc == 0 && t->lost)
         rc = ERR_STALE;
     if (rc == 0) {

@@ -56,6 +56,7 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     co_cond_init(&e->recovery.room);
     list_init(&e->recovery.joins);
     co_sem_init(&e->repair_room, REPAIRS_AT_ONCE);
+    reservations_init(e);
     serve_init(e);
     recover_init(e);
     return e;
@@ -64,6 +65,7 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
 static void engine_free(struct vol_engine *e)
 {
     vol_objects_free(e);
+    reservations_fini(e);
     while (!list_empty(&e->op_pool))
         mem_free(LIST_ENTRY(list_pop_front(&e->op_pool), struct op, link));
     mem_free(e->name);

@@ -56,6 +56,7 @@ static int forward_call(struct io *io, struct access_peer *a, struct rpc_reply *
     req.session_id = io->fwd_as;
     req.owner_session = io->fwd_session;
     req.number = io->fwd_number;
+    req.reservations = io->reservations;
     req.volume_id = io->slot->vol->info.id;
     req.slot = io->slot->index;
     req.op = forward_op[io->kind];

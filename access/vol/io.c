@@ -54,6 +54,8 @@ static int tenure_write(struct tenure *t, struct io *io)
     if (rc == 0)
         rc = has_data ? credits_ensure(t, io->off, io->len)
                       : credits_ensure_edges(t, io->off, io->len);
+    if (rc == 0)
+        rc = reservations_check(io);
     if (rc == 0 && t->lost)
         rc = ERR_STALE;
     if (rc == 0) {

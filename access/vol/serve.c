@@ -174,8 +174,12 @@ static int payload_check(const struct rpc_request *q, const Zbs__Access__Forward
 static int forward_run(struct io *io, nsec_t accepted)
 {
     nsec_t former = co_deadline_push(accepted + START_LIMIT);
-    int rc = io_run(io);
+    int rc = reservations_check(io);
 
+    reservations_forward_begin(io);
+    if (rc == 0)
+        rc = io_run(io);
+    reservations_forward_end(io);
     co_deadline_restore(former);
     if (rc == ERR_TIMEOUT || rc == ERR_CANCELED)
         rc = err_set(ERR_AGAIN, "not started in time");
@@ -252,6 +256,7 @@ static int access_forward(struct rpc_request *q)
         return rc;
     slot_forwarded_by(io.slot, m->session_id);
     io.from = m->session_id;
+    io.reservations = m->reservations;
     io.kind = io_of[m->op];
     io.off = m->offset;
     io.len = m->length;

@@ -146,6 +146,7 @@ static int io_prepare(struct volume *v, struct io *io, enum io_kind kind, uint32
     io->slot = vol_slot_at(v, slot);
     io->off = off;
     io->len = len;
+    io->reservations = v->e->reservations_seen;
     return io->slot ? 0 : err_set(ERR_TOO_LARGE, "slot %u is beyond the volume's end", slot);
 }
 

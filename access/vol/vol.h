@@ -57,7 +57,7 @@ uint64_t vol_engine_session(const struct vol_engine *e); /* 0 while there is non
  * ERR_HALTED, ERR_TIMEOUT, ERR_CANCELED. */
 co_fn int vol_engine_confirm(struct vol_engine *e) MUST_CHECK;
 
-/* Waits until every other access server obeys the reservations up to this version, or its session
+/* Waits until every access server obeys the reservations up to this version, or its session
  * has ended. ERR_EXPIRED: our session ended first. */
 co_fn int vol_engine_reservations_settled(struct vol_engine *e, uint64_t version) MUST_CHECK;
 /* Waits until the lease clock is good: until then, what other access servers wait for may be over

@@ -20,6 +20,7 @@
 
 #include "access/vol/vol.h"
 #include "common/base/assert.h"
+#include "common/base/htab.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/mutate.h"
@@ -216,6 +217,9 @@ struct vol_engine {
     bool renew_now;
     uint64_t reservations_seen, reservations_settled; /* reserve.c */
     bool reservations_busy;
+    struct htab reserved; /* struct reserved, by volume */
+    struct list forwards; /* struct io, of other access servers */
+    struct co_cond forward_less;
     uint64_t view_version, exports_version, settings_version;
     char cluster_id[64];
     bool stopping;
@@ -252,7 +256,16 @@ co_fn int lease_change_wait(struct vol_engine *e, uint64_t *session) MUST_CHECK;
 co_fn int meta_session_open(struct vol_engine *e) MUST_CHECK;
 int meta_session_renewer(void *arg); /* coroutine */
 void meta_session_renew_now(struct vol_engine *e);
+void reservations_init(struct vol_engine *e);
+void reservations_fini(struct vol_engine *e);
 void reservations_renewed(struct vol_engine *e, const Zbs__Meta__SessionRenewReply *a);
+struct io;
+/* ERR_REFUSED: it was judged by reservations that are not the volume's any more. Of forwarded I/O
+ * only: our own front end judges its commands itself. */
+int reservations_check(const struct io *io);
+/* Around forwarded I/O: what is refused from now on has ended before we say that we obey. */
+void reservations_forward_begin(struct io *io);
+void reservations_forward_end(struct io *io);
 int meta_session_pulse(void *arg); /* coroutine */
 /* The session is no more: every tenure is lost. */
 void meta_session_lost(struct vol_engine *e, uint64_t session);
@@ -783,8 +796,10 @@ struct io {
     struct buf *buf2;
     uint32_t buf2_off;
     uint32_t miscompare;
-    bool forwarded; /* came in from another access server: one attempt only, shielded */
-    uint64_t from;  /* its session */
+    uint64_t reservations; /* obeyed by whoever took it from its client, when that was */
+    bool forwarded;        /* came in from another access server: one attempt only, shielded */
+    uint64_t from;         /* its session */
+    struct list forward;   /* on the engine's list of such */
     /* of a forwarding of ours whose outcome is not known: */
     uint64_t fwd_session, fwd_as, fwd_number;
     uint64_t fwd_hint; /* the owner, as the answer to NOT_OWNER names it */
