@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "common/base/units.h"
-#include "tests/sim/scenario.h"
+#include "tests/sim/scenario_draw.h"
 
 static uint64_t next(uint64_t *state)
 {
@@ -16,56 +16,55 @@ static uint64_t next(uint64_t *state)
     return z ^ (z >> 31);
 }
 
-static uint32_t below(uint64_t *state, uint32_t n)
+uint32_t draw_below(uint64_t *state, uint32_t n)
 {
     return (uint32_t)(((unsigned __int128)next(state) * n) >> 64);
 }
 
-/* Mostly short, sometimes long enough for every timeout. */
-static nsec_t some_time(uint64_t *x)
+nsec_t draw_span(uint64_t *x)
 {
-    uint32_t most = below(x, 4) ? 1500 : 8000;
+    uint32_t most = draw_below(x, 4) ? 1500 : 8000;
 
-    return (nsec_t)(100 + below(x, most)) * NSEC_PER_MSEC;
+    return (nsec_t)(100 + draw_below(x, most)) * NSEC_PER_MSEC;
 }
 
-static void event_draw(struct fault_event *e, enum fault kind, uint64_t *x)
+void draw_event(struct fault_event *e, enum fault kind, uint64_t *x)
 {
     *e = (struct fault_event){
-        .kind = kind, .host = below(x, HOSTS), .span = some_time(x), .when = PHASES};
+        .kind = kind, .host = draw_below(x, HOSTS), .span = draw_span(x), .when = PHASES};
     if ((kind == FAULT_EXTRA_DELETE || kind == FAULT_ROLLBACK) && e->host == 0)
         e->kind = FAULT_SNAPSHOT; /* more often made than deleted */
-    if (kind <= FAULT_PARTITION && below(x, 2))
-        e->when = (enum phase)below(x, PHASES);
+    if (kind <= FAULT_PARTITION && draw_below(x, 2))
+        e->when = (enum phase)draw_below(x, PHASES);
     switch (kind) {
     case FAULT_CRASH:
-        e->role = below(x, ROLES);
-        if (e->role == ROLE_META && below(x, 2))
+        e->role = draw_below(x, ROLES);
+        if (e->role == ROLE_META && draw_below(x, 2))
             e->host = ON_LEADER;
         break;
     case FAULT_PAUSE:
         e->role = ROLE_META;
-        e->arg = 1 + below(x, (1u << ROLES) - 1);
-        if (below(x, 3) == 0) { /* the leader, for about as long as a take-over lasts */
+        e->arg = 1 + draw_below(x, (1u << ROLES) - 1);
+        if (draw_below(x, 3) == 0) { /* the leader, for about as long as a take-over lasts */
             e->host = ON_LEADER;
             e->arg = 1u << ROLE_META;
-            e->span = (nsec_t)(800 + below(x, 1200)) * NSEC_PER_MSEC;
+            e->span = (nsec_t)(800 + draw_below(x, 1200)) * NSEC_PER_MSEC;
         }
         break;
     case FAULT_PARTITION:
-        e->arg = below(x, 3);
-        if (below(x, 2))
-            e->arg += 4 * (1 + (e->host + 1 + below(x, HOSTS - 1)) % HOSTS);
+        e->arg = draw_below(x, 3);
+        if (draw_below(x, 2))
+            e->arg += 4 * (1 + (e->host + 1 + draw_below(x, HOSTS - 1)) % HOSTS);
         break;
     case FAULT_COORD_EXPIRE:
     case FAULT_COORD_CUT:
     case FAULT_COORD_DOWN:
         e->role = ROLE_META;
-        if (below(x, 3) == 0)
+        if (draw_below(x, 3) == 0)
             e->host = ON_LEADER;
         break;
     case FAULT_DISK_SLOW:
-        e->arg = 1 + below(x, below(x, 2) ? 20 : 400);
+        e->arg = 1 + draw_below(x, draw_below(x, 2) ? 20 : 400);
         break;
     default:
         break;
@@ -73,14 +72,12 @@ static void event_draw(struct fault_event *e, enum fault kind, uint64_t *x)
     if (kind >= FAULT_DISK_SLOW && kind <= FAULT_DISK_DRAIN)
         e->role = ROLE_CHUNK;
     if (e->kind == FAULT_SNAPSHOT)
-        e->arg = below(x, 4) != 0;
+        e->arg = draw_below(x, 4) != 0;
     if (kind == FAULT_RELEASE)
         e->role = ROLE_ACCESS;
 }
 
-/* Data that only one host has wrong, or does not have, is what replication promises to survive:
- * so it is always the same host of a seed. */
-static bool needs_the_others(enum fault f)
+bool draw_needs_others(enum fault f)
 {
     return f == FAULT_DISK_LIE || f == FAULT_BIT_ROT || f == FAULT_DISK_FAIL ||
            f == FAULT_DISK_REPLACE;
@@ -89,7 +86,7 @@ static bool needs_the_others(enum fault f)
 bool scenario_fragile(const struct scenario *s)
 {
     for (uint32_t i = 0; i < s->count; i++)
-        if (needs_the_others(s->events[i].kind))
+        if (draw_needs_others(s->events[i].kind))
             return true;
     return false;
 }
@@ -99,7 +96,7 @@ static uint32_t kinds_draw(uint64_t *x)
 {
     uint32_t kinds = (uint32_t)next(x) & ((1u << FAULTS_FIRST) - 1);
 
-    if (below(x, 4)) /* what changes a replica behind the cluster's back: not everywhere */
+    if (draw_below(x, 4)) /* what changes a replica behind the cluster's back: not everywhere */
         kinds &= ~(1u << FAULT_DISK_LIE | 1u << FAULT_BIT_ROT | 1u << FAULT_DISK_FAIL |
                    1u << FAULT_DISK_HANG);
     if (kinds & (1u << FAULT_SNAPSHOT | 1u << FAULT_CLONE | 1u << FAULT_ROLLBACK))
@@ -109,49 +106,48 @@ static uint32_t kinds_draw(uint64_t *x)
 
 static void events_draw(struct scenario *s, uint64_t x)
 {
-    uint32_t kinds = kinds_draw(&x), weak = below(&x, HOSTS);
+    uint32_t kinds = kinds_draw(&x), weak = draw_below(&x, HOSTS);
     nsec_t at = 0;
 
-    s->replicas = below(&x, 5) ? 3 : 2;
-    s->disks = below(&x, 3) ? 1 : 2;
+    s->replicas = draw_below(&x, 5) ? 3 : 2;
+    s->disks = draw_below(&x, 3) ? 1 : 2;
     s->noise = (uint32_t)next(&x) & ((1u << NOISES) - 1);
     while (s->count < EVENTS_MAX) {
-        enum fault kind = (enum fault)below(&x, FAULTS_FIRST);
+        enum fault kind = (enum fault)draw_below(&x, FAULTS_FIRST);
         struct fault_event *e = &s->events[s->count];
 
-        at += (nsec_t)below(&x, 300) * NSEC_PER_MSEC;
+        at += (nsec_t)draw_below(&x, 300) * NSEC_PER_MSEC;
         if (at >= s->span)
             break;
         if (!(kinds >> kind & 1))
             continue;
-        if (kind == FAULT_POWER_ALL && below(&x, 3))
+        if (kind == FAULT_POWER_ALL && draw_below(&x, 3))
             continue; /* everything at once is rare */
-        event_draw(e, kind, &x);
-        if (needs_the_others(kind)) {
+        draw_event(e, kind, &x);
+        if (draw_needs_others(kind)) {
             e->host = weak;
             s->replicas = HOSTS; /* so that two at least always have it */
         }
         e->at = at;
         s->count++;
-        if (below(&x, 4)) /* most of them one after the other, some in the middle of another */
+        if (draw_below(&x, 4)) /* most of them one after the other, some in the middle of another */
             at += e->span;
-        if (kind == FAULT_PARTITION && below(&x, 3) == 0 && s->count < EVENTS_MAX) {
+        if (kind == FAULT_PARTITION && draw_below(&x, 3) == 0 && s->count < EVENTS_MAX) {
             s->events[s->count++] = (struct fault_event){/* isolated, then dead */
                                                          .kind = FAULT_POWER,
                                                          .at = e->at + e->span,
                                                          .host = e->host,
                                                          .when = PHASES,
-                                                         .span = some_time(&x)};
+                                                         .span = draw_span(&x)};
         }
-        if (below(&x, 2))
-            at += (nsec_t)below(&x, 3000) * NSEC_PER_MSEC;
+        if (draw_below(&x, 2))
+            at += (nsec_t)draw_below(&x, 3000) * NSEC_PER_MSEC;
     }
 }
 
 /* ---- what came later: drawn apart, so that the events of a seed stay what they were ---- */
 
-/* By time: that is how they are carried out, and shortened. */
-static void event_insert(struct scenario *s, const struct fault_event *e)
+void draw_insert(struct scenario *s, const struct fault_event *e)
 {
     uint32_t i = s->count;
 
@@ -162,18 +158,17 @@ static void event_insert(struct scenario *s, const struct fault_event *e)
     s->events[i] = *e;
 }
 
-static nsec_t some_moment(const struct scenario *s, uint64_t *x)
+nsec_t draw_moment(const struct scenario *s, uint64_t *x)
 {
-    return (nsec_t)below(x, 1000) * s->span / 1000;
+    return (nsec_t)draw_below(x, 1000) * s->span / 1000;
 }
 
-/* The host that may have data wrong, or have none. */
-static uint32_t weak_host(const struct scenario *s, uint64_t *x)
+uint32_t draw_weak_host(const struct scenario *s, uint64_t *x)
 {
-    uint32_t weak = below(x, HOSTS);
+    uint32_t weak = draw_below(x, HOSTS);
 
     for (uint32_t i = 0; i < s->count; i++)
-        if (needs_the_others(s->events[i].kind))
+        if (draw_needs_others(s->events[i].kind))
             weak = s->events[i].host;
     return weak;
 }
@@ -186,50 +181,51 @@ static void disks_draw(struct scenario *s, uint64_t x)
         FAULT_DISK_ADD,  FAULT_DISK_ADD,  FAULT_DISK_REMOVE,  FAULT_DISK_REMOVE, FAULT_DISK_SLOW,
         FAULT_DISK_HANG, FAULT_DISK_FAIL, FAULT_DISK_REPLACE, FAULT_DISK_DRAIN,  FAULT_BIT_ROT,
     };
-    uint32_t weak = weak_host(s, &x), mask = (uint32_t)next(&x) | 3;
+    uint32_t weak = draw_weak_host(s, &x), mask = (uint32_t)next(&x) | 3;
 
-    if (below(&x, 4))
+    if (draw_below(&x, 4))
         return;
     s->disks = 2;
-    for (uint32_t n = 3 + below(&x, 6); n > 0; n--) {
-        uint32_t i = below(&x, ARRAY_SIZE(kinds)), number = below(&x, 4) ? 1 : below(&x, 2) * 2;
+    for (uint32_t n = 3 + draw_below(&x, 6); n > 0; n--) {
+        uint32_t i = draw_below(&x, ARRAY_SIZE(kinds)),
+                 number = draw_below(&x, 4) ? 1 : draw_below(&x, 2) * 2;
         struct fault_event e;
 
-        event_draw(&e, kinds[mask >> i & 1 ? i : i % 4], &x);
-        e.at = some_moment(s, &x);
+        draw_event(&e, kinds[mask >> i & 1 ? i : i % 4], &x);
+        e.at = draw_moment(s, &x);
         e.role = ROLE_CHUNK;
         e.arg += e.kind == FAULT_DISK_SLOW ? SLOW_DISK_STEP * number : number;
-        if (e.kind == FAULT_DISK_HANG && below(&x, 2))
+        if (e.kind == FAULT_DISK_HANG && draw_below(&x, 2))
             e.span += 10 * NSEC_PER_SEC; /* until it is given up */
-        if (needs_the_others(e.kind)) {
+        if (draw_needs_others(e.kind)) {
             e.host = weak;
             s->replicas = HOSTS;
         }
-        event_insert(s, &e);
+        draw_insert(s, &e);
     }
 }
 
 /* In half of the seeds clocks run apart, in some as far as leases allow. */
 static void clocks_draw(struct scenario *s, uint64_t x)
 {
-    bool drifts = below(&x, 2), most = below(&x, 3) == 0;
+    bool drifts = draw_below(&x, 2), most = draw_below(&x, 3) == 0;
 
     for (uint32_t h = 0; h < HOSTS; h++) {
-        int32_t ppm = (int32_t)below(&x, 2 * DRIFT_MAX_PPM + 1) - DRIFT_MAX_PPM;
+        int32_t ppm = (int32_t)draw_below(&x, 2 * DRIFT_MAX_PPM + 1) - DRIFT_MAX_PPM;
 
         if (most)
             ppm = ppm < 0 ? -DRIFT_MAX_PPM : DRIFT_MAX_PPM;
         s->drift_ppm[h] = drifts ? ppm : 0;
     }
-    for (uint32_t n = drifts ? below(&x, 4) : 0; n > 0; n--) {
+    for (uint32_t n = drifts ? draw_below(&x, 4) : 0; n > 0; n--) {
         struct fault_event e = {.kind = FAULT_WALL_JUMP,
-                                .at = some_moment(s, &x),
-                                .host = below(&x, HOSTS),
-                                .span = some_time(&x),
-                                .arg = 1 + below(&x, below(&x, 2) ? 60 : 1000000),
+                                .at = draw_moment(s, &x),
+                                .host = draw_below(&x, HOSTS),
+                                .span = draw_span(&x),
+                                .arg = 1 + draw_below(&x, draw_below(&x, 2) ? 60 : 1000000),
                                 .when = PHASES};
 
-        event_insert(s, &e);
+        draw_insert(s, &e);
     }
 }
 
@@ -245,20 +241,20 @@ static void space_draw(struct scenario *s, uint64_t x)
 {
     uint32_t kept = 0;
 
-    if (below(&x, 4))
+    if (draw_below(&x, 4))
         return;
     for (uint32_t i = 0; i < s->count; i++)
         if (!shares(s->events[i].kind))
             s->events[kept++] = s->events[i];
     s->count = kept;
-    s->disk_mib = 96 + below(&x, 96);
-    for (uint32_t n = 1 + below(&x, 3); n > 0; n--) {
+    s->disk_mib = 96 + draw_below(&x, 96);
+    for (uint32_t n = 1 + draw_below(&x, 3); n > 0; n--) {
         struct fault_event e;
 
-        event_draw(&e, FAULT_FILL, &x);
-        e.at = some_moment(s, &x);
+        draw_event(&e, FAULT_FILL, &x);
+        e.at = draw_moment(s, &x);
         e.span += 3 * NSEC_PER_SEC;
-        event_insert(s, &e);
+        draw_insert(s, &e);
     }
 }
 
@@ -274,5 +270,6 @@ void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
     events_draw(s, x);
     clocks_draw(s, ~x);
     disks_draw(s, x ^ 0x5bd1e9955bd1e995u);
+    aims_draw(s, x ^ 0x880355f21e6d1965u);
     space_draw(s, x ^ 0x2127599bf4325c37u);
 }
