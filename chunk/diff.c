@@ -7,6 +7,7 @@
 
 struct diffing {
     struct ext *a, *b; /* b may be NULL */
+    bool in_common;    /* not a difference: what of a is in blocks that others have, too */
     struct page_range *ranges;
     uint32_t max;
     struct diff_result *ret;
@@ -64,10 +65,26 @@ static uint64_t pages_common(const struct ext *a, const struct ext *b, uint32_t 
     return same & ~journaled_alone(a, block) & ~journaled_alone(b, block);
 }
 
-static uint64_t pages_differ(const struct diffing *d, uint32_t block)
+static uint64_t pages_in_common(const struct ext *x, uint32_t block)
 {
-    uint64_t held = pages_held(d->a, block);
+    uint64_t mask = 0;
 
+    for (uint32_t k = 0; k < MAP_SOURCES && block_mapped(x, block); k++) {
+        const struct map_src *s = &map_get(x, block)->src[k];
+
+        if (s->block != BLOCK_NONE && shared_bit_get(x->dev, s->block))
+            mask |= s->valid;
+    }
+    return mask & ~journaled(x, block);
+}
+
+static uint64_t pages_wanted(const struct diffing *d, uint32_t block)
+{
+    uint64_t held;
+
+    if (d->in_common)
+        return pages_in_common(d->a, block);
+    held = pages_held(d->a, block);
     if (d->b == NULL)
         return held;
     return (held | pages_held(d->b, block)) & ~pages_common(d->a, d->b, block);
@@ -99,7 +116,7 @@ static int differ_at(const struct diffing *d, uint32_t block, uint64_t *ret)
     if (rc == 0 && d->b != NULL)
         rc = map_hold(d->b, block, block, &b);
     if (rc == 0)
-        *ret = pages_differ(d, block);
+        *ret = pages_wanted(d, block);
     map_release(&a);
     map_release(&b);
     return rc;
@@ -180,4 +197,12 @@ int engine_diff_shared(struct engine *e, const struct diff_shared *of, uint32_t 
     struct diffing d = {.ranges = ranges, .max = max, .ret = ret};
 
     return diff_of(e, of, true, from_page, &d);
+}
+
+int engine_in_common(struct engine *e, uint64_t id, uint32_t from_page, struct page_range *ranges,
+                     uint32_t max, struct diff_result *ret)
+{
+    struct diffing d = {.ranges = ranges, .max = max, .ret = ret, .in_common = true};
+
+    return diff_of(e, &(struct diff_shared){.a = id}, false, from_page, &d);
 }

@@ -289,6 +289,10 @@ struct diff_shared {
 co_fn int engine_diff_shared(struct engine *e, const struct diff_shared *of, uint32_t from_page,
                              struct page_range *ranges, uint32_t max,
                              struct diff_result *ret) MUST_CHECK;
+/* The pages of an extent that are in blocks which other extents have, too. */
+co_fn int engine_in_common(struct engine *e, uint64_t id, uint32_t from_page,
+                           struct page_range *ranges, uint32_t max,
+                           struct diff_result *ret) MUST_CHECK;
 
 struct missing_change {
     uint32_t replica;

@@ -519,7 +519,9 @@ static co_fn int svc_diff(struct rpc_request *q)
     struct diff_result res;
     int rc = extent_here(q, m->extent_id, m->family);
 
-    if (rc == 0 && m->shared)
+    if (rc == 0 && m->in_common)
+        rc = engine_in_common(engine_of(q), m->extent_id, m->from_page, ranges, max, &res);
+    else if (rc == 0 && m->shared)
         rc = engine_diff_shared(engine_of(q), &of, m->from_page, ranges, max, &res);
     else if (rc == 0)
         rc = engine_diff(engine_of(q), m->extent_id, m->other_id, m->from_page, ranges, max, &res);

@@ -425,6 +425,47 @@ static void diff_body(struct rig *r)
     CHECK(engine_diff(r->e, 2, 0, PAGES_PER_EXTENT, &one, 1, &res) == ERR_INVAL);
 }
 
+static void in_common_expect(struct rig *r, uint64_t id, const struct page_range *want, uint32_t n)
+{
+    struct page_range got[16];
+    struct diff_result res;
+
+    CHECK(engine_in_common(r->e, id, 0, got, 16, &res) == 0);
+    assert_int_equal(res.count, n);
+    assert_false(res.more);
+    assert_memory_equal(got, want, n * sizeof(*want));
+}
+
+/* What is written anew is not in common any more, and nothing is when the other is deleted. */
+static void in_common_body(struct rig *r)
+{
+    const struct page_range all[] = {{0, 128}, {6405, 2}}, rest[] = {{0, 2}, {3, 61}, {6405, 2}};
+
+    origin_make(r);
+    CHECK(engine_flush(r->e) == 0);
+    in_common_expect(r, ID, NULL, 0);
+    CHECK(child(r, 2, 2, ID) == 0);
+    in_common_expect(r, 2, all, 2);
+    in_common_expect(r, ID, all, 2);
+    CHECK(open_at(r, 2, 2) == 0);
+    fill(r, 2, 2, 1, 2 * PAGE, PAGE, 0x21);
+    fill(r, 2, 2, 2, BLOCK_BYTES, BLOCK_BYTES, 0x22);
+    in_common_expect(r, 2, rest, 3);
+    CHECK(engine_flush(r->e) == 0);
+    in_common_expect(r, 2, rest, 3);
+    CHECK(engine_delete(r->e, 1, ID, 100) == 0);
+    in_common_expect(r, 2, NULL, 0);
+}
+
+static void test_in_common(void **state)
+{
+    struct rig r = rig_new(7, 64 << 20, 0);
+
+    (void)state;
+    rig_life(&r, in_common_body, END_STOP);
+    sim_free(r.s);
+}
+
 static void test_diff(void **state)
 {
     struct rig r = rig_new(7, 64 << 20, 0);
@@ -772,13 +813,14 @@ static void test_shared(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_child),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_cost),   cmocka_unit_test(test_generations),
-        cmocka_unit_test(test_adopt),  cmocka_unit_test(test_many),
-        cmocka_unit_test(test_limit),  cmocka_unit_test(test_diff),
-        cmocka_unit_test(test_scrub),  cmocka_unit_test(test_lost_counts),
-        cmocka_unit_test(test_repair), cmocka_unit_test(test_thaw),
-        cmocka_unit_test(test_shared), cmocka_unit_test(test_lent),
+        cmocka_unit_test(test_child),       cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cost),        cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_adopt),       cmocka_unit_test(test_many),
+        cmocka_unit_test(test_limit),       cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_in_common),   cmocka_unit_test(test_scrub),
+        cmocka_unit_test(test_lost_counts), cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_thaw),        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_lent),
     };
 
     log_threshold = LOG_LV_ERROR;
