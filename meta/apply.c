@@ -266,6 +266,8 @@ static int apply_kind(struct apply *a)
         return apply_policy_sweep(a);
     case ZBS__METALOG__RECORD__KIND_VOLUME_SHRINK:
         return apply_volume_shrink(a);
+    case ZBS__METALOG__RECORD__KIND_VOLUME_FLATTEN:
+        return apply_volume_flatten(a);
     case ZBS__METALOG__RECORD__KIND_RESERVATION_SET:
         return apply_reservation_set(a);
     case ZBS__METALOG__RECORD__KIND__NOT_SET:

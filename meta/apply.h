@@ -54,6 +54,7 @@ int apply_volume_sweep(struct apply *a);
 int apply_volumes_snapshot(struct apply *a);
 int apply_volume_clone(struct apply *a);
 int apply_volume_rollback(struct apply *a);
+int apply_volume_flatten(struct apply *a);
 int apply_volume_policy(struct apply *a);
 int apply_pool_policy(struct apply *a);
 int apply_policy_sweep(struct apply *a);

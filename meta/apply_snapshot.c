@@ -136,7 +136,22 @@ int apply_volume_rollback(struct apply *a)
     state_volume_policy_left(a->st, v, v->n_pages); /* it may have changed since */
     v->version = v->shared_at = v->table_at = a->number;
     apply_import_begin(a, v, &m->import_content);
+    if (v->flattening) /* that was of the former table */
+        state_volume_flatten(a->st, v, true, 0);
     codec_put_volume(a->to, v);
     reply_volume(a, v);
+    return 0;
+}
+
+int apply_volume_flatten(struct apply *a)
+{
+    const Zbs__Metalog__VolumeFlatten *m = a->record->volume_flatten;
+    struct volume *v = state_volume(a->st, m->volume_id);
+
+    if (v == NULL || v->removed || v->snapshot)
+        return apply_misfit(a, "volume");
+    state_volume_flatten(a->st, v, !m->end, m->next_slot);
+    v->version = a->number;
+    codec_put_volume(a->to, v);
     return 0;
 }

@@ -117,6 +117,8 @@ void codec_put_volume(const struct codec_sink *to, const struct volume *v)
     m.table_at = v->table_at;
     m.limits = limits_kv(&v->limits, &limits);
     m.policy_left = v->policy_left;
+    m.flattening = v->flattening;
+    m.flatten_next = v->flatten_next;
     m.importing = v->importing;
     if (v->snapshot || v->importing != 0)
         m.content = uuid_field(v->content);

@@ -69,6 +69,11 @@ int decide_volume_snapshot(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_volume_clone(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_volume_rollback(const struct decide *d, Zbs__Metalog__Record **ret);
 
+/* ---- blocks of a volume's own, decide_flatten.c ---- */
+int decide_volume_flatten(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_volume_flatten(const struct decide *d, ProtobufCMessage *reply);
+int decide_slot_flattened(const struct decide *d, Zbs__Metalog__Record **ret);
+
 int decide_volume_set(const struct decide *d, Zbs__Metalog__Record **ret);
 int answer_volume_set(const struct decide *d, ProtobufCMessage *reply);
 int decide_volume_move(const struct decide *d, Zbs__Metalog__Record **ret);

@@ -147,6 +147,8 @@ static int load_volume(struct loader *l, const uint8_t *key, size_t key_len,
     v->origin_id = m->origin_id;
     v->shared_at = m->shared_at;
     v->table_at = m->table_at;
+    if (m->flattening && !m->removed)
+        state_volume_flatten(l->st, v, true, m->flatten_next);
     v->importing = m->importing;
     if (m->snapshot || m->importing != 0)
         copy_uuid(v->content, m->content.len > 0 ? &m->content : &m->uuid);

@@ -130,6 +130,7 @@ void state_fini(struct state *st)
     sorted_fini(&st->targets);
     sorted_fini(&st->removed);
     sorted_fini(&st->policies);
+    sorted_fini(&st->flattens);
     state_settings_fini(st);
     state_reservations_fini(st);
     idmap_fini(&st->volumes);

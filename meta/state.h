@@ -136,9 +136,12 @@ struct volume {
     bool snapshot;                /* never changes; its slots are never leased */
     uint64_t origin_id;           /* the volume that it is a snapshot or a clone of; 0: none */
     uint64_t shared_at, table_at; /* mutations: what was granted before is shared, or replaced */
-    uint64_t importing;           /* mutation: of the import's begin; 0: there is none */
-    uint8_t content[16]; /* of a snapshot: its uuid where it was taken; what an import makes */
-    uint64_t granted_at; /* mutation of the last grant */
+    bool flattening;              /* its slots from flatten_next on get blocks of their own */
+    uint32_t flatten_next;
+    nsec_t flatten_task_ns; /* when that was last asked of a session; not in the store */
+    uint64_t importing;     /* mutation: of the import's begin; 0: there is none */
+    uint8_t content[16];    /* of a snapshot: its uuid where it was taken; what an import makes */
+    uint64_t granted_at;    /* mutation of the last grant */
     uint32_t n_slots, n_pages;
     struct slot_page **pages;  /* leases; NULL: nothing used in it */
     struct table_page **table; /* extents; NULL: holes */
@@ -190,6 +193,7 @@ struct state {
     struct idmap pages;     /* id -> table page */
     struct sorted removed;  /* volumes to be swept, by id */
     struct sorted policies; /* volumes with policy_left, by id */
+    struct sorted flattens; /* volumes that are flattened, by id */
     struct list orphans;    /* slots whose owner has ended */
     struct list fresh;      /* extents that are not created yet */
     struct list unsettled[DANGERS];
@@ -249,6 +253,7 @@ void state_volume_shrink(struct state *st, struct volume *v, uint64_t size_bytes
 /* Its extents get it by and by. */
 void state_volume_policy(struct state *st, struct volume *v, uint32_t replicas, uint32_t min);
 void state_volume_policy_left(struct state *st, struct volume *v, uint32_t pages);
+void state_volume_flatten(struct state *st, struct volume *v, bool on, uint32_t next_slot);
 void state_volume_mark_removed(struct state *st, struct volume *v);
 void state_volume_free(struct state *st, struct volume *v); /* a removed one */
 struct slot *volume_slot_make(struct volume *v, uint32_t number);

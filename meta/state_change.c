@@ -116,6 +116,17 @@ void state_volume_policy_left(struct state *st, struct volume *v, uint32_t pages
         sorted_insert(&st->policies, compare_volume_id, &v->id, v);
 }
 
+void state_volume_flatten(struct state *st, struct volume *v, bool on, uint32_t next_slot)
+{
+    if (v->flattening && !on)
+        sorted_remove(&st->flattens, compare_volume_id, &v->id);
+    else if (!v->flattening && on)
+        sorted_insert(&st->flattens, compare_volume_id, &v->id, v);
+    v->flattening = on;
+    v->flatten_next = on ? next_slot : 0;
+    v->flatten_task_ns = 0;
+}
+
 void state_volume_policy(struct state *st, struct volume *v, uint32_t replicas, uint32_t min)
 {
     if (v->replicas == replicas && v->min_replicas == min)
@@ -130,6 +141,7 @@ void state_volume_mark_removed(struct state *st, struct volume *v)
 {
     ASSERT(!v->removed && v->luns == 0);
     state_volume_policy_left(st, v, 0);
+    state_volume_flatten(st, v, false, 0);
     sorted_remove(&v->pool->volumes, compare_volume, v->name);
     v->pool = NULL;
     v->removed = true;

@@ -228,6 +228,13 @@ static const struct svc_op svc_ops[] = {
      .answer = answer_volume_move,
      .mutation_at = MUTATION(VolumeMoveRequest),
      .after = after_volume_change},
+    {.request = MSG(volume_flatten_request),
+     .decide = decide_volume_flatten,
+     .answer = answer_volume_flatten,
+     .mutation_at = MUTATION(VolumeFlattenRequest)},
+    {.request = MSG(slot_flattened_request),
+     .decide = decide_slot_flattened,
+     .mutation_at = MUTATION(SlotFlattenedRequest)},
     {.request = MSG(recovery_status_request), .status = status_recovery},
     {.request = MSG(chunk_mark_request),
      .decide = decide_chunk_mark,
@@ -398,7 +405,7 @@ const struct rpc_method svc_meta_methods[] = {
     {.handler = hold_request}, {.handler = svc_run}, {.handler = hold_request},
     {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
     {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},
+    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
 };
 _Static_assert(ARRAY_SIZE(svc_meta_methods) == ARRAY_SIZE(svc_ops) + 4,
                "every method but Leader and those that hold volumes has a row");

@@ -7,6 +7,7 @@
  *   REPAIR  write a page anew that a member found to be bad
  *   REMOVE  take a member out that is one too many
  *   RELEASE give back a lease, when the host is in maintenance
+ *   FLATTEN give the next slot of a volume blocks of its own
  * An extent's owner is asked, else one of the live sessions: on a host that holds a member if
  * there is one, else any, chosen by the extent's id; so when that session ends, another is chosen.
  * The lists are rotated while they are looked through, so that a long one is covered in turns. */
@@ -21,7 +22,14 @@
 #define OPEN_AFTER   (2 * NSEC_PER_SEC) /* clients of a dead owner come by themselves first */
 #define RETURNS_MAX  64u                /* replicas on their way back, of one session */
 
-enum { TASK_RETURN = 0, TASK_RELEASE = 1, TASK_OPEN = 2, TASK_REPAIR = 3, TASK_REMOVE = 10 };
+enum {
+    TASK_RETURN = 0,
+    TASK_RELEASE = 1,
+    TASK_OPEN = 2,
+    TASK_REPAIR = 3,
+    TASK_REMOVE = 10,
+    TASK_FLATTEN = 60
+};
 
 struct tasks {
     struct live *l;
@@ -297,6 +305,39 @@ static void give_repairs(struct tasks *t)
     }
 }
 
+/* The owner of the slot, else who would be asked to work on its extent. */
+static bool flattens(const struct tasks *t, const struct volume *v)
+{
+    const struct state *st = &t->l->m->st;
+    const struct slot *s = v->flatten_next < v->n_slots ? volume_slot(v, v->flatten_next) : NULL;
+    const struct session *owner = s != NULL ? slot_owner(st, s) : NULL;
+    const struct extent *e =
+        v->flatten_next < v->n_slots ? volume_extent(v, v->flatten_next) : NULL;
+
+    if (owner != NULL)
+        return owner == t->session;
+    return e != NULL ? is_for(t, e) : t->session == st->sessions.items[0];
+}
+
+static void give_flattens(struct tasks *t)
+{
+    const struct sorted *volumes = &t->l->m->st.flattens;
+
+    for (uint32_t i = 0; i < volumes->count && t->m->n_tasks < TASKS_MAX; i++) {
+        struct volume *v = volumes->items[i];
+        Zbs__Meta__Task *task;
+
+        if (t->now - v->flatten_task_ns < TASK_AGAIN || !flattens(t, v))
+            continue;
+        v->flatten_task_ns = t->now;
+        task = t->m->tasks[t->m->n_tasks++] = PAD_NEW(t->pad, Zbs__Meta__Task);
+        zbs__meta__task__init(task);
+        task->volume_id = v->id;
+        task->slot = v->flatten_next;
+        task->kind = TASK_FLATTEN;
+    }
+}
+
 void tasks_fill(struct live *l, const struct session *s, struct pad *pad,
                 Zbs__Meta__SessionRenewReply *m)
 {
@@ -310,4 +351,5 @@ void tasks_fill(struct live *l, const struct session *s, struct pad *pad,
     give_lost(&t);
     give_repairs(&t);
     give_releases(&t);
+    give_flattens(&t);
 }

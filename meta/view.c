@@ -74,6 +74,8 @@ void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volu
     m->limits = view_limits(&v->limits);
     m->pool_limits = v->pool != NULL ? view_limits(&v->pool->limits) : NULL;
     m->pool_id = v->pool_id;
+    m->flattening = v->flattening;
+    m->flatten_next = v->flatten_next;
     m->importing = v->importing;
     if (v->snapshot || v->importing != 0)
         m->content =

@@ -10,42 +10,58 @@ struct repair {
     uint32_t off, len;
 };
 
+/* What was read, as the op's own. */
+static void op_fill(struct op *op, struct buf *b)
+{
+    uint32_t pieces = page_pieces(op->off, op->len);
+
+    op->data = (struct slice){buf_get(b), 0, op->len};
+    if (pieces > ARRAY_SIZE(op->crc_small))
+        op->crc = MEM_NEW_ARRAY(uint32_t, pieces);
+    op->n_crc = page_crcs(op->off, op->len, b->data, op->crc);
+}
+
+int op_rewrite(struct op *op, uint32_t except)
+{
+    struct tenure *t = op->t;
+    struct buf *b = buf_alloc(op->len);
+    bool zero = false;
+    int rc = members_read(t, except, op->off, op->len, b, 0, &zero);
+
+    if (rc == 0 && !zero)
+        rc = credits_ensure(t, op->off, op->len);
+    if (rc == 0 && t->lost)
+        rc = ERR_STALE;
+    if (rc == 0 && t->slot->vol->held)
+        rc = ERR_AGAIN; /* a snapshot is being taken */
+    if (rc == 0) {
+        if (zero)
+            op->kind = ZBS__CHUNK__WRITE_KIND__WRITE_ZERO;
+        else
+            op_fill(op, b);
+        op_send(op);
+        if (zero)
+            credits_freed(t, op->off, op->len);
+        rc = op_wait(op);
+    }
+    buf_put(b);
+    return rc;
+}
+
 static int repair_page(struct tenure *t, uint32_t i, uint32_t page)
 {
     struct buf *b = buf_alloc(PAGE_BYTES);
-    struct slice data = {b, 0, PAGE_BYTES};
     struct op *op =
         op_new(t, ZBS__CHUNK__WRITE_KIND__WRITE_DATA, page * PAGE_BYTES, PAGE_BYTES, NULL);
-    bool zero = false;
     int rc = op_lock(op);
 
     if (rc == 0)
         rc = replica_read(t, i, op->off, PAGE_BYTES, b, 0, NULL, t->e->member_deadline);
-    if (rc != ERR_IO && rc != ERR_CORRUPT)
-        goto out; /* it was not this page, or it was mended meanwhile */
-    rc = members_read(t, 1u << i, op->off, PAGE_BYTES, b, 0, &zero);
-    if (rc == 0 && !zero)
-        rc = credits_ensure(t, op->off, PAGE_BYTES);
-    if (rc == 0 && t->lost)
-        rc = ERR_STALE;
-    if (rc < 0)
-        goto out;
-    if (zero) {
-        op->kind = ZBS__CHUNK__WRITE_KIND__WRITE_ZERO;
-    } else {
-        op->data = data;
-        buf_get(b);
-        op->n_crc = page_crcs(op->off, PAGE_BYTES, b->data, op->crc);
+    if (rc == ERR_IO || rc == ERR_CORRUPT) { /* else it was not this page, or it was mended */
+        rc = op_rewrite(op, 1u << i);
+        log_info("replica.repaired", "extent=%" PRIu64 " chunk=%u page=%u rc=%d", t->extent_id,
+                 t->m[i].chunk->id, page, rc);
     }
-    if (t->slot->vol->held) {
-        rc = ERR_AGAIN; /* a snapshot is being taken: who reads the page finds it again */
-        goto out;
-    }
-    op_send(op);
-    rc = op_wait(op);
-    log_info("replica.repaired", "extent=%" PRIu64 " chunk=%u page=%u rc=%d", t->extent_id,
-             t->m[i].chunk->id, page, rc);
-out:
     op_put(op);
     buf_put(b);
     return rc;

@@ -481,6 +481,9 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task)
         else
             s->want_open = true; /* likewise */
         break;
+    case TASK_FLATTEN:
+        flatten_start(s);
+        break;
     default:
         log_warn("task.unknown", "kind=%u", task->kind);
         break;

@@ -361,8 +361,9 @@ struct slot {
     bool want_epoch; /* the grant may not be served from: its epoch was used before */
     bool want_open;  /* asked for by a task, without I/O */
     bool want_release;
-    bool unplaced; /* HOLE, SHARED: its extent could not be created yet, for want of space */
-    bool for_task; /* taken for meta's sake only: given back when idle */
+    bool unplaced;   /* HOLE, SHARED: its extent could not be created yet, for want of space */
+    bool flattening; /* its coroutine runs (flatten.c) */
+    bool for_task;   /* taken for meta's sake only: given back when idle */
     uint32_t active, waiters;
     struct co_cond changed; /* state, holding */
     struct co_cond idle;    /* active became 0 */
@@ -418,7 +419,7 @@ void slot_reset(struct slot *s);
 /* Waits until no I/O is inside; new ones wait. ERR_TIMEOUT after limit: not held then. */
 co_fn int slot_hold(struct slot *s, nsec_t limit) MUST_CHECK;
 void slot_unhold(struct slot *s);
-enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN, TASK_REPAIR, TASK_REMOVE = 10 };
+enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN, TASK_REPAIR, TASK_REMOVE = 10, TASK_FLATTEN = 60 };
 void slot_task(struct slot *s, const Zbs__Meta__Task *task);
 
 /* One LeaseAcquire for a slot and, unless new_epoch, for its neighbours in the same state. */
@@ -438,6 +439,10 @@ bool tenure_is_clean(const struct tenure *t);
 co_fn int tenure_clean(struct tenure *t, nsec_t until) MUST_CHECK;
 /* What meta says of a volume, applied to its slots. */
 void volume_shared(struct volume *v, uint64_t shared_at, uint64_t table_at);
+
+/* ---- blocks of a volume's own (flatten.c) ---- */
+
+void flatten_start(struct slot *s); /* in the background; meta is told when it is done */
 
 /* ---- shared extents under their own leases (recover.c) ---- */
 
@@ -716,6 +721,9 @@ co_fn int members_read(struct tenure *t, uint32_t except, uint32_t off, uint32_t
 co_fn int ownership_check(struct tenure *t) MUST_CHECK;
 co_fn int tenure_read(struct tenure *t, uint32_t off, uint32_t len, struct buf *dst,
                       uint32_t dst_off) MUST_CHECK;
+/* Reads what an op covers, which is locked and has no data, from members outside `except`, and
+ * writes the same to all of them. ERR_AGAIN: not now, the volume is held. */
+co_fn int op_rewrite(struct op *op, uint32_t except) MUST_CHECK;
 void repair_start(struct tenure *t, uint32_t i, uint32_t off, uint32_t len);
 
 /* ---- leaving, joining (leave.c, join.c) ---- */

@@ -117,6 +117,42 @@ def load():
         return f"snapshots took at most {longest * 1000:.0f} ms; the load: {result}"
 
 
+def flatten():
+    """A clone gets blocks of its own while an initiator uses it and servers die; then its origin's space comes back."""
+    with Cluster() as c:
+        make_volume(c, "v", "192M")
+        v = image(c, "v.img", 192)
+        put(c, v, "v")
+        c.cli("snapshot", "create", "test/v@s")
+        c.cli("volume", "clone", "test/v@s", "test/c")
+        qemu_io(uri(c, "c", node=2), "write -P 7 100M 2M", "flush")
+        kept = get(c, "c", os.path.join(c.dir, "c.img"))
+        own = c.cli_json("cluster", "status")["used_bytes"]
+        c.cli("setting", "set", "recovery.rate", "8M")
+        check(c.cli_json("volume", "flatten", "test/c")["flattening"], "it has not begun")
+        qemu_io(uri(c, "c", node=3), "write -P 8 1M 1M", "flush")
+        qemu_io(kept, "write -P 8 1M 1M")
+        for node, role in ((2, "access"), (c.leader_node(), "meta"), (1, "chunk")):
+            c.dev("kill", str(node), role)
+            same(kept, uri(c, "c", node=3))
+            c.dev("start", str(node), role)
+        c.cli("setting", "set", "recovery.rate", "200M")
+        c.cli("volume", "flatten", "test/c", "--watch")
+        c.wait_in_sync()
+        same(kept, uri(c, "c", node=1))
+        same(v, uri(c, "v@s", node=2))
+        c.verify("test/c")
+        both = c.cli_json("cluster", "status")["used_bytes"]
+        c.cli("volume", "delete", "test/v", "--yes")
+        c.cli("snapshot", "delete", "test/v@s", "--yes")
+        data = 64 * MIB * 3  # of the volume: every third MiB, three times
+        wait_for("the origin's space is free",
+                 lambda: c.cli_json("cluster", "status")["used_bytes"] <= both - data, 60)
+        same(kept, uri(c, "c", node=2))
+        check(c.cli("volume", "flatten", "test/none", ok=False).returncode == 3, "no such volume")
+        return f"{own // MIB} MiB with shared blocks, {both // MIB} MiB without"
+
+
 def kill():
     """A chunk server dies and returns: what is shared is read meanwhile, and complete again afterwards."""
     with Cluster() as c:
@@ -137,4 +173,4 @@ def kill():
 
 
 if __name__ == "__main__":
-    main({"clone": clone, "load": load, "kill": kill})
+    sys.exit(main({"clone": clone, "load": load, "flatten": flatten, "kill": kill}))

@@ -435,6 +435,11 @@ static bool rollback_begin(struct strike *s)
     return operator_rollback(s->c) == 0;
 }
 
+static bool flatten_begin(struct strike *s)
+{
+    return operator_flatten(s->c) == 0;
+}
+
 static bool extra_delete_begin(struct strike *s)
 {
     return operator_extra_delete(s->c) == 0;
@@ -468,6 +473,7 @@ static const struct {
     [FAULT_SNAPSHOT] = {snapshot_begin, NULL},
     [FAULT_CLONE] = {clone_begin, NULL},
     [FAULT_ROLLBACK] = {rollback_begin, NULL},
+    [FAULT_FLATTEN] = {flatten_begin, NULL},
     [FAULT_RELEASE] = {release_begin, start_again},
     [FAULT_POLICY] = {policy_begin, policy_end},
     [FAULT_DISK_ADD] = {disk_add_begin, NULL},

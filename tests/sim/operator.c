@@ -329,6 +329,22 @@ int operator_rollback(struct cluster *c)
     return rc;
 }
 
+int operator_flatten(struct cluster *c)
+{
+    Zbs__Meta__VolumeFlattenRequest q = ZBS__META__VOLUME_FLATTEN_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    q.pool = (char *)"pool";
+    q.name = (char *)"volume";
+    for (uint32_t i = 0; i < c->n_extras; i++)
+        if (c->extras[i].there && c->extras[i].base)
+            q.name = c->extras[i].name;
+    rc = ask(c, META_VOLUME_FLATTEN, &q.base, &q.mutation, &r);
+    rpc_reply_free(&r);
+    return rc;
+}
+
 /* One request to a node's chunk server. */
 static int ask_chunk(struct node *n, int method, ProtobufCMessage *q)
 {

@@ -23,6 +23,8 @@ co_fn int operator_snapshot(struct cluster *c, bool group);
 co_fn int operator_clone(struct cluster *c);
 /* Some other volume becomes what a snapshot of it holds; nobody uses it meanwhile. */
 co_fn int operator_rollback(struct cluster *c);
+/* Some volume, a clone if there is one, is to have blocks of its own. */
+co_fn int operator_flatten(struct cluster *c);
 /* Begins or cancels the drain of a disk of the node's; copies: also of what shares blocks. */
 co_fn int operator_drain(struct node *n, const char *path, bool begin, bool copies);
 co_fn int operator_disk_add(struct node *n, const char *path);

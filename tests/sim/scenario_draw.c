@@ -258,6 +258,23 @@ static void space_draw(struct scenario *s, uint64_t x)
     }
 }
 
+/* In half of the seeds in which volumes share anything some cease to. */
+static void flatten_draw(struct scenario *s, uint64_t x)
+{
+    uint32_t n = below(&x, 2) ? 1 + below(&x, 4) : 0;
+    bool any = false;
+
+    for (uint32_t i = 0; i < s->count; i++)
+        any = any || shares(s->events[i].kind);
+    for (; any && n > 0; n--) {
+        struct fault_event e;
+
+        event_draw(&e, FAULT_FLATTEN, &x);
+        e.at = some_moment(s, &x);
+        event_insert(s, &e);
+    }
+}
+
 void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
 {
     uint64_t x = seed * 0xd1342543de82ef95u + 1;
@@ -272,4 +289,5 @@ void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
     disks_draw(s, x ^ 0x5bd1e9955bd1e995u);
     aims_draw(s, x ^ 0x880355f21e6d1965u);
     space_draw(s, x ^ 0x2127599bf4325c37u);
+    flatten_draw(s, x ^ 0x9e6c63d0676a9a99u);
 }

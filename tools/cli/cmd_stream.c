@@ -150,7 +150,7 @@ static enum cli_exit import_print(struct cli *c, const struct stream *s, const s
     const Zbs__Meta__VolumeSnapshotReply *m = (const Zbs__Meta__VolumeSnapshotReply *)r->msg;
     json_t *o;
 
-    if (m->n_snapshots != 1)
+    if (!m || m->n_snapshots != 1)
         return stream_report(err_set(ERR_PROTO, "meta does not name the new snapshot"));
     o = stream_json(s);
     json_object_set_new(o, "pool", json_string(m->snapshots[0]->pool));

@@ -35,6 +35,7 @@ static const struct cli_column show_columns[] = {
     {"extents_degraded", "extents degraded", CLI_TEXT},
     {"snapshot", "snapshot", CLI_BOOL},
     {"importing", "being imported", CLI_BOOL},
+    {"flattening", "being flattened", CLI_BOOL},
     {"origin_id", "origin id", CLI_TEXT},
     {"created", "created", CLI_TEXT},
     LIMIT_COLUMNS,
@@ -66,6 +67,7 @@ json_t *volume_json(const Zbs__Meta__Volume *v)
         (void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
     json_object_set_new(o, "created", json_string(when));
     json_object_set_new(o, "snapshot", json_boolean(v->snapshot));
+    json_object_set_new(o, "flattening", json_boolean(v->flattening));
     json_object_set_new(o, "importing", json_boolean(v->importing != 0));
     json_object_set_new(o, "origin_id", json_integer((json_int_t)v->origin_id));
     limits_json(o, v->limits);
@@ -370,6 +372,16 @@ const struct cli_command cli_volume_commands[] = {
      "makes a volume that begins as a snapshot",
      {{0}},
      volume_clone},
+    {"volume",
+     "flatten",
+     "POOL/VOLUME",
+     1,
+     1,
+     "gives it blocks of its own, in the background: it shares none with snapshots, clones, its "
+     "origin",
+     {{"watch", NULL, "shows how far it is, until it is done"},
+      {"cancel", NULL, "ends that; what was done stays"}},
+     volume_flatten},
     {"volume", "list", "[POOL]", 0, 1, "lists volumes", {{0}}, volume_list},
     {"volume", "show", "POOL/VOLUME", 1, 1, "shows one volume", {{0}}, volume_show},
     {"volume",

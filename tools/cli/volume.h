@@ -28,6 +28,7 @@ bool snapshot_parse(const char *text, char pool[CLI_NAME_ROOM], char volume[CLI_
                     char snapshot[CLI_NAME_ROOM]);
 enum cli_exit volume_clone(struct cli *c);
 
+enum cli_exit volume_flatten(struct cli *c); /* cmd_flatten.c */
 enum cli_exit volume_verify(struct cli *c);
 
 #endif

@@ -287,6 +287,69 @@ static void import_begins_at_the_newest_snapshot_only(void **state)
     free_model(m);
 }
 
+/* ---- blocks of a volume's own ---- */
+
+static int flatten(struct model *m, const char *name, bool cancel)
+{
+    Zbs__Meta__VolumeFlattenRequest rq = ZBS__META__VOLUME_FLATTEN_REQUEST__INIT;
+
+    rq.pool = (char *)"p";
+    rq.name = (char *)name;
+    rq.cancel = cancel;
+    return act(m, decide_volume_flatten, &rq.base);
+}
+
+static int flattened(struct model *m, const char *name, uint32_t slot)
+{
+    Zbs__Meta__SlotFlattenedRequest rq = ZBS__META__SLOT_FLATTENED_REQUEST__INIT;
+
+    rq.session_id = m->sessions[0];
+    rq.volume_id = named(m, name)->id;
+    rq.slot = slot;
+    return act(m, decide_slot_flattened, &rq.base);
+}
+
+static void flattening_goes_by_slots_that_share(void **state)
+{
+    struct model *m = new_model();
+    struct mvolume *v = &m->volumes[0];
+    uint64_t number;
+
+    (void)state;
+    assert_true(v->n >= 4);
+    assert_int_equal(flatten(m, v->name, false), 0); /* nothing to do: nothing is logged */
+    assert_false(named(m, v->name)->flattening);
+    assert_int_equal(acquire(m, m->sessions[0], v->id, 1, 1, true, false), 0);
+    check_allocated(m, v, 1, false);
+    made(m, v, 1);
+    assert_int_equal(acquire(m, m->sessions[0], v->id, 3, 1, true, false), 0);
+    check_allocated(m, v, 3, false);
+    made(m, v, 3);
+    assert_int_equal(snapshot_of(m, &v, 1, (char *)"s"), 0);
+    assert_int_equal(flatten(m, v->name, false), 0);
+    assert_true(named(m, v->name)->flattening && named(m, v->name)->flatten_next == 1);
+    number = m->st.next_mutation;
+    assert_int_equal(flatten(m, v->name, false), 0); /* goes on */
+    assert_int_equal(flattened(m, v->name, 0), 0);   /* not asked for */
+    assert_int_equal(m->st.next_mutation, number);
+    assert_int_equal(flattened(m, v->name, 1), 0);
+    assert_int_equal(named(m, v->name)->flatten_next, 3);
+    assert_int_equal(rollback_to(m, v->name, (char *)"s"), 0); /* everything is shared again */
+    assert_true(named(m, v->name)->flattening && named(m, v->name)->flatten_next == 0);
+    assert_int_equal(flattened(m, v->name, 0), 0);
+    assert_int_equal(flattened(m, v->name, 1), 0);
+    assert_int_equal(flattened(m, v->name, 3), 0);
+    assert_false(named(m, v->name)->flattening);
+    assert_int_equal(flatten(m, v->name, false), 0);
+    assert_true(named(m, v->name)->flattening);
+    assert_int_equal(flatten(m, v->name, true), 0);
+    assert_false(named(m, v->name)->flattening);
+    assert_int_equal(flatten(m, v->name, false), 0);
+    assert_int_equal(delete_named(m, v->name), 0);
+    assert_int_equal(m->st.flattens.count, 0);
+    free_model(m);
+}
+
 /* ---- 64 TiB ---- */
 
 /* Of this process: others may be at work on the machine. */
@@ -439,6 +502,7 @@ int main(void)
         cmocka_unit_test(snapshot_is_read_without_leases),
         cmocka_unit_test(exported_volume_is_not_rolled_back),
         cmocka_unit_test(import_begins_at_the_newest_snapshot_only),
+        cmocka_unit_test(flattening_goes_by_slots_that_share),
         cmocka_unit_test(sixty_four_tib),
     };
 
