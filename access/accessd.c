@@ -9,6 +9,7 @@
 #include <string.h>
 #include "access/iscsi/iscsi.h"
 #include "access/nbd/nbd.h"
+#include "access/guest.h"
 #include "access/reserve.h"
 #include "common/base/assert.h"
 #include "common/base/log.h"
@@ -32,6 +33,7 @@ struct accessd {
     struct nbd_server *nbd;
     struct reserve_meta reserve;
     struct pr_store pr_store;
+    struct pr_registry nbd_reservations; /* as NBD's volumes obey them */
     struct co_group bg;
     struct co_cond exports_changed;
     uint64_t exports_wanted, exports_have;
@@ -95,6 +97,8 @@ static co_fn int on_reservations_changed(void *arg, const uint64_t *volumes, siz
 
     for (size_t i = 0; i < n && rc == 0 && d->iscsi; i++)
         rc = iscsi_target_reservations_changed(d->iscsi, volumes[i]);
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = pr_registry_changed(&d->nbd_reservations, volumes[i]);
     return rc;
 }
 
@@ -144,7 +148,9 @@ static int nbd_open(void *arg, const char *name, struct block_backend **ret)
         rpc_reply_free(&r);
     }
     mem_free(pool);
-    return rc < 0 ? rc : block_backend_vol_open(d->engine, id, ret);
+    if (rc == 0)
+        rc = block_backend_vol_open(d->engine, id, ret);
+    return rc < 0 ? rc : guest_backend_open(&d->nbd_reservations, *ret, ret);
 }
 
 struct nbd_listing {
@@ -317,8 +323,6 @@ static int iscsi_begin(struct accessd *d)
 
     if (!is_set(d->conf->iscsi_listen))
         return 0;
-    d->reserve = (struct reserve_meta){.meta = d->meta, .engine = d->engine};
-    d->pr_store = reserve_meta_store(&d->reserve);
     rc = iscsi_target_start(&ic, &d->iscsi);
     if (rc == 0)
         co_spawn(&d->bg, "exports", exports_follow, d);
@@ -355,6 +359,7 @@ static int accessd_begin(struct accessd *d)
     if (rc < 0)
         return rc;
     d->served = true;
+    d->reserve = (struct reserve_meta){.meta = d->meta, .engine = d->engine};
     if (d->conf->engine_ready)
         d->conf->engine_ready(d->conf->engine_arg, d->engine);
     rc = iscsi_begin(d);
@@ -410,6 +415,8 @@ int accessd_main(const struct accessd_conf *conf)
         return rc;
     co_group_init(&d.bg);
     co_cond_init(&d.exports_changed);
+    d.pr_store = reserve_meta_store(&d.reserve);
+    pr_registry_init(&d.nbd_reservations, &d.pr_store);
     rc = accessd_begin(&d);
     if (rc == 0) {
         log_info("access.ready", "name=%s rpc=%s iscsi=%s", conf->name, rpc_server_addr(d.server),
@@ -420,5 +427,6 @@ int accessd_main(const struct accessd_conf *conf)
             (void)co_sleep_until(NSEC_NEVER);
     }
     accessd_end(&d);
+    pr_registry_fini(&d.nbd_reservations);
     return rc == ERR_CANCELED ? 0 : rc;
 }

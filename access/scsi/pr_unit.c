@@ -135,13 +135,27 @@ static bool lun_undrained(const struct pr_unit *u, struct scsi_lun *lun,
     return false;
 }
 
+static bool guest_refused(const struct pr_unit *u, enum pr_access access)
+{
+    static const struct pr_nexus nobody = {.initiator = ""};
+
+    return pr_conflicts(&u->state, &nobody, access);
+}
+
+static bool guests_undrained(const struct pr_unit *u)
+{
+    for (uint32_t a = 0; a < ARRAY_SIZE(u->guests); a++)
+        if (u->guests[a] > 0 && guest_refused(u, (enum pr_access)a))
+            return true;
+    return false;
+}
+
 /* Commands that have not begun are judged again before they do (scsi_cmd_execute). */
 static co_fn void drain(struct pr_unit *u, const struct scsi_cmd *self)
 {
-    struct scsi_lun *busy;
+    for (;;) {
+        struct scsi_lun *busy = NULL;
 
-    do {
-        busy = NULL;
         LIST_FOREACH (lun, &u->luns, struct scsi_lun, pr_link) {
             if (busy == NULL && lun_undrained(u, lun, self))
                 busy = lun;
@@ -151,8 +165,12 @@ static co_fn void drain(struct pr_unit *u, const struct scsi_cmd *self)
             co_cond_wait_always(&busy->ended);
             busy->pins--;
             co_cond_broadcast(&busy->ended);
+        } else if (guests_undrained(u)) {
+            co_cond_wait_always(&u->guest_ended);
+        } else {
+            return;
         }
-    } while (busy != NULL);
+    }
 }
 
 /* ---- changes ---- */
@@ -231,6 +249,7 @@ co_fn int pr_unit_get(struct pr_registry *r, uint64_t volume_id, struct pr_unit 
         u->registry = r;
         u->volume_id = volume_id;
         co_cond_init(&u->changed);
+        co_cond_init(&u->guest_ended);
         pr_state_init(&u->state);
         list_init(&u->luns);
         list_push_back(&r->units, &u->link);
@@ -374,14 +393,35 @@ co_fn void pr_unit_nexus_gone(struct pr_unit *u, const struct pr_nexus *who)
                  (unsigned long long)u->volume_id, who->initiator, err_text(rc));
 }
 
-co_fn int pr_unit_fresh(const struct pr_unit *u, const struct scsi_cmd *c)
+static co_fn int fresh(const struct pr_unit *u)
 {
     const struct pr_store *store = u->registry->store;
 
     /* Who never reserves a volume does not wait for meta. */
-    if (store == NULL || u->state.count == 0 || scsi_cmd_access(c) == PR_ACCESS_ALWAYS)
-        return 0;
-    return store->fresh(store->arg);
+    return store == NULL || u->state.count == 0 ? 0 : store->fresh(store->arg);
+}
+
+co_fn int pr_unit_fresh(const struct pr_unit *u, const struct scsi_cmd *c)
+{
+    return scsi_cmd_access(c) == PR_ACCESS_ALWAYS ? 0 : fresh(u);
+}
+
+co_fn int pr_unit_guest_begin(struct pr_unit *u, enum pr_access access)
+{
+    int rc = fresh(u);
+
+    if (rc < 0)
+        return rc;
+    if (guest_refused(u, access))
+        return err_set(ERR_RESERVED, "the volume is reserved by an initiator");
+    u->guests[access]++;
+    return 0;
+}
+
+void pr_unit_guest_end(struct pr_unit *u, enum pr_access access)
+{
+    u->guests[access]--;
+    co_cond_broadcast(&u->guest_ended);
 }
 
 co_fn int pr_registry_changed(struct pr_registry *r, uint64_t volume_id)

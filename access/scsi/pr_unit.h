@@ -47,7 +47,9 @@ struct pr_unit {
     struct pr_state state;
     uint64_t version; /* of the record that state is; 0: nothing was ever reserved */
     bool loaded;
-    struct list luns; /* struct scsi_lun, pr_link */
+    struct list luns;                    /* struct scsi_lun, pr_link */
+    uint32_t guests[PR_ACCESS_READ + 1]; /* what they have in flight, by enum pr_access */
+    struct co_cond guest_ended;
 };
 
 void pr_registry_init(struct pr_registry *r, const struct pr_store *store);
@@ -77,6 +79,12 @@ co_fn void pr_unit_nexus_gone(struct pr_unit *u, const struct pr_nexus *who);
 /* Waits until what is known here may be relied on for the command. A negative code: it must not be
  * executed. */
 co_fn int pr_unit_fresh(const struct pr_unit *u, const struct scsi_cmd *c) MUST_CHECK;
+
+/* Around an I/O of a client that has no nexus, as those of NBD have none: it can't register, so
+ * every reservation is somebody else's. PR_ACCESS_EXCLUSIVE or PR_ACCESS_READ. ERR_RESERVED: it is
+ * not to be begun, nor ended. Other codes as those of pr_unit_fresh. */
+co_fn int pr_unit_guest_begin(struct pr_unit *u, enum pr_access access) MUST_CHECK;
+void pr_unit_guest_end(struct pr_unit *u, enum pr_access access);
 
 /* The record may have been changed by another process: reads and obeys it, and returns once nothing
  * that it forbids is in flight here. */

@@ -6,14 +6,15 @@ with names of their own are needed."""
 import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Cluster, check, main, wait_for  # noqa: E402
+from cluster import Cluster, check, main, run, wait_for  # noqa: E402
 
 CONFLICT = 0x18
-WRITE_EXCLUSIVE_REGISTRANTS = 5
+WRITE_EXCLUSIVE, EXCLUSIVE_ACCESS, WRITE_EXCLUSIVE_REGISTRANTS = 1, 3, 5
 
 
 class Nexus:
@@ -101,7 +102,46 @@ def reservations():
         return f"a change took {took * 1000:.0f} ms"
 
 
-CASES = {"reservations": reservations}
+def io(uri, command):
+    """What qemu-io says of one command, over a connection of its own."""
+    r = run("qemu-io", "-f", "raw", "-c", command, uri, ok=False)
+    return r.stdout + r.stderr
+
+
+def nbd():
+    """NBD clients can't register: what an initiator reserves shuts them out, on every access server, also those
+    that are connected."""
+    with Cluster() as c:
+        a = Nexus(c.export("shared")[0], "anna")
+        uris = [f"nbd+unix:///test/shared?socket={n['nbd_unix']}" for n in c.env()["nodes"]]
+        connected = subprocess.Popen(["qemu-io", "-f", "raw", uris[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT, text=True)
+        try:
+            connected.stdin.write("write 0 4096\n")
+            connected.stdin.flush()
+            while "wrote 4096/4096" not in (line := connected.stdout.readline()):
+                check(line, "the client that stays connected ended")
+            check(a.reserve_out(0, 0, 0xA) == 0 and a.reserve_out(1, 0xA, 0, WRITE_EXCLUSIVE) == 0, "RESERVE")
+            said = connected.communicate("write 0 4096\nread 0 4096\nquit\n", timeout=30)[0]
+            check("Operation not permitted" in said and "read 4096/4096" in said, f"a connected client: {said}")
+        finally:
+            connected.kill()
+            connected.wait()
+        for uri in uris:
+            for command in ("write 0 4096", "write -z 0 4096", "discard 0 4096"):
+                check("Operation not permitted" in io(uri, command), f"{command} while it is reserved")
+            check("read 4096/4096" in io(uri, "read 0 4096"), "write exclusive lets others read")
+        check(a.write() == 0, "the holder may write")
+        check(a.reserve_out(2, 0xA, 0, WRITE_EXCLUSIVE) == 0 and a.reserve_out(1, 0xA, 0, EXCLUSIVE_ACCESS) == 0, "type")
+        for uri in uris:
+            check("Operation not permitted" in io(uri, "read 0 4096"), "exclusive access lets nobody read")
+        check(a.reserve_out(3, 0xA, 0) == 0, "CLEAR")
+        for uri in uris:
+            check("wrote 4096/4096" in io(uri, "write 0 4096"), "nothing is reserved any more")
+        return "write exclusive, exclusive access, cleared"
+
+
+CASES = {"reservations": reservations, "nbd": nbd}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))
