@@ -2,7 +2,7 @@
  *
  * Load generator over iSCSI (libiscsi), the same for every target that is compared: one session, a
  * fixed queue depth, for a fixed time after a ramp. Prints one JSON object: iops, mib_s, mean_us,
- * p50_us, p99_us, ios, errors.
+ * p50_us, p99_us, max_us, longest_gap_us (without any answer), ios, errors.
  *
  *   iscsi_bench --url URL --rw randwrite|randread|seqwrite|seqread --block BYTES --depth D
  *               --seconds S [--ramp S] [--span BYTES] [--ios N] [--seed N]
@@ -37,9 +37,9 @@ static struct {
     bool write, sequential, stop;
     uint32_t block;
     uint64_t span, next, rng, limit;
-    double measure_from, end;
+    double measure_from, end, answered; /* the latter: the last time */
     uint64_t ios, submitted, errors;
-    double sum;
+    double sum, gap;
     float *lat; /* us */
     size_t lat_cap;
     struct op ops[DEPTH_MAX];
@@ -81,6 +81,9 @@ static void on_done(struct iscsi_context *iscsi, int status, void *command_data,
             b.lat_cap = b.lat_cap ? b.lat_cap * 2 : 65536;
             b.lat = realloc(b.lat, b.lat_cap * sizeof(*b.lat));
         }
+        if (b.ios > 0 && now - b.answered > b.gap)
+            b.gap = now - b.answered;
+        b.answered = now;
         b.lat[b.ios++] = (float)((now - op->begin) * 1e6);
         b.sum += (now - op->begin) * 1e6;
     }
@@ -239,9 +242,11 @@ int main(int argc, char **argv)
     iscsi_destroy_context(b.iscsi);
     qsort(b.lat, b.ios, sizeof(*b.lat), compare);
     printf("{\"iops\": %.1f, \"mib_s\": %.2f, \"mean_us\": %.1f, \"p50_us\": %.1f, \"p99_us\": "
-           "%.1f, \"ios\": %" PRIu64 ", \"errors\": %" PRIu64 "}\n",
+           "%.1f, \"max_us\": %.1f, \"longest_gap_us\": %.1f, \"ios\": %" PRIu64
+           ", \"errors\": %" PRIu64 "}\n",
            (double)b.ios / spent, (double)b.ios * b.block / spent / 1048576,
            b.ios ? b.sum / (double)b.ios : 0, b.ios ? (double)b.lat[b.ios / 2] : 0,
-           b.ios ? (double)b.lat[b.ios * 99 / 100] : 0, b.ios, b.errors);
+           b.ios ? (double)b.lat[b.ios * 99 / 100] : 0, b.ios ? (double)b.lat[b.ios - 1] : 0,
+           b.gap * 1e6, b.ios, b.errors);
     return b.errors ? 1 : 0;
 }
