@@ -98,6 +98,7 @@ struct commit_batch {
     uint32_t i[COMMIT_BATCH];
     struct commit_item items[COMMIT_BATCH];
     uint32_t n;
+    nsec_t limit; /* of a call */
 };
 
 static void commit_batch_add(struct commit_batch *b, struct tenure *t, uint32_t i)
@@ -119,8 +120,8 @@ static int commit_call(struct commit_batch *b, uint32_t from, uint32_t n)
     req.items = ptrs;
     req.n_items = n;
     rpc_reply_init(&r);
-    rc = chunk_call(b->chunk, b->t[from]->family, CHUNK_COMMIT_POINT, &req.base, NULL, &r,
-                    b->chunk->e->member_deadline);
+    rc =
+        chunk_call(b->chunk, b->t[from]->family, CHUNK_COMMIT_POINT, &req.base, NULL, &r, b->limit);
     rpc_reply_free(&r);
     for (uint32_t k = from; rc == 0 && k < from + n; k++)
         commit_item_confirmed(&b->items[k], b->t[k], b->i[k]);
@@ -146,19 +147,41 @@ static int commit_batch_send(void *arg)
     return 0;
 }
 
-/* Sends what one worker of one chunk server should know. */
-static void commit_worker(struct vol_engine *e, struct co_group *g, struct chunk *c, uint32_t w)
+static bool any_of(struct volume *const *volumes, uint32_t n, const struct volume *v)
+{
+    uint32_t i = 0;
+
+    while (i < n && volumes[i] != v)
+        i++;
+    return n == 0 || i < n;
+}
+
+/* One worker of a chunk server, and the volumes that it is told of; none: all. */
+struct commit_to {
+    struct chunk *c;
+    uint32_t worker;
+    struct volume *const *volumes;
+    uint32_t n;
+    nsec_t limit;
+};
+
+/* Sends what it should know. */
+static void commit_worker(struct vol_engine *e, struct co_group *g, const struct commit_to *to)
 {
     struct commit_batch *b = NULL;
+    struct chunk *c = to->c;
 
     LIST_FOREACH (t, &e->dirty, struct tenure, dirty_link) {
         int i = tenure_member(t, c->id);
 
-        if (i < 0 || !wants_commit(t, (uint32_t)i) || extent_worker(t->family, c->workers) != w)
+        if (i < 0 || !wants_commit(t, (uint32_t)i) ||
+            extent_worker(t->family, c->workers) != to->worker ||
+            !any_of(to->volumes, to->n, t->slot->vol))
             continue;
         if (!b) {
             b = MEM_NEW(struct commit_batch);
             b->chunk = c;
+            b->limit = to->limit;
         }
         commit_batch_add(b, t, (uint32_t)i);
         if (b->n == COMMIT_BATCH) {
@@ -170,14 +193,17 @@ static void commit_worker(struct vol_engine *e, struct co_group *g, struct chunk
         co_spawn(g, "commit", commit_batch_send, b);
 }
 
-void commit_round(struct vol_engine *e)
+void commit_round(struct vol_engine *e, struct volume *const *volumes, uint32_t n, nsec_t limit)
 {
+    struct commit_to to = {.volumes = volumes, .n = n, .limit = limit};
     struct co_group g;
 
     co_group_init(&g);
-    LIST_FOREACH (c, &e->chunks, struct chunk, link)
-        for (uint32_t w = 0; w < c->workers; w++)
-            commit_worker(e, &g, c, w);
+    LIST_FOREACH (c, &e->chunks, struct chunk, link) {
+        to.c = c;
+        for (to.worker = 0; to.worker < c->workers; to.worker++)
+            commit_worker(e, &g, &to);
+    }
     (void)co_group_join(&g);
 }
 
@@ -194,7 +220,7 @@ int commit_sender(void *arg)
             if (!wanted)
                 list_del(&t->dirty_link);
         }
-        commit_round(e);
+        commit_round(e, NULL, 0, e->member_deadline);
     }
     return 0;
 }
@@ -208,6 +234,7 @@ void commit_flush(struct tenure *t)
             continue;
         b = MEM_NEW(struct commit_batch);
         b->chunk = t->m[i].chunk;
+        b->limit = t->e->member_deadline;
         commit_batch_add(b, t, i);
         (void)commit_batch_send(b);
     }

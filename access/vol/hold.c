@@ -10,7 +10,10 @@
 
 #include <stdio.h>
 
-#define OPEN_LIMIT  (800 * NSEC_PER_MSEC) /* for what was granted and is not open; I/O goes on */
+/* While I/O goes on: opening what was granted and is not open; commit points, so that fewer are
+ * left to be sent while it waits. */
+#define OPEN_LIMIT  (800 * NSEC_PER_MSEC)
+#define EARLY_LIMIT (200 * NSEC_PER_MSEC)
 #define DRAIN_LIMIT (900 * NSEC_PER_MSEC)
 #define POLL        (NSEC_PER_MSEC / 2)
 #define CALL_LIMIT  (5 * NSEC_PER_SEC)
@@ -21,6 +24,7 @@ struct hold {
     struct volume *volumes[HOLD_VOLUMES_MAX];
     uint32_t n;
     int rc;
+    nsec_t opened, drained, cleaned; /* when; I/O waits from the first on */
 };
 
 /* ---- making clean ---- */
@@ -149,49 +153,59 @@ static bool slot_quiet(const struct slot *s)
     return !s->tenure || (s->active == 0 && list_empty(&s->tenure->ops));
 }
 
-static int clean_slot(struct slot *s, nsec_t until)
+static int slot_drain(struct slot *s, nsec_t until)
 {
-    struct tenure *t;
-    int rc;
-
     while (!slot_quiet(s)) {
-        rc = co_now() < until ? co_sleep(POLL) : ERR_TIMEOUT;
+        int rc = co_now() < until ? co_sleep(POLL) : ERR_TIMEOUT;
+
         if (rc < 0)
             return err_set(rc, "I/O on slot %u did not end in time", s->index);
     }
-    if (!s->tenure || tenure_is_clean(s->tenure))
-        return 0;
+    return 0;
+}
+
+static int clean_slot(struct slot *s, nsec_t until)
+{
+    int rc = slot_drain(s, until); /* again: something may have begun a tenure */
+    struct tenure *t;
+
+    if (rc < 0 || !s->tenure || tenure_is_clean(s->tenure))
+        return rc;
     t = tenure_get(s->tenure);
     rc = tenure_clean(t, until);
     tenure_put(t);
     return rc < 0 ? err_prefix(rc, "slot %u", s->index) : 0;
 }
 
-/* What a round of batched commit points leaves is done one by one. */
+static int each_slot(const struct hold *h, co_fn int (*fn)(struct slot *s, nsec_t until),
+                     nsec_t until)
+{
+    int rc = 0;
+
+    for (uint32_t k = 0; k < h->n; k++) {
+        for (uint32_t i = 0; i < h->volumes[k]->n_slots && rc == 0; i++) {
+            if (h->volumes[k]->slots[i])
+                rc = fn(h->volumes[k]->slots[i], until);
+        }
+    }
+    return rc;
+}
+
+/* What is in flight ends; what the round of commit points, many to a request, leaves is done one by
+ * one. */
 static int hold_clean(struct hold *h)
 {
     nsec_t until = co_now() + DRAIN_LIMIT;
+    int rc;
 
     if (mutate(MUT_HOLD_NO_DRAIN))
         return 0;
-    for (uint32_t round = 0; round < 2; round++) {
-        for (uint32_t k = 0; k < h->n; k++) {
-            for (uint32_t i = 0; i < h->volumes[k]->n_slots; i++) {
-                struct slot *s = h->volumes[k]->slots[i];
-                int rc = 0;
-
-                while (round == 0 && s && !slot_quiet(s) && co_now() < until && rc == 0)
-                    rc = co_sleep(POLL);
-                if (round == 1 && s)
-                    rc = clean_slot(s, until);
-                if (rc < 0)
-                    return rc;
-            }
-        }
-        if (round == 0)
-            commit_round(h->e);
-    }
-    return 0;
+    rc = each_slot(h, slot_drain, until);
+    h->drained = co_now();
+    if (rc < 0)
+        return rc;
+    commit_round(h->e, h->volumes, h->n, DRAIN_LIMIT);
+    return each_slot(h, clean_slot, until);
 }
 
 /* A tenure may have been lost while others were made clean. */
@@ -344,6 +358,19 @@ static void hold_finish(struct hold *h)
     hold_end(h, NULL);
 }
 
+/* How long I/O waited, and what for: what was in flight, commit points, the leader. */
+static void hold_log(const struct hold *h, nsec_t begin)
+{
+    nsec_t end = co_now();
+
+    log_info("volume.held",
+             "attempt=%" PRIu64 " volumes=%u rc=%d open_us=%" PRId64 " held_us=%" PRId64
+             " drain_us=%" PRId64 " clean_us=%" PRId64 " leader_us=%" PRId64,
+             h->attempt, h->n, h->rc, (h->opened - begin) / NSEC_PER_USEC,
+             (end - h->opened) / NSEC_PER_USEC, (h->drained - h->opened) / NSEC_PER_USEC,
+             (h->cleaned - h->drained) / NSEC_PER_USEC, (end - h->cleaned) / NSEC_PER_USEC);
+}
+
 static void hold_run(struct hold *h, const Zbs__Meta__HoldReply *a)
 {
     nsec_t begin = co_now();
@@ -357,6 +384,9 @@ static void hold_run(struct hold *h, const Zbs__Meta__HoldReply *a)
     h->rc = a->n_volumes > HOLD_VOLUMES_MAX ? err_set(ERR_TOO_LARGE, "too many volumes") : 0;
     if (h->rc == 0)
         h->rc = hold_open(h);
+    if (h->rc == 0 && h->n > 0)
+        commit_round(h->e, h->volumes, h->n, EARLY_LIMIT);
+    h->opened = h->drained = co_now();
     for (uint32_t k = 0; k < h->n; k++)
         volume_hold(h->volumes[k], true);
     if (h->rc == 0) {
@@ -366,9 +396,9 @@ static void hold_run(struct hold *h, const Zbs__Meta__HoldReply *a)
     }
     if (h->rc == 0)
         h->rc = hold_check(h);
+    h->cleaned = co_now();
     hold_finish(h);
-    log_info("volume.held", "attempt=%" PRIu64 " volumes=%u ms=%" PRId64 " rc=%d", h->attempt, h->n,
-             (co_now() - begin) / NSEC_PER_MSEC, h->rc);
+    hold_log(h, begin);
 }
 
 int hold_waiter(void *arg)

@@ -789,9 +789,11 @@ struct commit_item {
 void commit_item_fill(struct commit_item *it, const struct tenure *t, uint32_t i);
 void commit_item_confirmed(const struct commit_item *it, struct tenure *t, uint32_t i);
 void commit_note_dirty(struct tenure *t);
-int commit_sender(void *arg);                  /* coroutine */
-co_fn void commit_flush(struct tenure *t);     /* now; best effort */
-co_fn void commit_round(struct vol_engine *e); /* of all tenures; best effort */
+int commit_sender(void *arg);              /* coroutine */
+co_fn void commit_flush(struct tenure *t); /* now; best effort */
+/* Of all tenures, or those of some volumes; best effort: no member is waited for longer. */
+co_fn void commit_round(struct vol_engine *e, struct volume *const *volumes, uint32_t n,
+                        nsec_t limit);
 
 /* ---- one I/O on one slot (io.c, forward.c, atomic.c) ---- */
 
