@@ -73,9 +73,9 @@ static uint64_t pages_in_common(const struct ext *x, uint32_t block)
         const struct map_src *s = &map_get(x, block)->src[k];
 
         if (s->block != BLOCK_NONE && shared_bit_get(x->dev, s->block))
-            mask |= s->valid;
+            mask |= source_pages(x, block, k);
     }
-    return mask & ~journaled(x, block);
+    return mask & ~journaled_alone(x, block);
 }
 
 static uint64_t pages_wanted(const struct diffing *d, uint32_t block)
