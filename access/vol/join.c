@@ -9,6 +9,7 @@
 #define LAST_PAGES   512u  /* so few are left to the time when writes are held */
 #define ZERO_PAGES   1024u /* at once, where nothing is allocated */
 #define COMMIT_EACH  256u  /* copies between commit points of the joining replica */
+#define REGIONS      2u    /* at once: one goes on while the other ends */
 #define REGION_PAGES 4096u /* cleared from the missing sets in one go, */
 #define CLEARS_MAX   1000u /* in so many ranges a call */
 #define COMPARE_MIN  64u   /* pages: fewer are rather copied than compared */
@@ -19,10 +20,15 @@ struct join {
     uint32_t i;
     uint32_t copies; /* since its last commit point */
     bool telling;    /* a commit point is being told */
-    /* the region that is being copied: */
+    bool held;       /* all of the extent is locked already */
+    uint64_t next;   /* region of the present pass */
+};
+
+/* Pages that are being copied, several pieces at a time. */
+struct region {
+    struct join *j;
     uint64_t at, end;
-    bool held; /* all of the extent is locked already */
-    int rc;    /* of the first copier that failed */
+    int rc; /* of the first copier that failed */
 };
 
 static bool joining(const struct join *j)
@@ -311,14 +317,14 @@ static int commit_tell(struct join *j, uint32_t page)
 }
 
 /* The next piece of the region that needs copying; false: there is none. */
-static bool next_piece(struct join *j, struct range *ret)
+static bool next_piece(struct region *g, struct range *ret)
 {
-    const struct tenure *t = j->t;
+    const struct tenure *t = g->j->t;
 
-    if (!rangeset_next(&t->m[j->i].stale, j->at, ret) || ret->start >= j->end)
+    if (!rangeset_next(&t->m[g->j->i].stale, g->at, ret) || ret->start >= g->end)
         return false;
-    ret->end = MIN(piece_end(t, ret), j->end);
-    j->at = ret->end;
+    ret->end = MIN(piece_end(t, ret), g->end);
+    g->at = ret->end;
     return true;
 }
 
@@ -341,17 +347,18 @@ static int piece_copy(struct join *j, const struct range *r)
 
 static int copier(void *arg)
 {
-    struct join *j = arg;
+    struct region *g = arg;
+    struct join *j = g->j;
     struct range r;
 
-    while (j->rc == 0 && next_piece(j, &r)) {
+    while (g->rc == 0 && next_piece(g, &r)) {
         bool data = block_allocated(j->t, (uint32_t)(r.start / PAGES_PER_BLOCK));
         int rc = j->held ? copy_stale(j, (uint32_t)r.start, (uint32_t)r.end) : piece_copy(j, &r);
 
         if (rc == 0 && data)
             j->t->e->recovery.copied_bytes += (r.end - r.start) * PAGE_BYTES;
-        else if (rc < 0 && j->rc == 0)
-            j->rc = rc;
+        else if (rc < 0 && g->rc == 0)
+            g->rc = rc;
     }
     return 0;
 }
@@ -367,20 +374,18 @@ static uint64_t stale_pages(const struct join *j, uint64_t first, uint64_t end)
     return pages;
 }
 
-/* What is stale of these pages, several pieces at a time. */
+/* What is stale of these pages. */
 static int region_copy(struct join *j, uint64_t first, uint64_t end)
 {
+    struct region region = {.j = j, .at = first, .end = end};
     struct co_group g;
 
-    j->at = first;
-    j->end = end;
-    j->rc = 0;
     co_group_init(&g);
-    for (uint32_t k = 1; k < COPY_WINDOW; k++)
-        co_spawn(&g, "copy", copier, j);
-    (void)copier(j);
+    for (uint32_t k = 1; k < COPY_WINDOW / REGIONS; k++)
+        co_spawn(&g, "copy", copier, &region);
+    (void)copier(&region);
     (void)co_group_join(&g);
-    return j->rc;
+    return region.rc;
 }
 
 /* What it shares with a relative it has. With nobody writing: a write that is on its way to the
@@ -422,18 +427,32 @@ static int region_settle(struct join *j, uint64_t first, uint64_t end)
     return rc;
 }
 
+static int regions_settle(void *arg)
+{
+    struct join *j = arg;
+    struct range r;
+    int rc = 0;
+
+    while (rc == 0 && rangeset_next(&j->t->m[j->i].missing, j->next, &r)) {
+        j->next = ROUND_DOWN(r.start, REGION_PAGES) + REGION_PAGES;
+        rc = region_settle(j, r.start, j->next);
+    }
+    return rc;
+}
+
 /* Everything that is missing now, region by region. */
 static int join_pass(struct join *j)
 {
-    struct range r;
-    uint64_t at = 0;
-    int rc = 0;
+    struct co_group g;
+    int rc, group_rc;
 
-    while (rc == 0 && rangeset_next(&j->t->m[j->i].missing, at, &r)) {
-        at = ROUND_DOWN(r.start, REGION_PAGES) + REGION_PAGES;
-        rc = region_settle(j, r.start, at);
-    }
-    return rc;
+    j->next = 0;
+    co_group_init(&g);
+    for (uint32_t k = 1; k < REGIONS; k++)
+        co_spawn(&g, "region", regions_settle, j);
+    rc = regions_settle(j);
+    group_rc = co_group_join(&g);
+    return rc < 0 ? rc : group_rc;
 }
 
 /* ---- asking it in ---- */

@@ -2,10 +2,12 @@
  *
  * Recovery as a whole: a replica is made elsewhere when its server stays away, at the pace that a
  * setting allows, and what no extent has is collected. Two replicas on three hosts. */
+#include "access/vol/vol_int.h"
 #include "tests/unit/access/vol_world.h"
 
 #define VOLUME (256 * MIB)
 #define DATA   (24 * MIB)
+#define LARGE  (96 * MIB)
 
 enum { CHUNK_CREATE_METHOD = 1, CHUNK_LIST_METHOD = 13 }; /* in proto/chunk.proto */
 
@@ -148,6 +150,48 @@ static int script_throttle(struct vworld *w)
     return 0;
 }
 
+static uint64_t copied(struct vworld *w)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < HOSTS; i++)
+        bytes += w->nodes[i].engine->recovery.copied_bytes;
+    return bytes;
+}
+
+/* With nothing else to do, copies go at the speed of the disks: what is read, what is on its way
+ * and what is written overlap. */
+static int script_bandwidth(struct vworld *w)
+{
+    const struct sim_disk_speed speed = {.latency = 100 * NSEC_PER_USEC,
+                                         .per_request = 10 * NSEC_PER_USEC,
+                                         .bytes_per_sec = 400 * MIB};
+    uint64_t first, last, rate;
+    nsec_t began, ended;
+
+    wait_ready(w);
+    CHECK(volume_make(w, 2, VOLUME) == 0);
+    setting_set(w, "recovery.grace", 1);
+    setting_set(w, "balance.extents", 0);
+    setting_set(w, "recovery.rate", 1024 * GIB);
+    for (uint64_t at = 0; at < LARGE; at += MIB)
+        CHECK(do_write(w, 0, at, MIB, 7) == 0);
+    for (uint32_t i = 0; i < HOSTS; i++)
+        sim_disk_set_speed(w->nodes[i].procs[CHUNK], DISK, &speed);
+    crash(w, holder(w), CHUNK);
+    while ((first = copied(w)) == 0)
+        (void)co_sleep(MSEC(1));
+    began = ended = co_now();
+    for (last = first; last < LARGE / 2; (void)co_sleep(MSEC(1)))
+        if (copied(w) > last) { /* of one of two extents at least */
+            last = copied(w);
+            ended = co_now();
+        }
+    rate = (last - first) * NSEC_PER_SEC / (uint64_t)(ended - began);
+    ASSERTF(rate >= speed.bytes_per_sec / 10 * 8, "%" PRIu64 " MiB/s", rate / MIB);
+    return 0;
+}
+
 /* A replica that meta knows nothing of; its id is one that was never an extent's. */
 static int script_unknown(struct vworld *w)
 {
@@ -206,6 +250,12 @@ static void test_throttle(void **state)
     run(script_throttle);
 }
 
+static void test_bandwidth(void **state)
+{
+    (void)state;
+    run(script_bandwidth);
+}
+
 static void test_unknown(void **state)
 {
     (void)state;
@@ -215,9 +265,8 @@ static void test_unknown(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replace),
-        cmocka_unit_test(test_grace),
-        cmocka_unit_test(test_throttle),
+        cmocka_unit_test(test_replace),  cmocka_unit_test(test_grace),
+        cmocka_unit_test(test_throttle), cmocka_unit_test(test_bandwidth),
         cmocka_unit_test(test_unknown),
     };
 
