@@ -261,7 +261,7 @@ static void space_draw(struct scenario *s, uint64_t x)
 /* In half of the seeds in which volumes share anything some cease to. */
 static void flatten_draw(struct scenario *s, uint64_t x)
 {
-    uint32_t n = below(&x, 2) ? 1 + below(&x, 4) : 0;
+    uint32_t n = draw_below(&x, 2) ? 1 + draw_below(&x, 4) : 0;
     bool any = false;
 
     for (uint32_t i = 0; i < s->count; i++)
@@ -269,9 +269,9 @@ static void flatten_draw(struct scenario *s, uint64_t x)
     for (; any && n > 0; n--) {
         struct fault_event e;
 
-        event_draw(&e, FAULT_FLATTEN, &x);
-        e.at = some_moment(s, &x);
-        event_insert(s, &e);
+        draw_event(&e, FAULT_FLATTEN, &x);
+        e.at = draw_moment(s, &x);
+        draw_insert(s, &e);
     }
 }
 
