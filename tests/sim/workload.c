@@ -595,10 +595,12 @@ void workload_engine_ready(void *arg, struct vol_engine *engine)
     if (!w)
         return;
     start_client(&w->final[n->index], final_main);
-    for (uint32_t i = 0; i < w->per_node; i++)
-        w->clients[n->index * CLIENTS_MAX + i].active =
-            w->clients[n->index * CLIENTS_MAX + i].started =
-                false; /* they died with the former process */
+    for (uint32_t i = 0; i < w->per_node; i++) {
+        struct client *cl = &w->clients[n->index * CLIENTS_MAX + i];
+
+        cl->active = cl->started = false; /* they died with the former process */
+        cl->extra = 0;
+    }
     for (uint32_t i = 0; i < w->per_node && w->running; i++)
         start_client(&w->clients[n->index * CLIENTS_MAX + i], client_main);
 }
