@@ -29,6 +29,8 @@ static const char *const names[MUT_COUNT] = {
     [MUT_READ_UNVOUCHED] = "read_unvouched",
     [MUT_WRITE_SHARED] = "write_shared",
     [MUT_HOLD_NO_DRAIN] = "hold_no_drain",
+    [MUT_NO_DRIFT_MARGIN] = "no_drift_margin",
+    [MUT_NO_AUTHORITY] = "no_authority",
 };
 
 const char *mutation_name(enum mutation m)

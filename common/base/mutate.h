@@ -28,6 +28,8 @@ enum mutation {
     MUT_READ_UNVOUCHED,      /* 2.5: what is shared is read at once after a restart */
     MUT_WRITE_SHARED,        /* 1.3: an owner writes on in place after a snapshot */
     MUT_HOLD_NO_DRAIN,       /* 7.1: volumes are told to be held while writes are in flight */
+    MUT_NO_DRIFT_MARGIN,     /* 1.4, 6.3: clocks are taken to run alike */
+    MUT_NO_AUTHORITY,        /* 6.3: a leader answers however old its last successful write is */
     MUT_COUNT
 };
 
