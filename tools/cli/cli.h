@@ -134,6 +134,9 @@ enum cli_exit cli_print_table(const struct cli *c, json_t *rows, const struct cl
 /* One object: "title  value" lines, or JSON. */
 enum cli_exit cli_print_object(const struct cli *c, json_t *object,
                                const struct cli_column *columns);
+/* The end of a command that has nothing to print; rc: the outcome of its call, whose reply is freed
+ * unless NULL. */
+enum cli_exit cli_done(const struct cli *c, enum cli_exit rc, struct rpc_reply *r);
 /* Only the JSON form differs: used where the text was printed already. Takes the reference. */
 enum cli_exit cli_print_json(json_t *value);
 /* "8.0 GiB" */

@@ -86,6 +86,13 @@ enum cli_exit cli_print_json(json_t *value)
     return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
 }
 
+enum cli_exit cli_done(const struct cli *c, enum cli_exit rc, struct rpc_reply *r)
+{
+    if (rc == CLI_OK && r)
+        rpc_reply_free(r);
+    return rc == CLI_OK && c->json ? cli_print_json(json_object()) : rc;
+}
+
 enum cli_exit cli_print_table(const struct cli *c, json_t *rows, const struct cli_column *columns)
 {
     struct libscols_table *table;

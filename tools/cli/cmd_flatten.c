@@ -78,18 +78,14 @@ static enum cli_exit watch(struct cli *c, struct progress *p)
 enum cli_exit volume_flatten(struct cli *c)
 {
     Zbs__Meta__VolumeFlattenRequest q = ZBS__META__VOLUME_FLATTEN_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
+    struct volume_change v;
     struct progress p;
     struct rpc_reply r;
     enum cli_exit rc;
 
-    if (!cli_parse_volume(c->args[0], pool, volume))
+    if (!volume_change_begin(c, &v))
         return CLI_USAGE;
-    meta_client_mutation(c->meta, &m);
-    q.mutation = &m;
-    q.pool = pool;
-    q.name = volume;
+    VOLUME_CHANGE(&q, &v);
     q.cancel = cli_option(c, "cancel") != NULL;
     rc = cli_meta_call(c, META_VOLUME_FLATTEN, &q.base, &r);
     if (rc)

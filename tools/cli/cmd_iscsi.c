@@ -412,7 +412,7 @@ static enum cli_exit iscsi_unexport(struct cli *c)
         fprintf(stderr, "zbs-cli: %s is not exported\n", c->args[0]);
         return CLI_NOT_FOUND;
     }
-    return rc == CLI_OK && c->json ? cli_print_json(json_object()) : rc;
+    return cli_done(c, rc, NULL);
 }
 
 static enum cli_exit target_list(struct cli *c)
@@ -441,9 +441,7 @@ static enum cli_exit target_list(struct cli *c)
 
 static enum cli_exit target_create(struct cli *c)
 {
-    enum cli_exit rc = target_create_call(c, c->args[0]);
-
-    return rc == CLI_OK && c->json ? cli_print_json(json_object()) : rc;
+    return cli_done(c, target_create_call(c, c->args[0]), NULL);
 }
 
 static enum cli_exit target_set(struct cli *c)
@@ -462,10 +460,7 @@ static enum cli_exit target_set(struct cli *c)
     q.target = &t;
     rc = cli_meta_call(c, META_TARGET_UPDATE, &q.base, &r);
     target_options_free(&t, secret);
-    if (rc)
-        return rc;
-    rpc_reply_free(&r);
-    return c->json ? cli_print_json(json_object()) : CLI_OK;
+    return cli_done(c, rc, &r);
 }
 
 static enum cli_exit target_delete(struct cli *c)
@@ -484,7 +479,7 @@ static enum cli_exit target_delete(struct cli *c)
         return cli_usage_error(c, "initiators lose %zu LUN%s with %s: say --yes", luns,
                                luns == 1 ? "" : "s", c->args[0]);
     rc = target_remove(c, c->args[0]);
-    return rc == CLI_OK && c->json ? cli_print_json(json_object()) : rc;
+    return cli_done(c, rc, NULL);
 }
 
 #define TARGET_OPTIONS                                                                             \

@@ -139,16 +139,11 @@ static enum cli_exit pool_delete(struct cli *c)
     Zbs__Meta__PoolDeleteRequest q = ZBS__META__POOL_DELETE_REQUEST__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     struct rpc_reply r;
-    enum cli_exit rc;
 
     meta_client_mutation(c->meta, &m);
     q.mutation = &m;
     q.name = (char *)c->args[0];
-    rc = cli_meta_call(c, META_POOL_DELETE, &q.base, &r);
-    if (rc)
-        return rc;
-    rpc_reply_free(&r);
-    return c->json ? cli_print_json(json_object()) : CLI_OK;
+    return cli_done(c, cli_meta_call(c, META_POOL_DELETE, &q.base, &r), &r);
 }
 
 const struct cli_command cli_pool_commands[] = {

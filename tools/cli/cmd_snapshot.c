@@ -18,19 +18,6 @@ static const struct cli_column columns[] = {
     {"created", "CREATED", CLI_TEXT},
     {0},
 };
-static const struct cli_column show_columns[] = {
-    {"pool", "pool", CLI_TEXT},
-    {"name", "snapshot", CLI_TEXT},
-    {"id", "id", CLI_TEXT},
-    {"origin_id", "of volume id", CLI_TEXT},
-    {"uuid", "uuid", CLI_TEXT},
-    {"size_bytes", "size", CLI_SIZE},
-    {"replicas", "replicas", CLI_TEXT},
-    {"extents", "extents", CLI_TEXT},
-    {"extents_degraded", "extents degraded", CLI_TEXT},
-    {"created", "created", CLI_TEXT},
-    {0},
-};
 
 bool snapshot_parse(const char *text, char pool[CLI_NAME_ROOM], char volume[CLI_NAME_ROOM],
                     char snapshot[CLI_NAME_ROOM])
@@ -127,15 +114,6 @@ static enum cli_exit snapshot_list(struct cli *c)
     return rc;
 }
 
-static enum cli_exit print_volume(struct cli *c, enum cli_exit rc, struct rpc_reply *r)
-{
-    if (rc)
-        return rc;
-    rc = cli_print_object(c, volume_json((const Zbs__Meta__Volume *)r->msg), show_columns);
-    rpc_reply_free(r);
-    return rc;
-}
-
 static enum cli_exit snapshot_show(struct cli *c)
 {
     char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM], snapshot[CLI_NAME_ROOM];
@@ -143,32 +121,23 @@ static enum cli_exit snapshot_show(struct cli *c)
 
     if (!snapshot_parse(c->args[0], pool, volume, snapshot))
         return CLI_USAGE;
-    return print_volume(c, volume_get(c, c->args[0], &r), &r);
+    return volume_print(c, volume_get(c, c->args[0], &r), &r);
 }
 
 static enum cli_exit snapshot_delete(struct cli *c)
 {
     Zbs__Meta__VolumeDeleteRequest q = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM], snapshot[CLI_NAME_ROOM];
+    struct volume_change v;
     struct rpc_reply r;
-    enum cli_exit rc;
 
-    if (!snapshot_parse(c->args[0], pool, volume, snapshot) ||
-        !cli_parse_volume(c->args[0], pool, volume))
+    if (!snapshot_parse(c->args[0], pool, volume, snapshot) || !volume_change_begin(c, &v))
         return CLI_USAGE;
     if (!cli_option(c, "yes"))
         return cli_usage_error(c, "deleting %s loses that state of the volume: say --yes",
                                c->args[0]);
-    meta_client_mutation(c->meta, &m);
-    q.mutation = &m;
-    q.pool = pool;
-    q.name = volume;
-    rc = cli_meta_call(c, META_VOLUME_DELETE, &q.base, &r);
-    if (rc)
-        return rc;
-    rpc_reply_free(&r);
-    return c->json ? cli_print_json(json_object()) : CLI_OK;
+    VOLUME_CHANGE(&q, &v);
+    return cli_done(c, cli_meta_call(c, META_VOLUME_DELETE, &q.base, &r), &r);
 }
 
 static enum cli_exit snapshot_rollback(struct cli *c)
@@ -190,7 +159,7 @@ static enum cli_exit snapshot_rollback(struct cli *c)
     q.mutation = &m;
     q.volume = &name;
     q.snapshot = snapshot;
-    return print_volume(c, cli_meta_call(c, META_VOLUME_ROLLBACK, &q.base, &r), &r);
+    return volume_print(c, cli_meta_call(c, META_VOLUME_ROLLBACK, &q.base, &r), &r);
 }
 
 enum cli_exit volume_clone(struct cli *c)

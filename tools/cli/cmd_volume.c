@@ -108,6 +108,12 @@ enum cli_exit volume_print(struct cli *c, enum cli_exit rc, struct rpc_reply *r)
     return rc;
 }
 
+bool volume_change_begin(struct cli *c, struct volume_change *ret)
+{
+    meta_client_mutation(c->meta, &ret->mutation);
+    return cli_parse_volume(c->args[0], ret->pool, ret->name);
+}
+
 static bool size_argument(struct cli *c, const char *text, uint64_t *ret)
 {
     if (!text) {
@@ -123,25 +129,20 @@ static bool size_argument(struct cli *c, const char *text, uint64_t *ret)
 static enum cli_exit volume_create(struct cli *c)
 {
     Zbs__Meta__VolumeCreateRequest q = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
     const char *host = cli_option(c, "host"), *stripe = cli_option(c, "stripe-size");
-    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
+    struct volume_change v;
     uint64_t stripe_bytes = 0;
     struct rpc_reply r;
     enum cli_exit rc;
 
-    if (!cli_parse_volume(c->args[0], pool, volume) ||
-        !size_argument(c, cli_option(c, "size"), &q.size_bytes) ||
+    if (!volume_change_begin(c, &v) || !size_argument(c, cli_option(c, "size"), &q.size_bytes) ||
         !cli_option_u32(c, "replicas", 1, 5, &q.replicas) ||
         !cli_option_u32(c, "stripes", 1, 64, &q.stripe_count) ||
         (stripe && !cli_parse_size(stripe, &stripe_bytes)))
         return CLI_USAGE;
     if (stripe_bytes > UINT32_MAX)
         return cli_usage_error(c, "--stripe-size is too large");
-    meta_client_mutation(c->meta, &m);
-    q.mutation = &m;
-    q.pool = pool;
-    q.name = volume;
+    VOLUME_CHANGE(&q, &v);
     q.stripe_bytes = (uint32_t)stripe_bytes;
     q.preferred_host = (char *)(host ? host : "");
     rc = cli_meta_call(c, META_VOLUME_CREATE, &q.base, &r);
@@ -208,17 +209,12 @@ static enum cli_exit volume_show(struct cli *c)
 static enum cli_exit volume_resize(struct cli *c)
 {
     Zbs__Meta__VolumeResizeRequest q = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
+    struct volume_change v;
     struct rpc_reply r;
 
-    if (!cli_parse_volume(c->args[0], pool, volume) ||
-        !size_argument(c, cli_option(c, "size"), &q.size_bytes))
+    if (!volume_change_begin(c, &v) || !size_argument(c, cli_option(c, "size"), &q.size_bytes))
         return CLI_USAGE;
-    meta_client_mutation(c->meta, &m);
-    q.mutation = &m;
-    q.pool = pool;
-    q.name = volume;
+    VOLUME_CHANGE(&q, &v);
     q.discard = cli_option(c, "yes") != NULL;
     return volume_print(c, cli_meta_call(c, META_VOLUME_RESIZE, &q.base, &r), &r);
 }
@@ -226,21 +222,16 @@ static enum cli_exit volume_resize(struct cli *c)
 static enum cli_exit volume_set(struct cli *c)
 {
     Zbs__Meta__VolumeSetRequest q = ZBS__META__VOLUME_SET_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
+    struct volume_change v;
     struct limits_change limits;
     struct rpc_reply r;
 
-    if (!cli_parse_volume(c->args[0], pool, volume) ||
-        !cli_option_u32(c, "replicas", 1, 5, &q.replicas) ||
+    if (!volume_change_begin(c, &v) || !cli_option_u32(c, "replicas", 1, 5, &q.replicas) ||
         !cli_option_u32(c, "min-replicas", 1, 5, &q.min_replicas) || !limits_options(c, &limits))
         return CLI_USAGE;
     if (c->n_options == 0)
         return cli_usage_error(c, "nothing is to be set");
-    meta_client_mutation(c->meta, &m);
-    q.mutation = &m;
-    q.pool = pool;
-    q.name = volume;
+    VOLUME_CHANGE(&q, &v);
     q.limits = &limits.msg;
     return volume_print(c, cli_meta_call(c, META_VOLUME_SET, &q.base, &r), &r);
 }
@@ -248,16 +239,12 @@ static enum cli_exit volume_set(struct cli *c)
 static enum cli_exit volume_move(struct cli *c)
 {
     Zbs__Meta__VolumeMoveRequest q = ZBS__META__VOLUME_MOVE_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
+    struct volume_change v;
     struct rpc_reply r;
 
-    if (!cli_parse_volume(c->args[0], pool, volume))
+    if (!volume_change_begin(c, &v))
         return CLI_USAGE;
-    meta_client_mutation(c->meta, &m);
-    q.mutation = &m;
-    q.pool = pool;
-    q.name = volume;
+    VOLUME_CHANGE(&q, &v);
     q.to_pool = (char *)c->args[1];
     return volume_print(c, cli_meta_call(c, META_VOLUME_MOVE, &q.base, &r), &r);
 }
@@ -265,16 +252,12 @@ static enum cli_exit volume_move(struct cli *c)
 static enum cli_exit volume_rename(struct cli *c)
 {
     Zbs__Meta__VolumeRenameRequest q = ZBS__META__VOLUME_RENAME_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
+    struct volume_change v;
     struct rpc_reply r;
 
-    if (!cli_parse_volume(c->args[0], pool, volume))
+    if (!volume_change_begin(c, &v))
         return CLI_USAGE;
-    meta_client_mutation(c->meta, &m);
-    q.mutation = &m;
-    q.pool = pool;
-    q.name = volume;
+    VOLUME_CHANGE(&q, &v);
     q.new_name = (char *)c->args[1];
     return volume_print(c, cli_meta_call(c, META_VOLUME_RENAME, &q.base, &r), &r);
 }
@@ -282,24 +265,15 @@ static enum cli_exit volume_rename(struct cli *c)
 static enum cli_exit volume_delete(struct cli *c)
 {
     Zbs__Meta__VolumeDeleteRequest q = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
-    Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
-    char pool[CLI_NAME_ROOM], volume[CLI_NAME_ROOM];
+    struct volume_change v;
     struct rpc_reply r;
-    enum cli_exit rc;
 
-    if (!cli_parse_volume(c->args[0], pool, volume))
+    if (!volume_change_begin(c, &v))
         return CLI_USAGE;
     if (!cli_option(c, "yes"))
         return cli_usage_error(c, "deleting %s destroys its data: say --yes", c->args[0]);
-    meta_client_mutation(c->meta, &m);
-    q.mutation = &m;
-    q.pool = pool;
-    q.name = volume;
-    rc = cli_meta_call(c, META_VOLUME_DELETE, &q.base, &r);
-    if (rc)
-        return rc;
-    rpc_reply_free(&r);
-    return c->json ? cli_print_json(json_object()) : CLI_OK;
+    VOLUME_CHANGE(&q, &v);
+    return cli_done(c, cli_meta_call(c, META_VOLUME_DELETE, &q.base, &r), &r);
 }
 
 static json_t *ids_json(const uint32_t *ids, size_t n)

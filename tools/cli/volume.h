@@ -22,6 +22,21 @@ enum cli_exit volume_map_page(struct cli *c, const Zbs__Meta__Volume *v, uint32_
 /* Prints the reply of a call, a Volume, and frees it; rc: the call's outcome. */
 enum cli_exit volume_print(struct cli *c, enum cli_exit rc, struct rpc_reply *r);
 
+/* What a change of the volume that the first argument names begins with; prints and returns false
+ * if it names none. */
+struct volume_change {
+    Zbs__Meta__Mutation mutation;
+    char pool[CLI_NAME_ROOM], name[CLI_NAME_ROOM];
+};
+bool volume_change_begin(struct cli *c, struct volume_change *ret);
+/* Puts it into a request, which it outlives. */
+#define VOLUME_CHANGE(q, v)                                                                        \
+    do {                                                                                           \
+        (q)->mutation = &(v)->mutation;                                                            \
+        (q)->pool = (v)->pool;                                                                     \
+        (q)->name = (v)->name;                                                                     \
+    } while (0)
+
 /* In cmd_snapshot.c. */
 /* Splits POOL/VOLUME@SNAPSHOT; prints and returns false if it is not that. */
 bool snapshot_parse(const char *text, char pool[CLI_NAME_ROOM], char volume[CLI_NAME_ROOM],
