@@ -9,6 +9,7 @@
 #include "tests/sim/operator.h"
 #include "tests/sim/workload.h"
 
+#define GRACE_SECONDS     600 /* before a replica is made anew, by default */
 #define ROT_TRIES         64
 #define OPERATOR_PATIENCE (20 * NSEC_PER_SEC) /* with a disk that is to go */
 
@@ -408,6 +409,16 @@ static bool extra_create_begin(struct strike *s)
     return operator_extra_create(s->c) == 0;
 }
 
+static bool grace_begin(struct strike *s)
+{
+    return operator_setting(s->c, "recovery.grace", s->e->arg) == 0;
+}
+
+static void grace_end(struct strike *s)
+{
+    (void)operator_setting(s->c, "recovery.grace", GRACE_SECONDS);
+}
+
 static bool policy_begin(struct strike *s)
 {
     uint32_t other = s->c->replicas == HOSTS ? HOSTS - 1 : HOSTS;
@@ -480,6 +491,7 @@ static const struct {
     [FAULT_DISK_REMOVE] = {disk_remove_begin, NULL},
     [FAULT_DISK_REPLACE] = {replace_begin, replace_end},
     [FAULT_FILL] = {fill_begin, fill_end},
+    [FAULT_GRACE] = {grace_begin, grace_end},
     [FAULT_WALL_JUMP] = {wall_jump_begin, wall_jump_end},
 };
 

@@ -127,6 +127,19 @@ void operator_lower_min(struct cluster *c)
     }
 }
 
+int operator_setting(struct cluster *c, const char *name, uint64_t value)
+{
+    Zbs__Meta__SettingSetRequest q = ZBS__META__SETTING_SET_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    q.name = (char *)name;
+    q.value = value;
+    rc = ask(c, META_SETTING_SET, &q.base, &q.mutation, &r);
+    rpc_reply_free(&r);
+    return rc;
+}
+
 int operator_resize(struct cluster *c)
 {
     Zbs__Meta__VolumeResizeRequest q = ZBS__META__VOLUME_RESIZE_REQUEST__INIT;
@@ -438,17 +451,8 @@ void operator_delete_extras(struct cluster *c, nsec_t limit)
  * after an hour unless told otherwise. Elsewhere nothing may come to that. */
 static void collect_soon(struct cluster *c, nsec_t until)
 {
-    int rc = ERR_TIMEOUT;
-
-    while (rc < 0 && co_now() < until) {
-        Zbs__Meta__SettingSetRequest q = ZBS__META__SETTING_SET_REQUEST__INIT;
-        struct rpc_reply r;
-
-        q.name = (char *)"gc.delay";
-        q.value = GC_SECONDS;
-        rc = ask(c, META_SETTING_SET, &q.base, &q.mutation, &r);
-        rpc_reply_free(&r);
-    }
+    while (operator_setting(c, "gc.delay", GC_SECONDS) < 0 && co_now() < until)
+        ;
 }
 
 void operator_delete_all(struct cluster *c, nsec_t limit)

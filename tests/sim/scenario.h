@@ -73,7 +73,8 @@ enum role { ROLE_META, ROLE_CHUNK, ROLE_ACCESS, ROLES };
     X(DISK_REMOVE, "disk-remove")   /* that one is drained and removed */                          \
     X(DISK_REPLACE, "disk-replace") /* a disk fails; it is given up for a new one */               \
     X(FILL, "fill")                 /* clients fill the disks, later they discard that */          \
-    X(FLATTEN, "flatten")           /* a volume gets blocks of its own */
+    X(FLATTEN, "flatten")           /* a volume gets blocks of its own */                          \
+    X(GRACE, "grace")               /* what is absent for arg seconds is made anew elsewhere */
 
 enum fault {
 #define X(name, text) FAULT_##name,

@@ -275,6 +275,31 @@ static void flatten_draw(struct scenario *s, uint64_t x)
     }
 }
 
+/* In some seeds extents have two replicas, and one that is away for a little while is made anew on
+ * the third host; that works it off while the former one comes back. */
+static void recovery_draw(struct scenario *s, uint64_t x)
+{
+    struct fault_event grace;
+
+    if (draw_below(&x, 5) || scenario_fragile(s))
+        return;
+    s->replicas = HOSTS - 1;
+    draw_event(&grace, FAULT_GRACE, &x);
+    grace.span = s->span;
+    grace.arg = 1 + draw_below(&x, 3);
+    draw_insert(s, &grace);
+    for (uint32_t n = 1 + draw_below(&x, 3); n > 0; n--) {
+        struct fault_event e;
+
+        draw_event(&e, draw_below(&x, 2) ? FAULT_CRASH : FAULT_POWER, &x);
+        e.role = ROLE_CHUNK;
+        e.host = draw_below(&x, HOSTS);
+        e.at = draw_moment(s, &x);
+        e.span += 4 * NSEC_PER_SEC;
+        draw_insert(s, &e);
+    }
+}
+
 void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
 {
     uint64_t x = seed * 0xd1342543de82ef95u + 1;
@@ -288,6 +313,7 @@ void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
     clocks_draw(s, ~x);
     disks_draw(s, x ^ 0x5bd1e9955bd1e995u);
     aims_draw(s, x ^ 0x880355f21e6d1965u);
+    recovery_draw(s, x ^ 0x3c79ac492ba7b653u);
     space_draw(s, x ^ 0x2127599bf4325c37u);
     flatten_draw(s, x ^ 0x9e6c63d0676a9a99u);
 }
