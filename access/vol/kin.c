@@ -76,6 +76,7 @@ int relative_copy(struct tenure *t, uint32_t i)
         }
         r = relative_at(t, i, (uint32_t)(r - t->kin->all) + 1);
     }
+    s->kin_refused = 0;
     return replica_create(t, i, 0, 0);
 }
 
