@@ -160,7 +160,8 @@ def kill():
             shown = c.cli_json("volume", "show", "test/copy")
             check(shown["importing"], f"a half volume is not marked: {shown}")
             with open(stream, "rb") as f:
-                p = subprocess.Popen(cli_argv(c, "snapshot", "import", "test/copy"), stdin=f, stderr=subprocess.PIPE)
+                p = subprocess.Popen(cli_argv(c, "snapshot", "import", "test/copy"), stdin=f,
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                 for node, role in ((1, "access"), (2, "chunk"), (3, "access")):
                     time.sleep(0.2)
                     c.dev("kill", str(node), role)
