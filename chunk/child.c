@@ -320,7 +320,7 @@ static int child_try(struct engine *e, const struct create_args *a, bool renew)
         return err_prefix(rc, "origin of extent %" PRIu64, a->id);
     c.o = c.op.ext;
     c.d = c.o->dev;
-    rc = share_merge(&c.op, 0, BLOCKS_PER_EXTENT - 1);
+    rc = share_fit(&c.op);
     if (rc == 0 && renew)
         rc = share_renew(&c.op);
     if (rc == 0)

@@ -197,8 +197,10 @@ void child_apply(struct ext *x, const struct rec_child *r, uint64_t rsn);
 
 /* share.c */
 /* Before a write takes its range lock: no block that it writes in part has so many sources that a
- * child would have no room for them. Before a child is made: the same of the whole extent. */
+ * child would have no room for them. */
 co_fn int share_merge(struct op *op, uint32_t first_block, uint32_t last_block) MUST_CHECK;
+/* Before a child is made: it has room for the sources of each block. */
+co_fn int share_fit(struct op *op) MUST_CHECK;
 /* Blocks that may have no more references are replaced: what the extent has there moves to others.
  * So many in one request; ERR_AGAIN: there are more. */
 co_fn int share_renew(struct op *op) MUST_CHECK;

@@ -286,7 +286,9 @@ static int with_block(struct op *op, uint32_t index, locked_fn fn)
     return rc;
 }
 
-int share_merge(struct op *op, uint32_t first_block, uint32_t last_block)
+/* own: only where the block has its own, too. Without, the others are as many as a child has room
+ * for, and a block that nobody writes any more would get a new one in each generation. */
+static int merge_blocks(struct op *op, uint32_t first_block, uint32_t last_block, bool own)
 {
     struct ext *x = op->ext;
     struct map_hold hold;
@@ -295,7 +297,7 @@ int share_merge(struct op *op, uint32_t first_block, uint32_t last_block)
     for (uint32_t b = first_block; b <= last_block && rc == 0; b++) {
         bool full;
 
-        if (!block_shared(x, b))
+        if (!block_shared(x, b) || (own && !block_allocated(x, b)))
             continue;
         rc = map_hold(x, b, b, &hold);
         full = rc == 0 && others(map_get(x, b)) > OTHERS_MAX;
@@ -304,6 +306,16 @@ int share_merge(struct op *op, uint32_t first_block, uint32_t last_block)
             rc = with_block(op, b, merge_locked);
     }
     return rc;
+}
+
+int share_merge(struct op *op, uint32_t first_block, uint32_t last_block)
+{
+    return merge_blocks(op, first_block, last_block, false);
+}
+
+int share_fit(struct op *op)
+{
+    return merge_blocks(op, 0, BLOCKS_PER_EXTENT - 1, true);
 }
 
 int share_renew(struct op *op)

@@ -251,6 +251,8 @@ static bool look_extent(struct look *k, uint64_t epoch)
     if (k->settle)
         life_change(l, &open);
     rc = engine_open(l->e, model_id(k->ext), open.epoch, 1, &k->oi);
+    if (rc == 0)
+        rc = engine_vouch(l->e, model_id(k->ext), open.epoch); /* the only replica */
     if (rc < 0)
         return life_fail(l, "opening extent %u: %s", k->ext, err_text(rc));
     l->epoch[k->ext] = open.epoch;

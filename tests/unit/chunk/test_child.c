@@ -623,6 +623,38 @@ static void test_repair(void **state)
     sim_free(r.s);
 }
 
+/* ---- a block that is not written any more costs its descendants nothing ---- */
+
+static void idle_body(struct rig *r)
+{
+    uint64_t before, g;
+
+    CHECK(create(r, 1, 1) == 0 && open_at(r, 1, 1) == 0);
+    fill(r, 1, 1, 1, 0, BLOCK, 1);
+    for (g = 2; g <= 4; g++) { /* it has as many sources as a child has room for */
+        CHECK(child(r, g, g, g - 1) == 0 && open_at(r, g, g) == 0);
+        if (g < 4)
+            fill(r, g, g, 1, (uint32_t)g * 3 * PAGE, PAGE, (uint8_t)g);
+    }
+    before = used_blocks(r);
+    for (; g < 20; g++)
+        CHECK(child(r, g, g, g - 1) == 0 && open_at(r, g, g) == 0);
+    assert_int_equal(used_blocks(r), before + 15 * META_BLOCKS);
+    CHECK(look(r, 19, 19, 6 * PAGE, PAGE) == 2 && look(r, 19, 19, 9 * PAGE, PAGE) == 3);
+    fill(r, 19, 19, 1, 0, PAGE, 19); /* now it is merged, and has room again */
+    CHECK(child(r, 20, 20, 19) == 0);
+    CHECK(engine_check(r->e) == 0);
+}
+
+static void test_idle(void **state)
+{
+    struct rig r = rig_new(13, 64 << 20, 0);
+
+    (void)state;
+    rig_life(&r, idle_body, END_STOP);
+    sim_free(r.s);
+}
+
 /* ---- what is in the journal when a child is made ---- */
 
 #define LENT 40u /* pages, in the first blocks */
@@ -819,7 +851,7 @@ int main(void)
         cmocka_unit_test(test_in_common),   cmocka_unit_test(test_scrub),
         cmocka_unit_test(test_lost_counts), cmocka_unit_test(test_repair),
         cmocka_unit_test(test_thaw),        cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_lent),
+        cmocka_unit_test(test_lent),        cmocka_unit_test(test_idle),
     };
 
     log_threshold = LOG_LV_ERROR;
