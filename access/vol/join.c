@@ -168,7 +168,7 @@ static int clear_call(struct join *j, const struct range *ranges, uint32_t n)
     req.clear = ptrs;
     req.n_clear = n;
     req.last_version = &last;
-    rc = members_call(t, t->set, &q);
+    rc = members_call(t, t->set & ~t->leaving, &q); /* who leaves may keep more than is missing */
     mem_free(ptrs);
     mem_free(pages);
     if (rc == 0 && !joining(j))
@@ -303,7 +303,7 @@ static int commit_tell(struct join *j, uint32_t page)
     struct member *m = &t->m[j->i];
     int rc = 0;
 
-    if (j->copies < COMMIT_EACH || j->telling)
+    if (j->copies < COMMIT_EACH || j->telling || !t->serving)
         return 0;
     j->telling = true;
     if (ver_cmp(t->cp, m->confirmed) < 0)
@@ -481,6 +481,31 @@ static int hand_over_sets(struct join *j)
         rangeset_fini(&pages);
     }
     return rc == 0 && !joining(j) ? ERR_NO_REPLICA : rc;
+}
+
+int join_unserved(struct tenure *t, uint32_t i)
+{
+    struct join j = {.t = t, .i = i};
+    struct member *m = &t->m[i];
+    int rc;
+
+    /* No commit point moves meanwhile, so the copies must be few (2.3). */
+    if (rangeset_count(&m->stale) > BLOCKS_PER_EXTENT) {
+        rangeset_add(&m->missing, 0, PAGES_PER_EXTENT);
+        rangeset_add(&m->stale, 0, PAGES_PER_EXTENT);
+    }
+    log_info("replica.returning",
+             "extent=%" PRIu64 " epoch=%" PRIu64 " chunk=%u pages=%" PRIu64 " in place of one lost",
+             t->extent_id, t->epoch, m->chunk->id, rangeset_total(&m->missing));
+    list_push_back(&t->e->recovery.joins, &j.link);
+    phase_enter(PHASE_JOINING);
+    rc = join_pass(&j);
+    if (rc == 0)
+        rc = hand_over_sets(&j);
+    phase_leave(PHASE_JOINING);
+    list_del(&j.link);
+    ASSERT(rc < 0 || rangeset_empty(&m->missing));
+    return rc;
 }
 
 /* With all writes held: the rest is copied, and it counts as a member from now on. */

@@ -285,6 +285,27 @@ static int leave_locked(struct tenure *t)
     return rc;
 }
 
+int leave_exchange(struct tenure *t, uint32_t leave, uint32_t add)
+{
+    int rc;
+
+    co_mutex_lock_always(&t->change);
+    rc = leave_note(t, (t->set & t->open) | add, leave);
+    if (rc == 0 && t->lost)
+        rc = ERR_STALE;
+    if (rc == 0 && (add & ~(t->joining & t->open)))
+        rc = err_set(ERR_NO_REPLICA, "it failed");
+    if (rc == 0) {
+        t->joining &= ~add;
+        t->adding |= add;
+        t->set |= add;
+        t->asked |= leave;
+        rc = set_change(t, leave, add, "lost, with too few others");
+    }
+    co_mutex_unlock(&t->change);
+    return rc;
+}
+
 int leave_step(struct tenure *t)
 {
     int rc;
@@ -333,6 +354,8 @@ static int leave_run(void *arg)
 
         if (rc == ERR_REFUSED && seems_isolated(t, accused))
             give_lease_away(t);
+        else if (rc == ERR_REFUSED && rescue_possible(t, accused))
+            tenure_lose(t, "a member is lost for good, and can be replaced at an open only");
         else if (rc == ERR_REFUSED)
             (void)co_sleep(REFUSED_PAUSE);
         else if (rc < 0)

@@ -310,6 +310,14 @@ static int open_members(struct open_state *o)
             return rc;
         if (open_full(o))
             return err_set(ERR_NOSPACE, "no space for another extent");
+        if (o->refused && rescue_due(o)) {
+            open_round(o);
+            rc = open_alive(o);
+            if (rc == 0)
+                rc = open_rescue(o);
+            if (rc != ERR_AGAIN)
+                return rc;
+        }
         say_stuck(o);
         /* What a disk or a lost extent made impossible is tried again too. */
         if (!(o->t->set & o->t->open))

@@ -133,6 +133,10 @@ void member_fail(struct tenure *t, uint32_t i, bool everything, const char *why)
     }
     if (!(t->set & bit) || (t->leaving & bit) || t->lost)
         return;
+    if (t->rescuing) {
+        tenure_lose(t, "the last whole member failed");
+        return;
+    }
     log_warn("replica.leaving",
              "extent=%" PRIu64 " epoch=%" PRIu64 " chunk=%u everything=%d why=\"%s\"", t->extent_id,
              t->epoch, t->m[i].chunk->id, everything, why);

@@ -519,6 +519,7 @@ struct tenure {
     bool repair;                   /* a shared extent's own: nothing but repairs and copies */
     bool lost, serving;
     bool may_remove;        /* serving, or all members are open and it is being equalised */
+    bool rescuing;          /* members are replaced before it can be opened (rescue.c) */
     struct co_cond changed; /* lost, membership, open members */
     struct member m[MEMBERS_MAX];
     uint32_t n;
@@ -638,6 +639,14 @@ co_fn int mset_start(struct tenure *t, uint32_t at, uint32_t replica, struct ver
                      const struct rangeset *pages, bool everything) MUST_CHECK;
 co_fn int mset_drop(struct tenure *t, uint32_t at, uint32_t replica) MUST_CHECK;
 
+/* Can lost members, which can't be removed, be replaced? By those that it names in want_join. */
+bool rescue_due(struct open_state *o);
+/* Would they be replaced, if it were opened now? */
+bool rescue_possible(const struct tenure *t, uint32_t lost);
+/* With those that have been opened to return. Never 0. ERR_STALE: the set is another now, or the
+ * attempt has failed; ERR_AGAIN: meta allows no step of it. */
+co_fn int open_rescue(struct open_state *o) MUST_CHECK;
+
 /* ---- writing (write.c, credit.c) ---- */
 
 struct op_send {
@@ -737,9 +746,14 @@ void leave_surplus(struct tenure *t, uint32_t chunk_id);
  * ERR_AGAIN (the set was another: adopted). Under t->change. */
 co_fn int set_change(struct tenure *t, uint32_t remove, uint32_t add,
                      const char *reason) MUST_CHECK;
+/* While it is rescued: removes lost members and adds a replica that has everything, or none, in
+ * one record. */
+co_fn int leave_exchange(struct tenure *t, uint32_t leave, uint32_t add) MUST_CHECK;
 /* Compares the set with the logged one, in the background; gives the tenure up if they differ. */
 void set_check(struct tenure *t);
 void join_start(struct tenure *t, uint32_t i);
+/* Makes it equal to the members while nobody writes; it is not asked in. */
+co_fn int join_unserved(struct tenure *t, uint32_t i) MUST_CHECK;
 void joins_limit(struct vol_engine *e, uint32_t extents_max, uint64_t rate);
 /* What is still to be copied to replicas that are joining, and to how many. */
 uint64_t joins_left(const struct vol_engine *e, uint32_t *ret_extents);

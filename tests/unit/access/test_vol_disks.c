@@ -222,12 +222,53 @@ static void test_drain(void **state)
     }
 }
 
+/* ---- one of two is lost while the third is away ---- */
+
+/* Two are demanded, so the lost one can't leave before the third has everything in its place. */
+static int script_exchange(struct vworld *w)
+{
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    fill(w, 1);
+    crash(w, 2, CHUNK);
+    for (uint32_t i = 0; i < PIECES; i++)
+        CHECK(do_write(w, 0, i * STEP, 64 * 1024, 1001 + i) == 0);
+    crash(w, 1, CHUNK);
+    for (uint32_t i = 0; i < HOSTS; i++)
+        crash(w, i, ACCESS); /* whoever owned an extent */
+    sim_disk_fail(w->nodes[1].procs[CHUNK], DISK2, true);
+    for (uint32_t i = 1; i < HOSTS; i++)
+        start(w, i, CHUNK);
+    for (uint32_t i = 0; i < HOSTS; i++)
+        start(w, i, ACCESS);
+    wait_ready(w);
+    look(w, 1001);
+    fill(w, 2001);
+    wait_degraded(w, false, SEC(120));
+    look(w, 2001);
+    CHECK(do_verify(w, 16) > 0);
+    return 0;
+}
+
+static void test_exchange(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 31; seed <= 33; seed++) {
+        struct vworld w;
+
+        disks_init(&w, seed);
+        world_run(&w, script_exchange, SEC(1000));
+        world_fini(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fail),
         cmocka_unit_test(test_absent),
         cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_exchange),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
