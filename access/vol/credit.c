@@ -40,6 +40,19 @@ static void bitmap_read(uint64_t *dst, const ProtobufCBinaryData *src)
         memcpy(dst, src->data, len);
 }
 
+/* Writes under way when a replica is opened again took theirs before; it may not have seen them. */
+static void credits_under_way(const struct tenure *t, struct member *m)
+{
+    LIST_FOREACH (op, &t->ops, struct op, link) {
+        for (uint32_t b = op->off / BLOCK_BYTES; op->kind == ZBS__CHUNK__WRITE_KIND__WRITE_DATA &&
+                                                 b <= (op->off + op->len - 1) / BLOCK_BYTES;
+             b++) {
+            m->credits -= !bit_get(m->allocated, b) && m->credits > 0;
+            bit_set(m->allocated, b);
+        }
+    }
+}
+
 void credits_opened(struct tenure *t, uint32_t i, const Zbs__Chunk__OpenResult *r)
 {
     struct member *m = &t->m[i];
@@ -49,6 +62,7 @@ void credits_opened(struct tenure *t, uint32_t i, const Zbs__Chunk__OpenResult *
     for (uint32_t w = 0; w < ARRAY_SIZE(m->allocated); w++)
         m->allocated[w] &= ~m->shared[w];
     m->credits = r->credit_blocks;
+    credits_under_way(t, m);
     credits_recount(t);
 }
 
