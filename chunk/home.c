@@ -33,6 +33,7 @@ struct home {
     uint32_t n_blocks, room;
     struct home_page *p;
     uint32_t n;
+    bool elsewhere; /* somebody else has pages on the way */
 };
 
 /* ---- which pages ---- */
@@ -169,8 +170,12 @@ static void take(struct home *h, struct ext *x, uint32_t block)
         uint32_t bit = (uint32_t)__builtin_ctzll(mask);
         struct jpage *jp = vblk_page(v, bit);
 
-        if (jp->rsn > h->rsn || (v->flushing >> bit & 1))
-            continue; /* the latter: somebody else has it on the way */
+        if (jp->rsn > h->rsn)
+            continue;
+        if (v->flushing >> bit & 1) {
+            h->elsewhere = true;
+            continue;
+        }
         ASSERT(h->n < h->room);
         jp->refs++;
         v->flushing |= 1ull << bit;
@@ -376,6 +381,9 @@ int home_step(struct dev *d, bool *ret_more)
     *ret_more = !gather(h);
     rc = run_all(h);
     pin_end(d, &pin);
+    /* Or the flusher, pressed by a full ring, would look again and again without a pause. */
+    if (rc == 0 && h->n == 0 && h->elsewhere)
+        co_cond_wait_always(&d->homed);
     mem_free(h);
     return rc;
 }
