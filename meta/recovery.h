@@ -13,12 +13,12 @@ struct lead;
 struct recovery {
     uint64_t cursor; /* in the map of extents */
     bool balancing;
-    bool gathering; /* in this round over all extents there was one to follow its elder */
-    bool gathered;  /* in the last one there was none, and no elder has been moved since */
-    uint64_t copied;          /* bytes, by all sessions, since there was something to do */
-    uint64_t copied_then;     /* at the last look */
-    nsec_t looked;            /* when */
-    uint64_t rate;            /* bytes a second, of late */
+    bool gathering;       /* in this round over all extents there was one to follow its elder */
+    bool gathered;        /* in the last one there was none, and no elder has been moved since */
+    uint64_t copied;      /* bytes, by all sessions, since there was something to do */
+    uint64_t copied_then; /* at the last look */
+    nsec_t looked;        /* when */
+    uint64_t rate;        /* bytes a second, of late */
     uint64_t replaced, moved; /* replicas, in this term */
 };
 

@@ -2,7 +2,7 @@
  *
  * Pages that may differ between the members after an owner died are made equal before anyone is
  * served (PROTOCOL 2.4): the highest version wins, by ordinary writes at the new epoch. */
-#include "access/vol/vol_int.h"
+#include "access/vol/open.h"
 
 #include <string.h>
 

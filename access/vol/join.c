@@ -3,7 +3,7 @@
  * An absent replica returns (PROTOCOL 5.4 to 5.6): what it misses is copied to it under the range
  * lock while writes go on, and goes to it as well; when nothing is missing, it is asked in. The
  * members' missing sets are the only progress that survives us. */
-#include "access/vol/vol_int.h"
+#include "access/vol/open.h"
 
 #define PASSES_MAX   16u
 #define LAST_PAGES   512u  /* so few are left to the time when writes are held */

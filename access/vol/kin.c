@@ -5,7 +5,7 @@
  * differs: pages that both extents have in one place at a member, and at the replica as well, hold
  * the same there as here, whatever was written to the relative since. So nothing has to be
  * remembered: whoever goes on with the copy compares again. */
-#include "access/vol/vol_int.h"
+#include "access/vol/open.h"
 
 #define RANGES_PER_CALL 256u
 #define REFUSED_MAX     8u /* then everything is copied: that ends, too */

@@ -3,7 +3,7 @@
  * Members leave (PROTOCOL 5.1 to 5.3): what they lack is noted durably at everyone who stays,
  * then meta logs the removal, then the waiting writes are acknowledged. And how any change of
  * the set is agreed with meta. */
-#include "access/vol/vol_int.h"
+#include "access/vol/open.h"
 
 #include <stdio.h>
 

@@ -2,7 +2,7 @@
  *
  * Missing sets as the owner handles them (PROTOCOL 5.1): the members keep them durably; at an
  * open the owner makes them equal and widens them by what may have been written last. */
-#include "access/vol/vol_int.h"
+#include "access/vol/open.h"
 
 #define RANGES_PER_CALL 1000u
 

@@ -2,7 +2,7 @@
  *
  * Opening an extent under a new epoch (PROTOCOL 2): fences the former owner at every member,
  * drops those that can't be opened, makes the rest equal, and only then serves. */
-#include "access/vol/vol_int.h"
+#include "access/vol/open.h"
 
 #include <string.h>
 

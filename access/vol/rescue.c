@@ -5,7 +5,7 @@
  * the place of the last one: it is made equal to the whole member, while nobody is served, and then
  * joins the set in the record that removes that one (PROTOCOL 5.2, 5.4, 5.5). The extent is opened
  * anew after each step, under a higher epoch. */
-#include "access/vol/vol_int.h"
+#include "access/vol/open.h"
 
 static bool is_there(const struct tenure *t, uint32_t i)
 {

@@ -2,7 +2,7 @@
  *
  * The state of one extent slot. At most one driver (a coroutine) moves it on, while there is
  * something to do: I/O that waits, an absent replica to bring back, a lease to give back. */
-#include "access/vol/vol_int.h"
+#include "access/vol/open.h"
 
 #define HOLD_LIMIT  (2 * NSEC_PER_SEC)
 #define MOVE_LIMIT  (100 * NSEC_PER_MSEC) /* for a mere improvement nobody waits longer */

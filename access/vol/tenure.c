@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Our ownership of one extent at one epoch: its life, and what happens to its members. */
-#include "access/vol/vol_int.h"
+#include "access/vol/open.h"
 
 #include <string.h>
 

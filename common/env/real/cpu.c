@@ -18,7 +18,7 @@
 #include "common/env/real/real.h"
 
 #define LOOK_EVERY (20 * NSEC_PER_MSEC)
-#define BELLS_MIN  200  /* a second: fewer wake-ups are not worth it */
+#define BELLS_MIN  200 /* a second: fewer wake-ups are not worth it */
 #define DELAY_MAX  (20 * NSEC_PER_USEC)
 #define PAUSE_MIN  (100 * NSEC_PER_MSEC)
 #define PAUSE_MAX  NSEC_PER_SEC
