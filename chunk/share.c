@@ -210,15 +210,21 @@ static uint32_t smallest(const struct map_entry *en)
     return best;
 }
 
-static int merge_locked(struct op *op, uint32_t index, struct map_hold *map, struct refs_hold *refs)
+/* What moving a source of the block needs in memory. */
+static int block_hold(struct op *op, uint32_t index, struct map_hold *map, struct refs_hold *refs)
 {
-    struct ext *x = op->ext;
     int rc = op_check(op);
 
     if (rc == 0)
-        rc = map_hold(x, index, index, map);
-    if (rc == 0)
-        rc = refs_load_map(x, index, index, refs);
+        rc = map_hold(op->ext, index, index, map);
+    return rc == 0 ? refs_load_map(op->ext, index, index, refs) : rc;
+}
+
+static int merge_locked(struct op *op, uint32_t index, struct map_hold *map, struct refs_hold *refs)
+{
+    struct ext *x = op->ext;
+    int rc = block_hold(op, index, map, refs);
+
     if (rc == 0)
         rc = share_adopt(op, index, index);
     if (rc < 0 || others(map_get(x, index)) <= OTHERS_MAX)
@@ -245,12 +251,8 @@ static uint32_t worn(const struct ext *x, uint32_t index)
 static int renew_locked(struct op *op, uint32_t index, struct map_hold *map, struct refs_hold *refs)
 {
     struct ext *x = op->ext;
-    int rc = op_check(op);
+    int rc = block_hold(op, index, map, refs);
 
-    if (rc == 0)
-        rc = map_hold(x, index, index, map);
-    if (rc == 0)
-        rc = refs_load_map(x, index, index, refs);
     while (rc == 0 && worn(x, index) < MAP_SOURCES) {
         if (worn(x, index) == 0)
             rc = thaw_blocks(op, index, index); /* the children keep it, the extent gets another */
