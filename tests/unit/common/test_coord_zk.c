@@ -56,8 +56,9 @@ static void server_start(void)
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed assertion must not leave it behind */
         dup2(fd, 1);
         dup2(fd, 2);
-        execlp("java", "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp",
-               JAR, "org.apache.zookeeper.server.quorum.QuorumPeerMain", config, (char *)NULL);
+        execlp("java", "java", "-Xmx256m", "-XX:-UsePerfData", "-XX:+UseSerialGC",
+               "-XX:TieredStopAtLevel=1", "-cp", JAR,
+               "org.apache.zookeeper.server.quorum.QuorumPeerMain", config, (char *)NULL);
         _exit(127);
     }
 }
