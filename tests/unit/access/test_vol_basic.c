@@ -5,16 +5,6 @@
 
 #define VOLUME (1 * GIB)
 
-static void run(int (*script)(struct vworld *w), uint64_t seed, uint64_t disk_bytes)
-{
-    struct sim_conf conf = {.seed = seed};
-    struct vworld w;
-
-    world_init(&w, &conf, disk_bytes);
-    world_run(&w, script, SEC(600));
-    world_fini(&w);
-}
-
 /* ---- reading and writing ---- */
 
 static int script_rw(struct vworld *w)
@@ -53,7 +43,7 @@ static void test_rw(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 3; seed++)
-        run(script_rw, seed, 2 * GIB);
+        world_script(script_rw, seed, 2 * GIB);
 }
 
 static int script_zero(struct vworld *w)
@@ -82,7 +72,7 @@ static int script_zero(struct vworld *w)
 static void test_zero(void **state)
 {
     (void)state;
-    run(script_zero, 1, 2 * GIB);
+    world_script(script_zero, 1, 2 * GIB);
 }
 
 /* ---- holes ---- */
@@ -134,7 +124,7 @@ static int script_hole(struct vworld *w)
 static void test_hole(void **state)
 {
     (void)state;
-    run(script_hole, 1, 2 * GIB);
+    world_script(script_hole, 1, 2 * GIB);
 }
 
 /* ---- compare and write ---- */
@@ -210,7 +200,7 @@ static void test_compare_and_write(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 3; seed++)
-        run(script_count, seed, 2 * GIB);
+        world_script(script_count, seed, 2 * GIB);
 }
 
 /* ---- space ---- */
@@ -250,7 +240,7 @@ static int script_full(struct vworld *w)
 static void test_full(void **state)
 {
     (void)state;
-    run(script_full, 1, 160 * MIB);
+    world_script(script_full, 1, 160 * MIB);
 }
 
 /* ---- one replica ---- */
@@ -283,7 +273,7 @@ static void test_single(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 3; seed++)
-        run(script_single, seed, 2 * GIB);
+        world_script(script_single, seed, 2 * GIB);
 }
 
 int main(void)

@@ -199,32 +199,22 @@ static int script_balanced(struct vworld *w)
     return 0;
 }
 
-static void run(int (*script)(struct vworld *w), uint64_t seed)
-{
-    struct sim_conf conf = {.seed = seed};
-    struct vworld w;
-
-    world_init(&w, &conf, GIB);
-    world_run(&w, script, SEC(600));
-    world_fini(&w);
-}
-
 static void test_lost(void **state)
 {
     (void)state;
-    run(script_lost, 1);
+    world_script(script_lost, 1, GIB);
 }
 
 static void test_removed(void **state)
 {
     (void)state;
-    run(script_removed, 2);
+    world_script(script_removed, 2, GIB);
 }
 
 static void test_balanced(void **state)
 {
     (void)state;
-    run(script_balanced, 3);
+    world_script(script_balanced, 3, GIB);
 }
 
 int main(int argc, char **argv)

@@ -7,16 +7,6 @@
 #define AT   (64 * KIB) /* in the first slot */
 #define UNIT (4 * KIB)
 
-static void run(int (*script)(struct vworld *w), uint64_t seed)
-{
-    struct sim_conf conf = {.seed = seed};
-    struct vworld w;
-
-    world_init(&w, &conf, 512 * MIB);
-    world_run(&w, script, SEC(300));
-    world_fini(&w);
-}
-
 /* Name of a slot's owner, and the epoch of its lease. */
 static uint64_t slot_owner(struct vworld *w, uint32_t slot, char *ret_name, size_t cap)
 {
@@ -98,7 +88,7 @@ static int script_follow(struct vworld *w)
 static void test_follow(void **state)
 {
     (void)state;
-    run(script_follow, 11);
+    world_script(script_follow, 11, 512 * MIB);
 }
 
 static int script_equal(struct vworld *w)
@@ -120,7 +110,7 @@ static int script_equal(struct vworld *w)
 static void test_equal_users(void **state)
 {
     (void)state;
-    run(script_equal, 12);
+    world_script(script_equal, 12, 512 * MIB);
 }
 
 #define DEPTH 12u
@@ -181,7 +171,7 @@ static void test_pause(void **state)
 {
     (void)state;
     for (uint64_t seed = 14; seed < 17; seed++)
-        run(script_pause, seed);
+        world_script(script_pause, seed, 512 * MIB);
 }
 
 /* Who is to have it dies as it is given: the others go on. */
@@ -216,7 +206,7 @@ static int script_target_dies(struct vworld *w)
 static void test_target_dies(void **state)
 {
     (void)state;
-    run(script_target_dies, 13);
+    world_script(script_target_dies, 13, 512 * MIB);
 }
 
 int main(void)

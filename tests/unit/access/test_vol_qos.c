@@ -182,16 +182,6 @@ static void begin(struct vworld *w, struct loads *ls)
     *ls = (struct loads){.w = w};
 }
 
-static void run(int (*script)(struct vworld *w), uint64_t seed)
-{
-    struct sim_conf conf = {.seed = seed};
-    struct vworld w;
-
-    world_init(&w, &conf, 512 * MIB);
-    world_run(&w, script, SEC(300));
-    world_fini(&w);
-}
-
 /* ---- cases ---- */
 
 static int script_iops(struct vworld *w)
@@ -219,7 +209,7 @@ static int script_iops(struct vworld *w)
 static void test_iops(void **state)
 {
     (void)state;
-    run(script_iops, 21);
+    world_script(script_iops, 21, 512 * MIB);
 }
 
 /* After a pause a burst is done at once, then it goes on at the limit. */
@@ -244,7 +234,7 @@ static int script_burst(struct vworld *w)
 static void test_burst(void **state)
 {
     (void)state;
-    run(script_burst, 26);
+    world_script(script_burst, 26, 512 * MIB);
 }
 
 /* Also I/O that is larger than the burst, among small I/O. */
@@ -275,7 +265,7 @@ static int script_bandwidth(struct vworld *w)
 static void test_bandwidth(void **state)
 {
     (void)state;
-    run(script_bandwidth, 22);
+    world_script(script_bandwidth, 22, 512 * MIB);
 }
 
 /* Three servers share a limit: by need. */
@@ -320,7 +310,7 @@ static int script_shared(struct vworld *w)
 static void test_shared(void **state)
 {
     (void)state;
-    run(script_shared, 23);
+    world_script(script_shared, 23, 512 * MIB);
 }
 
 /* A pool's limit holds for its volumes together; a deep queue takes nothing from a shallow one. */
@@ -348,7 +338,7 @@ static int script_pool(struct vworld *w)
 static void test_pool(void **state)
 {
     (void)state;
-    run(script_pool, 24);
+    world_script(script_pool, 24, 512 * MIB);
 }
 
 /* A neighbour's limit costs an unlimited volume nothing: it is as fast beside clients that are held
@@ -389,7 +379,7 @@ static int script_unlimited(struct vworld *w)
 static void test_unlimited(void **state)
 {
     (void)state;
-    run(script_unlimited, 25);
+    world_script(script_unlimited, 25, 512 * MIB);
 }
 
 int main(void)

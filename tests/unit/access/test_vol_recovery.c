@@ -222,44 +222,34 @@ static int script_unknown(struct vworld *w)
     return 0;
 }
 
-static void run(int (*script)(struct vworld *w))
-{
-    struct sim_conf conf = {.seed = 1};
-    struct vworld w;
-
-    world_init(&w, &conf, 2 * GIB);
-    world_run(&w, script, SEC(600));
-    world_fini(&w);
-}
-
 static void test_replace(void **state)
 {
     (void)state;
-    run(script_replace);
+    world_script(script_replace, 1, 2 * GIB);
 }
 
 static void test_grace(void **state)
 {
     (void)state;
-    run(script_grace);
+    world_script(script_grace, 1, 2 * GIB);
 }
 
 static void test_throttle(void **state)
 {
     (void)state;
-    run(script_throttle);
+    world_script(script_throttle, 1, 2 * GIB);
 }
 
 static void test_bandwidth(void **state)
 {
     (void)state;
-    run(script_bandwidth);
+    world_script(script_bandwidth, 1, 2 * GIB);
 }
 
 static void test_unknown(void **state)
 {
     (void)state;
-    run(script_unknown);
+    world_script(script_unknown, 1, 2 * GIB);
 }
 
 int main(int argc, char **argv)

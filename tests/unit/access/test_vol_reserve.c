@@ -94,26 +94,16 @@ static int script_drain(struct vworld *w)
     return 0;
 }
 
-static void run(int (*script)(struct vworld *w))
-{
-    struct sim_conf conf = {.seed = 1};
-    struct vworld w;
-
-    world_init(&w, &conf, 2 * GIB);
-    world_run(&w, script, SEC(600));
-    world_fini(&w);
-}
-
 static void test_stale(void **state)
 {
     (void)state;
-    run(script_stale);
+    world_script(script_stale, 1, 2 * GIB);
 }
 
 static void test_drain(void **state)
 {
     (void)state;
-    run(script_drain);
+    world_script(script_drain, 1, 2 * GIB);
 }
 
 int main(void)

@@ -505,4 +505,15 @@ UNUSED static uint32_t do_verify(struct vworld *w, uint32_t slots)
     return extents;
 }
 
+/* A world of its own for one script. */
+static inline void world_script(int (*script)(struct vworld *w), uint64_t seed, uint64_t disk_bytes)
+{
+    struct sim_conf conf = {.seed = seed};
+    struct vworld w;
+
+    world_init(&w, &conf, disk_bytes);
+    world_run(&w, script, SEC(600));
+    world_fini(&w);
+}
+
 #endif
