@@ -146,17 +146,6 @@ UNUSED static void expect(struct vworld *w, uint32_t node, uint64_t volume, uint
     }
 }
 
-UNUSED static void world_of(int (*script)(struct vworld *w), uint64_t seed, nsec_t limit,
-                            uint64_t disk_bytes)
-{
-    struct sim_conf conf = {.seed = seed};
-    struct vworld w;
-
-    world_init(&w, &conf, disk_bytes);
-    world_run(&w, script, limit);
-    world_fini(&w);
-}
-
 UNUSED static void world(int (*script)(struct vworld *w), uint64_t seed, nsec_t limit)
 {
     world_of(script, seed, limit, 2 * GIB);

@@ -506,14 +506,20 @@ UNUSED static uint32_t do_verify(struct vworld *w, uint32_t slots)
 }
 
 /* A world of its own for one script. */
-static inline void world_script(int (*script)(struct vworld *w), uint64_t seed, uint64_t disk_bytes)
+UNUSED static void world_of(int (*script)(struct vworld *w), uint64_t seed, nsec_t limit,
+                            uint64_t disk_bytes)
 {
     struct sim_conf conf = {.seed = seed};
     struct vworld w;
 
     world_init(&w, &conf, disk_bytes);
-    world_run(&w, script, SEC(600));
+    world_run(&w, script, limit);
     world_fini(&w);
+}
+
+UNUSED static void world_script(int (*script)(struct vworld *w), uint64_t seed, uint64_t disk_bytes)
+{
+    world_of(script, seed, SEC(600), disk_bytes);
 }
 
 #endif

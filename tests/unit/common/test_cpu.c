@@ -86,7 +86,7 @@ static void who_had_to_leave_stays_away_for_longer_and_longer(void **state)
 
     (void)state;
     if (CPU_COUNT(&all) == 1)
-        skip();
+        skip(); /* as above */
     real_cpu_begin(&c);
     for (int i = 0; i < 6; i++) {
         int cpu = cpu_at(&all, 0);
