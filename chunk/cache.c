@@ -18,10 +18,15 @@ enum queue {
     Q_LOADING,
     QUEUES,
 };
+struct cache_run {  /* of pages that were read ahead into one buffer */
+    uint32_t pages; /* loading or ahead */
+    uint64_t bytes; /* all that the buffer has room for */
+};
 struct cpage {
     struct htab_node node; /* cache->pages, by place */
     struct list link;
-    struct buf *buf; /* NULL: GONE, LOADING */
+    struct buf *buf;       /* NULL: GONE, LOADING */
+    struct cache_run *run; /* NULL: not LOADING or AHEAD */
     const uint8_t *data;
     uint32_t crc;
     uint8_t queue, reads;
@@ -47,9 +52,10 @@ static struct cpage *find(const struct cache *c, uint64_t key)
     return HTAB_FIND(&c->pages, key, struct cpage, node);
 }
 
+/* Pages that are read ahead lie in their run's buffer, which is charged as a whole. */
 static uint64_t cost(enum queue q)
 {
-    return q == Q_GONE ? NAME_BYTES : NAME_BYTES + PAGE_BYTES;
+    return q == Q_NEW || q == Q_MAIN ? NAME_BYTES + PAGE_BYTES : NAME_BYTES;
 }
 
 /* ---- queues ---- */
@@ -67,11 +73,30 @@ static void dequeue(struct cache *c, struct cpage *p)
     c->n[p->queue]--;
 }
 
+static void run_more(struct cache *c, struct cache_run *r)
+{
+    r->pages++;
+    r->bytes += PAGE_BYTES;
+    c->st.ahead_bytes += PAGE_BYTES;
+    budget_add(&c->e->memory, &c->mem, PAGE_BYTES);
+}
+
+static void run_less(struct cache *c, struct cache_run *r)
+{
+    if (--r->pages > 0)
+        return;
+    c->st.ahead_bytes -= r->bytes;
+    budget_sub(&c->e->memory, &c->mem, r->bytes);
+    mem_free(r);
+}
+
 static void forget(struct cache *c, struct cpage *p)
 {
     dequeue(c, p);
     htab_remove(&c->pages, &p->node);
     budget_sub(&c->e->memory, &c->mem, cost(p->queue));
+    if (p->run != NULL)
+        run_less(c, p->run);
     buf_put(p->buf);
     mem_free(p);
 }
@@ -137,7 +162,7 @@ static void waste(struct cache *c)
 
 static uint64_t ahead_max(const struct engine *e)
 {
-    return budget_room(&e->memory) / AHEAD_PART / PAGE_BYTES;
+    return budget_room(&e->memory) / AHEAD_PART;
 }
 
 /* A page leaves, or moves on. False: there is none. */
@@ -262,20 +287,34 @@ void cache_drop_dev(struct dev *d)
 
 uint32_t cache_ahead_room(const struct engine *e)
 {
-    return (uint32_t)MIN(ahead_max(e) / AHEAD_STREAMS, PAGES_PER_EXTENT);
+    return (uint32_t)MIN(ahead_max(e) / PAGE_BYTES / AHEAD_STREAMS, PAGES_PER_EXTENT);
 }
 
-bool cache_ahead_begin(struct dev *d, uint64_t off)
+/* Room for one more page: what has waited for its reader for the longest time goes. False: what is
+ * being loaded takes all of it. */
+static bool ahead_make_room(struct cache *c)
+{
+    uint64_t max = ahead_max(c->e);
+
+    while (c->st.ahead_bytes + PAGE_BYTES > max && c->n[Q_AHEAD] > 0)
+        waste(c);
+    return c->st.ahead_bytes + PAGE_BYTES <= max;
+}
+
+bool cache_ahead_begin(struct dev *d, uint64_t off, struct cache_run **run)
 {
     struct cache *c = d->e->cache;
     uint64_t key = key_of(d, off);
     struct cpage *p = find(c, key);
 
-    if (p != NULL && p->queue != Q_GONE)
+    if ((p != NULL && p->queue != Q_GONE) || !ahead_make_room(c))
         return false;
     if (p != NULL)
         forget(c, p);
-    insert(c, key, Q_LOADING, (struct cpage){.buf = NULL});
+    if (*run == NULL)
+        *run = MEM_NEW(struct cache_run);
+    insert(c, key, Q_LOADING, (struct cpage){.run = *run});
+    run_more(c, *run);
     return true;
 }
 
@@ -295,8 +334,6 @@ void cache_ahead_end(struct dev *d, uint64_t off, struct buf *buf, const uint8_t
     p->crc = crc;
     c->st.ahead_read++;
     move(c, p, Q_AHEAD);
-    while (c->n[Q_AHEAD] > ahead_max(c->e))
-        waste(c);
 }
 
 void cache_ahead_used(struct dev *d, uint64_t off)

@@ -44,9 +44,11 @@ void cache_put(struct dev *d, uint64_t off, struct buf *buf, const uint8_t *data
 void cache_drop(struct dev *d, uint64_t off, uint32_t count);
 void cache_drop_dev(struct dev *d); /* it is being closed */
 
-/* Reading ahead: announces the page, false if it is there already; then brings it, or not (buf
- * NULL). Then its only use. */
-bool cache_ahead_begin(struct dev *d, uint64_t off);
+/* Reading ahead: announces the page, false if it is there already or there is no room; then brings
+ * it, or not (buf NULL). Then its only use. Pages that share a buffer are of one run, which counts
+ * against the budget until the last of them leaves; *run: NULL before the first. */
+struct cache_run;
+bool cache_ahead_begin(struct dev *d, uint64_t off, struct cache_run **run);
 void cache_ahead_end(struct dev *d, uint64_t off, struct buf *buf, const uint8_t *data,
                      uint32_t crc);
 void cache_ahead_used(struct dev *d, uint64_t off);

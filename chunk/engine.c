@@ -22,7 +22,6 @@ struct engine *engine_new(const struct engine_conf *conf)
     e->loop = co_loop();
     htab_init(&e->exts);
     list_init(&e->devs);
-    list_init(&e->aheads);
     co_group_init(&e->readers);
     co_group_init(&e->drains);
     e->scrub = scrub_new();
@@ -32,6 +31,7 @@ struct engine *engine_new(const struct engine_conf *conf)
     jpages_init(e);
     mpages_init(e);
     merges_init(e);
+    readahead_init(e);
     return e;
 }
 
@@ -174,6 +174,7 @@ void engine_memory(const struct engine *e, struct memory_stats *ret)
         .fixed = e->memory.fixed,
         .journal = e->mem_journal.bytes,
         .meta = e->mem_meta.bytes,
+        .streams = e->mem_merges.bytes + e->mem_aheads.bytes,
         .meta_reads = e->map_reads,
         .evicted = e->map_evictions,
     };

@@ -134,6 +134,7 @@ void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *re
 struct memory_stats {
     uint64_t fixed;               /* bitmaps, extents */
     uint64_t journal, meta;       /* journaled pages; map pages and generations */
+    uint64_t streams;             /* that writers and readers are known to have */
     uint64_t meta_reads, evicted; /* map pages since the start */
 };
 void engine_memory(const struct engine *e, struct memory_stats *ret);
@@ -142,7 +143,8 @@ struct cache_stats {
     uint64_t bytes;        /* held now */
     uint64_t hits, misses; /* of pages that were wanted from home */
     uint64_t ahead_read, ahead_used, ahead_wasted;
-    uint64_t stale; /* found with another checksum: always 0, unless there is a bug */
+    uint64_t ahead_bytes; /* of `bytes`: buffers of what is being read ahead, or was */
+    uint64_t stale;       /* found with another checksum: always 0, unless there is a bug */
 };
 void engine_cache(const struct engine *e, struct cache_stats *ret);
 /* Extents found damaged and not yet made whole, and those of failed devices; returns how many there

@@ -112,14 +112,13 @@ struct engine {
     struct deletion *deleted; /* confirmed lately */
     struct scrub *scrub;
     struct budget memory;
-    struct budget_user mem_journal, mem_meta, mem_merges;
+    struct budget_user mem_journal, mem_meta, mem_merges, mem_aheads;
     struct list cached;   /* struct jpage with a buffer */
     struct list idle;     /* struct mpage that may leave, last used last */
     uint64_t dirty_pages; /* of those kinds that leave */
     uint64_t map_reads, map_evictions;
     struct cache *cache;
-    struct list aheads; /* struct ahead, last used last */
-    uint32_t n_aheads;
+    struct list aheads;      /* struct ahead, last used last */
     struct co_group readers; /* ahead */
     uint16_t dev_numbers;    /* given out */
     struct list merges;      /* struct merge, last used last */
@@ -161,5 +160,6 @@ struct ahead_use { /* of a read request */
 co_fn void readahead_begin(const struct op *op, uint32_t off, uint32_t len, struct ahead_use *ret);
 void readahead_end(struct ahead_use *u, uint32_t hits); /* pages that were in memory */
 void readahead_free(struct ext *x);
+void readahead_init(struct engine *e);
 
 #endif

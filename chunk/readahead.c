@@ -9,12 +9,11 @@
 #include "chunk/internal.h"
 #include "chunk/stream.h"
 
-#define EXTENTS_MAX 2048u /* whose streams are followed, by a worker */
-#define WINDOW_MIN  4u    /* pages */
-#define WINDOW_NEW  16u   /* of a new stream, if none wasted it */
-#define JUMP_PAGES  1024u
-#define JOBS_MAX    2u  /* of a stream at a time: the device is never idle between them */
-#define RUNS_MAX    32u /* device requests of each */
+#define WINDOW_MIN 4u  /* pages */
+#define WINDOW_NEW 16u /* of a new stream, if none wasted it */
+#define JUMP_PAGES 1024u
+#define JOBS_MAX   2u  /* of a stream at a time: the device is never idle between them */
+#define RUNS_MAX   32u /* device requests of each */
 
 struct ahead_stream {
     uint32_t front, hits; /* as last seen */
@@ -43,37 +42,48 @@ void readahead_free(struct ext *x)
         return;
     ASSERT(a->users == 0);
     list_del(&a->recent);
-    x->dev->e->n_aheads--;
+    budget_sub(&x->dev->e->memory, &x->dev->e->mem_aheads, sizeof(*a));
     x->ahead = NULL;
     mem_free(a);
 }
 
-static void trim(struct engine *e)
+/* Streams of extents that were not read for long are forgotten. */
+static void reclaim(void *arg, uint64_t bytes)
 {
+    struct engine *e = arg;
+    uint64_t before = e->mem_aheads.bytes;
+
     LIST_FOREACH_SAFE (a, &e->aheads, struct ahead, recent) {
-        if (e->n_aheads <= EXTENTS_MAX)
+        if (before - e->mem_aheads.bytes >= bytes)
             break;
         if (a->users == 0)
             readahead_free(a->ext);
     }
 }
 
+void readahead_init(struct engine *e)
+{
+    list_init(&e->aheads);
+    budget_join(&e->memory, &e->mem_aheads, 2, reclaim, e);
+}
+
 static struct ahead *ahead_use(struct ext *x)
 {
     struct engine *e = x->dev->e;
     struct ahead *a = x->ahead;
+    bool first = a == NULL;
 
-    if (a == NULL) {
+    if (first) {
         a = x->ahead = MEM_NEW(struct ahead);
         a->ext = x;
         a->window_new = WINDOW_NEW;
         list_init(&a->recent);
-        e->n_aheads++;
     }
-    a->users++;
     list_del(&a->recent);
     list_push_back(&e->aheads, &a->recent);
-    trim(e);
+    a->users++; /* it stays */
+    if (first)
+        budget_add(&e->memory, &e->mem_aheads, sizeof(*a));
     return a;
 }
 
@@ -84,6 +94,7 @@ struct run { /* of pages that lie behind one another on the device */
     struct iovec iov;
     struct buf *buf;
     uint32_t first, n; /* pages */
+    struct cache_run *pages;
 };
 struct job {
     struct op op;
@@ -118,10 +129,14 @@ static void runs_find(struct job *j)
         bool here = jpage_find(x, page) == NULL && page_home(x, page, &off, &j->crc[i]);
         bool joins = r != NULL && r->first + r->n == page && off == next;
 
-        if (!here || (!joins && j->n_runs == RUNS_MAX) || !cache_ahead_begin(x->dev, off))
+        if (!here || (!joins && j->n_runs == RUNS_MAX))
+            continue;
+        if (!joins)
+            r = &j->runs[j->n_runs];
+        if (!cache_ahead_begin(x->dev, off, &r->pages))
             continue;
         if (!joins) {
-            r = &j->runs[j->n_runs++];
+            j->n_runs++;
             r->first = page;
             r->req.off = off;
         }

@@ -4,6 +4,7 @@
  * device request and what does not, what stays, and that nothing stale is ever served. */
 #include "tests/unit/chunk/engine_fixture.h"
 #include "chunk/internal.h"
+#include "chunk/stream.h"
 
 #define PAGE  PAGE_BYTES
 #define BLOCK BLOCK_BYTES
@@ -26,12 +27,17 @@ static uint8_t byte_of(uint32_t block)
 }
 
 /* An extent with so many blocks of data, at home. */
+static void fill_extent(struct rig *r, uint64_t id, uint32_t blocks)
+{
+    CHECK(create(r, id, 1) == 0 && open_at(r, id, 1) == 0);
+    for (uint32_t b = 0; b < blocks; b++)
+        CHECK(put(r, (struct put){id, V(1, b + 1), V(b > 0, b), .off = b * BLOCK, .len = BLOCK,
+                                  .byte = byte_of(b)}) == 0);
+}
+
 static void fill(struct rig *r, uint32_t blocks)
 {
-    CHECK(create(r, ID, 1) == 0 && open_at(r, ID, 1) == 0);
-    for (uint32_t b = 0; b < blocks; b++)
-        CHECK(put(r, (struct put){ID, V(1, b + 1), V(b > 0, b), .off = b * BLOCK, .len = BLOCK,
-                                  .byte = byte_of(b)}) == 0);
+    fill_extent(r, ID, blocks);
 }
 
 static void read_page(struct rig *r, uint32_t page)
@@ -268,6 +274,83 @@ static void jumps_body(struct rig *r)
             st.ahead_read, st.ahead_used);
 }
 
+/* Many readers, and memory for few: what is ahead of all together, with all that its buffers hold,
+ * stays within its part. */
+#define CROWD  4u /* extents */
+#define BLOCKS (4 * STREAMS_MAX)
+
+struct watched {
+    struct rig *r;
+    uint64_t id;
+    uint32_t first;
+};
+
+static int watched_main(void *arg)
+{
+    struct watched *t = arg;
+
+    for (uint32_t i = t->first; i < t->first + 4 * PAGES_PER_BLOCK; i++) {
+        struct cache_stats st = stats(t->r);
+
+        ASSERTF(st.ahead_bytes <= t->r->memory_bytes / 4, "%" PRIu64 " bytes", st.ahead_bytes);
+        CHECK(st.ahead_bytes <= st.bytes);
+        CHECK(look(t->r, t->id, 1, i * PAGE, PAGE) == byte_of(i / PAGES_PER_BLOCK));
+        t->r->x[1] = MAX(t->r->x[1], st.ahead_bytes);
+    }
+    return 0;
+}
+
+static void crowd_body(struct rig *r)
+{
+    struct watched t[CROWD * STREAMS_MAX];
+    struct co_group g;
+
+    for (uint32_t id = 1; id <= CROWD; id++)
+        fill_extent(r, id, BLOCKS);
+    co_group_init(&g);
+    for (uint32_t i = 0; i < ARRAY_SIZE(t); i++) {
+        t[i] = (struct watched){r, 1 + i / STREAMS_MAX, i % STREAMS_MAX * 4 * PAGES_PER_BLOCK};
+        co_spawn(&g, "reader", watched_main, &t[i]);
+    }
+    CHECK(co_group_join(&g) == 0);
+    ASSERTF(r->x[1] > r->memory_bytes / 16, "%" PRIu64 " bytes", r->x[1]);
+}
+
+/* A buffer counts until the last of its pages has left. */
+static void whole_body(struct rig *r)
+{
+    struct dev *d = LIST_FIRST(&r->e->devs, struct dev, link);
+    struct buf *buf = buf_alloc(8 * PAGE);
+    uint64_t before = stats(r).bytes;
+    struct cache_run *run = NULL;
+
+    for (uint32_t i = 0; i < 8; i++)
+        CHECK(cache_ahead_begin(d, i * PAGE, &run) && stats(r).ahead_bytes == (i + 1) * PAGE);
+    CHECK(stats(r).bytes >= before + 8 * PAGE);
+    cache_ahead_end(d, 0, NULL, NULL, 0); /* it could not be read */
+    for (uint32_t i = 1; i < 8; i++)
+        cache_ahead_end(d, i * PAGE, buf, buf->data + i * PAGE, 0);
+    for (uint32_t i = 1; i < 8; i++) {
+        CHECK(stats(r).ahead_bytes == 8 * PAGE);
+        cache_ahead_used(d, i * PAGE);
+    }
+    CHECK(stats(r).ahead_bytes == 0 && stats(r).bytes == before);
+    buf_put(buf);
+}
+
+/* What is known of readers' streams leaves, too, when there is no room. */
+static void streams_body(struct rig *r)
+{
+    struct memory_stats m;
+
+    for (uint64_t id = 1; id <= 64; id++) {
+        CHECK(create(r, id, 1) == 0 && open_at(r, id, 1) == 0);
+        CHECK(look(r, id, 1, 0, PAGE) == 0);
+    }
+    engine_memory(r->e, &m);
+    ASSERTF(m.streams > 0 && m.streams <= r->memory_bytes / 4, "%" PRIu64 " bytes", m.streams);
+}
+
 static void one_life(struct rig r, void (*body)(struct rig *r))
 {
     rig_life(&r, body, END_STOP);
@@ -284,6 +367,14 @@ static void test_not_ahead(void **state)
     one_life(rig_fast(4, 300 * 1024), tiny_body);
     one_life(rig_fast(4, 0), random_body);
     one_life(rig_fast(4, 0), jumps_body);
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    one_life(rig_fast(6, 4 * MIB), crowd_body);
+    one_life(rig_fast(6, 0), whole_body);
+    one_life(rig_fast(6, 64 * 1024), streams_body);
 }
 
 /* A reader of a page that is being read ahead is woken when the device fails. */
@@ -466,7 +557,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_again),      cmocka_unit_test(test_scan),
         cmocka_unit_test(test_sequential), cmocka_unit_test(test_not_ahead),
-        cmocka_unit_test(test_failing),    cmocka_unit_test(test_stale),
+        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_failing),
+        cmocka_unit_test(test_stale),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
