@@ -54,7 +54,12 @@
     X(NOT_EMPTY, 29, "not empty")                                                                  \
     X(FORMAT, 30, "unknown or damaged format")                                                     \
     X(HALTED, 31, "service is stopping")                                                           \
-    X(UNCERTAIN, 32, "may or may not have been applied")
+    X(UNCERTAIN, 32, "may or may not have been applied")                                           \
+    X(ACCESS, 33, "permission denied")                                                             \
+    X(NOT_DIR, 34, "not a directory")                                                              \
+    X(IS_DIR, 35, "is a directory")                                                                \
+    X(NAME_TOO_LONG, 36, "name too long")                                                          \
+    X(CONFLICT, 37, "another's lock is in the way")
 
 enum err {
 #define X(name, number, text) ERR_##name = -(number),
