@@ -45,6 +45,7 @@ struct extra {
     uint64_t id;
     bool there; /* certainly created, nobody has begun to delete it */
     bool snapshot;
+    bool rolled_back;      /* or may be: it was asked for */
     uint32_t space, base;  /* base: 0: none, n + 1: the snapshot at n */
     uint32_t of, space_of; /* a snapshot's volume, by number and by space */
     uint64_t call, ret;    /* a snapshot's: when it was taken */

@@ -274,12 +274,13 @@ int operator_snapshot(struct cluster *c, bool group)
     q.snapshot = strchr(snaps[0]->name, '@') + 1;
     call = history_tick(c->history);
     rc = ask(c, META_VOLUME_SNAPSHOT, &q.base, &q.mutation, &r);
+    /* Which of the two came first is not known of one that met a rollback: it is not looked at. */
     for (uint32_t i = 0; i < n && rc == 0; i++) {
         const Zbs__Meta__VolumeSnapshotReply *a = (const Zbs__Meta__VolumeSnapshotReply *)r.msg;
 
         snaps[i]->call = call;
         snaps[i]->ret = history_tick(c->history);
-        snaps[i]->there = i < a->n_snapshots;
+        snaps[i]->there = i < a->n_snapshots && !(i > 0 && with->rolled_back);
         snaps[i]->id = snaps[i]->there ? a->snapshots[i]->id : 0;
     }
     rpc_reply_free(&r);
@@ -326,6 +327,7 @@ int operator_rollback(struct cluster *c)
     if (!x)
         return ERR_NOTFOUND;
     x->there = false;
+    x->rolled_back = true;
     while (workload_uses(c, (uint32_t)(x - c->extras)))
         (void)co_sleep(20 * NSEC_PER_MSEC);
     name.pool = (char *)"pool";
