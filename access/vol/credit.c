@@ -83,7 +83,7 @@ static int reserve(struct tenure *t, uint32_t i, uint32_t need)
     /* Near the end of the space there is no reserve ahead. */
     for (uint32_t k = 0; k < ARRAY_SIZE(asks); k++) {
         Zbs__Chunk__ReserveRequest req = ZBS__CHUNK__RESERVE_REQUEST__INIT;
-        struct member_req q = {CHUNK_RESERVE, &req.base, NULL, true, false};
+        struct member_req q = {.method = CHUNK_RESERVE, .msg = &req.base, .pass_nospace = true};
         struct rpc_reply r;
 
         req.extent_id = t->extent_id;

@@ -18,7 +18,7 @@ struct flatten {
 static int find_page(struct flatten *f, struct tenure *t, bool *ret)
 {
     Zbs__Chunk__DiffRequest req = ZBS__CHUNK__DIFF_REQUEST__INIT;
-    struct member_req q = {CHUNK_DIFF, &req.base, NULL, false, true};
+    struct member_req q = {.method = CHUNK_DIFF, .msg = &req.base, .stop_leaving = true};
     const Zbs__Chunk__DiffReply *m;
     struct rpc_reply r;
     int rc;

@@ -91,7 +91,7 @@ static int member_clean(struct tenure *t, uint32_t i)
     Zbs__Chunk__CommitPointRequest req = ZBS__CHUNK__COMMIT_POINT_REQUEST__INIT;
     struct commit_item item;
     Zbs__Chunk__CommitPointItem *items[] = {&item.msg};
-    struct member_req q = {CHUNK_COMMIT_POINT, &req.base, NULL, false, true};
+    struct member_req q = {.method = CHUNK_COMMIT_POINT, .msg = &req.base, .stop_leaving = true};
     struct rpc_reply r;
     int rc;
 

@@ -56,7 +56,7 @@ static int copy_send(struct join *j, uint32_t off, uint32_t len, struct buf *b)
     struct member *m = &t->m[j->i];
     Zbs__Chunk__WriteRequest req = ZBS__CHUNK__WRITE_REQUEST__INIT;
     struct slice data = {b, 0, len};
-    struct member_req q = {CHUNK_WRITE, &req.base, b ? &data : NULL, false, false};
+    struct member_req q = {.method = CHUNK_WRITE, .msg = &req.base, .data = b ? &data : NULL};
     uint32_t crc[PAGES_PER_BLOCK + 1];
     struct rpc_reply r;
     uint32_t slot;
@@ -150,7 +150,7 @@ static int clear_call(struct join *j, const struct range *ranges, uint32_t n)
     Zbs__PageRange *pages = MEM_NEW_ARRAY(Zbs__PageRange, n);
     Zbs__PageRange **ptrs = MEM_NEW_ARRAY(Zbs__PageRange *, n);
     Zbs__Version last = ZBS__VERSION__INIT;
-    struct member_req q = {CHUNK_MISSING_UPDATE, &req.base, NULL, false, false};
+    struct member_req q = {.method = CHUNK_MISSING_UPDATE, .msg = &req.base};
     int rc;
 
     for (uint32_t k = 0; k < n; k++) {

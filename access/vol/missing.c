@@ -17,7 +17,7 @@ static int missing_start_piece(struct tenure *t, uint32_t at, uint32_t replica, 
     Zbs__Version v = ZBS__VERSION__INIT;
     Zbs__PageRange *pages = MEM_NEW_ARRAY(Zbs__PageRange, MAX(n, 1u));
     Zbs__PageRange **ptrs = MEM_NEW_ARRAY(Zbs__PageRange *, MAX(n, 1u));
-    struct member_req q = {CHUNK_MISSING_START, &req.base, NULL, false, true};
+    struct member_req q = {.method = CHUNK_MISSING_START, .msg = &req.base, .stop_leaving = true};
     int rc;
 
     for (uint32_t k = 0; k < n; k++) {
@@ -64,7 +64,7 @@ int mset_start(struct tenure *t, uint32_t at, uint32_t replica, struct ver last,
 int mset_drop(struct tenure *t, uint32_t at, uint32_t replica)
 {
     Zbs__Chunk__MissingUpdateRequest req = ZBS__CHUNK__MISSING_UPDATE_REQUEST__INIT;
-    struct member_req q = {CHUNK_MISSING_UPDATE, &req.base, NULL, false, true};
+    struct member_req q = {.method = CHUNK_MISSING_UPDATE, .msg = &req.base, .stop_leaving = true};
 
     req.extent_id = t->extent_id;
     req.family = t->family;
@@ -78,7 +78,7 @@ static int missing_fetch_piece(struct tenure *t, uint32_t i, uint32_t replica, u
                                struct rangeset *ret, struct ver *ret_last, bool *ret_known)
 {
     Zbs__Chunk__MissingGetRequest req = ZBS__CHUNK__MISSING_GET_REQUEST__INIT;
-    struct member_req q = {CHUNK_MISSING_GET, &req.base, NULL, false, true};
+    struct member_req q = {.method = CHUNK_MISSING_GET, .msg = &req.base, .stop_leaving = true};
     const Zbs__Chunk__MissingGetReply *a;
     struct rpc_reply r;
     int rc;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Repair of pages that a member could not read (PROTOCOL 4.2): under the range lock, after
- * reading again, from another member, as an ordinary versioned write to all. */
+ * reading again, from another member, as an ordinary versioned write to all. If a write found it,
+ * the write itself mends the page: it goes there as what it has made of the whole page. */
 #include "access/vol/vol_int.h"
 
 struct repair {
@@ -46,6 +47,45 @@ int op_rewrite(struct op *op, uint32_t except)
     }
     buf_put(b);
     return rc;
+}
+
+static struct op *whole_new(const struct op *op, struct buf *b, bool zero)
+{
+    struct op *whole =
+        op_new(op->t, op->kind, ROUND_DOWN(op->off, PAGE_BYTES), op_pages(op) * PAGE_BYTES, NULL);
+
+    whole->kind = zero ? ZBS__CHUNK__WRITE_KIND__WRITE_ZERO : ZBS__CHUNK__WRITE_KIND__WRITE_DATA;
+    if (!zero)
+        op_fill(whole, b);
+    return whole;
+}
+
+struct op *op_whole(struct op *op, uint32_t i)
+{
+    struct tenure *t = op->t;
+    uint32_t bit = 1u << i, len = op_pages(op) * PAGE_BYTES;
+    struct op *whole = NULL;
+    nsec_t since = co_now();
+    struct buf *b;
+
+    if (len > OP_BYTES_MAX + 2 * PAGE_BYTES)
+        return NULL;
+    b = buf_alloc(len);
+    while (!whole && !t->lost && (t->set | t->joining) & bit && op->dst & t->set & ~bit) {
+        uint32_t have = op->got & t->set & ~bit;
+        bool zero = false;
+
+        if (have && members_read(t, ~have, ROUND_DOWN(op->off, PAGE_BYTES), len, b, 0, &zero) == 0)
+            whole = whole_new(op, b, zero);
+        else if (co_sleep(t->leaving & bit ? IDLE_PAUSE : RETRY_PAUSE) < 0)
+            break;
+        else if (co_now() - since >= t->e->member_deadline)
+            member_fail(t, i, false, "it can't read a page that is written in part");
+    }
+    log_info("replica.repairing", "extent=%" PRIu64 " chunk=%u page=%u pages=%u done=%d",
+             t->extent_id, t->m[i].chunk->id, op_first_page(op), op_pages(op), whole != NULL);
+    buf_put(b);
+    return whole;
 }
 
 static int repair_page(struct tenure *t, uint32_t i, uint32_t page)

@@ -263,6 +263,8 @@ static bool member_judge(struct tenure *t, uint32_t i, int rc, const struct memb
 {
     struct member *m = &t->m[i];
 
+    if (q->pass_unread && (rc == ERR_IO || rc == ERR_CORRUPT))
+        return true;
     switch (rc) {
     case ERR_STALE:
         tenure_lose(t, "a member has seen a higher epoch");
@@ -403,7 +405,7 @@ static int probe_run(void *arg)
     struct probe *p = arg;
     struct tenure *t = p->t;
     Zbs__Chunk__CheckEpochRequest req = ZBS__CHUNK__CHECK_EPOCH_REQUEST__INIT;
-    struct member_req q = {CHUNK_CHECK_EPOCH, &req.base, NULL, false, true};
+    struct member_req q = {.method = CHUNK_CHECK_EPOCH, .msg = &req.base, .stop_leaving = true};
     struct rpc_reply r;
 
     req.extent_id = t->extent_id;

@@ -35,7 +35,7 @@ static int digest_one(void *arg)
 {
     struct digest *d = arg;
     Zbs__Chunk__DigestRequest req = ZBS__CHUNK__DIGEST_REQUEST__INIT;
-    struct member_req q = {CHUNK_DIGEST, &req.base, NULL, false, true};
+    struct member_req q = {.method = CHUNK_DIGEST, .msg = &req.base, .stop_leaving = true};
 
     req.extent_id = d->t->extent_id;
     req.family = d->t->family;

@@ -579,6 +579,7 @@ struct member_req {
     const struct slice *data;
     bool pass_nospace;
     bool stop_leaving; /* ERR_NO_REPLICA as soon as it is to be removed */
+    bool pass_unread;  /* ERR_IO, ERR_CORRUPT: the caller has another way */
 };
 co_fn int member_call(struct tenure *t, uint32_t i, const struct member_req *q,
                       struct rpc_reply *r) MUST_CHECK;
@@ -677,6 +678,9 @@ co_fn int tenure_read(struct tenure *t, uint32_t off, uint32_t len, struct buf *
  * writes the same to all of them. ERR_AGAIN: not now, the volume is held. */
 co_fn int op_rewrite(struct op *op, uint32_t except) MUST_CHECK;
 void repair_start(struct tenure *t, uint32_t i, uint32_t off, uint32_t len);
+/* Of a write that a member can't do, because it can't read a page that it changes in part: the same
+ * with whole pages, as another member has them that has done it. NULL: nobody will have. */
+co_fn struct op *op_whole(struct op *op, uint32_t i);
 
 /* ---- leaving, joining (leave.c, join.c) ---- */
 

@@ -210,20 +210,19 @@ static void op_confirmed(struct op *op, uint32_t i, struct ver cp)
         rangeset_remove(&m->stale, first, first + pages);
 }
 
-static int op_sender(void *arg)
+/* One member does the write; as: this, or the same of whole pages. */
+static int op_call(struct op *op, uint32_t i, struct op *as, struct ver cp, bool pass_unread)
 {
-    struct op_send *s = arg;
-    struct op *op = s->op;
     struct tenure *t = op->t;
     Zbs__Chunk__WriteRequest req = ZBS__CHUNK__WRITE_REQUEST__INIT;
     Zbs__Version cp_msg = ZBS__VERSION__INIT;
-    struct member_req q = {CHUNK_WRITE, &req.base, op->data.buf ? &op->data : NULL, false, false};
-    struct ver cp = t->joining >> s->i & 1 ? commit_for(t, s->i) : op->cp;
+    struct member_req q = {.method = CHUNK_WRITE,
+                           .msg = &req.base,
+                           .data = as->data.buf ? &as->data : NULL,
+                           .pass_unread = pass_unread};
     struct rpc_reply r;
-    nsec_t sent = co_now();
     int rc;
 
-    ASSERT(cp.epoch < t->epoch || cp.gen < op->gen);
     cp_msg.epoch = cp.epoch;
     cp_msg.gen = cp.gen;
     req.extent_id = t->extent_id;
@@ -232,16 +231,40 @@ static int op_sender(void *arg)
     req.epoch = t->epoch;
     req.gen = op->gen;
     req.commit_point = &cp_msg;
-    req.kind = op->kind;
-    req.offset = op->off;
-    req.length = op->len;
-    req.crc = op->crc;
-    req.n_crc = op->n_crc;
+    req.kind = as->kind;
+    req.offset = as->off;
+    req.length = as->len;
+    req.crc = as->crc;
+    req.n_crc = as->n_crc;
     req.missing = op->missing;
     req.n_missing = op->n_missing;
     rpc_reply_init(&r);
-    rc = member_call(t, s->i, &q, &r);
+    rc = member_call(t, i, &q, &r);
     rpc_reply_free(&r);
+    return rc;
+}
+
+static bool op_is_partial(const struct op *op)
+{
+    return op->off % PAGE_BYTES != 0 || op->len % PAGE_BYTES != 0;
+}
+
+static int op_sender(void *arg)
+{
+    struct op_send *s = arg;
+    struct op *op = s->op, *whole = NULL;
+    struct tenure *t = op->t;
+    bool partial = op_is_partial(op);
+    struct ver cp = t->joining >> s->i & 1 ? commit_for(t, s->i) : op->cp;
+    nsec_t sent = co_now();
+    int rc;
+
+    ASSERT(cp.epoch < t->epoch || cp.gen < op->gen);
+    rc = op_call(op, s->i, op, cp, partial);
+    if (partial && (rc == ERR_IO || rc == ERR_CORRUPT)) {
+        whole = op_whole(op, s->i);
+        rc = op_call(op, s->i, whole ? whole : op, cp, false);
+    }
     if (rc == 0) {
         pace_foreground(t->m[s->i].chunk, co_now() - sent);
         op_confirmed(op, s->i, cp);
@@ -249,6 +272,8 @@ static int op_sender(void *arg)
     if (mutate(MUT_ACK_EARLY))
         co_cond_broadcast(&op->finished);
     op_check(op);
+    if (whole)
+        op_put(whole);
     op_put(op);
     return 0;
 }
@@ -258,14 +283,13 @@ static void op_send_joining(struct op *op)
 {
     struct tenure *t = op->t;
     uint64_t first = op_first_page(op), end = first + op_pages(op);
-    bool whole = op->off % PAGE_BYTES == 0 && op->len % PAGE_BYTES == 0;
 
     for (uint32_t i = 0; i < t->n; i++) {
         struct member *m = &t->m[i];
 
         if (!(t->joining >> i & 1))
             continue;
-        if (whole || !rangeset_intersects(&m->stale, first, end))
+        if (!op_is_partial(op) || !rangeset_intersects(&m->stale, first, end))
             op->through |= 1u << i;
         rangeset_add(&m->missing, first, end);
         rangeset_add(&m->stale, first, end);
