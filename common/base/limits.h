@@ -13,6 +13,15 @@
 
 #define IO_BYTES_MAX (1u << 20) /* one request of the data path */
 
+/* Files of shares. */
+#define FILE_INLINE_BYTES 4096u /* up to this offset bytes may be in the inode */
+#define FILE_BYTES_MAX    VOLUME_BYTES_MAX
+#define FILE_NAME_MAX     255u   /* bytes of one name */
+#define FILE_LINKS_MAX    65000u /* names of one file; directories in a directory */
+#define SYMLINK_BYTES_MAX 1024u
+#define DIR_LIST_MAX      1024u /* entries in one answer */
+#define FILE_GROUPS_MAX   16u   /* of who asks, besides the first */
+
 _Static_assert(VOLUME_BYTES_MAX % EXTENT_BYTES == 0, "the largest volume is whole extents");
 _Static_assert(VOLUME_EXTENTS_MAX <= UINT32_MAX, "an extent number fits 32 bits");
 _Static_assert(IO_BYTES_MAX % PAGE_BYTES == 0, "the largest request is whole pages");
