@@ -77,6 +77,7 @@ enum meta_method {
     META_LOCK_TEST,
     META_LOCK_FORGET,
     META_LOCK_LIST,
+    META_FILE_ZERO,
     META_METHODS
 };
 
