@@ -26,8 +26,6 @@ bool xdr_bool(struct xdr_in *in); /* bad unless 0 or 1 */
 const uint8_t *xdr_fixed(struct xdr_in *in, size_t len);
 /* As many bytes as the length before them says, at most max; NULL if bad. */
 const uint8_t *xdr_opaque(struct xdr_in *in, uint32_t max, uint32_t *ret_len);
-/* Everything was read, and it was good. */
-bool xdr_done(const struct xdr_in *in);
 
 struct xdr_out {
     uint8_t *data; /* mem_ memory */
