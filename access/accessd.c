@@ -57,6 +57,30 @@ static void on_volume_changed(void *arg, uint64_t volume_id)
         iscsi_target_volume_changed(d->iscsi, volume_id);
 }
 
+struct portals {
+    const char *addrs[256];
+    size_t count;
+};
+
+static void portal_add(void *arg, const char *portal)
+{
+    struct portals *p = arg;
+
+    if (p->count < ARRAY_SIZE(p->addrs))
+        p->addrs[p->count++] = portal;
+}
+
+static void on_portals_changed(void *arg)
+{
+    struct accessd *d = arg;
+    struct portals portals = {.count = 0};
+
+    if (!d->iscsi)
+        return;
+    vol_engine_portals(d->engine, portal_add, &portals);
+    iscsi_target_portals_update(d->iscsi, portals.addrs, portals.count);
+}
+
 /* Called by the target only: the newest answer is the last. */
 static int exports_fetch(void *arg)
 {
@@ -275,6 +299,7 @@ static int engine_begin(struct accessd *d, uint64_t incarnation)
         .meta = d->meta,
         .member_deadline_ms = conf->member_deadline_ms,
         .exports_changed = on_exports_changed,
+        .portals_changed = on_portals_changed,
         .volume_changed = on_volume_changed,
         .session_expired = on_session_expired,
         .reservations_changed = on_reservations_changed,
@@ -324,9 +349,11 @@ static int iscsi_begin(struct accessd *d)
     if (!is_set(d->conf->iscsi_listen))
         return 0;
     rc = iscsi_target_start(&ic, &d->iscsi);
-    if (rc == 0)
-        co_spawn(&d->bg, "exports", exports_follow, d);
-    return rc;
+    if (rc < 0)
+        return rc;
+    on_portals_changed(d);
+    co_spawn(&d->bg, "exports", exports_follow, d);
+    return 0;
 }
 
 static int nbd_begin(struct accessd *d)

@@ -178,6 +178,7 @@ static struct iscsi_node *node_new(struct iscsi_target *t, const char *iqn)
     n->t = t;
     strcpy(n->iqn, iqn);
     scsi_target_init(&n->scsi, iqn);
+    scsi_target_set_ports(&n->scsi, t->ports);
     list_init(&n->luns);
     list_init(&n->sessions);
     co_wg_init(&n->users);
@@ -207,26 +208,8 @@ static void node_remove(struct iscsi_node *n)
     co_spawn_detached_deadline(&n->t->group, "iscsi-reap", node_reap_main, n);
 }
 
-static void update_portals(struct iscsi_target *t, const Zbs__Meta__ExportsGetReply *exports)
-{
-    for (size_t i = 0; i < t->n_portals; i++)
-        mem_free(t->portals[i].addr);
-    mem_free(t->portals);
-    t->portals = MEM_NEW_ARRAY(struct iscsi_portal, MAX(exports->n_accesses, 1u));
-    t->n_portals = 0;
-    for (size_t i = 0; i < exports->n_accesses; i++) {
-        const char *addr = exports->accesses[i]->iscsi_portal;
-
-        if (addr[0] == '\0')
-            continue;
-        t->portals[t->n_portals].addr = mem_strdup(addr);
-        t->portals[t->n_portals++].tag = iscsi_portal_tag(addr);
-    }
-}
-
 void iscsi_target_exports_update(struct iscsi_target *t, const Zbs__Meta__ExportsGetReply *exports)
 {
-    update_portals(t, exports);
     LIST_FOREACH (n, &t->nodes, struct iscsi_node, link)
         n->marked = false;
     for (size_t i = 0; i < exports->n_targets; i++) {

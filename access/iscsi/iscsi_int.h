@@ -58,11 +58,6 @@ struct iscsi_node {
     bool marked; /* of exports_update */
 };
 
-struct iscsi_portal {
-    char *addr;
-    uint16_t tag;
-};
-
 struct iscsi_target {
     struct iscsi_conf conf; /* with defaults filled in */
     struct net_listener *listener;
@@ -71,8 +66,7 @@ struct iscsi_target {
     struct list nodes;
     struct list conns;
     uint32_t conn_count;
-    struct iscsi_portal *portals;
-    size_t n_portals;
+    struct scsi_ports *ports; /* the portals of the cluster, this one among them */
     uint16_t next_tsih;
     uint64_t next_conn_id;
     struct co_group accept_group, group;

@@ -86,7 +86,7 @@ co_fn int session_open(struct iscsi_conn *c, struct iscsi_node *node, const uint
         list_push_back(&s->free, &s->tasks[i].link);
     }
     pr_initiator_name(port, s->initiator, isid);
-    scsi_nexus_init(&s->nexus, &node->scsi, net_local(c->net),
+    scsi_nexus_init(&s->nexus, &node->scsi, net_peer(c->net),
                     iscsi_portal_tag(iscsi_target_addr(t)), port);
     list_push_back(&node->sessions, &s->link);
     c->session = s;

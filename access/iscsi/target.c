@@ -14,6 +14,39 @@ uint16_t iscsi_portal_tag(const char *addr)
     return (uint16_t)((h ^ h >> 16) % 65535 + 1);
 }
 
+static void port_add(struct scsi_ports *ports, const char *addr)
+{
+    struct scsi_port *p = &ports->list[ports->count];
+    uint16_t tag = iscsi_portal_tag(addr);
+
+    if (addr[0] == '\0' || scsi_ports_have(ports, tag))
+        return;
+    snprintf(p->addr, sizeof(p->addr), "%s", addr);
+    p->number = tag;
+    ports->count++;
+}
+
+static void ports_free(struct scsi_ports *ports)
+{
+    mem_free(ports->list);
+    mem_free(ports);
+}
+
+void iscsi_target_portals_update(struct iscsi_target *t, const char *const *addrs, size_t n)
+{
+    struct scsi_ports *former = t->ports, *ports = MEM_NEW(struct scsi_ports);
+
+    ports->list = MEM_NEW_ARRAY(struct scsi_port, n + 1);
+    for (size_t i = 0; i < n; i++)
+        port_add(ports, addrs[i]);
+    port_add(ports, iscsi_target_addr(t)); /* which meta may not show yet */
+    LIST_FOREACH (node, &t->nodes, struct iscsi_node, link)
+        scsi_target_set_ports(&node->scsi, ports);
+    t->ports = ports;
+    if (former != NULL)
+        ports_free(former);
+}
+
 static struct iscsi_conn *conn_new(struct iscsi_target *t, struct net_conn *net)
 {
     struct iscsi_conn *c = MEM_NEW(struct iscsi_conn);
@@ -110,6 +143,7 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
     }
     t->conf.listen = net_listener_addr(t->listener);
     log_info("iscsi.listen", "portal=%s", t->conf.listen);
+    iscsi_target_portals_update(t, NULL, 0);
     co_spawn_detached_deadline(&t->accept_group, "iscsi-accept", accept_main, t);
     *ret = t;
     return 0;
@@ -161,9 +195,7 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
     co_wg_wait(&t->reservation_news);
     co_shield_end(&shield);
     net_listener_close(t->listener);
-    for (size_t i = 0; i < t->n_portals; i++)
-        mem_free(t->portals[i].addr);
-    mem_free(t->portals);
+    ports_free(t->ports);
     ASSERT(list_empty(&t->nodes));
     pr_registry_fini(&t->reservations);
     mem_free(t);

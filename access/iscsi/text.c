@@ -8,20 +8,10 @@
 #define TEXT_ANSWER_MAX (512u * 1024)
 #define TEXT_TTT        1u
 
-static void add_portals(struct iscsi_conn *c, struct text_out *out)
+static void add_portals(const struct iscsi_target *t, struct text_out *out)
 {
-    struct iscsi_target *t = c->t;
-    const char *own = net_local(c->net);
-    bool own_seen = false;
-
-    for (size_t i = 0; i < t->n_portals; i++) {
-        text_addf(out, "TargetAddress", "%s,%u", t->portals[i].addr, t->portals[i].tag);
-        own_seen = own_seen || strcmp(t->portals[i].addr, own) == 0 ||
-                   strcmp(t->portals[i].addr, iscsi_target_addr(t)) == 0;
-    }
-    /* An access server that meta's table does not show yet still names itself. */
-    if (!own_seen)
-        text_addf(out, "TargetAddress", "%s,%u", own, iscsi_portal_tag(iscsi_target_addr(t)));
+    for (uint32_t i = 0; i < t->ports->count; i++)
+        text_addf(out, "TargetAddress", "%s,%u", t->ports->list[i].addr, t->ports->list[i].number);
 }
 
 static void send_targets(struct iscsi_conn *c, const char *which, struct text_out *out)
@@ -39,7 +29,7 @@ static void send_targets(struct iscsi_conn *c, const char *which, struct text_ou
         if ((!all && strcmp(which, node->iqn) != 0) || !iscsi_node_allows(node, c->initiator))
             continue;
         text_add(out, "TargetName", node->iqn);
-        add_portals(c, out);
+        add_portals(c->t, out);
     }
 }
 

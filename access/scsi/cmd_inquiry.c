@@ -13,6 +13,9 @@
  * apart by the 100 bits of the volume's uuid that follow. */
 #define NAA_COMPANY 0x025a42u
 
+/* TPGS: asymmetric access, by itself and by SET TARGET PORT GROUPS */
+enum { TPGS_IMPLICIT = 0x10, TPGS_EXPLICIT = 0x20 };
+
 #define QUALIFIER_NO_UNIT 0x7f /* no unit can be here, unknown type */
 
 static void uuid_hex(const uint8_t uuid[16], char dst[33])
@@ -31,7 +34,9 @@ static uint32_t inquiry_standard(struct scsi_cmd *c, uint8_t *p)
     p[2] = 0x06; /* SPC-4 */
     p[3] = 0x12; /* HISUP, response data format 2 */
     p[4] = 96 - 5;
-    p[5] = 0x08; /* 3PC: EXTENDED COPY */
+    p[5] = 0x08 | TPGS_IMPLICIT; /* 3PC: EXTENDED COPY */
+    if (c->lun != NULL && (c->lun->pr != NULL || c->lun->backend == NULL))
+        p[5] |= TPGS_EXPLICIT;
     p[6] = 0x10; /* MULTIP */
     p[7] = 0x02; /* CMDQUE */
     memcpy(p + 8, VENDOR, 8);

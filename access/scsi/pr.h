@@ -49,6 +49,7 @@ struct pr_state {
     uint8_t type;        /* enum pr_type; PR_NONE: not reserved */
     bool aptpl;          /* what the last registration asked for */
     uint32_t resets;     /* of the unit: how others learn of one */
+    uint16_t optimized;  /* target port that SET TARGET PORT GROUPS chose (alua.h); 0: none */
     bool legacy;         /* RESERVE(6) of SPC-2; no registrations beside it */
     struct pr_nexus legacy_nexus;
     uint32_t count;

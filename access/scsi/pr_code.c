@@ -11,7 +11,8 @@
 /* ---- the record ----
  *
  *     0  version (1)                         4  generation     8  type     12  registrants
- *     1  flags: 1 APTPL, 2 RESERVE(6)                          9  zeroes   16  resets
+ *     1  flags: 1 APTPL, 2 RESERVE(6)                          9  zero     16  resets
+ *                                                             10  optimized target port
  *     20 who reserved by RESERVE(6), if the flag is set; then the registrants, each:
  *
  *     0  key   8  target port   10  flags: 1 holder   11  length of the name   12  the name */
@@ -45,6 +46,7 @@ size_t pr_encode(const struct pr_state *s, uint8_t **ret)
     start[1] = (uint8_t)((s->aptpl ? RECORD_APTPL : 0) | (s->legacy ? RECORD_LEGACY : 0));
     put_be32(start + 4, s->generation);
     start[8] = s->type;
+    put_be16(start + 10, s->optimized);
     put_be32(start + 12, s->count);
     put_be32(start + 16, s->resets);
     if (s->legacy)
@@ -107,6 +109,7 @@ int pr_decode(struct pr_state *dst, const uint8_t *bytes, size_t len)
     s.legacy = bytes[1] & RECORD_LEGACY;
     s.generation = get_be32(bytes + 4);
     s.type = bytes[8];
+    s.optimized = get_be16(bytes + 10);
     s.resets = get_be32(bytes + 16);
     s.count = count;
     s.regs = MEM_NEW_ARRAY(struct pr_registrant, count > 0 ? count : 1);

@@ -105,6 +105,12 @@ static void reset_units(struct pr_unit *u, const struct scsi_cmd *self)
     }
 }
 
+static void tell_chosen(struct pr_unit *u, uint16_t former, const struct scsi_cmd *self)
+{
+    LIST_FOREACH (lun, &u->luns, struct scsi_lun, pr_link)
+        scsi_alua_chosen(lun, former, self != NULL ? self->nexus : NULL);
+}
+
 static void apply_effects(struct pr_unit *u, const struct pr_effects *fx)
 {
     static const enum scsi_ua uas[] = {
@@ -202,6 +208,7 @@ static void obey(struct pr_unit *u, struct pr_state *now, uint64_t version)
 {
     struct pr_effects fx = {0};
     bool reset = u->loaded && now->resets != u->state.resets;
+    uint16_t chosen = u->state.optimized;
 
     if (version <= u->version) {
         pr_state_fini(now);
@@ -213,6 +220,7 @@ static void obey(struct pr_unit *u, struct pr_state *now, uint64_t version)
     u->version = version;
     apply_effects(u, &fx);
     pr_effects_fini(&fx);
+    tell_chosen(u, chosen, NULL);
     if (reset)
         reset_units(u, NULL);
 }
@@ -290,10 +298,12 @@ static co_fn int change_take(struct pr_unit *u, struct pr_state *next, uint64_t 
 
     if (version > u->version) {
         bool reset = next->resets != u->state.resets;
+        uint16_t chosen = u->state.optimized;
 
         pr_state_fini(&u->state);
         u->state = *next;
         u->version = version;
+        tell_chosen(u, chosen, self);
         if (reset)
             reset_units(u, self);
     } else {
@@ -304,9 +314,10 @@ static co_fn int change_take(struct pr_unit *u, struct pr_state *next, uint64_t 
     return store != NULL ? store->settle(store->arg, version) : 0;
 }
 
-/* A change: of one of two kinds. */
+/* A change: of one of three kinds. */
 struct change {
     const struct pr_command *cmd; /* NULL: */
+    const uint16_t *optimized;    /* NULL: */
     enum pr_legacy legacy;
     const struct pr_nexus *who;
 };
@@ -316,6 +327,10 @@ static enum pr_answer change_make(struct pr_state *s, const struct change *ch,
 {
     if (ch->cmd != NULL)
         return pr_out(s, ch->cmd, fx);
+    if (ch->optimized != NULL) {
+        s->optimized = *ch->optimized;
+        return PR_GOOD;
+    }
     switch (ch->legacy) {
     case PR_LEGACY_RESERVE:
         return pr_legacy_reserve(s, ch->who);
@@ -377,6 +392,13 @@ co_fn int pr_unit_legacy(struct pr_unit *u, enum pr_legacy what, const struct pr
     if (what == PR_LEGACY_RELEASE && !u->state.legacy && u->state.count == 0)
         return 0; /* nothing to release, which is no change */
     return change(u, &(struct change){.legacy = what, .who = who}, self, ret);
+}
+
+co_fn int pr_unit_optimize(struct pr_unit *u, uint16_t port, const struct scsi_cmd *self)
+{
+    enum pr_answer answer;
+
+    return change(u, &(struct change){.optimized = &port}, self, &answer);
 }
 
 co_fn void pr_unit_nexus_gone(struct pr_unit *u, const struct pr_nexus *who)

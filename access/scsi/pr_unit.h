@@ -72,6 +72,9 @@ co_fn int pr_unit_out(struct pr_unit *u, const struct pr_command *cmd, const str
 enum pr_legacy { PR_LEGACY_RESERVE, PR_LEGACY_RELEASE, PR_LEGACY_RESET };
 co_fn int pr_unit_legacy(struct pr_unit *u, enum pr_legacy what, const struct pr_nexus *who,
                          const struct scsi_cmd *self, enum pr_answer *ret) MUST_CHECK;
+/* SET TARGET PORT GROUPS: this target port is the optimized one from now on; 0: none is chosen. */
+co_fn int pr_unit_optimize(struct pr_unit *u, uint16_t port,
+                           const struct scsi_cmd *self) MUST_CHECK;
 /* The nexus ends, and what it reserved by RESERVE(6) with it, if the store answers within the
  * caller's deadline. */
 co_fn void pr_unit_nexus_gone(struct pr_unit *u, const struct pr_nexus *who);

@@ -20,6 +20,7 @@
 
 #include <stdbool.h>
 #include "access/block/block.h"
+#include "access/scsi/alua.h"
 #include "access/scsi/pr_unit.h"
 #include "access/scsi/sense.h"
 #include "common/base/list.h"
@@ -65,7 +66,8 @@ struct scsi_target {
     struct scsi_lun *luns[SCSI_LUNS_MAX];
     uint32_t lun_count;
     struct list nexuses;
-    struct co_cond changed; /* a lun was freed */
+    struct co_cond changed;         /* a lun was freed */
+    const struct scsi_ports *ports; /* of the cluster; NULL: not known */
 };
 
 /* Conditions waiting to be reported to one nexus for one logical unit, in order of priority. */
@@ -80,6 +82,7 @@ enum scsi_ua {
     SCSI_UA_RESERVATIONS_PREEMPTED = 128,
     SCSI_UA_RESERVATIONS_RELEASED = 256,
     SCSI_UA_REGISTRATIONS_PREEMPTED = 512,
+    SCSI_UA_ACCESS_STATE = 1024, /* another target port is optimized */
 };
 
 /* How an EXTENDED COPY ended, for RECEIVE COPY RESULTS. */
@@ -94,8 +97,8 @@ struct scsi_copy_result {
 struct scsi_nexus {
     struct scsi_target *target;
     struct list link;
-    uint16_t port; /* relative target port and port group through which it came */
-    char portal[128];
+    uint16_t port;                 /* relative target port and port group through which it came */
+    char peer[SCSI_PORT_ADDR_MAX]; /* address of the initiator */
     struct pr_nexus id;
     uint16_t ua[SCSI_LUNS_MAX];
     struct scsi_copy_result copies[SCSI_COPIES_HELD]; /* a ring */
@@ -116,8 +119,8 @@ void scsi_lun_unlink(struct scsi_lun *lun);
 /* A volume was resized: updates the capacity of its logical units, tells their nexuses. */
 void scsi_target_volume_changed(struct scsi_target *t, uint64_t volume_id);
 
-/* initiator: name of the initiator port (pr_initiator_name). */
-void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *portal, uint16_t port,
+/* peer: address that the initiator comes from; initiator: name of its port (pr_initiator_name). */
+void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *peer, uint16_t port,
                      const char *initiator);
 /* Gives back what it holds only while it exists; its commands ended. Before scsi_nexus_fini. The
  * caller's deadline bounds it. */

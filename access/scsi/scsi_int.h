@@ -96,6 +96,10 @@ co_fn void scsi_run_caw(struct scsi_cmd *c);
 void scsi_check_orwrite(struct scsi_cmd *c);
 co_fn void scsi_run_orwrite(struct scsi_cmd *c);
 
+void scsi_check_report_groups(struct scsi_cmd *c); /* cmd_alua.c */
+void scsi_check_set_groups(struct scsi_cmd *c);
+co_fn void scsi_run_set_groups(struct scsi_cmd *c);
+
 void scsi_check_copy(struct scsi_cmd *c); /* cmd_copy.c */
 co_fn void scsi_run_copy(struct scsi_cmd *c);
 void scsi_check_copy_results(struct scsi_cmd *c);

@@ -95,6 +95,11 @@ void sense_copy_aborted(struct scsi_cmd *c)
     sense_set(c, SENSE_COPY_ABORTED, 0x00, 0x00);
 }
 
+void sense_set_groups_failed(struct scsi_cmd *c)
+{
+    sense_set(c, SENSE_HARDWARE_ERROR, 0x67, 0x0a);
+}
+
 void sense_miscompare(struct scsi_cmd *c, uint64_t offset)
 {
     sense_set(c, SENSE_MISCOMPARE, 0x1d, 0x00);

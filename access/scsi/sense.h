@@ -58,6 +58,8 @@ enum sense_copy {
 void sense_copy_descriptor(struct scsi_cmd *c, enum sense_copy what);
 void sense_copy_unreachable(struct scsi_cmd *c);
 void sense_copy_aborted(struct scsi_cmd *c);
+/* SET TARGET PORT GROUPS asks for a combination that there can't be. */
+void sense_set_groups_failed(struct scsi_cmd *c);
 void sense_miscompare(struct scsi_cmd *c, uint64_t offset);
 void sense_unit_attention(struct scsi_cmd *c, uint8_t asc, uint8_t ascq);
 /* Data from the initiator was damaged or out of order on its way. */

@@ -99,13 +99,13 @@ void scsi_target_volume_changed(struct scsi_target *t, uint64_t volume_id)
 
 /* ---- nexuses ---- */
 
-void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *portal, uint16_t port,
+void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *peer, uint16_t port,
                      const char *initiator)
 {
     memset(n, 0, sizeof(*n));
     n->target = t;
     n->port = port;
-    snprintf(n->portal, sizeof(n->portal), "%s", portal);
+    snprintf(n->peer, sizeof(n->peer), "%s", peer);
     n->id.port = port;
     snprintf(n->id.initiator, sizeof(n->id.initiator), "%s", initiator);
     for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++)
@@ -161,6 +161,7 @@ bool scsi_nexus_take_ua(struct scsi_nexus *n, uint16_t lun, uint8_t *ret_asc, ui
         {SCSI_UA_RESERVATIONS_PREEMPTED, 0x2a, 0x03},
         {SCSI_UA_RESERVATIONS_RELEASED, 0x2a, 0x04},
         {SCSI_UA_REGISTRATIONS_PREEMPTED, 0x2a, 0x05},
+        {SCSI_UA_ACCESS_STATE, 0x2a, 0x06},
     };
     uint16_t pending = n->ua[lun];
 

@@ -199,7 +199,10 @@ static void accesses_update(struct vol_engine *e, Zbs__Meta__AccessView *const *
         a->gone = false;
         snprintf(a->name, sizeof(a->name), "%s", views[i]->name);
         snprintf(a->addr, sizeof(a->addr), "%s", views[i]->addr);
+        snprintf(a->iscsi_portal, sizeof(a->iscsi_portal), "%s", views[i]->iscsi_portal);
     }
+    if (e->portals_changed)
+        e->portals_changed(e->arg);
     /* Those without users go now, the others when a later view comes. */
     for (bool again = true; again;) {
         again = false;
@@ -211,6 +214,14 @@ static void accesses_update(struct vol_engine *e, Zbs__Meta__AccessView *const *
             }
         }
     }
+}
+
+void vol_engine_portals(const struct vol_engine *e, void (*fn)(void *arg, const char *portal),
+                        void *arg)
+{
+    LIST_FOREACH (a, &e->accesses, struct access_peer, link)
+        if (!a->gone && a->iscsi_portal[0])
+            fn(arg, a->iscsi_portal);
 }
 
 /* ---- renewing ---- */

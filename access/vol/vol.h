@@ -31,6 +31,8 @@ struct vol_engine_conf {
     uint32_t member_deadline_ms; /* 0: 1000 */
     /* Called on the loop when meta's export table has a newer version. May be NULL. */
     void (*exports_changed)(void *arg, uint64_t version);
+    /* Another list of portals (vol_engine_portals), perhaps. Must not suspend. May be NULL. */
+    void (*portals_changed)(void *arg);
     /* A volume was resized or deleted. May be NULL. */
     void (*volume_changed)(void *arg, uint64_t volume_id);
     /* The session with meta is lost; nothing is served under the next one before this returns. For
@@ -49,6 +51,9 @@ co_fn int vol_engine_start(const struct vol_engine_conf *conf, struct vol_engine
 co_fn void vol_engine_drain(struct vol_engine *e);
 /* Drains, frees. Nobody may be calling it. */
 co_fn void vol_engine_stop(struct vol_engine *e);
+/* Calls fn for the iSCSI portal of each access server that has a session with meta. */
+void vol_engine_portals(const struct vol_engine *e, void (*fn)(void *arg, const char *portal),
+                        void *arg);
 uint64_t vol_engine_session(const struct vol_engine *e); /* 0 while there is none */
 /* May a request of unknown age still be executed? 0 if this process ran all the time, or if a
  * renewal that was sent after it had been stopped was confirmed, which is waited for. ERR_EXPIRED:

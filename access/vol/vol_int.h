@@ -176,7 +176,7 @@ struct access_peer {
     struct list link;
     uint64_t session;
     char name[64];
-    char addr[NET_ADDR_MAX];
+    char addr[NET_ADDR_MAX], iscsi_portal[NET_ADDR_MAX];
     struct rpc_client *rpc;
     uint32_t users;
     bool gone; /* not in meta's view any more */
@@ -201,6 +201,7 @@ struct vol_engine {
     struct meta_client *meta;
     void (*exports_changed)(void *arg, uint64_t version);
     int (*reservations_changed)(void *arg, const uint64_t *volumes, size_t n);
+    void (*portals_changed)(void *arg);
     void (*volume_changed)(void *arg, uint64_t volume_id);
     void (*session_expired)(void *arg);
     void *arg;

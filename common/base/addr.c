@@ -73,6 +73,14 @@ int addr_parse(const char *text, struct addr *ret)
     return 0;
 }
 
+bool addr_same_host(const char *a, const char *b)
+{
+    struct addr x, y;
+
+    return addr_parse(a, &x) == 0 && addr_parse(b, &y) == 0 && x.kind == y.kind &&
+           x.kind != ADDR_UNIX && memcmp(x.ip, y.ip, sizeof(x.ip)) == 0;
+}
+
 bool addr_is_any(const struct addr *addr)
 {
     static const uint8_t none[sizeof(addr->ip)];

@@ -25,6 +25,9 @@ struct addr {
 /* ERR_INVAL with a text that says what is wrong and shows a right one. Port 0 is accepted. */
 int addr_parse(const char *text, struct addr *ret) MUST_CHECK;
 
+/* Do both name the same host, whatever their ports? Not UNIX sockets, nor what is no address. */
+bool addr_same_host(const char *a, const char *b);
+
 /* 0.0.0.0 or [::]: good to listen at, but nobody can be told to connect to it. */
 bool addr_is_any(const struct addr *addr);
 

@@ -1,10 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Persistent reservations over the access servers of a cluster: valid on every path at once, kept when
-access servers and the leading meta server die. With an initiator of a few lines, because two I_T nexuses
-with names of their own are needed."""
+access servers and the leading meta server die."""
 import os
-import socket
 import struct
 import subprocess
 import sys
@@ -12,59 +10,14 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import Cluster, check, main, run, wait_for  # noqa: E402
+from initiator import Nexus  # noqa: E402
 
 CONFLICT = 0x18
 WRITE_EXCLUSIVE, EXCLUSIVE_ACCESS, WRITE_EXCLUSIVE_REGISTRANTS = 1, 3, 5
 
 
-class Nexus:
-    """One session: a command at a time, immediate data only."""
-
-    def __init__(self, url, name):
-        portal, self.iqn = url.split("/")[2:4]
-        host, port = portal.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=60)
-        self.number, self.status_number = 1, 0
-        keys = [f"InitiatorName=iqn.2024-01.example:{name}", "SessionType=Normal", f"TargetName={self.iqn}",
-                "HeaderDigest=None", "DataDigest=None", "InitialR2T=No", "ImmediateData=Yes"]
-        text = "".join(k + "\0" for k in keys).encode()
-        bhs = struct.pack(">BBBBI6sHIHHII16x", 0x43, 0x87, 0, 0, len(text), b"\x80" + name.encode()[:5].ljust(5), 0, 1,
-                          0, 0, self.number, 0)
-        answer, _ = self.exchange(bhs, text)
-        check(answer[0] == 0x23 and answer[36] == 0, f"login of {name}: {answer[36:38].hex()}")
-        while self.command(bytes(6)) == 2:  # attentions
-            pass
-
-    def receive(self, n):
-        data = b""
-        while len(data) < n:
-            piece = self.socket.recv(n - len(data))
-            if not piece:
-                raise ConnectionError("the target closed the connection")
-            data += piece
-        return data
-
-    def exchange(self, bhs, data=b""):
-        self.socket.sendall(bhs + data + bytes(-len(data) % 4))
-        answer = self.receive(48)
-        length = int.from_bytes(answer[5:8], "big")
-        body = self.receive(length + -length % 4)[:length]
-        self.status_number = int.from_bytes(answer[24:28], "big") + 1
-        return answer, body
-
-    def command(self, cdb, out=b"", room=0):
-        """Status; what was read is in self.data."""
-        flags = 0x81 | (0x20 if out else 0) | (0x40 if room else 0)
-        bhs = struct.pack(">BBHI8sIIII16s", 0x01, flags, 0, len(out), bytes(8), self.number, len(out) or room, self.number,
-                          self.status_number, cdb.ljust(16, b"\0"))
-        self.number += 1
-        answer, self.data = self.exchange(bhs, out)
-        if answer[0] == 0x25 and not answer[1] & 1:  # the status comes by itself
-            answer = self.receive(48)
-        return answer[3]
-
-    def write(self):
-        return self.command(bytes([0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0]), bytes(512))
+class Reserver(Nexus):
+    """A nexus that reserves."""
 
     def reserve_out(self, action, key, action_key, kind=0):
         parameters = struct.pack(">QQIB3x", key, action_key, 0, 1)
@@ -78,7 +31,7 @@ class Nexus:
 def reservations():
     with Cluster() as c:
         urls = c.export("shared")
-        a, b = Nexus(urls[0], "anna"), Nexus(urls[1], "bert")
+        a, b = Reserver(urls[0], "anna"), Reserver(urls[1], "bert")
         check(b.write() == 0, "nothing is reserved yet")
         start = time.monotonic()
         check(a.reserve_out(0, 0, 0xA) == 0, "REGISTER")
@@ -91,7 +44,7 @@ def reservations():
         check(b.write() == CONFLICT, "the reservation died with its access server")
         c.dev("kill", str(c.leader_node()), "meta")
         wait_for("a new leader", lambda: b.keys() == [0xA] and b.write() == CONFLICT, 20)
-        a = Nexus(urls[2], "anna")
+        a = Reserver(urls[2], "anna")
         check(a.write() == CONFLICT, "through another target port it is another nexus")
         wait_for("the third access server registers",
                  lambda: a.reserve_out(0, 0, 0xC) == 0 and sorted(a.keys()) == [0xA, 0xC], 30)
@@ -112,7 +65,7 @@ def nbd():
     """NBD clients can't register: what an initiator reserves shuts them out, on every access server, also those
     that are connected."""
     with Cluster() as c:
-        a = Nexus(c.export("shared")[0], "anna")
+        a = Reserver(c.export("shared")[0], "anna")
         uris = [f"nbd+unix:///test/shared?socket={n['nbd_unix']}" for n in c.env()["nodes"]]
         connected = subprocess.Popen(["qemu-io", "-f", "raw", uris[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.STDOUT, text=True)

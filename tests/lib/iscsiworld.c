@@ -25,11 +25,10 @@ static co_fn int open_backend(void *arg, uint64_t volume_id, struct block_backen
 void iscsiworld_export(struct iscsiworld *w, bool without_second_lun)
 {
     static char iqn[] = IW_IQN, iqn_chap[] = IW_IQN_CHAP, alice[] = "alice",
-                secret[] = "secretsecret12", ini[] = IW_INI, portal[] = FRONT_HOST ":3260",
-                portal2[] = "127.1.0.2:3260";
+                secret[] = "secretsecret12", ini[] = IW_INI;
     Zbs__Meta__Lun luns[3], *one[2] = {&luns[0], &luns[1]}, *two[1] = {&luns[2]};
     Zbs__Meta__Target targets[2], *target_ptrs[2] = {&targets[0], &targets[1]};
-    Zbs__Meta__AccessView views[2], *view_ptrs[2] = {&views[0], &views[1]};
+    static const char *const portals[] = {FRONT_HOST ":3260", IW_SECOND_PORTAL};
     Zbs__Meta__ExportsGetReply exports = ZBS__META__EXPORTS_GET_REPLY__INIT;
     char *initiators[1] = {ini};
 
@@ -38,10 +37,8 @@ void iscsiworld_export(struct iscsiworld *w, bool without_second_lun)
     luns[1].lun = 1;
     for (uint32_t i = 0; i < 3; i++)
         luns[i].volume_id = i + 1;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         zbs__meta__target__init(&targets[i]);
-        zbs__meta__access_view__init(&views[i]);
-    }
     targets[0].iqn = iqn;
     targets[0].luns = one;
     targets[0].n_luns = without_second_lun ? 1 : 2;
@@ -52,12 +49,9 @@ void iscsiworld_export(struct iscsiworld *w, bool without_second_lun)
     targets[1].chap_secret = secret;
     targets[1].initiators = initiators;
     targets[1].n_initiators = 1;
-    views[0].iscsi_portal = portal;
-    views[1].iscsi_portal = portal2;
     exports.targets = target_ptrs;
     exports.n_targets = 2;
-    exports.accesses = view_ptrs;
-    exports.n_accesses = 2;
+    iscsi_target_portals_update(w->target, portals, ARRAY_SIZE(portals));
     iscsi_target_exports_update(w->target, &exports);
 }
 

@@ -8,11 +8,12 @@
 #include "access/iscsi/iscsi.h"
 #include "tests/lib/iscsi_ini.h"
 
-#define IW_IQN      "iqn.2024-01.example:one"
-#define IW_IQN_CHAP "iqn.2024-01.example:chap"
-#define IW_INI      "iqn.2024-01.example:initiator"
-#define IW_SIZE     (64u * 1024 * 1024)
-#define IW_VOLUMES  8u
+#define IW_IQN           "iqn.2024-01.example:one"
+#define IW_IQN_CHAP      "iqn.2024-01.example:chap"
+#define IW_INI           "iqn.2024-01.example:initiator"
+#define IW_SECOND_PORTAL "127.1.0.2:3260"
+#define IW_SIZE          (64u * 1024 * 1024)
+#define IW_VOLUMES       8u
 #define IW_NORMAL                                                                                  \
     "MaxRecvDataSegmentLength=65536\nInitialR2T=No\nImmediateData=Yes\n"                           \
     "MaxBurstLength=262144\nFirstBurstLength=65536\nMaxOutstandingR2T=4\n"
@@ -32,7 +33,8 @@ struct iscsiworld {
 };
 
 /* Two targets: IW_IQN with LUNs 0 (volume 1) and 1 (volume 2), IW_IQN_CHAP with LUN 0 (volume 3),
- * user "alice", secret "secretsecret12", for IW_INI only. without: leave out the second LUN. */
+ * user "alice", secret "secretsecret12", for IW_INI only. Two portals: the target's own and
+ * IW_SECOND_PORTAL, where nobody is. without: leave out the second LUN. */
 void iscsiworld_export(struct iscsiworld *w, bool without_second_lun);
 /* No targets at all. */
 void iscsiworld_export_nothing(struct iscsiworld *w);

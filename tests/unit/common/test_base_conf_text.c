@@ -142,6 +142,12 @@ static void addresses_have_one_form(void **state)
     assert_memory_equal(a.ip, loopback, 16);
     assert_int_equal(addr_parse("[::]:1", &a), 0);
     assert_true(addr_is_any(&a));
+    assert_true(addr_same_host("10.1.2.3:4", "10.1.2.3:5"));
+    assert_true(addr_same_host("[fd00::1]:4", "[fd00:0::1]:5"));
+    assert_false(addr_same_host("10.1.2.3:4", "10.1.2.4:4"));
+    assert_false(addr_same_host("0.0.0.1:4", "[1::]:4"));
+    assert_false(addr_same_host("unix:/a", "unix:/a"));
+    assert_false(addr_same_host("p", "p"));
     assert_int_equal(addr_parse("unix:/a b", &a), 0);
     assert_int_equal(a.kind, ADDR_UNIX);
     assert_string_equal(a.path, "/a b");
