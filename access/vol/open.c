@@ -93,10 +93,12 @@ static int replica_open(struct open_state *o, uint32_t i)
     if (rc == ERR_NO_REPLICA && joining) {
         open_call_done(&call);
         o->lacks[i] = true;
-        if (relative_at(t, i, 0)) {
+        /* In the place of a lost one it is made now, to have no versions of a relative's. */
+        if (relative_at(t, i, 0) && !o->refused) {
             o->late |= 1u << i;
             return rc;
         }
+        o->late &= ~(1u << i);
         rc = replica_create(t, i, 0, 0);
         if (rc == 0)
             rc = chunk_open(t->m[i].chunk, &call);

@@ -144,28 +144,6 @@ static void test_stop_lost(void **state)
 
 /* ---- repair ---- */
 
-/* Finds a page on a disk by its content and damages it; how often. */
-static uint32_t rot(struct vworld *w, uint32_t node, uint64_t off, uint64_t value)
-{
-    uint8_t want[PAGE_BYTES];
-    uint8_t *have = malloc(MIB);
-    uint32_t n = 0;
-
-    sectors_fill(want, off, sizeof(want), value);
-    for (uint64_t at = 0; at < w->disk_bytes; at += MIB) {
-        sim_disk_peek(w->nodes[node].procs[CHUNK], DISK, have, MIB, at);
-        for (uint64_t k = 0; k < MIB; k += PAGE_BYTES) {
-            if (memcmp(have + k, want, sizeof(want)) != 0)
-                continue;
-            have[k + 1000] ^= 0x10;
-            sim_disk_poke(w->nodes[node].procs[CHUNK], DISK, have + k, PAGE_BYTES, at + k);
-            n++;
-        }
-    }
-    free(have);
-    return n;
-}
-
 static int script_rot(struct vworld *w)
 {
     uint32_t found = 0;
@@ -216,7 +194,7 @@ static int script_rot_part(struct vworld *w)
     crash(w, 1, CHUNK);
     start(w, 1, CHUNK);
     (void)co_sleep(SEC(2));
-    CHECK(rot(w, 1, at, 2) == 1);
+    CHECK(rot(w, 1, at, 2) > 0);
     CHECK(do_write(w, 0, at + SECTOR_BYTES, SECTOR_BYTES, 3) == 0);
     CHECK(do_write(w, 0, at + 3 * SECTOR_BYTES, 4 * PAGE_BYTES, 4) == 0);
     crash(w, 0, CHUNK); /* what it has need not be asked for: the other has all of it */

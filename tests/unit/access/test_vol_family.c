@@ -199,6 +199,41 @@ static int script_balanced(struct vworld *w)
     return 0;
 }
 
+/* Two of three are left of a volume's extent, and one of them loses it: the third, which has only
+ * the snapshot's extent so far, takes its place. */
+static int script_exchanged(struct vworld *w)
+{
+    uint64_t snap;
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    CHECK(do_write(w, 0, 0, 64 * KIB, 1) == 0);
+    crash(w, 2, CHUNK);
+    CHECK(do_write(w, 0, 0, 64 * KIB, 2) == 0);
+    snap = snapshot(w, "volume", "s");
+    CHECK(do_write(w, 0, 0, 64 * KIB, 3) == 0);
+    start(w, 2, CHUNK);
+    while (degraded(w) > 2)
+        (void)co_sleep(MSEC(1));
+    CHECK(degraded(w) == 2);
+    CHECK(do_write(w, 0, 0, PAGE_BYTES, 4) == 0);
+    CHECK(rot(w, 1, 0, 4) > 0); /* in the journal still */
+    crash(w, 1, CHUNK);
+    start(w, 1, CHUNK);
+    while (do_write(w, 0, PAGE_BYTES, PAGE_BYTES, 5) < 0) /* what was on its way may be lost */
+        (void)co_sleep(MSEC(20));
+    wait_ready(w);
+    wait_degraded(w, false, SEC(60));
+    CHECK(do_read(w, 1, 0, PAGE_BYTES) == 4);
+    CHECK(do_read(w, 1, PAGE_BYTES, PAGE_BYTES) == 5);
+    CHECK(do_read(w, 1, 8 * PAGE_BYTES, PAGE_BYTES) == 3);
+    CHECK(do_verify(w, 1) > 0);
+    w->volume = snap;
+    CHECK(do_read(w, 1, 0, 64 * KIB) == 2);
+    CHECK(do_verify(w, 1) > 0);
+    return 0;
+}
+
 static void test_lost(void **state)
 {
     (void)state;
@@ -217,12 +252,19 @@ static void test_balanced(void **state)
     world_script(script_balanced, 3, GIB);
 }
 
+static void test_exchanged(void **state)
+{
+    (void)state;
+    world_script(script_exchanged, 4, GIB);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lost),
         cmocka_unit_test(test_removed),
         cmocka_unit_test(test_balanced),
+        cmocka_unit_test(test_exchanged),
     };
 
     if (argc > 1)

@@ -505,6 +505,28 @@ UNUSED static uint32_t do_verify(struct vworld *w, uint32_t slots)
     return extents;
 }
 
+/* Finds a page on a disk by its content and damages it; how often. */
+UNUSED static uint32_t rot(struct vworld *w, uint32_t node, uint64_t off, uint64_t value)
+{
+    uint8_t want[PAGE_BYTES];
+    uint8_t *have = malloc(MIB);
+    uint32_t n = 0;
+
+    sectors_fill(want, off, sizeof(want), value);
+    for (uint64_t at = 0; at < w->disk_bytes; at += MIB) {
+        sim_disk_peek(w->nodes[node].procs[CHUNK], DISK, have, MIB, at);
+        for (uint64_t k = 0; k <= MIB - PAGE_BYTES; k += SECTOR_BYTES) {
+            if (memcmp(have + k, want, sizeof(want)) != 0)
+                continue;
+            have[k + 1000] ^= 0x10;
+            sim_disk_poke(w->nodes[node].procs[CHUNK], DISK, have + k, PAGE_BYTES, at + k);
+            n++;
+        }
+    }
+    free(have);
+    return n;
+}
+
 /* A world of its own for one script. */
 UNUSED static void world_of(int (*script)(struct vworld *w), uint64_t seed, nsec_t limit,
                             uint64_t disk_bytes)
