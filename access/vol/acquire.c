@@ -84,6 +84,8 @@ static void grant_apply(struct slot *s, uint64_t owner, const struct grant *g)
         g = &none;
     } else if (g->extent_id == 0) {
         slot_set_state(s, SLOT_HOLE);
+        s->want_open = false;
+        s->n_join = 0;
     } else if (g->shared && !s->extent_id) {
         slot_set_shared(s, g);
     } else if (s->vol->info.read_only) {

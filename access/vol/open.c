@@ -286,7 +286,7 @@ static int open_alive(const struct open_state *o)
 {
     const struct tenure *t = o->t;
 
-    if (t->lost || t->e->session != t->session || t->slot->vol->deleted)
+    if (t->lost)
         return ERR_STALE;
     if (t->e->stopping || co_canceled())
         return ERR_CANCELED;
@@ -490,6 +490,7 @@ int tenure_open(struct slot *s, struct tenure **ret)
     struct tenure *t = tenure_new(s, &s->grant);
     int rc;
 
+    s->opening = t;
     o->t = t;
     o->created = s->grant.created;
     o->members = t->set;
@@ -510,6 +511,7 @@ int tenure_open(struct slot *s, struct tenure **ret)
     /* While meta was told, a member may have failed: then it is not equal to the rest yet. */
     if (rc == 0 && (t->lost || t->leaving || (t->set & ~t->open)))
         rc = ERR_STALE;
+    s->opening = NULL;
     if (rc == 0) {
         open_serve(o);
         *ret = t;

@@ -48,6 +48,9 @@ void slot_reset(struct slot *s)
 {
     if (s->tenure)
         tenure_lose(s->tenure, "the session or the volume is gone");
+    /* Else whoever opens it would go on asking meta in the name of a session that ended. */
+    if (s->opening)
+        tenure_lose(s->opening, "the session or the volume is gone");
     slot_set_state(s, SLOT_NONE);
     s->owner = 0;
     s->n_join = 0;
@@ -201,8 +204,8 @@ static bool slot_has_work(const struct slot *s)
         return s->want_open || s->n_join > 0 || s->want_release ||
                (s->want_alloc && s->waiters > 0);
     case SLOT_HOLE:
-        return s->want_release || (s->want_alloc && s->waiters > 0) ||
-               (s->unplaced && s->want_open);
+        return s->want_release || (s->want_alloc && s->waiters > 0) || s->want_open ||
+               s->n_join > 0; /* says meta: so there is an extent */
     case SLOT_GRANTED:
         return s->want_release || s->waiters > 0 || s->want_open || s->n_join > 0;
     case SLOT_SERVING:
@@ -399,6 +402,7 @@ static int slot_drive(void *arg)
             /* An extent can't be placed: those who wait are told. */
             s->failed = rc;
             s->want_alloc = s->want_open = false;
+            s->n_join = 0;
             break;
         }
         if (rc < 0 && rc != ERR_CANCELED) {

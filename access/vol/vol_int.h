@@ -373,6 +373,7 @@ struct slot {
     uint64_t owner;      /* FOREIGN */
     nsec_t foreign_until;
     nsec_t avoid_until;         /* others may take it before us */
+    struct tenure *opening;     /* GRANTED: its driver opens it */
     struct tenure *tenure;      /* SERVING */
     struct shared *shared;      /* SHARED */
     nsec_t last_write;          /* before it became shared */
