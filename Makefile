@@ -201,7 +201,7 @@ install: all
 		$(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/zbs
 	$(Q)install -m 755 $(OUT)/zbs-metad $(OUT)/zbs-chunkd $(OUT)/zbs-accessd $(OUT)/zbs-fsck $(DESTDIR)$(PREFIX)/sbin/
 	$(Q)install -m 755 $(OUT)/zbs-cli $(OUT)/zbs-bench $(DESTDIR)$(PREFIX)/bin/
-	$(Q)install -m 644 deploy/conf/*.conf $(DESTDIR)$(PREFIX)/share/zbs/
+	$(Q)install -m 644 deploy/conf/*.conf deploy/keepalived/*.conf $(DESTDIR)$(PREFIX)/share/zbs/
 	$(Q)for f in deploy/conf/*.conf; do \
 		to=$(DESTDIR)/etc/zbs/$$(basename $$f); \
 		if [ ! -e $$to ]; then install -m 644 $$f $$to || exit 1; \

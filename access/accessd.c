@@ -150,6 +150,13 @@ static int backend_open(void *arg, uint64_t volume_id, struct block_backend **re
     return block_backend_vol_open(d->engine, volume_id, ret);
 }
 
+static bool redirects(void *arg)
+{
+    struct accessd *d = arg;
+
+    return vol_engine_setting(d->engine, SETTING_ISCSI_REDIRECT) != 0;
+}
+
 /* ---- NBD exports: every volume, by POOL/VOLUME ---- */
 
 static int nbd_open(void *arg, const char *name, struct block_backend **ret)
@@ -337,9 +344,11 @@ static int iscsi_begin(struct accessd *d)
 {
     struct iscsi_conf ic = {
         .listen = d->conf->iscsi_listen,
+        .listen_virtual = d->conf->iscsi_virtual,
         .connections = d->conf->iscsi_connections,
         .open = backend_open,
         .refresh = exports_fetch,
+        .redirects = redirects,
         .arg = d,
         .reservations = true,
         .pr_store = &d->pr_store,

@@ -14,6 +14,7 @@ struct accessd_conf {
     const char *meta;     /* addresses of the meta servers, comma separated */
     const char *host, *rack, *zone;
     const char *iscsi_listen;    /* portal "127.1.0.1:3260"; "" for none */
+    const char *iscsi_virtual;   /* NULL, "": none */
     uint32_t member_deadline_ms; /* a member that has not confirmed by then is removed; 0: 1000 */
     uint32_t iscsi_connections;  /* 0: 256 */
     const char *nbd_listen, *nbd_listen_unix;   /* NULL, "": none */

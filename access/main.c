@@ -24,6 +24,10 @@ static const struct conf_key keys[] = {
      .help = "Failure domain above the rack; empty: none"},
     {FIELD(iscsi_listen), .type = CONF_ADDRESS, .otherwise = "", .example = "10.0.0.1:3260",
      .usual = true, .help = "iSCSI portal, as initiators reach it; empty: no iSCSI"},
+    {FIELD(iscsi_virtual), .type = CONF_ADDRESS, .otherwise = "", .example = "10.0.0.100:3260",
+     .help =
+         "iSCSI portal at an address that moves between hosts, the same for all access servers, "
+         "from which initiators are sent on; empty: none"},
     {FIELD(iscsi_connections), .type = CONF_U32, .otherwise = "256", .min = 1, .max = 65536,
      .help = "iSCSI connections at most"},
     {FIELD(nbd_listen_unix), .type = CONF_ADDRESS_UNIX, .otherwise = "",

@@ -12,6 +12,7 @@ struct iscsi_target;
 
 struct iscsi_conf {
     const char *listen;         /* portal "127.1.0.1:3260"; port 0: a free one; copied */
+    const char *listen_virtual; /* an address that moves between hosts; NULL, "": none; copied */
     uint32_t connections;       /* most at once; 0: 256 */
     uint32_t window;            /* commands of a session in flight; 0: 128 */
     uint32_t memory_bytes;      /* payload of a connection beyond first bursts; 0: 32 MiB */
@@ -23,6 +24,8 @@ struct iscsi_conf {
     /* Asks meta for its export table and passes it to iscsi_target_exports_update. May suspend;
      * one call at a time. NULL: nobody is asked. */
     co_fn int (*refresh)(void *arg);
+    /* Are initiators sent to the portal of their own host? NULL: they are not. */
+    bool (*redirects)(void *arg);
     void *arg;
     /* Persistent reservations: units have none without them (a store that all front ends of a
      * volume share, or a registry of memory where this process is the only one). */

@@ -58,9 +58,25 @@ struct iscsi_node {
     bool marked; /* of exports_update */
 };
 
+/* Where connections come in. */
+struct iscsi_portal {
+    struct iscsi_target *t;
+    struct net_listener *listener; /* NULL: not there */
+    bool is_virtual;
+};
+
+/* An initiator port that was sent to another portal, and when. */
+#define ISCSI_SENT_MAX 64u
+struct iscsi_sent {
+    char initiator[ISCSI_NAME_MAX + 1];
+    uint8_t isid[6];
+    nsec_t at;
+};
+
 struct iscsi_target {
     struct iscsi_conf conf; /* with defaults filled in */
-    struct net_listener *listener;
+    struct iscsi_portal portal, virtual_portal;
+    struct iscsi_sent sent[ISCSI_SENT_MAX];
     struct pr_registry reservations;
     struct co_wg reservation_news; /* being obeyed */
     struct list nodes;
@@ -123,6 +139,7 @@ struct iscsi_conn {
     struct co_group group; /* writer, tasks, task management */
     struct params params;
     bool header_digest, data_digest; /* in force */
+    bool is_virtual;                 /* came in at the virtual portal */
     bool discovery;
     uint16_t cid;
     char initiator[ISCSI_NAME_MAX + 1];
@@ -179,6 +196,11 @@ co_fn int iscsi_writer_main(void *arg); /* conn_tx.c */
 
 /* 0 once in full feature phase. */
 co_fn int iscsi_login(struct iscsi_conn *c) MUST_CHECK;
+bool iscsi_redirects(const struct iscsi_target *t);
+/* Address of the portal at which the initiator, which logs in here, should do it instead; NULL: it
+ * stays. */
+const char *iscsi_redirect(struct iscsi_conn *c, const struct iscsi_node *node,
+                           const uint8_t isid[6]);
 /* Full feature phase until logout (0) or an error. */
 co_fn int iscsi_serve(struct iscsi_conn *c) MUST_CHECK;
 

@@ -12,6 +12,7 @@ enum login_stage { STAGE_SECURITY = 0, STAGE_OPERATIONAL = 1, STAGE_FULL = 3 };
 /* status class << 8 | detail */
 enum login_status {
     LOGIN_OK = 0,
+    LOGIN_MOVED_TEMPORARILY = 0x0101,
     LOGIN_INITIATOR_ERROR = 0x0200,
     LOGIN_AUTH_FAILURE = 0x0201,
     LOGIN_FORBIDDEN = 0x0202,
@@ -96,6 +97,19 @@ static co_fn void login_refresh(struct login *l, const char *initiator)
     co_deadline_restore(former);
 }
 
+/* Sends the initiator to another portal if it does better there. */
+static int login_redirect(struct login *l, const struct iscsi_node *node)
+{
+    const char *to = iscsi_redirect(l->c, node, l->isid);
+
+    if (to == NULL)
+        return 0;
+    log_info("iscsi.redirect", "initiator=%s address=%s target=%s to=%s", l->c->initiator,
+             net_peer(l->c->net), l->iqn, to);
+    text_add(&l->out, "TargetAddress", to); /* without the tag: RFC 7143, 13.8 */
+    return login_refuse(l, LOGIN_MOVED_TEMPORARILY, "sent to another portal");
+}
+
 /* Names and session type: in the first request only. */
 static co_fn int login_names(struct login *l, const char *initiator, const char *target,
                              const char *session_type)
@@ -124,7 +138,7 @@ static co_fn int login_names(struct login *l, const char *initiator, const char 
         return login_refuse(l, LOGIN_NOT_FOUND, "no such target");
     if (!iscsi_node_allows(node, initiator))
         return login_refuse(l, LOGIN_FORBIDDEN, "initiator is not on the target's list");
-    return 0;
+    return login_redirect(l, node);
 }
 
 static bool login_needs_chap(struct login *l)
@@ -302,7 +316,7 @@ static void login_respond(struct login *l, uint8_t flags, uint16_t tsih)
     put_be16(p->bhs + 14, tsih);
     put_be32(p->bhs + 16, l->pdu.itt);
     put_be16(p->bhs + 36, (uint16_t)l->status);
-    if (l->status == LOGIN_OK && l->out.len > 0) {
+    if ((l->status == LOGIN_OK || l->status == LOGIN_MOVED_TEMPORARILY) && l->out.len > 0) {
         p->buf = buf_alloc(l->out.len);
         memcpy(p->buf->data, l->out.data, l->out.len);
         p->data = p->buf->data;

@@ -47,12 +47,14 @@ void iscsi_target_portals_update(struct iscsi_target *t, const char *const *addr
         ports_free(former);
 }
 
-static struct iscsi_conn *conn_new(struct iscsi_target *t, struct net_conn *net)
+static struct iscsi_conn *conn_new(const struct iscsi_portal *portal, struct net_conn *net)
 {
+    struct iscsi_target *t = portal->t;
     struct iscsi_conn *c = MEM_NEW(struct iscsi_conn);
 
     c->t = t;
     c->net = net;
+    c->is_virtual = portal->is_virtual;
     c->id = ++t->next_conn_id;
     c->statsn = 1;
     c->login_deadline = co_now() + t->conf.login_timeout_ms * NSEC_PER_MSEC;
@@ -85,11 +87,12 @@ static co_fn bool place_there(struct iscsi_target *t)
 
 static co_fn int accept_main(void *arg)
 {
-    struct iscsi_target *t = arg;
+    struct iscsi_portal *portal = arg;
+    struct iscsi_target *t = portal->t;
 
     for (;;) {
         struct net_conn *net;
-        int rc = net_accept(t->listener, &net);
+        int rc = net_accept(portal->listener, &net);
 
         if (rc == ERR_CANCELED || co_canceled())
             return 0;
@@ -106,8 +109,34 @@ static co_fn int accept_main(void *arg)
             net_close(net);
             continue;
         }
-        co_spawn(&t->group, "iscsi-conn", iscsi_conn_main, conn_new(t, net));
+        co_spawn(&t->group, "iscsi-conn", iscsi_conn_main, conn_new(portal, net));
     }
+}
+
+static co_fn int portal_listen(struct iscsi_target *t, struct iscsi_portal *portal,
+                               const char *addr)
+{
+    int rc = net_listen(addr, &portal->listener);
+
+    portal->t = t;
+    if (rc < 0)
+        return err_prefix(rc, "iSCSI portal %s", addr);
+    log_info("iscsi.listen", "portal=%s", net_listener_addr(portal->listener));
+    return 0;
+}
+
+static co_fn int portals_listen(struct iscsi_target *t)
+{
+    const char *addr = t->conf.listen_virtual;
+    int rc = portal_listen(t, &t->portal, t->conf.listen);
+
+    if (rc < 0 || addr == NULL || addr[0] == '\0')
+        return rc;
+    rc = portal_listen(t, &t->virtual_portal, addr);
+    t->virtual_portal.is_virtual = true;
+    if (rc < 0)
+        net_listener_close(t->portal.listener);
+    return rc;
 }
 
 co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target **ret)
@@ -136,15 +165,19 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
     co_cond_init(&t->refreshed);
     t->lost_logged = -NSEC_PER_SEC;
     t->next_tsih = (uint16_t)env_random();
-    rc = net_listen(conf->listen, &t->listener);
+    for (size_t i = 0; i < ARRAY_SIZE(t->sent); i++)
+        t->sent[i].at = INT64_MIN / 2; /* never */
+    rc = portals_listen(t);
     if (rc < 0) {
         mem_free(t);
-        return err_prefix(rc, "iSCSI portal %s", conf->listen);
+        return rc;
     }
-    t->conf.listen = net_listener_addr(t->listener);
-    log_info("iscsi.listen", "portal=%s", t->conf.listen);
+    t->conf.listen = net_listener_addr(t->portal.listener);
     iscsi_target_portals_update(t, NULL, 0);
-    co_spawn_detached_deadline(&t->accept_group, "iscsi-accept", accept_main, t);
+    co_spawn_detached_deadline(&t->accept_group, "iscsi-accept", accept_main, &t->portal);
+    if (t->virtual_portal.listener != NULL)
+        co_spawn_detached_deadline(&t->accept_group, "iscsi-accept", accept_main,
+                                   &t->virtual_portal);
     *ret = t;
     return 0;
 }
@@ -194,7 +227,9 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
     co_group_join(&t->group);
     co_wg_wait(&t->reservation_news);
     co_shield_end(&shield);
-    net_listener_close(t->listener);
+    net_listener_close(t->portal.listener);
+    if (t->virtual_portal.listener != NULL)
+        net_listener_close(t->virtual_portal.listener);
     ports_free(t->ports);
     ASSERT(list_empty(&t->nodes));
     pr_registry_fini(&t->reservations);

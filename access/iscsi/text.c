@@ -8,8 +8,17 @@
 #define TEXT_ANSWER_MAX (512u * 1024)
 #define TEXT_TTT        1u
 
-static void add_portals(const struct iscsi_target *t, struct text_out *out)
+/* Who asks at the virtual portal, from which logins are sent on, is to come back there. */
+static void add_portals(const struct iscsi_conn *c, struct text_out *out)
 {
+    const struct iscsi_target *t = c->t;
+
+    if (c->is_virtual && iscsi_redirects(t)) {
+        const char *addr = net_listener_addr(t->virtual_portal.listener);
+
+        text_addf(out, "TargetAddress", "%s,%u", addr, iscsi_portal_tag(addr));
+        return;
+    }
     for (uint32_t i = 0; i < t->ports->count; i++)
         text_addf(out, "TargetAddress", "%s,%u", t->ports->list[i].addr, t->ports->list[i].number);
 }
@@ -29,7 +38,7 @@ static void send_targets(struct iscsi_conn *c, const char *which, struct text_ou
         if ((!all && strcmp(which, node->iqn) != 0) || !iscsi_node_allows(node, c->initiator))
             continue;
         text_add(out, "TargetName", node->iqn);
-        add_portals(c->t, out);
+        add_portals(c, out);
     }
 }
 

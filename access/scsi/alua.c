@@ -87,6 +87,21 @@ uint16_t scsi_alua_preferred(const struct scsi_nexus *n, const struct scsi_lun *
     return port_optimized(n->target->ports, lun, nexus_home(n), 0);
 }
 
+uint16_t scsi_alua_place(const struct scsi_target *t, const char *peer)
+{
+    uint16_t home = scsi_ports_home(t->ports, peer);
+
+    if (home != 0)
+        return home;
+    for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++) {
+        const struct scsi_lun *lun = t->luns[i];
+
+        if (lun != NULL && lun->backend != NULL)
+            return port_optimized(t->ports, lun, 0, lun_chosen(lun));
+    }
+    return 0;
+}
+
 /* ---- telling ---- */
 
 static void nexus_set_ports(struct scsi_nexus *n, const struct scsi_ports *ports)

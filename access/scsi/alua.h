@@ -44,6 +44,9 @@ bool scsi_ports_have(const struct scsi_ports *ports, uint16_t number);
 uint16_t scsi_alua_optimized(const struct scsi_nexus *n, const struct scsi_lun *lun);
 /* The same if nobody had chosen one. */
 uint16_t scsi_alua_preferred(const struct scsi_nexus *n, const struct scsi_lun *lun);
+/* The port at which an initiator from that address does best: that of its host, else the optimized
+ * one of the target's first unit; 0: there is none. */
+uint16_t scsi_alua_place(const struct scsi_target *t, const char *peer);
 /* Somebody chose another port for the unit than `former` (0: none): tells the nexuses that see a
  * difference. except: who did; NULL: somebody elsewhere. */
 void scsi_alua_chosen(const struct scsi_lun *lun, uint16_t former, const struct scsi_nexus *except);

@@ -2,7 +2,6 @@
  *
  * The volume engine as a whole: start, upkeep, stop. */
 #include "access/vol/vol_int.h"
-#include "common/cluster/setting.h"
 
 #define UPKEEP_TICK     NSEC_PER_SEC
 #define TASK_IDLE       (5 * NSEC_PER_SEC) /* a slot taken for meta's sake is given back */
@@ -52,8 +51,10 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     list_init(&e->qos_pools);
     co_group_init(&e->bg);
     co_group_init(&e->io);
-    e->recovery.extents_max = (uint32_t)setting_defs[SETTING_RECOVERY_EXTENTS].def;
-    e->recovery.rate = setting_defs[SETTING_RECOVERY_RATE].def;
+    for (int s = 0; s < SETTINGS; s++)
+        e->settings[s] = setting_defs[s].def;
+    e->recovery.extents_max = (uint32_t)e->settings[SETTING_RECOVERY_EXTENTS];
+    e->recovery.rate = e->settings[SETTING_RECOVERY_RATE];
     co_cond_init(&e->recovery.room);
     list_init(&e->recovery.joins);
     co_sem_init(&e->repair_room, REPAIRS_AT_ONCE);

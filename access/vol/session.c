@@ -3,7 +3,6 @@
  * The session with meta: opened, renewed, and opened anew when it expired. Its renewals carry the
  * lease clock, the views of chunk and access servers, and the leader's tasks. */
 #include "access/vol/vol_int.h"
-#include "common/cluster/setting.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -274,18 +273,19 @@ static int tasks_run(void *arg)
 /* Those that we know; the others are not for us, or of another release. */
 static void settings_take(struct vol_engine *e, Zbs__Meta__Setting *const *settings, size_t n)
 {
-    uint64_t rate = e->recovery.rate;
-    uint64_t extents = e->recovery.extents_max;
-
     for (size_t i = 0; i < n; i++) {
         int s = setting_find(settings[i]->name);
 
-        if (s == SETTING_RECOVERY_RATE)
-            rate = settings[i]->value;
-        else if (s == SETTING_RECOVERY_EXTENTS)
-            extents = settings[i]->value;
+        if (s >= 0)
+            e->settings[s] = settings[i]->value;
     }
-    joins_limit(e, (uint32_t)MIN(MAX(extents, 1u), 1024u), MAX(rate, 1u));
+    joins_limit(e, (uint32_t)MIN(MAX(e->settings[SETTING_RECOVERY_EXTENTS], 1u), 1024u),
+                MAX(e->settings[SETTING_RECOVERY_RATE], 1u));
+}
+
+uint64_t vol_engine_setting(const struct vol_engine *e, enum setting s)
+{
+    return e->settings[s];
 }
 
 static void renewed(struct vol_engine *e, struct rpc_reply *r)

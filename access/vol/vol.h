@@ -16,6 +16,7 @@
 #include "common/base/buf.h"
 #include "common/cluster/layout.h"
 #include "common/cluster/meta_client.h"
+#include "common/cluster/setting.h"
 #include "common/co/co.h"
 
 struct vol_engine;
@@ -51,6 +52,8 @@ co_fn int vol_engine_start(const struct vol_engine_conf *conf, struct vol_engine
 co_fn void vol_engine_drain(struct vol_engine *e);
 /* Drains, frees. Nobody may be calling it. */
 co_fn void vol_engine_stop(struct vol_engine *e);
+/* A setting of the cluster, as the last renewal had it. */
+uint64_t vol_engine_setting(const struct vol_engine *e, enum setting s);
 /* Calls fn for the iSCSI portal of each access server that has a session with meta. */
 void vol_engine_portals(const struct vol_engine *e, void (*fn)(void *arg, const char *portal),
                         void *arg);

@@ -222,6 +222,7 @@ struct vol_engine {
     struct list forwards; /* struct io, of other access servers */
     struct co_cond forward_less;
     uint64_t view_version, exports_version, settings_version;
+    uint64_t settings[SETTINGS]; /* of the cluster; the defaults until meta was heard */
     char cluster_id[64];
     bool stopping;
 

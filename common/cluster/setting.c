@@ -22,6 +22,8 @@ const struct setting_def setting_defs[SETTINGS] = {
                                    "out"},
     [SETTING_GC_DELAY] = {"gc.delay", UNIT_SECONDS, HOUR, 1, 30 * DAY,
                           "how long a replica has to be unknown before it is deleted"},
+    [SETTING_ISCSI_REDIRECT] = {"iscsi.redirect", UNIT_COUNT, 0, 0, 1,
+                                "1: initiators are sent to the access server of their own host"},
     [SETTING_RECOVERY_EXTENTS] = {"recovery.extents", UNIT_COUNT, 8, 1, 64,
                                   "extents that an access server copies at once"},
     [SETTING_RECOVERY_GRACE] = {"recovery.grace", UNIT_SECONDS, 10 * MINUTE, 1, 30 * DAY,

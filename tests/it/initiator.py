@@ -6,6 +6,10 @@ import struct
 from cluster import check
 
 
+class Moved(Exception):
+    """The login was sent on to this address."""
+
+
 class Nexus:
     """One session: a command at a time, immediate data only."""
 
@@ -20,7 +24,9 @@ class Nexus:
         text = "".join(k + "\0" for k in keys).encode()
         bhs = struct.pack(">BBBBI6sHIHHII16x", 0x43, 0x87, 0, 0, len(text), b"\x80" + name.encode()[:5].ljust(5), 0, 1,
                           0, 0, self.number, 0)
-        answer, _ = self.exchange(bhs, text)
+        answer, said = self.exchange(bhs, text)
+        if answer[36:38] == b"\1\1":
+            raise Moved(said.split(b"TargetAddress=")[1].split(b"\0")[0].decode())
         check(answer[0] == 0x23 and answer[36] == 0, f"login of {name}: {answer[36:38].hex()}")
         while self.attention() is not None:
             pass

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Which of its paths an initiator is told to use, by all access servers alike."""
+"""Which of its paths an initiator is told to use, by all access servers alike, and where its logins are sent."""
 import os
 import struct
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Cluster, check, main, wait_for  # noqa: E402
-from initiator import Nexus  # noqa: E402
+from cluster import Cluster, check, main, run, wait_for  # noqa: E402
+from initiator import Moved, Nexus  # noqa: E402
 
 OPTIMIZED, NON_OPTIMIZED, PREFERRED = 0, 1, 0x80
 STATE_CHANGED = (0x2a, 0x06)
@@ -65,7 +65,48 @@ def asymmetric():
         return f"groups {own}"
 
 
-CASES = {"asymmetric": asymmetric}
+def sent_to(url, name, source=""):
+    """Where a login is sent; "": nowhere."""
+    try:
+        Nexus(url, name, source).socket.close()
+        return ""
+    except Moved as to:
+        return str(to)
+
+
+def add_virtual(c, node, portal):
+    with open(os.path.join(c.cluster, f"node{node}", "access", "access.conf"), "a") as f:
+        f.write(f"iscsi_virtual = {portal}\n")
+    c.dev("term", str(node), "access")
+    c.dev("start", str(node), "access")
+
+
+def redirect():
+    """Logins are sent to the initiator's own host, and on from the virtual portal, which node 1 has."""
+    with Cluster() as c:
+        urls = c.export("paths")
+        portals = [u.split("/")[2] for u in urls]
+        home = portals[1].rsplit(":", 1)[0]
+        virtual = portals[0].replace(":3260", ":3261")
+        add_virtual(c, 1, virtual)
+        url = urls[0].replace(portals[0], virtual)
+        wait_for("node 1 serves again", lambda: run("iscsi-inq", url, ok=False).returncode == 0, 20)
+        check(sent_to(urls[0], "anna", home) == "", "nobody is sent anywhere unless it is switched on")
+        c.cli("setting", "set", "iscsi.redirect", "1")
+        wait_for("sent home", lambda: sent_to(urls[0], "bert", home) == portals[1], 5)
+        check(sent_to(urls[1], "bert", home) == "", "there it stays")
+        check(sent_to(urls[2], "carl", home) == portals[1], "from everywhere")
+        check(sent_to(urls[2], "carl", home) == "", "who is back at once stays")
+        check("ZBS" in run("iscsi-inq", url).stdout, "libiscsi follows from the virtual portal")
+        check(virtual in run("iscsi-ls", f"iscsi://{virtual}").stdout, "which discovery there shows")
+        c.dev("kill", "2", "access")
+        wait_for("its home is gone", lambda: sent_to(urls[2], f"d{os.urandom(2).hex()}", home) == "", 20)
+        c.dev("start", "2", "access")
+        wait_for("its home is back", lambda: sent_to(urls[2], f"e{os.urandom(2).hex()}", home) == portals[1], 20)
+        return ""
+
+
+CASES = {"asymmetric": asymmetric, "redirect": redirect}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))

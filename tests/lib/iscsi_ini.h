@@ -50,6 +50,8 @@ co_fn uint16_t ini_login(struct ini *i, const char *initiator, const char *targe
                          const char *keys);
 /* One login exchange: flags is byte 1. Answer in text; returns the status. */
 co_fn uint16_t ini_login_step(struct ini *i, uint8_t flags, const char *keys, uint8_t *ret_flags);
+/* A text request in full feature phase ("SendTargets=All") and its whole answer, in text. */
+co_fn void ini_text(struct ini *i, const char *keys);
 /* Value of a key in the last text, or NULL. */
 const char *ini_text_value(const struct ini *i, const char *key);
 

@@ -161,40 +161,6 @@ static void chap_opens_what_it_should(void **state)
 
 /* ---- discovery ---- */
 
-static void ini_text(struct ini *i, const char *keys)
-{
-    uint8_t bhs[BHS_BYTES] = {OP_TEXT, FLAG_FINAL};
-    struct ini_pdu p;
-    char text[256];
-    size_t len = strlen(keys) + 1;
-
-    memcpy(text, keys, len);
-    put_be32(bhs + 16, ++i->itt);
-    put_be32(bhs + 20, TAG_NONE);
-    put_be32(bhs + 24, i->cmdsn++);
-    CHECK(ini_send(i, bhs, text, (uint32_t)len) == 0);
-    i->text_len = 0;
-    for (;;) {
-        ini_expect(i, OP_TEXT_RESPONSE, &p);
-        CHECK(i->text_len + p.len < sizeof(i->text));
-        if (p.len > 0)
-            memcpy(i->text + i->text_len, p.data, p.len);
-        i->text_len += p.len;
-        bool more = !(p.bhs[1] & FLAG_FINAL);
-        uint32_t ttt = get_be32(p.bhs + 20);
-        ini_pdu_free(&p);
-        if (!more)
-            return;
-        memset(bhs, 0, sizeof(bhs));
-        bhs[0] = OP_TEXT;
-        bhs[1] = FLAG_FINAL;
-        put_be32(bhs + 16, i->itt);
-        put_be32(bhs + 20, ttt);
-        put_be32(bhs + 24, i->cmdsn++);
-        CHECK(ini_send(i, bhs, NULL, 0) == 0);
-    }
-}
-
 static unsigned count_key(const struct ini *i, const char *key)
 {
     unsigned n = 0;

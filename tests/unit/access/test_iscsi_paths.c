@@ -97,23 +97,6 @@ static void an_export_can_be_used_at_once(void **state)
     run(body_new_target, &m);
 }
 
-static void ask_for_targets(struct ini *i)
-{
-    uint8_t bhs[BHS_BYTES] = {OP_TEXT, FLAG_FINAL};
-    struct ini_pdu p;
-
-    put_be32(bhs + 16, ++i->itt);
-    put_be32(bhs + 20, TAG_NONE);
-    put_be32(bhs + 24, i->cmdsn++);
-    CHECK(ini_send(i, bhs, "SendTargets=All", 16) == 0);
-    ini_expect(i, OP_TEXT_RESPONSE, &p);
-    CHECK(p.len < sizeof(i->text));
-    i->text_len = p.len;
-    if (p.len > 0)
-        memcpy(i->text, p.data, p.len);
-    ini_pdu_free(&p);
-}
-
 static void body_discovery(struct iscsiworld *w)
 {
     struct fake_meta *m = w->arg;
@@ -122,14 +105,14 @@ static void body_discovery(struct iscsiworld *w)
     iscsiworld_export_nothing(w);
     ini_connect(&i, w->addr);
     CHECK(ini_login(&i, IW_INI, NULL, "") == 0);
-    ask_for_targets(&i);
+    ini_text(&i, "SendTargets=All");
     CHECK(ini_text_value(&i, "TargetName") == NULL);
     m->exported = true;
-    ask_for_targets(&i);
+    ini_text(&i, "SendTargets=All");
     CHECK(ini_text_value(&i, "TargetName") != NULL);
     /* meta gone: what is known is told */
     m->takes = 60 * NSEC_PER_SEC;
-    ask_for_targets(&i);
+    ini_text(&i, "SendTargets=All");
     CHECK(ini_text_value(&i, "TargetName") != NULL);
     ini_close(&i);
 }

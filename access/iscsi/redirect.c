@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Where an initiator should log in: at the access server of its own host, wherever it came in; and
+ * never at the virtual portal, whose address moves to another host when its host fails. Switched
+ * on by the cluster's setting iscsi.redirect.
+ *
+ * Nobody is sent around in a circle: a portal to which an initiator is sent is, as that access
+ * server sees it, the initiator's own; and whoever comes back soon, because it could not log in
+ * there, stays. */
+#include <string.h>
+#include <strings.h>
+#include "access/iscsi/iscsi_int.h"
+
+#define BACK_SOON (10 * NSEC_PER_SEC)
+
+bool iscsi_redirects(const struct iscsi_target *t)
+{
+    return t->conf.redirects != NULL && t->conf.redirects(t->conf.arg);
+}
+
+/* Was it sent away from here a moment ago? If not, it will have been. */
+static bool back_soon(struct iscsi_target *t, const char *initiator, const uint8_t isid[6])
+{
+    struct iscsi_sent *oldest = &t->sent[0];
+
+    for (size_t i = 0; i < ARRAY_SIZE(t->sent); i++) {
+        struct iscsi_sent *s = &t->sent[i];
+
+        if (memcmp(s->isid, isid, sizeof(s->isid)) == 0 &&
+            strcasecmp(s->initiator, initiator) == 0 && co_now() - s->at < BACK_SOON) {
+            s->initiator[0] = '\0';
+            return true;
+        }
+        if (s->at < oldest->at)
+            oldest = s;
+    }
+    strcpy(oldest->initiator, initiator);
+    memcpy(oldest->isid, isid, sizeof(oldest->isid));
+    oldest->at = co_now();
+    return false;
+}
+
+const char *iscsi_redirect(struct iscsi_conn *c, const struct iscsi_node *node,
+                           const uint8_t isid[6])
+{
+    struct iscsi_target *t = c->t;
+    uint16_t own = iscsi_portal_tag(iscsi_target_addr(t)), to;
+
+    if (!iscsi_redirects(t))
+        return NULL;
+    to = c->is_virtual ? scsi_alua_place(&node->scsi, net_peer(c->net))
+                       : scsi_ports_home(t->ports, net_peer(c->net));
+    if (to == 0)
+        to = own;
+    if ((to == own && !c->is_virtual) || back_soon(t, c->initiator, isid))
+        return NULL;
+    for (uint32_t i = 0; i < t->ports->count; i++) {
+        if (t->ports->list[i].number == to)
+            return t->ports->list[i].addr;
+    }
+    return NULL;
+}
