@@ -321,9 +321,9 @@ static int open_members(struct open_state *o)
                 return rc;
         }
         say_stuck(o);
-        /* What a disk or a lost extent made impossible is tried again too. */
-        if (!(o->t->set & o->t->open))
-            o->gone = 0;
+        /* What a disk or a lost extent made impossible is tried again too: a disk may be back. */
+        if (o->refused || !(o->t->set & o->t->open))
+            o->gone = o->full = 0;
         rc = co_sleep(ROUND_PAUSE);
         if (rc < 0)
             return rc;

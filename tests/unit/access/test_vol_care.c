@@ -246,6 +246,36 @@ static int script_two(struct vworld *w)
     return 0;
 }
 
+/* One of the last two members can't be opened, because its disk fails, nor removed. It is waited
+ * for, and is a member again once its disk is back. */
+static int script_back(struct vworld *w)
+{
+    struct job j = {.fn = job_write, .off = 4096, .len = 4096, .value = 3};
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    CHECK(do_write(w, 0, 0, 64 * 1024, 1) == 0);
+    crash(w, 2, CHUNK);
+    CHECK(do_write(w, 0, 0, 64 * 1024, 2) == 0);
+    sim_disk_fail(w->nodes[1].procs[CHUNK], DISK, true);
+    crash(w, 0, ACCESS);
+    job_post(w, 2, &j);
+    (void)co_sleep(SEC(5));
+    CHECK(!j.done);
+    crash(w, 1, CHUNK);
+    sim_disk_fail(w->nodes[1].procs[CHUNK], DISK, false);
+    start(w, 1, CHUNK);
+    CHECK(job_wait(w, 2, &j, 1) == 0);
+    start(w, 0, ACCESS);
+    start(w, 2, CHUNK);
+    wait_ready(w);
+    wait_degraded(w, false, SEC(60));
+    CHECK(do_read(w, 1, 0, 4096) == 2);
+    CHECK(do_read(w, 1, 4096, 4096) == 3);
+    CHECK(do_verify(w, 4) > 0);
+    return 0;
+}
+
 /* A disk that lost everything is filled again. */
 static int script_wipe(struct vworld *w)
 {
@@ -318,6 +348,12 @@ static void test_two(void **state)
     run(script_two, 3);
 }
 
+static void test_back(void **state)
+{
+    (void)state;
+    run(script_back, 2);
+}
+
 static void test_wipe(void **state)
 {
     (void)state;
@@ -335,8 +371,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stop), cmocka_unit_test(test_stop_lost),
         cmocka_unit_test(test_rot),  cmocka_unit_test(test_rot_part),
-        cmocka_unit_test(test_two),  cmocka_unit_test(test_wipe),
-        cmocka_unit_test(test_boot),
+        cmocka_unit_test(test_two),  cmocka_unit_test(test_back),
+        cmocka_unit_test(test_wipe), cmocka_unit_test(test_boot),
     };
 
     if (argc > 1)
