@@ -73,7 +73,7 @@ void dev_fail(struct dev *d, int rc, const char *what)
 
 /* ---- choosing ---- */
 
-static bool may_take(const struct dev *d, uint32_t blocks)
+bool dev_may_take(const struct dev *d, uint32_t blocks)
 {
     return !d->failed && !d->stopping && d->drain == DRAIN_NONE &&
            blocks_available(d) >= (int64_t)blocks;
@@ -86,12 +86,12 @@ struct dev *dev_choose(struct engine *e, uint32_t blocks)
     uint64_t total = 0, at;
 
     LIST_FOREACH (d, &e->devs, struct dev, link)
-        total += may_take(d, blocks) ? (uint64_t)blocks_available(d) : 0;
+        total += dev_may_take(d, blocks) ? (uint64_t)blocks_available(d) : 0;
     if (total == 0)
         return NULL;
     at = env_random() % total;
     LIST_FOREACH (d, &e->devs, struct dev, link) {
-        uint64_t n = may_take(d, blocks) ? (uint64_t)blocks_available(d) : 0;
+        uint64_t n = dev_may_take(d, blocks) ? (uint64_t)blocks_available(d) : 0;
 
         if (at < n)
             return d;

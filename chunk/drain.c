@@ -25,50 +25,120 @@ static int no_device(const char *path)
 
 #define RETRIES_MAX 16u /* of moves whose target was full all the same */
 
+/* Frozen ones before those that are written to: what these share they find there. */
+struct place_in_pass {
+    bool written;
+    uint64_t id;
+};
 struct choosing {
-    uint64_t after; /* id: this pass has done those up to it */
+    struct place_in_pass after; /* this pass has done those up to it */
     struct ext *best;
 };
+
+static bool is_before(struct place_in_pass a, struct place_in_pass b)
+{
+    return a.written != b.written ? b.written : a.id < b.id;
+}
+
+static struct place_in_pass place_of(const struct ext *x)
+{
+    return (struct place_in_pass){!x->frozen, x->id};
+}
 
 static void choose_one(void *arg, struct ext *x)
 {
     struct choosing *c = arg;
 
-    if (!x->dead && !x->deleting && x->id > c->after && (c->best == NULL || x->id < c->best->id))
+    if (!x->dead && !x->deleting && is_before(c->after, place_of(x)) &&
+        (c->best == NULL || is_before(place_of(x), place_of(c->best))))
         c->best = x;
 }
 
-/* It needs its blocks, those that it shares too, and room for what its owner was promised. */
-static struct dev *target_for(const struct ext *x)
+/* ---- where to ---- */
+
+/* What a copy takes: its blocks, those that it shares too, and room for what its owner was
+ * promised. */
+static uint32_t blocks_of_copy(const struct ext *x)
 {
     uint32_t blocks = META_BLOCKS + x->credits + 1;
 
     for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
         blocks += block_mapped(x, b);
-    return dev_choose(x->dev->e, blocks);
+    return blocks;
+}
+
+struct family {
+    const struct ext *x;
+    struct dev *there; /* where relatives are that it might share with */
+    uint32_t blocks;   /* that it needs, with those relatives that are still here */
+};
+
+static void family_one(void *arg, struct ext *z)
+{
+    struct family *f = arg;
+    uint32_t own = META_BLOCKS + f->x->blocks + f->x->credits + 1;
+
+    if (z == f->x || z->family != f->x->family || z->dead || z->deleting)
+        return;
+    if (z->dev == f->x->dev)
+        f->blocks += META_BLOCKS + z->blocks + z->credits;
+    else if (dev_may_take(z->dev, own))
+        f->there = z->dev;
+}
+
+/* Relatives go on sharing: to where some are, or to where all have room. NULL: nowhere. alone: or
+ * where only it has. */
+static struct dev *target_for(struct ext *x, bool alone)
+{
+    struct family f = {.x = x, .blocks = blocks_of_copy(x)};
+    struct dev *d;
+
+    ext_foreach(x->dev->e, family_one, &f);
+    if (f.there != NULL)
+        return f.there;
+    d = dev_choose(x->dev->e, f.blocks);
+    return d == NULL && alone ? dev_choose(x->dev->e, blocks_of_copy(x)) : d;
+}
+
+static int target_find(struct ext *x, struct dev **ret)
+{
+    bool shares = false;
+    int rc = x->dev->drain_copies ? 0 : ext_shares(x, &shares);
+
+    if (rc < 0)
+        return rc;
+    *ret = target_for(x, !shares);
+    if (*ret != NULL)
+        return 0;
+    if (shares && dev_choose(x->dev->e, blocks_of_copy(x)) != NULL)
+        return err_set(ERR_REFUSED,
+                       "no other disk has room for extent %" PRIu64
+                       " and those that it shares blocks with",
+                       x->id);
+    return err_set(ERR_NOSPACE, "no other disk has room for extent %" PRIu64 " of %" PRIu32 " MiB",
+                   x->id, x->blocks / 4);
 }
 
 static int drain_one(struct ext *x, uint32_t *retries)
 {
-    struct dev *to = target_for(x);
+    struct dev *to = NULL;
     int rc;
 
-    if (to == NULL)
-        return err_set(ERR_NOSPACE,
-                       "no other disk has room for extent %" PRIu64 " of %" PRIu32 " MiB", x->id,
-                       x->blocks / 4);
-    rc = ext_move(ext_get(x), to);
-    if (rc == ERR_NOSPACE && *retries > 0 && target_for(x) != NULL) {
+    ext_get(x);
+    rc = target_find(x, &to);
+    if (rc == 0)
+        rc = ext_move(x, to);
+    if (rc == ERR_NOSPACE && to != NULL && *retries > 0) {
         (*retries)--; /* others filled the target meanwhile */
         rc = 0;
     }
     ext_put(x);
     /* Whatever the target says is another one's problem: the next attempt chooses again. */
-    return rc == ERR_NO_REPLICA || rc == ERR_AGAIN || (rc < 0 && to->failed) ? 0 : rc;
+    return rc == ERR_NO_REPLICA || rc == ERR_AGAIN || (rc < 0 && to != NULL && to->failed) ? 0 : rc;
 }
 
-struct pass { /* over the extents, by ascending id */
-    uint64_t after;
+struct pass {
+    struct place_in_pass after;
     uint32_t moved, refused;
 };
 
@@ -80,10 +150,10 @@ static int pass_ended(struct pass *p)
         return co_sleep(10 * NSEC_PER_MSEC);
     if (p->moved == 0)
         return err_set(ERR_REFUSED,
-                       "%" PRIu32 " replicas share blocks with others and would become full copies"
-                       " (--copies moves them so)",
+                       "%" PRIu32 " replicas share blocks, and no other disk has room for all that"
+                       " share the same (--copies moves each to where it has room, as a full copy)",
                        refused);
-    *p = (struct pass){0}; /* perhaps they share no longer */
+    *p = (struct pass){0}; /* perhaps there is room now, or they share no longer */
     return 0;
 }
 
@@ -95,7 +165,7 @@ static int drain_run(struct dev *d)
 
     while (rc == 0 && d->extents > 0 && !d->drain_stop) {
         struct choosing c = {.after = p.after};
-        uint64_t id;
+        struct place_in_pass at;
 
         rc = dev_check(d);
         if (rc < 0)
@@ -105,12 +175,12 @@ static int drain_run(struct dev *d)
             rc = pass_ended(&p);
             continue;
         }
-        id = c.best->id;
+        at = place_of(c.best);
         rc = drain_one(c.best, &retries);
         p.moved += rc == 0;
         if (rc == ERR_REFUSED) {
             p.refused++;
-            p.after = id;
+            p.after = at;
             rc = 0;
         }
     }

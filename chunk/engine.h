@@ -97,11 +97,13 @@ void engine_devs_absent(struct engine *e, uint32_t n);
  * they are read and written; the device gets no new extents. Once more after it stopped: tries
  * again. dev_stats tells how far it is. Not remembered over a restart: the server does that. */
 int engine_drain(struct engine *e, const char *path) MUST_CHECK;
-/* Whether extents that share blocks with others move, too: each becomes a full copy. If not (as at
- * first), the drain stops when only such are left. */
+/* Extents that share blocks move to one device and go on sharing. Whether those for which none has
+ * room together move, too, each to where it has room, as full copies; if not (as at first), the
+ * drain stops when only such are left. */
 void engine_drain_copies(struct engine *e, const char *path, bool on);
 /* Waits for its end. 0: nothing is left there; ERR_NOSPACE with the reason why it stopped (none of
- * the others has room, extents share blocks, or a device failed); ERR_CANCELED: it was ended. */
+ * the others has room, for extents that share blocks together, or a device failed); ERR_CANCELED:
+ * it was ended. */
 co_fn int engine_drain_wait(struct engine *e, const char *path) MUST_CHECK;
 /* Ends it, and the device takes new extents again. What was moved stays where it is. */
 co_fn void engine_drain_stop(struct engine *e, const char *path);

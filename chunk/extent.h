@@ -218,6 +218,9 @@ uint32_t share_dropped(const struct ext *x, uint32_t index, uint64_t mask, bool 
 co_fn int thaw_blocks(struct op *op, uint32_t first_block, uint32_t last_block) MUST_CHECK;
 /* The same of all of it, which is not frozen any more, queued. The opener waits for it. */
 co_fn int ext_thaw(struct ext *x, uint64_t epoch) MUST_CHECK;
+/* The block's sources when its own is only read; a slot must be free. The map is loaded. */
+void thaw_one(const struct ext *x, uint32_t index, struct thaw_block *ret);
+bool entry_has_room(const struct map_entry *en);
 co_fn int thaw_replay(struct ext *x, const struct rec_thaw *r, uint64_t rsn) MUST_CHECK;
 bool thaw_ok(const struct rec_thaw *r, uint32_t blocks);
 

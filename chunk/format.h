@@ -58,7 +58,7 @@ static_assert(sizeof(struct meta_head) == 64, "on disk");
 
 /* ---- superblock: at byte 0 and in the device's last whole page ---- */
 
-#define SUPER_F_DRAIN_COPIES 2u /* those that share blocks, too, as full copies */
+#define SUPER_F_DRAIN_COPIES 2u /* as full copies, where relatives have no room together */
 #define SUPER_F_DRAINING     1u /* its extents are to move to the server's other disks */
 #define SUPER_MAGIC          0x4b4e554843534255ull
 #define GUESTS_MAX           64u
@@ -306,7 +306,8 @@ struct rec_create {
 } PACKED;
 /* Then struct rec_ref[n_refs]: of every block in the map. Its map pages are durable before. The
  * origin is frozen from here on (until REC_THAW); what was journaled of it before lies, when it is
- * home, where the child's map says. */
+ * home, where the child's map says. Of a twin the origin is a relative that it shares with; nothing
+ * is frozen. */
 struct rec_child {
     struct rec_create c;
     uint64_t origin;
@@ -364,7 +365,7 @@ struct rec_delete { /* then struct rec_ref[n_refs]: of every block in the map */
     uint32_t meta_block[META_BLOCKS]; /* numbers + 1 */
     uint32_t n_refs;
 } PACKED;
-#define REC_F_ARRIVING 1u /* CREATE: a twin, until REC_ARRIVE */
+#define REC_F_ARRIVING 1u /* CREATE, CHILD: a twin, until REC_ARRIVE */
 struct rec_versions {     /* then struct disk_uncommitted[count] */
     struct rec_head h;
     uint32_t count, reserved;

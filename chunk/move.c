@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Moving an extent to another device of its worker while it serves.
- *   1. A twin is created there, marked as arriving.
+ *   1. A twin is created there, marked as arriving; what relatives have there it shares.
  *   2. Passes: blocks are copied; pages that are written meanwhile are copied again, until few are
  *      left.
  *   3. No request is admitted (they wait), the running ones end, the rest is copied, the device is
@@ -23,32 +23,55 @@
 
 /* ---- the twin ---- */
 
-static int twin_new(struct ext *x, struct dev *d, struct ext **ret)
+int twin_check(const struct move *m)
 {
-    const struct create_args a = {.id = x->id,
-                                  .epoch = x->durable_epoch,
-                                  .volume_id = x->volume_id,
-                                  .slot = x->slot,
-                                  .family = x->family};
-    struct ext_place place = {0};
-    int rc = ext_apart_wait(d->e, x->id); /* of a former move */
+    const struct ext *x = m->from;
 
-    if (rc == 0)
-        rc = ext_place_take(d, &place);
+    if (x->dead || x->deleting)
+        return err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is being deleted", x->id);
+    if (ext_is_apart(m->dev->e, x->id)) /* meanwhile */
+        return err_set(ERR_AGAIN, "a copy of extent %" PRIu64 " is being deleted", x->id);
+    return 0;
+}
+
+/* An empty one. */
+static int twin_new(struct move *m)
+{
+    struct ext_place place = {0};
+    int rc = ext_place_take(m->dev, &place);
+
     if (rc < 0)
         return rc;
-    if (x->dead || x->deleting)
-        rc = err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is being deleted", x->id);
-    else if (ext_is_apart(d->e, x->id)) /* meanwhile */
-        rc = err_set(ERR_AGAIN, "a copy of extent %" PRIu64 " is being deleted", x->id);
+    rc = twin_check(m);
     if (rc < 0) {
-        ext_place_return(d, &place);
+        ext_place_return(m->dev, &place);
         return rc;
     }
-    *ret = ext_new(d, x->id, place.head);
-    ext_apart_begin(*ret);
-    (void)ext_create_add(*ret, &a, &place, true);
+    m->to = ext_new(m->dev, m->from->id, place.head);
+    ext_apart_begin(m->to);
+    (void)ext_create_add(m->to, &m->twin, &place, true);
     return 0;
+}
+
+static void all_dirty(struct move *m)
+{
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
+        m->dirty[b] = block_mapped(m->from, b) ? UINT64_MAX : 0;
+}
+
+/* It begins with what its relatives have there already. */
+static int twin_make(struct move *m)
+{
+    int rc = ext_apart_wait(m->dev->e, m->from->id); /* of a former move */
+
+    all_dirty(m);
+    if (rc == 0)
+        rc = move_share(m);
+    if (rc == ERR_TOO_LARGE) { /* more can't share it */
+        all_dirty(m);
+        rc = 0;
+    }
+    return rc == 0 && m->to == NULL ? twin_new(m) : rc;
 }
 
 /* ---- the state ---- */
@@ -148,8 +171,7 @@ static int state_journal(const struct ext *x, struct ext *y)
 
 /* ---- sharing ---- */
 
-/* Are there blocks that other extents name, too? Moving would make them two. */
-static int shares(struct ext *x, bool *ret)
+int ext_shares(struct ext *x, bool *ret)
 {
     int rc = 0;
 
@@ -170,14 +192,6 @@ static int shares(struct ext *x, bool *ret)
             rc = 0; /* it is void */
     }
     return rc;
-}
-
-static int shares_check(struct ext *x)
-{
-    bool yes = false;
-    int rc = x->dev->drain_copies ? 0 : shares(x, &yes);
-
-    return yes ? err_set(ERR_REFUSED, "extent %" PRIu64 " shares blocks with others", x->id) : rc;
 }
 
 /* ---- the switch ---- */
@@ -227,7 +241,7 @@ static void take_over(struct move *m)
 
 void move_target_failed(struct ext *x, const struct dev *d)
 {
-    if (!x->switching || x->move == NULL || x->move->to->dev != d)
+    if (!x->switching || x->move == NULL || x->move->dev != d)
         return;
     x->switching = false; /* the move can't succeed any more: nobody need wait for its end */
     co_cond_broadcast(&x->ops_ended);
@@ -238,8 +252,6 @@ static int move_switch(struct move *m)
     struct map_hold hold = {0};
     int rc = quiesce(m);
 
-    if (rc == 0) /* it may have got a child meanwhile */
-        rc = shares_check(m->from);
     if (rc == 0)
         rc = move_pass(m);
     if (rc == 0) /* so that the deletion need not read: its device may stop answering */
@@ -262,19 +274,27 @@ static int move_switch(struct move *m)
 
 /* ---- all of it ---- */
 
-static int move_run(struct move *m)
+static int copy_run(struct move *m)
 {
-    struct ext *x = m->from;
-    int rc = 0;
+    int rc;
 
-    x->move = m; /* from here on writes are noted */
-    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
-        m->dirty[b] = block_mapped(x, b) ? UINT64_MAX : 0;
+    m->passes = 0;
+    m->each = move_copy_block;
     do
         rc = move_pass(m);
     while (rc == 0 && m->passes < PASSES_MAX && move_dirty_blocks(m) > FINAL_BLOCKS);
+    return rc == 0 ? move_switch(m) : rc;
+}
+
+static int move_run(struct move *m)
+{
+    struct ext *x = m->from;
+    int rc;
+
+    x->move = m; /* from here on writes are noted */
+    rc = twin_make(m);
     if (rc == 0)
-        rc = move_switch(m);
+        rc = copy_run(m);
     if (!x->dead || rc < 0)
         x->move = NULL;
     return rc;
@@ -286,16 +306,16 @@ int ext_move(struct ext *x, struct dev *d)
     char why[200];
     int rc;
 
+    m->dev = d;
     m->from = ext_get(x);
-    rc = shares_check(x);
+    m->twin = (struct create_args){.id = x->id,
+                                   .epoch = x->durable_epoch,
+                                   .volume_id = x->volume_id,
+                                   .slot = x->slot,
+                                   .family = x->family};
+    rc = move_run(m);
     if (rc == 0)
-        rc = twin_new(x, d, &m->to);
-    if (rc == 0) {
-        rc = move_run(m);
-        if (rc == 0)
-            log_debug("extent.moved", "extent=%" PRIu64 " from=%s to=%s", x->id, x->dev->path,
-                      d->path);
-    }
+        log_debug("extent.moved", "extent=%" PRIu64 " from=%s to=%s", x->id, x->dev->path, d->path);
     if (rc < 0 && m->to != NULL) {
         snprintf(why, sizeof(why), "%s", err_text(rc));
         if (ext_discard(m->to) < 0)

@@ -3,17 +3,13 @@
  * Copying the pages of an extent to its twin. Block by block: the block is locked against writers,
  * its dirty pages are read and verified, and written in place to the twin's block. Nobody reads the
  * twin, and after a crash it is deleted, so the order of data and records does not matter; the
- * device is flushed before the twin counts. */
+ * device is flushed before the twin counts. What others may be going to share, because they share
+ * it where the extent comes from, gets a block that the twin only reads. */
 #include <inttypes.h>
 #include <string.h>
 #include "chunk/move.h"
 
 #define PARALLEL 4u /* blocks on their way at a time */
-
-static uint64_t mask_of(uint32_t bit, uint32_t n)
-{
-    return (n == PAGES_PER_BLOCK ? UINT64_MAX : (1ull << n) - 1) << bit;
-}
 
 void move_note(struct ext *x, uint32_t first, uint32_t count)
 {
@@ -22,7 +18,7 @@ void move_note(struct ext *x, uint32_t first, uint32_t count)
     while (page < end) {
         uint32_t bit = page % PAGES_PER_BLOCK, n = MIN(end - page, PAGES_PER_BLOCK - bit);
 
-        x->move->dirty[page / PAGES_PER_BLOCK] |= mask_of(bit, n);
+        x->move->dirty[page / PAGES_PER_BLOCK] |= page_mask(bit, n);
         page += n;
     }
 }
@@ -109,6 +105,19 @@ static uint64_t rec_add(struct dev *d, struct rec_head *h)
     return journal_add(d, h, NULL, journal_cost(d, h->bytes, 0), true);
 }
 
+/* The record of pages that leave what the twin shares; space was waited for. */
+static uint64_t rec_leave(struct ext *y, struct rec_write *r, struct rec_ref *refs, bool all,
+                          uint32_t cost)
+{
+    uint32_t index = r->first / PAGES_PER_BLOCK;
+    bool change;
+
+    r->n_refs = (uint16_t)share_dropped(y, index, page_mask(r->first % PAGES_PER_BLOCK, r->count),
+                                        all, refs, &change);
+    r->h.bytes = (uint16_t)ROUND_UP((uint8_t *)(refs + r->n_refs) - (uint8_t *)r, 8);
+    return journal_add(y->dev, &r->h, NULL, cost, true);
+}
+
 /* Gives the twin's block a place. */
 static int twin_bind(struct ext *y, uint32_t b)
 {
@@ -146,18 +155,44 @@ static int twin_write(struct ext *y, uint32_t first, uint32_t count, const struc
              block = map_get(y, first / PAGES_PER_BLOCK)->src[0].block;
     struct dev *d = y->dev;
     struct rec_write *r;
+    struct rec_ref *refs;
+    uint32_t *crc, cost;
+    uint64_t rsn;
     int rc = dev_write(d, f->buf->data + (size_t)bit * PAGE_BYTES, (size_t)count * PAGE_BYTES,
                        block_off(d, block) + (uint64_t)bit * PAGE_BYTES, false);
 
     if (rc < 0)
         return rc;
-    r = copy_rec(y, REC_MAP, first, count, count * sizeof(uint32_t));
+    r = copy_rec(y, REC_MAP, first, count, count * sizeof(*crc) + MAP_SOURCES * sizeof(*refs));
+    cost = journal_cost(d, r->h.bytes, 0);
     rc = rec_space(d, &r->h);
     if (rc < 0)
         return rc;
     r->block = block;
-    memcpy(r + 1, &f->crc[bit], count * sizeof(uint32_t));
-    map_apply_write(y, r, (const uint32_t *)(r + 1), rec_add(d, &r->h));
+    crc = (uint32_t *)(r + 1);
+    refs = (struct rec_ref *)(crc + count);
+    memcpy(crc, &f->crc[bit], count * sizeof(*crc));
+    rsn = rec_leave(y, r, refs, false, cost);
+    map_apply_write(y, r, crc, rsn);
+    refs_apply(d, refs, r->n_refs, rsn);
+    return 0;
+}
+
+/* What was written to the twin's own block becomes one of those that it only reads. */
+static int twin_keep(struct ext *y, uint32_t b)
+{
+    struct rec_thaw *r = rec_new(y->dev, REC_THAW, y->id, sizeof(*r) + sizeof(struct thaw_block));
+    struct thaw_block *t = (struct thaw_block *)(r + 1);
+    int rc = rec_space(y->dev, &r->h);
+    uint64_t rsn;
+
+    if (rc < 0)
+        return rc;
+    r->count = 1;
+    thaw_one(y, b, t);
+    rsn = rec_add(y->dev, &r->h);
+    map_apply_thaw(y, t, rsn);
+    ext_dirty(y, rsn);
     return 0;
 }
 
@@ -165,21 +200,21 @@ static int twin_write(struct ext *y, uint32_t first, uint32_t count, const struc
 static int twin_zero(struct ext *y, uint32_t first, uint32_t count)
 {
     uint32_t b = first / PAGES_PER_BLOCK;
-    bool all = count == PAGES_PER_BLOCK, change;
     struct rec_ref *refs;
     struct rec_write *r;
+    uint32_t cost;
     uint64_t rsn;
     int rc;
 
-    if (!block_allocated(y, b))
+    if (!block_mapped(y, b))
         return 0;
-    r = copy_rec(y, REC_ZERO, first, count, all ? sizeof(*refs) : 0);
+    r = copy_rec(y, REC_ZERO, first, count, MAP_SOURCES * sizeof(*refs));
+    cost = journal_cost(y->dev, r->h.bytes, 0);
     rc = rec_space(y->dev, &r->h);
     if (rc < 0)
         return rc;
-    refs = (struct rec_ref *)(r + 1); /* a twin shares nothing */
-    r->n_refs = all ? (uint16_t)share_dropped(y, b, UINT64_MAX, true, refs, &change) : 0;
-    rsn = rec_add(y->dev, &r->h);
+    refs = (struct rec_ref *)(r + 1);
+    rsn = rec_leave(y, r, refs, count == PAGES_PER_BLOCK, cost);
     map_apply_zero(y, r, rsn);
     refs_apply(y->dev, refs, r->n_refs, rsn);
     return 0;
@@ -212,6 +247,37 @@ static int block_write(struct move *m, uint32_t b, uint64_t dirty, const struct 
     return rc;
 }
 
+/* Pages that the extent shares where it is; a frozen one may share all it has. */
+static uint64_t pages_kept(const struct move *m, uint32_t b)
+{
+    const struct map_entry *en = map_get(m->from, b);
+    uint64_t mask = 0;
+
+    if (m->from->frozen || block_allocated(m->to, b) || !entry_has_room(map_get(m->to, b)))
+        return 0;
+    for (uint32_t k = 1; k < MAP_SOURCES; k++) {
+        if (en->src[k].block != BLOCK_NONE && shared_bit_get(m->from->dev, en->src[k].block))
+            mask |= en->src[k].valid;
+    }
+    return mask;
+}
+
+static int block_write_all(struct move *m, uint32_t b, uint64_t dirty, const struct fetched *f)
+{
+    uint64_t kept = pages_kept(m, b) & f->data;
+    struct fetched part = *f;
+    int rc = 0;
+
+    if (kept != 0) {
+        part.data = kept;
+        rc = block_write(m, b, kept, &part);
+        if (rc == 0)
+            rc = twin_keep(m->to, b);
+        part.data = f->data & ~kept;
+    }
+    return rc == 0 ? block_write(m, b, dirty & ~kept, &part) : rc;
+}
+
 /* *ret_pages: that were written. */
 static int block_copy(struct move *m, uint32_t b, uint64_t dirty, uint32_t *ret_pages)
 {
@@ -227,15 +293,16 @@ static int block_copy(struct move *m, uint32_t b, uint64_t dirty, uint32_t *ret_
             rc = fetch_run(m->from, b * PAGES_PER_BLOCK + bit, n, &f);
     }
     if (rc == 0)
-        rc = block_write(m, b, dirty, &f);
+        rc = block_write_all(m, b, dirty, &f);
     *ret_pages = (uint32_t)__builtin_popcountll(f.data);
     buf_put(f.buf);
     return rc;
 }
 
-static int block_hold(struct move *m, uint32_t b, uint64_t dirty, uint32_t *ret_pages)
+int move_copy_block(struct move *m, uint32_t b, uint64_t dirty, uint32_t *ret_pages)
 {
     struct map_hold from, to = {0};
+    struct refs_hold refs = {0};
     int rc = map_hold(m->from, b, b, &from);
 
     if (rc == ERR_CORRUPT)
@@ -243,7 +310,10 @@ static int block_hold(struct move *m, uint32_t b, uint64_t dirty, uint32_t *ret_
     if (rc == 0)
         rc = map_hold(m->to, b, b, &to);
     if (rc == 0)
+        rc = refs_load_map(m->to, b, b, &refs);
+    if (rc == 0)
         rc = block_copy(m, b, dirty, ret_pages);
+    refs_hold_free(&refs);
     map_release(&to);
     map_release(&from);
     return rc;
@@ -268,7 +338,7 @@ static int block_pass(struct move *m, uint32_t b)
     if (x->dead || x->deleting)
         rc = err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is being deleted", x->id);
     else if (dirty != 0)
-        rc = block_hold(m, b, dirty, &pages);
+        rc = m->each(m, b, dirty, &pages);
     if (!m->alone)
         co_range_release(&x->lock, &range);
     if (rc == 0)
@@ -284,7 +354,7 @@ static int pass_main(void *arg)
 
     while (m->rc == 0 && m->next < BLOCKS_PER_EXTENT) {
         uint32_t b = m->next++;
-        int rc = dev_check(m->to->dev);
+        int rc = dev_check(m->dev);
 
         if (rc == 0 && m->dirty[b] != 0)
             rc = block_pass(m, b);

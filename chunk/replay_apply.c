@@ -304,7 +304,7 @@ static void apply_origin(struct replay *rp, const struct rec_child *r, uint64_t 
 {
     struct ext *o = dev_ext_find(rp->d, r->origin);
 
-    if (o == NULL)
+    if (o == NULL || (r->c.h.flags & REC_F_ARRIVING)) /* a relative of a twin */
         return;
     o->frozen = true;
     ext_dirty(o, rsn);

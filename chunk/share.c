@@ -53,6 +53,17 @@ uint64_t share_alloc_add(struct ext *x, uint32_t index, uint32_t block, uint32_t
 
 /* ---- adopting ---- */
 
+/* What an extent has from a device that is being drained may yet be shared by relatives that come
+ * from there. */
+static bool relatives_may_come(const struct ext *x)
+{
+    LIST_FOREACH (d, &x->dev->e->devs, struct dev, link) {
+        if (d != x->dev && d->drain_running)
+            return true;
+    }
+    return false;
+}
+
 /* The source with most pages that is this extent's alone; BLOCK_NONE if there is none. */
 static uint32_t orphan(const struct ext *x, uint32_t index)
 {
@@ -60,7 +71,7 @@ static uint32_t orphan(const struct ext *x, uint32_t index)
     uint32_t best = 0;
     int most = 0;
 
-    if (block_allocated(x, index) || !block_shared(x, index))
+    if (block_allocated(x, index) || !block_shared(x, index) || relatives_may_come(x))
         return BLOCK_NONE;
     en = map_get(x, index);
     for (uint32_t k = 1; k < MAP_SOURCES; k++) {

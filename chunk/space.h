@@ -82,6 +82,7 @@ co_fn int dev_open(struct engine *e, const char *path, const struct super_block 
 co_fn void dev_close(struct dev *d);
 /* A device for a new extent that needs so many blocks; NULL: none has room. */
 struct dev *dev_choose(struct engine *e, uint32_t blocks);
+bool dev_may_take(const struct dev *d, uint32_t blocks);
 void dev_isolate(struct dev *d, const char *why);
 void dev_host_failed(struct dev *d, const struct dev *host); /* nothing if it isn't its guest */
 void dev_fail(struct dev *d, int rc, const char *what);

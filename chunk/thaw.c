@@ -8,6 +8,7 @@
 #include <string.h>
 #include "chunk/internal.h"
 
+/* MAP_SOURCES: none. */
 static uint32_t slot_free(const struct map_entry *en)
 {
     uint32_t k = 1;
@@ -15,6 +16,11 @@ static uint32_t slot_free(const struct map_entry *en)
     while (k < MAP_SOURCES && en->src[k].block != BLOCK_NONE)
         k++;
     return k;
+}
+
+bool entry_has_room(const struct map_entry *en)
+{
+    return slot_free(en) < MAP_SOURCES;
 }
 
 /* Is the block's own place others', too? The map is loaded. Not if no slot is free, whatever a lost
@@ -26,8 +32,7 @@ static bool own_shared(const struct ext *x, uint32_t index)
     if (!block_allocated(x, index))
         return false;
     en = map_get(x, index);
-    return en->src[0].valid != 0 && shared_bit_get(x->dev, en->src[0].block) &&
-           slot_free(en) < MAP_SOURCES;
+    return en->src[0].valid != 0 && shared_bit_get(x->dev, en->src[0].block) && entry_has_room(en);
 }
 
 static uint32_t count_shared(const struct ext *x, uint32_t first, uint32_t last)
@@ -44,8 +49,7 @@ static uint32_t rec_room(uint32_t n)
     return sizeof(struct rec_thaw) + n * (uint32_t)sizeof(struct thaw_block);
 }
 
-/* The block's sources as they are to be. */
-static void thaw_one(const struct ext *x, uint32_t index, struct thaw_block *ret)
+void thaw_one(const struct ext *x, uint32_t index, struct thaw_block *ret)
 {
     const struct map_entry *en = map_get(x, index);
 

@@ -114,8 +114,8 @@ static bool admin_room(struct life *l, uint32_t i)
     return ok;
 }
 
-/* Empties one device, then the other, and so on, while extents come and go. */
-static bool admin_drain(struct life *l, uint32_t i)
+/* Empties one device, then the other, and so on. */
+static bool drain(struct life *l, uint32_t i)
 {
     const char *path = disk_path(i % l->disks);
     int rc = engine_drain(l->e, path);
@@ -125,7 +125,13 @@ static bool admin_drain(struct life *l, uint32_t i)
     if (rc < 0 && rc != ERR_NOSPACE)
         return life_fail(l, "drain: %s", err_text(rc));
     engine_drain_stop(l->e, path);
-    return admin_any(l, i);
+    return true;
+}
+
+/* The same while extents come and go. */
+static bool admin_drain(struct life *l, uint32_t i)
+{
+    return drain(l, i) && admin_any(l, i);
 }
 
 /* Makes an extent anew as the child of another, which is frozen from then on, until it is thawed,
@@ -157,6 +163,12 @@ static bool admin_snapshot(struct life *l, uint32_t i)
     life_reopen(l, from);
     life_reopen(l, to);
     return ok;
+}
+
+/* Families that grow and shrink move to and fro. */
+static bool admin_family(struct life *l, uint32_t i)
+{
+    return (i % 3 != 2 || drain(l, i / 3)) && admin_snapshot(l, i);
 }
 
 /* ---- streams ---- */
@@ -346,6 +358,18 @@ const struct workload workloads[] = {
      .op = op_mixed,
      .admin = admin_snapshot,
      .admin_ops = 30},
+    {.name = "family",
+     .disk_bytes = 40u << 20,
+     .disks = 2,
+     .ring_bytes = RING_MIN,
+     .flush_delay_ms = 4,
+     .extents = 5,
+     .streams = 3,
+     .ops = 40,
+     .lives = 3,
+     .op = op_mixed,
+     .admin = admin_family,
+     .admin_ops = 18},
 };
 const uint32_t n_workloads = ARRAY_SIZE(workloads);
 

@@ -223,7 +223,9 @@ const struct cli_command cli_disk_commands[] = {
      2,
      "moves what is on a disk to the chunk server's other disks, while it is used",
      {{"cancel", NULL, "ends that; the disk takes new replicas again"},
-      {"copies", NULL, "also replicas that share blocks with others; each becomes a full copy"}},
+      {"copies", NULL,
+       "also replicas that share blocks with others where no disk has room for all of those; each "
+       "becomes a full copy"}},
      drain},
     {"disk",
      "remove",
