@@ -55,7 +55,6 @@ struct onc_call {
      * `out` and gives a reference. NULL: none. */
     struct buf *tail;
     uint32_t tail_off, tail_len;
-    void *priv[4]; /* of the connection's layer */
 };
 
 struct onc_procedure {
@@ -71,7 +70,6 @@ struct onc_program {
     const char *name;
     const struct onc_procedure *procedures;
     uint32_t procedure_count;
-    bool needs_sys; /* AUTH_NONE is too weak for all but procedure 0 */
 };
 
 struct onc_conf {

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Shared by the files of ONC RPC (rpc*.c). A connection is a coroutine that reads and one that
+ * writes; each call runs in a coroutine of its own. When the reader ends, for whatever reason,
+ * calls are waited for and everything of the connection is freed. */
+#ifndef ZBS_ACCESS_NFS_RPC_INT_H
+#define ZBS_ACCESS_NFS_RPC_INT_H
+
+#include "access/nfs/rpc.h"
+#include "common/base/assert.h"
+#include "common/base/bytes.h"
+#include "common/base/list.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/co/sync.h"
+#include "common/env/env.h"
+
+#define ONC_RX_BYTES     16384u /* read ahead */
+#define ONC_DIRECT_BYTES 16384u /* bulk data from here on is received in place */
+#define ONC_HEAD_BYTES   1024u  /* hold a call's header and what is before its bulk data */
+#define ONC_AUTH_BYTES   400u   /* of a credential or verifier */
+#define ONC_MARK_BYTES   4u
+#define ONC_LAST         (UINT32_C(1) << 31) /* of a record's mark: its last fragment */
+
+struct onc_server {
+    struct onc_conf conf; /* with defaults filled in */
+    struct net_listener *listener;
+    struct list conns;
+    uint32_t conn_count;
+    struct co_group accept_group, group;
+    struct co_cond conn_gone;
+};
+
+struct onc_conn {
+    struct list link; /* server->conns */
+    struct onc_server *s;
+    struct net_conn *net;
+    struct addr peer;
+
+    /* receiving */
+    uint8_t *rx;
+    uint32_t rx_pos, rx_end;
+    uint32_t last_bulk; /* bytes of the last call's bulk data */
+    uint32_t burst;     /* fragments since the reader last waited */
+    uint32_t fragment;  /* bytes of it that are still to come */
+    uint32_t record;    /* bytes of this record so far */
+    bool last;          /* this fragment ends the record */
+    uint8_t *head;      /* the record, without bulk data */
+
+    struct list calls; /* in flight */
+    struct co_group requests, writer;
+    struct co_sem slots, memory;
+
+    /* sending */
+    struct list tx;
+    struct co_cond tx_wake, tx_done;
+    bool tx_closing; /* nothing more comes: the writer ends when the queue is empty */
+    bool tx_ended;
+    const char *broken; /* not NULL: it ends, and this is why; nothing that it holds is begun */
+};
+
+/* A call and what only these files know of it. */
+struct onc_request {
+    struct onc_call call;
+    struct list link, tx; /* conn->calls; conn->tx */
+    const struct onc_procedure *procedure;
+    uint32_t held;   /* memory credits */
+    uint8_t *record; /* that call.args points into; NULL: none */
+};
+
+/* ---- rpc_conn.c ---- */
+
+co_fn int onc_conn_main(void *arg); /* struct onc_conn; frees it */
+/* Its reader will end, and no call of it is begun any more. Does not suspend. why: static. */
+void onc_conn_break(struct onc_conn *c, const char *why);
+
+/* ---- rpc_record.c ---- */
+
+/* Waits for the next record's first byte. */
+co_fn int onc_record_begin(struct onc_conn *c) MUST_CHECK;
+/* Bytes of the record, `len` of them unless it ends before. */
+co_fn int onc_record_read(struct onc_conn *c, void *dst, uint32_t len, uint32_t *ret) MUST_CHECK;
+/* Nothing of it is left, as far as is known: an empty fragment may follow. */
+bool onc_record_ended(const struct onc_conn *c);
+/* Drops what is left of it. */
+co_fn int onc_record_skip(struct onc_conn *c) MUST_CHECK;
+
+/* ---- rpc_call.c ---- */
+
+/* Receives one call and begins it, or answers what is wrong with it. */
+co_fn int onc_call_receive(struct onc_conn *c) MUST_CHECK;
+void onc_request_free(struct onc_request *q);
+
+/* ---- rpc_reply.c ---- */
+
+/* Puts what a reply begins with; the handler's results follow. */
+void onc_reply_begin(struct onc_call *call);
+/* Replaces it by an error of the protocol. */
+void onc_reply_error(struct onc_call *call, enum onc_accept stat, uint32_t low, uint32_t high);
+void onc_reply_auth_error(struct onc_call *call, uint32_t why);
+void onc_reply_version_error(struct onc_call *call);
+/* Queues it; ends the request. */
+void onc_reply_send(struct onc_request *q);
+co_fn int onc_writer_main(void *arg); /* struct onc_conn */
+
+#endif
