@@ -162,7 +162,7 @@ static int apply_pool_remove(struct apply *a)
 {
     struct pool *p = state_pool_by_id(a->st, a->record->pool_remove->pool_id);
 
-    if (p == NULL || p->volumes.count > 0)
+    if (p == NULL || p->volumes.count > 0 || tree_pool_share(&a->st->tree, p->id) != NULL)
         return apply_misfit(a, "pool is unknown or not empty");
     codec_del_pool(a->to, p->id);
     state_pool_remove(a->st, p);
@@ -270,6 +270,20 @@ static int apply_kind(struct apply *a)
         return apply_volume_flatten(a);
     case ZBS__METALOG__RECORD__KIND_RESERVATION_SET:
         return apply_reservation_set(a);
+    case ZBS__METALOG__RECORD__KIND_SHARE_SET:
+        return apply_share_set(a);
+    case ZBS__METALOG__RECORD__KIND_SHARE_REMOVE:
+        return apply_share_remove(a);
+    case ZBS__METALOG__RECORD__KIND_INODE_ADD:
+        return apply_inode_add(a);
+    case ZBS__METALOG__RECORD__KIND_INODE_SET:
+        return apply_inode_set(a);
+    case ZBS__METALOG__RECORD__KIND_ENTRY_ADD:
+        return apply_entry_add(a);
+    case ZBS__METALOG__RECORD__KIND_ENTRY_REMOVE:
+        return apply_entry_remove(a);
+    case ZBS__METALOG__RECORD__KIND_ENTRY_MOVE:
+        return apply_entry_move(a);
     case ZBS__METALOG__RECORD__KIND__NOT_SET:
     default:
         return err_set(ERR_UNSUPPORTED,

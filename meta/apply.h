@@ -63,5 +63,12 @@ int apply_target_set(struct apply *a);
 int apply_target_remove(struct apply *a);
 int apply_lun_set(struct apply *a);
 int apply_lun_unset(struct apply *a);
+int apply_share_set(struct apply *a);
+int apply_share_remove(struct apply *a);
+int apply_inode_add(struct apply *a);
+int apply_inode_set(struct apply *a);
+int apply_entry_add(struct apply *a);
+int apply_entry_remove(struct apply *a);
+int apply_entry_move(struct apply *a);
 
 #endif

@@ -29,8 +29,7 @@ static void sink_put(const struct codec_sink *to, const struct key *k, const voi
         *to->digest += digest_mix(digest_mix(0xcbf29ce484222325u, k->bytes, k->len), val, len);
 }
 
-static void sink_put_msg(const struct codec_sink *to, const struct key *k,
-                         const ProtobufCMessage *msg)
+void codec_sink_put(const struct codec_sink *to, const struct key *k, const ProtobufCMessage *msg)
 {
     uint8_t small[512];
     size_t len = protobuf_c_message_get_packed_size(msg);
@@ -56,6 +55,8 @@ void codec_header_take(struct codec_header *h, const struct state *st)
     h->next_pool_id = st->next_pool_id;
     h->next_chunk_id = st->next_chunk_id;
     h->next_page_id = st->next_page_id;
+    h->shares_version = st->tree.shares_version;
+    h->next_share_id = st->tree.next_share_id;
     memcpy(h->cluster_id, st->cluster_id, sizeof(h->cluster_id));
 }
 
@@ -73,7 +74,9 @@ void codec_put_header(const struct codec_sink *to, const struct codec_header *h)
     m.next_pool_id = h->next_pool_id;
     m.next_chunk_id = h->next_chunk_id;
     m.next_page_id = h->next_page_id;
-    sink_put_msg(to, &k, &m.base);
+    m.shares_version = h->shares_version;
+    m.next_share_id = h->next_share_id;
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_put_pool(const struct codec_sink *to, const struct pool *p)
@@ -88,7 +91,7 @@ void codec_put_pool(const struct codec_sink *to, const struct pool *p)
     m.min_replicas = p->min_replicas;
     m.failure_domain = p->failure_domain;
     m.limits = limits_kv(&p->limits, &limits);
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_put_volume(const struct codec_sink *to, const struct volume *v)
@@ -122,7 +125,7 @@ void codec_put_volume(const struct codec_sink *to, const struct volume *v)
     m.importing = v->importing;
     if (v->snapshot || v->importing != 0)
         m.content = uuid_field(v->content);
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_put_slot(const struct codec_sink *to, const struct slot *s)
@@ -132,7 +135,7 @@ void codec_put_slot(const struct codec_sink *to, const struct slot *s)
 
     m.epoch = s->epoch;
     m.owner = s->owner;
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_put_extent(const struct codec_sink *to, const struct extent *e)
@@ -154,7 +157,7 @@ void codec_put_extent(const struct codec_sink *to, const struct extent *e)
     m.n_members = e->n_members;
     m.absent = (uint32_t *)extent_absent(e);
     m.n_absent = e->n_absent;
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_put_page(const struct codec_sink *to, const struct table_page *p)
@@ -168,10 +171,10 @@ void codec_put_page(const struct codec_sink *to, const struct table_page *p)
     m.index = p->index;
     m.extent_ids = ids;
     m.n_extent_ids = SLOTS_PER_PAGE;
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
-static void sink_del(const struct codec_sink *to, struct key k)
+void codec_sink_del(const struct codec_sink *to, struct key k)
 {
     if (to->batch != NULL)
         kv_batch_delete(to->batch, k.bytes, k.len);
@@ -192,12 +195,12 @@ void codec_put_table(const struct codec_sink *to, const struct volume *v, uint32
             used = i + 1;
     }
     if (used == 0) {
-        sink_del(to, k);
+        codec_sink_del(to, k);
         return;
     }
     m.page_ids = ids;
     m.n_page_ids = used;
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_put_chunk(const struct codec_sink *to, const struct chunk *c)
@@ -216,7 +219,7 @@ void codec_put_chunk(const struct codec_sink *to, const struct chunk *c)
     m.maintenance = c->maintenance;
     m.removing = c->removing;
     m.marked_at = c->marked_at;
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_put_session(const struct codec_sink *to, const struct session *s)
@@ -232,7 +235,7 @@ void codec_put_session(const struct codec_sink *to, const struct session *s)
     m.rack = s->rack;
     m.zone = s->zone;
     m.iscsi_portal = s->iscsi_portal;
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_put_target(const struct codec_sink *to, const struct target *t)
@@ -255,7 +258,7 @@ void codec_put_target(const struct codec_sink *to, const struct target *t)
     m.n_initiators = t->n_initiators;
     m.luns = ptrs;
     m.n_luns = t->n_luns;
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
     mem_free(luns);
     mem_free(ptrs);
 }
@@ -268,12 +271,12 @@ void codec_put_reservation(const struct codec_sink *to, const struct reservation
     m.volume_id = r->volume_id;
     m.version = r->version;
     m.record = (ProtobufCBinaryData){.data = r->record, .len = r->len};
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_del_reservation(const struct codec_sink *to, uint64_t volume_id)
 {
-    sink_del(to, key_of_u64(KEY_RESERVATION, volume_id));
+    codec_sink_del(to, key_of_u64(KEY_RESERVATION, volume_id));
 }
 
 void codec_put_setting(const struct codec_sink *to, const struct setting_value *v)
@@ -284,7 +287,7 @@ void codec_put_setting(const struct codec_sink *to, const struct setting_value *
     m.name = v->name;
     m.value = v->value;
     m.version = v->version;
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id,
@@ -306,57 +309,57 @@ void codec_put_result(const struct codec_sink *to, const struct result *r)
     m.client = r->client;
     m.number = r->number;
     m.reply = (ProtobufCBinaryData){.data = r->reply, .len = r->reply_len};
-    sink_put_msg(to, &k, &m.base);
+    codec_sink_put(to, &k, &m.base);
 }
 
 void codec_del_chunk(const struct codec_sink *to, uint32_t id)
 {
-    sink_del(to, key_of_u32(KEY_CHUNK, id));
+    codec_sink_del(to, key_of_u32(KEY_CHUNK, id));
 }
 
 void codec_del_pool(const struct codec_sink *to, uint32_t id)
 {
-    sink_del(to, key_of_u32(KEY_POOL, id));
+    codec_sink_del(to, key_of_u32(KEY_POOL, id));
 }
 
 void codec_del_volume(const struct codec_sink *to, uint64_t id)
 {
-    sink_del(to, key_of_u64(KEY_VOLUME, id));
+    codec_sink_del(to, key_of_u64(KEY_VOLUME, id));
 }
 
 void codec_del_slot(const struct codec_sink *to, uint64_t volume_id, uint32_t slot)
 {
-    sink_del(to, key_slot(volume_id, slot));
+    codec_sink_del(to, key_slot(volume_id, slot));
 }
 
 void codec_del_extent(const struct codec_sink *to, uint64_t id)
 {
-    sink_del(to, key_of_u64(KEY_EXTENT, id));
+    codec_sink_del(to, key_of_u64(KEY_EXTENT, id));
 }
 
 void codec_del_page(const struct codec_sink *to, uint64_t id)
 {
-    sink_del(to, key_of_u64(KEY_PAGE, id));
+    codec_sink_del(to, key_of_u64(KEY_PAGE, id));
 }
 
 void codec_del_session(const struct codec_sink *to, uint64_t id)
 {
-    sink_del(to, key_of_u64(KEY_SESSION, id));
+    codec_sink_del(to, key_of_u64(KEY_SESSION, id));
 }
 
 void codec_del_target(const struct codec_sink *to, const char *iqn)
 {
-    sink_del(to, key_target(iqn));
+    codec_sink_del(to, key_target(iqn));
 }
 
 void codec_del_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id)
 {
-    sink_del(to, key_garbage(chunk_id, extent_id));
+    codec_sink_del(to, key_garbage(chunk_id, extent_id));
 }
 
 void codec_del_result(const struct codec_sink *to, uint64_t mutation)
 {
-    sink_del(to, key_of_u64(KEY_RESULT, mutation));
+    codec_sink_del(to, key_of_u64(KEY_RESULT, mutation));
 }
 
 static void put_volume_slots(const struct codec_sink *to, const struct volume *v)
@@ -425,6 +428,7 @@ uint64_t codec_digest(const struct state *st)
         codec_put_reservation(&to, st->reservations.items[i]);
     for (uint32_t i = 0; i < st->settings.count; i++)
         codec_put_setting(&to, st->settings.items[i]);
+    codec_put_tree(&to, &st->tree);
     LIST_FOREACH (r, &st->results, struct result, link)
         codec_put_result(&to, r);
     return digest;

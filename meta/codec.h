@@ -25,6 +25,8 @@ struct codec_header {
     uint64_t exports_version;
     uint32_t next_pool_id, next_chunk_id;
     uint64_t next_page_id;
+    uint64_t shares_version;
+    uint32_t next_share_id;
     char cluster_id[40];
 };
 void codec_header_take(struct codec_header *h, const struct state *st); /* not `applied` */
@@ -47,6 +49,15 @@ void codec_put_setting(const struct codec_sink *to, const struct setting_value *
 void codec_put_garbage(const struct codec_sink *to, uint32_t chunk_id, uint64_t extent_id,
                        const struct garbage *g);
 void codec_put_result(const struct codec_sink *to, const struct result *r);
+
+/* ---- codec_tree.c ---- */
+void codec_put_share(const struct codec_sink *to, const struct share *s);
+void codec_put_inode(const struct codec_sink *to, const struct inode *i);
+void codec_put_entry(const struct codec_sink *to, const struct dir_entry *e);
+void codec_put_tree(const struct codec_sink *to, const struct tree *t); /* all of it */
+void codec_del_share(const struct codec_sink *to, uint32_t id);
+void codec_del_inode(const struct codec_sink *to, uint64_t id);
+void codec_del_entry(const struct codec_sink *to, const struct dir_entry *e);
 
 void codec_del_chunk(const struct codec_sink *to, uint32_t id);
 void codec_del_pool(const struct codec_sink *to, uint32_t id);

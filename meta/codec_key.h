@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Keys of the store: a letter, then big-endian ids, so that memcmp order is id order. Private to
- * codec.c and load.c. */
+ * codec*.c and load*.c. */
 #ifndef ZBS_META_CODEC_KEY_H
 #define ZBS_META_CODEC_KEY_H
 
+#include <protobuf-c/protobuf-c.h>
 #include <string.h>
 #include "common/base/assert.h"
 #include "meta/limits.h"
@@ -14,12 +15,15 @@
 enum key_kind {
     KEY_SESSION = 'a',
     KEY_CHUNK = 'c',
+    KEY_ENTRY = 'd', /* directory, cookie */
     KEY_EXTENT = 'e',
+    KEY_SHARE = 'f',
     KEY_GARBAGE = 'g', /* chunk, extent -> epoch, family */
     KEY_HEADER = 'h',
     KEY_PAGE = 'i', /* of volumes' tables */
     KEY_LOADING = 'l',
-    KEY_TABLE = 'm',   /* volume, number of a group of table pages */
+    KEY_TABLE = 'm', /* volume, number of a group of table pages */
+    KEY_INODE = 'n',
     KEY_SETTING = 'o', /* name */
     KEY_POOL = 'p',
     KEY_RESULT = 'r', /* mutation number */
@@ -93,6 +97,14 @@ static inline struct key key_table(uint64_t volume_id, uint32_t group)
     return k;
 }
 
+static inline struct key key_entry(uint64_t dir_id, uint64_t cookie)
+{
+    struct key k = key_of_u64(KEY_ENTRY, dir_id);
+
+    key_u64(&k, cookie);
+    return k;
+}
+
 static inline struct key key_target(const char *iqn)
 {
     struct key k = key_of(KEY_TARGET);
@@ -116,6 +128,10 @@ static inline struct key key_garbage(uint32_t chunk_id, uint64_t extent_id)
     key_u64(&k, extent_id);
     return k;
 }
+
+struct codec_sink;
+void codec_sink_put(const struct codec_sink *to, const struct key *k, const ProtobufCMessage *msg);
+void codec_sink_del(const struct codec_sink *to, struct key k);
 
 static inline uint32_t key_get_u32(const uint8_t *p)
 {

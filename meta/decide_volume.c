@@ -79,6 +79,9 @@ int decide_pool_delete(const struct decide *d, Zbs__Metalog__Record **ret)
     if (p->volumes.count > 0)
         return err_set(ERR_NOT_EMPTY, "pool '%s' has %u volumes: delete them first", p->name,
                        p->volumes.count);
+    if (tree_pool_share(&d->st->tree, p->id) != NULL)
+        return err_set(ERR_NOT_EMPTY, "pool '%s' has share '%s': delete it first", p->name,
+                       tree_pool_share(&d->st->tree, p->id)->name);
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_POOL_REMOVE);
     (*ret)->pool_remove = PAD_NEW(d->pad, Zbs__Metalog__PoolRemove);
     zbs__metalog__pool_remove__init((*ret)->pool_remove);

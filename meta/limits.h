@@ -27,6 +27,10 @@
 #define BATCH_ITEMS_MAX      1024u  /* slots in a LeaseRelease, extents in an ExtentCreated */
 #define RESULTS_MAX          16384u /* answers kept for retries (PROTOCOL 6.4) */
 #define SNAPSHOT_GROUP_MAX   64u
+#define SHARES_MAX           1024u
+#define SHARE_CLIENTS_MAX    256u
+#define INODES_MAX           (4u << 20)
+#define DIR_LIST_BYTES       (512u * 1024) /* in one answer, or a little more */
 #define VOLUME_LIST_MAX      2000u
 #define VOLUME_MAP_MAX       4096u
 #define SWEEP_MAX            256u  /* extents in one VolumeSweep record */

@@ -6,22 +6,11 @@
 #include <string.h>
 #include "common/base/mem.h"
 #include "meta/codec.h"
-#include "meta/codec_key.h"
-#include "meta/pad.h"
+#include "meta/load_kind.h"
 #include "meta/view.h"
 #include "meta/reservations.h"
 #include "meta/settings.h"
 #include "proto/metalog.pb-c.h"
-
-struct loader {
-    struct state *st;
-    uint64_t applied;
-    bool has_header;
-    struct pad pad; /* emptied after each pair */
-};
-
-typedef int (*load_fn)(struct loader *l, const uint8_t *key, size_t key_len,
-                       const ProtobufCMessage *msg);
 
 struct load_scan {
     struct loader *l;
@@ -31,7 +20,7 @@ struct load_scan {
     load_fn fn;
 };
 
-static int damaged(const char *what)
+int load_damaged(const char *what)
 {
     return err_set(ERR_FORMAT, "the metadata store is damaged: %s", what);
 }
@@ -59,7 +48,7 @@ static int load_header(struct loader *l, const uint8_t *key, size_t key_len,
                        m->format, STORE_FORMAT);
     if (strlen(m->cluster_id) >= sizeof(st->cluster_id) || m->next_mutation == 0 ||
         m->next_pool_id == 0 || m->next_chunk_id == 0 || m->next_page_id == 0)
-        return damaged("bad header");
+        return load_damaged("bad header");
     strcpy(st->cluster_id, m->cluster_id);
     st->next_mutation = m->next_mutation;
     st->term = m->term;
@@ -67,6 +56,8 @@ static int load_header(struct loader *l, const uint8_t *key, size_t key_len,
     st->next_pool_id = m->next_pool_id;
     st->next_chunk_id = m->next_chunk_id;
     st->next_page_id = m->next_page_id;
+    st->tree.shares_version = m->shares_version;
+    st->tree.next_share_id = MAX(m->next_share_id, 1u);
     l->applied = m->applied;
     l->has_header = true;
     return 0;
@@ -80,7 +71,7 @@ static int load_chunk(struct loader *l, const uint8_t *key, size_t key_len,
 
     (void)key_len;
     if (m->id == 0 || m->id != key_get_u32(key + 1) || m->uuid.len != 16 || m->workers == 0)
-        return damaged("bad chunk server");
+        return load_damaged("bad chunk server");
     c = state_chunk_add(l->st, m->id);
     copy_uuid(c->uuid, &m->uuid);
     str_set(&c->addr, m->addr);
@@ -103,7 +94,7 @@ static int load_pool(struct loader *l, const uint8_t *key, size_t key_len,
 
     (void)key_len;
     if (m->id == 0 || m->id != key_get_u32(key + 1) || state_pool(l->st, m->name) != NULL)
-        return damaged("bad pool");
+        return load_damaged("bad pool");
     p = state_pool_add(l->st, m->id, m->name);
     p->replicas = m->replicas;
     p->min_replicas = m->min_replicas;
@@ -122,7 +113,7 @@ static int load_volume(struct loader *l, const uint8_t *key, size_t key_len,
     (void)key_len;
     if (m->id == 0 || m->id != key_get_u64(key + 1) || m->uuid.len != 16 || m->stripe_count == 0 ||
         m->stripe_bytes == 0 || m->size_bytes == 0 || m->size_bytes > VOLUME_BYTES_MAX)
-        return damaged("bad volume");
+        return load_damaged("bad volume");
     if (m->removed) {
         v = state_volume_add_removed(l->st, m->id, m->name, &layout, m->size_bytes);
         v->pool_id = m->pool_id;
@@ -130,7 +121,7 @@ static int load_volume(struct loader *l, const uint8_t *key, size_t key_len,
         struct pool *pool = state_pool_by_id(l->st, m->pool_id);
 
         if (pool == NULL || pool_volume(pool, m->name) != NULL)
-            return damaged("volume without its pool, or twice");
+            return load_damaged("volume without its pool, or twice");
         v = state_volume_add(l->st, pool, m->id, m->name, &layout, m->size_bytes);
     }
     v->replicas = m->replicas;
@@ -163,7 +154,7 @@ static int load_session(struct loader *l, const uint8_t *key, size_t key_len,
 
     (void)key_len;
     if (m->id == 0 || m->id != key_get_u64(key + 1))
-        return damaged("bad session");
+        return load_damaged("bad session");
     s = state_session_add(l->st, m->id);
     str_set(&s->name, m->name);
     s->incarnation = m->incarnation;
@@ -185,7 +176,7 @@ static int load_slot(struct loader *l, const uint8_t *key, size_t key_len,
 
     (void)key_len;
     if (v == NULL || number >= v->n_slots)
-        return damaged("bad slot");
+        return load_damaged("bad slot");
     s = volume_slot_make(v, number);
     s->epoch = m->epoch;
     v->granted_at = MAX(v->granted_at, m->epoch);
@@ -201,7 +192,7 @@ static int load_replicas(struct loader *l, struct extent *e, const Zbs__Metalog_
         e->replicas[i] = i < m->n_members ? m->members[i] : m->absent[i - m->n_members];
         if (state_chunk(l->st, e->replicas[i]) == NULL) {
             e->n_members = e->n_absent = 0;
-            return damaged("a replica on an unknown chunk server");
+            return load_damaged("a replica on an unknown chunk server");
         }
     }
     return 0;
@@ -220,7 +211,7 @@ static int load_extent(struct loader *l, const uint8_t *key, size_t key_len,
     if (id == 0 || m->n_members < 1 || m->n_members + m->n_absent > SLOT_REPLICAS_MAX ||
         (m->origin != 0) != (origin != NULL) || (origin != NULL && m->created) || m->family == 0 ||
         m->family > id)
-        return damaged("bad extent");
+        return load_damaged("bad extent");
     e = state_extent_add(l->st, id, m->family, m->slot);
     extent_set_origin(e, origin);
     e->epoch = m->epoch;
@@ -250,7 +241,7 @@ static int load_page(struct loader *l, const uint8_t *key, size_t key_len,
 
     (void)key_len;
     if (id == 0 || m->n_extent_ids != SLOTS_PER_PAGE)
-        return damaged("bad table page");
+        return load_damaged("bad table page");
     p = state_page_add(l->st, id, m->index);
     for (uint32_t i = 0; i < SLOTS_PER_PAGE; i++) {
         struct extent *e = state_extent(l->st, m->extent_ids[i]);
@@ -258,7 +249,7 @@ static int load_page(struct loader *l, const uint8_t *key, size_t key_len,
         if (m->extent_ids[i] == 0)
             continue;
         if (e == NULL || e->slot != m->index * SLOTS_PER_PAGE + i)
-            return damaged("a table page with an unknown extent, or one in a wrong place");
+            return load_damaged("a table page with an unknown extent, or one in a wrong place");
         page_set(p, NULL, i, e);
     }
     return 0;
@@ -273,14 +264,14 @@ static int load_table(struct loader *l, const uint8_t *key, size_t key_len,
 
     (void)key_len;
     if (v == NULL || m->n_page_ids > TABLE_GROUP)
-        return damaged("bad table");
+        return load_damaged("bad table");
     for (size_t i = 0; i < m->n_page_ids; i++) {
         struct table_page *p = idmap_get_ptr(&l->st->pages, m->page_ids[i]);
 
         if (m->page_ids[i] == 0)
             continue;
         if (p == NULL || first + i >= v->n_pages || p->index != first + i)
-            return damaged("a table with an unknown page, or one in a wrong place");
+            return load_damaged("a table with an unknown page, or one in a wrong place");
         volume_set_page(v, (uint32_t)(first + i), p);
     }
     return 0;
@@ -293,13 +284,13 @@ static int check_references(const struct state *st)
         const struct extent *e = (const struct extent *)(uintptr_t)st->extents.entries[i].value;
 
         if (st->extents.entries[i].id != 0 && e->refs == 0 && list_empty(&e->unborn))
-            return damaged("an extent that no volume has");
+            return load_damaged("an extent that no volume has");
     }
     for (uint64_t i = 0; i < st->pages.cap; i++) {
         const struct table_page *p = (const void *)(uintptr_t)st->pages.entries[i].value;
 
         if (st->pages.entries[i].id != 0 && p->refs == 0)
-            return damaged("a table page that no volume has");
+            return load_damaged("a table page that no volume has");
     }
     return 0;
 }
@@ -314,7 +305,7 @@ static int load_target(struct loader *l, const uint8_t *key, size_t key_len,
     (void)key_len;
     if (m->n_initiators > INITIATORS_MAX || m->n_luns > LUNS_MAX ||
         state_target(l->st, m->iqn) != NULL)
-        return damaged("bad target");
+        return load_damaged("bad target");
     t = state_target_add(l->st, m->iqn);
     str_set(&t->chap_user, m->chap_user);
     str_set(&t->chap_secret, m->chap_secret);
@@ -325,7 +316,7 @@ static int load_target(struct loader *l, const uint8_t *key, size_t key_len,
         struct volume *v = state_volume(l->st, m->luns[i]->volume_id);
 
         if (v == NULL || v->removed || target_lun(t, m->luns[i]->lun) != NULL)
-            return damaged("a LUN without its volume, or twice");
+            return load_damaged("a LUN without its volume, or twice");
         state_lun_set(l->st, t, m->luns[i]->lun, v);
     }
     return 0;
@@ -339,7 +330,7 @@ static int load_reservation(struct loader *l, const uint8_t *key, size_t key_len
     (void)key_len;
     if (m->volume_id != key_get_u64(key + 1) || state_volume(l->st, m->volume_id) == NULL ||
         m->record.len == 0 || m->record.len > RESERVATION_BYTES_MAX)
-        return damaged("bad reservation");
+        return load_damaged("bad reservation");
     state_reservation_put(l->st, m->volume_id, m->version, m->record.data, m->record.len);
     return 0;
 }
@@ -351,7 +342,7 @@ static int load_setting(struct loader *l, const uint8_t *key, size_t key_len,
 
     if (m->name[0] == 0 || strlen(m->name) > SETTING_NAME_MAX || key_len != strlen(m->name) + 1 ||
         memcmp(key + 1, m->name, key_len - 1) != 0)
-        return damaged("bad setting");
+        return load_damaged("bad setting");
     state_setting_put(l->st, m->name, m->value, m->version);
     return 0;
 }
@@ -363,7 +354,7 @@ static int load_result(struct loader *l, const uint8_t *key, size_t key_len,
 
     (void)key_len;
     if (state_result(l->st, m->client, m->number) != NULL)
-        return damaged("one mutation's result twice");
+        return load_damaged("one mutation's result twice");
     state_result_add(l->st, key_get_u64(key + 1), m->client, m->number, m->reply.data,
                      m->reply.len);
     return 0;
@@ -377,13 +368,13 @@ static int load_garbage(void *arg, const void *key, size_t key_len, const void *
     uint64_t extent_id, epoch, family;
 
     if (key_len != 13 || val_len != 16)
-        return damaged("bad garbage");
+        return load_damaged("bad garbage");
     c = state_chunk(scan->l->st, key_get_u32(k + 1));
     extent_id = key_get_u64(k + 5);
     epoch = key_get_u64(val);
     family = key_get_u64((const uint8_t *)val + 8);
     if (c == NULL || extent_id == 0 || epoch == 0 || family == 0)
-        return damaged("garbage on an unknown chunk server");
+        return load_damaged("garbage on an unknown chunk server");
     chunk_garbage_add(c, extent_id, epoch, family);
     return 0;
 }
@@ -396,10 +387,10 @@ static int load_pair(void *arg, const void *key, size_t key_len, const void *val
     int rc;
 
     if (scan->key_len != 0 && key_len != scan->key_len)
-        return damaged("a key of a wrong length");
+        return load_damaged("a key of a wrong length");
     msg = protobuf_c_message_unpack(scan->type, &l->pad.allocator, val_len, val);
     if (msg == NULL)
-        return damaged("a value that is no message");
+        return load_damaged("a value that is no message");
     rc = scan->fn(l, key, key_len, msg);
     pad_fini(&l->pad);
     return rc;
@@ -428,6 +419,9 @@ co_fn int codec_load(struct kv *kv, struct state *st, uint64_t *ret_applied)
         {&l, KEY_TARGET, 0, &zbs__metalog__kv_target__descriptor, load_target},
         {&l, KEY_RESERVATION, 9, &zbs__metalog__kv_reservation__descriptor, load_reservation},
         {&l, KEY_SETTING, 0, &zbs__metalog__kv_setting__descriptor, load_setting},
+        {&l, KEY_SHARE, 5, &zbs__metalog__kv_share__descriptor, load_share},
+        {&l, KEY_INODE, 9, &zbs__metalog__kv_inode__descriptor, load_inode},
+        {&l, KEY_ENTRY, 17, &zbs__metalog__kv_entry__descriptor, load_entry},
         {&l, KEY_RESULT, 9, &zbs__metalog__kv_result__descriptor, load_result},
     };
     struct load_scan garbage = {&l, KEY_GARBAGE, 13, NULL, NULL};
@@ -440,9 +434,11 @@ co_fn int codec_load(struct kv *kv, struct state *st, uint64_t *ret_applied)
         rc = load_kind(kv, &garbage, load_garbage);
     if (rc == 0)
         rc = check_references(st);
+    if (rc == 0)
+        rc = load_check_tree(st);
     pad_fini(&l.pad);
     if (rc == 0 && !l.has_header && (st->pools.count > 0 || st->chunks.count > 0))
-        rc = damaged("no header");
+        rc = load_damaged("no header");
     if (rc < 0) {
         state_fini(st);
         return rc;

@@ -22,6 +22,7 @@ void state_init(struct state *st)
 {
     *st = (struct state){
         .next_mutation = 1, .next_pool_id = 1, .next_chunk_id = 1, .next_page_id = 1, .health = 1};
+    tree_init(&st->tree);
     list_init(&st->orphans);
     list_init(&st->fresh);
     for (uint32_t i = 0; i < DANGERS; i++)
@@ -133,6 +134,7 @@ void state_fini(struct state *st)
     sorted_fini(&st->flattens);
     state_settings_fini(st);
     state_reservations_fini(st);
+    tree_fini(&st->tree);
     idmap_fini(&st->volumes);
     idmap_fini(&st->extents);
     idmap_fini(&st->families);

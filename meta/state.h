@@ -12,6 +12,7 @@
 #include "meta/idmap.h"
 #include "meta/limits.h"
 #include "meta/sorted.h"
+#include "meta/tree.h"
 #include "proto/meta.pb-c.h"
 
 struct pool {
@@ -186,6 +187,7 @@ struct state {
     uint64_t settings_version;
     struct sorted reservations; /* by volume; reservations.h */
     uint64_t reservations_version;
+    struct tree tree;       /* shares and what is in them */
     struct idmap volumes;   /* id -> volume, removed ones too */
     struct idmap extents;   /* id -> extent */
     struct idmap families;  /* family -> the first of its extents, if the origin of all is gone */

@@ -8,7 +8,8 @@
 #include <string.h>
 #include "common/base/assert.h"
 #include "common/base/log.h"
-#include "meta/decide.h"
+#include "common/cluster/meta_client.h"
+#include "meta/decide_tree.h"
 #include "meta/lead.h"
 #include "meta/reservations.h"
 #include "meta/settings.h"
@@ -245,6 +246,37 @@ static const struct svc_op svc_ops[] = {
     {.request = MSG(reservation_set_request),
      .decide = decide_reservation_set,
      .mutation_at = MUTATION(ReservationSetRequest)},
+    {.request = MSG(share_create_request),
+     .decide = decide_share_create,
+     .mutation_at = MUTATION(ShareCreateRequest)},
+    {.request = MSG(share_set_request),
+     .decide = decide_share_set,
+     .mutation_at = MUTATION(ShareSetRequest)},
+    {.request = MSG(share_delete_request),
+     .decide = decide_share_delete,
+     .mutation_at = MUTATION(ShareDeleteRequest)},
+    {.request = MSG(share_list_request), .answer = answer_share_list},
+    {.request = MSG(inode_get_request), .answer = answer_inode_get},
+    {.request = MSG(lookup_request), .answer = answer_lookup},
+    {.request = MSG(inode_create_request),
+     .decide = decide_inode_create,
+     .answer = answer_inode_create,
+     .mutation_at = MUTATION(InodeCreateRequest)},
+    {.request = MSG(inode_remove_request),
+     .decide = decide_inode_remove,
+     .mutation_at = MUTATION(InodeRemoveRequest)},
+    {.request = MSG(inode_rename_request),
+     .decide = decide_inode_rename,
+     .answer = answer_inode_rename,
+     .mutation_at = MUTATION(InodeRenameRequest)},
+    {.request = MSG(inode_link_request),
+     .decide = decide_inode_link,
+     .mutation_at = MUTATION(InodeLinkRequest)},
+    {.request = MSG(inode_set_request),
+     .decide = decide_inode_set,
+     .mutation_at = MUTATION(InodeSetRequest)},
+    {.request = MSG(dir_list_request), .answer = answer_dir_list},
+    {.request = MSG(path_get_request), .answer = answer_path_get},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -391,23 +423,16 @@ static int svc_leader(struct rpc_request *q)
     return 0;
 }
 
-const struct rpc_method svc_meta_methods[] = {
-    {.handler = svc_leader},   {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = hold_wait},
-    {.handler = hold_request}, {.handler = svc_run}, {.handler = hold_request},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
-    {.handler = svc_run},      {.handler = svc_run}, {.handler = svc_run},
+const struct rpc_method svc_meta_methods[META_METHODS] = {
+    [META_LEADER] = {.handler = svc_leader},
+    [META_CHUNK_REGISTER... META_SETTING_SET] = {.handler = svc_run},
+    [META_HOLD] = {.handler = hold_wait},
+    [META_VOLUME_SNAPSHOT] = {.handler = hold_request},
+    [META_VOLUME_CLONE] = {.handler = svc_run},
+    [META_VOLUME_ROLLBACK] = {.handler = hold_request},
+    [META_POOL_SET... META_PATH_GET] = {.handler = svc_run},
 };
-_Static_assert(ARRAY_SIZE(svc_meta_methods) == ARRAY_SIZE(svc_ops) + 4,
+_Static_assert(ARRAY_SIZE(svc_ops) == META_PATH_GET + 1 - 4,
                "every method but Leader and those that hold volumes has a row");
 
 const struct rpc_method svc_peer_methods[] = {

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Shares, inodes and entries from the key-value store: see codec.h. */
+#include <string.h>
+#include "meta/load_kind.h"
+
+int load_share(struct loader *l, const uint8_t *key, size_t key_len, const ProtobufCMessage *msg)
+{
+    const Zbs__Metalog__KvShare *m = (const void *)msg;
+    struct tree *t = &l->st->tree;
+    uint32_t id = key_get_u32(key + 1);
+    struct share *s;
+
+    (void)key_len;
+    if (id == 0 || id >= t->next_share_id || tree_share(t, m->name) != NULL ||
+        state_pool_by_id(l->st, m->pool_id) == NULL || m->n_clients > SHARE_CLIENTS_MAX)
+        return load_damaged("bad share");
+    s = tree_share_add(t, id, m->name);
+    s->pool_id = m->pool_id;
+    s->root = m->root;
+    share_set_clients(s, m->clients, m->n_clients);
+    s->anonymous_uid = m->anonymous_uid;
+    s->anonymous_gid = m->anonymous_gid;
+    s->version = m->version;
+    return 0;
+}
+
+int load_inode(struct loader *l, const uint8_t *key, size_t key_len, const ProtobufCMessage *msg)
+{
+    const Zbs__Metalog__KvInode *m = (const void *)msg;
+    struct share *s = tree_share_by_id(&l->st->tree, m->share_id);
+    uint64_t id = key_get_u64(key + 1);
+    struct inode *i;
+
+    (void)key_len;
+    if (id == 0 || s == NULL || m->type <= ZBS__META__INODE_TYPE__INODE_NONE ||
+        m->type > ZBS__META__INODE_TYPE__INODE_FIFO || m->data.len > FILE_INLINE_BYTES ||
+        (m->verifier.len != 0 && m->verifier.len != sizeof(i->verifier)))
+        return load_damaged("bad inode");
+    i = tree_inode_add(&l->st->tree, s, id, (Zbs__Meta__InodeType)m->type);
+    i->mode = m->mode;
+    i->uid = m->uid;
+    i->gid = m->gid;
+    i->size = m->size;
+    i->atime_ns = m->atime_ns;
+    i->mtime_ns = m->mtime_ns;
+    i->ctime_ns = m->ctime_ns;
+    i->change = m->change;
+    i->rdev = m->rdev;
+    inode_set_data(i, m->data.data, m->data.len);
+    i->exclusive = m->verifier.len > 0;
+    if (i->exclusive)
+        memcpy(i->verifier, m->verifier.data, sizeof(i->verifier));
+    if (s->root == id)
+        i->parent = i;
+    return 0;
+}
+
+int load_entry(struct loader *l, const uint8_t *key, size_t key_len, const ProtobufCMessage *msg)
+{
+    const Zbs__Metalog__KvEntry *m = (const void *)msg;
+    struct tree *t = &l->st->tree;
+    struct inode *dir = tree_inode(t, key_get_u64(key + 1)), *i = tree_inode(t, m->inode_id);
+
+    (void)key_len;
+    if (dir == NULL || i == NULL || !inode_is_dir(dir) || dir->share != i->share ||
+        (inode_is_dir(i) && i->parent != NULL) || m->name[0] == 0 ||
+        tree_entry(t, dir, m->name) != NULL)
+        return load_damaged("bad directory entry");
+    tree_entry_add(t, dir, m->name, i, key_get_u64(key + 9));
+    return 0;
+}
+
+int load_check_tree(const struct state *st)
+{
+    const struct tree *t = &st->tree;
+
+    for (uint32_t i = 0; i < t->shares.count; i++) {
+        const struct share *s = t->shares.items[i];
+        const struct inode *root = tree_inode(t, s->root);
+
+        if (root == NULL || !inode_is_dir(root) || root->share != s)
+            return load_damaged("a share without its root");
+    }
+    for (uint64_t i = 0; i < t->inodes.cap; i++) {
+        const struct inode *inode = (const void *)(uintptr_t)t->inodes.entries[i].value;
+
+        if (inode != NULL && (inode_is_dir(inode) ? inode->parent == NULL : inode->nlink == 0))
+            return load_damaged("an inode without a name");
+    }
+    return 0;
+}

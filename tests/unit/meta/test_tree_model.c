@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Random requests about a share: what is decided must be what a simple model of a file tree says,
+ * and the records, packed and unpacked like log entries, must keep two states and what their stores
+ * hold equal (invariant 7). */
+#include "tests/unit/meta/tree_rig.h"
+
+#include "common/base/prng.h"
+#include "common/env/sim.h"
+
+#define NAMES  6u
+#define NODES  4096u
+#define FIRST  0u /* the root's place in the model */
+#define NOBODY UINT32_MAX
+
+/* A node of the model; children by the number of their name. */
+struct node {
+    uint64_t id;
+    Zbs__Meta__InodeType type;
+    uint32_t names;
+    uint32_t child[NAMES];
+};
+
+struct model {
+    struct rig a;
+    struct state b;
+    struct kv *kv_a, *kv_b;
+    struct kv_batch *batch_b;
+    struct prng prng;
+    struct node nodes[NODES];
+    uint32_t n_nodes;
+    uint32_t ok, refused;
+};
+
+static struct model *the_model; /* of the rig's hook */
+
+static uint64_t below(struct model *m, uint64_t n)
+{
+    return prng_below(&m->prng, n);
+}
+
+static const char *name_of(struct model *m, uint32_t n)
+{
+    return pad_printf(&m->a.pad, "name-%u", n);
+}
+
+/* ---- the model ---- */
+
+static uint32_t node_add(struct model *m, uint64_t id, Zbs__Meta__InodeType type)
+{
+    struct node *n = &m->nodes[m->n_nodes];
+
+    assert_true(m->n_nodes < NODES);
+    *n = (struct node){.id = id, .type = type};
+    memset(n->child, 0xff, sizeof(n->child));
+    return m->n_nodes++;
+}
+
+static bool node_is_empty(const struct node *n)
+{
+    for (uint32_t i = 0; i < NAMES; i++) {
+        if (n->child[i] != NOBODY)
+            return false;
+    }
+    return true;
+}
+
+static bool node_is_below(const struct model *m, uint32_t node, uint32_t top)
+{
+    if (node == top)
+        return true;
+    for (uint32_t i = 0; i < NAMES; i++) {
+        uint32_t c = m->nodes[top].child[i];
+
+        if (c != NOBODY && m->nodes[c].type == DIR && node_is_below(m, node, c))
+            return true;
+    }
+    return false;
+}
+
+static void node_unlink(struct model *m, uint32_t dir, uint32_t name)
+{
+    uint32_t n = m->nodes[dir].child[name];
+
+    m->nodes[dir].child[name] = NOBODY;
+    if (--m->nodes[n].names == 0)
+        m->nodes[n].id = 0;
+}
+
+static void node_link(struct model *m, uint32_t dir, uint32_t name, uint32_t node)
+{
+    m->nodes[dir].child[name] = node;
+    m->nodes[node].names++;
+}
+
+/* A node that is there, a directory if asked for. */
+static uint32_t pick(struct model *m, bool directory)
+{
+    for (;;) {
+        uint32_t n = (uint32_t)below(m, m->n_nodes);
+
+        if (m->nodes[n].id != 0 && (!directory || m->nodes[n].type == DIR))
+            return n;
+    }
+}
+
+/* ---- requests, on both ---- */
+
+static void expect(struct model *m, int64_t rc, int want)
+{
+    assert_int_equal(rc < 0 ? rc : 0, want);
+    if (rc < 0)
+        m->refused++;
+    else
+        m->ok++;
+}
+
+static void do_create(struct model *m)
+{
+    uint32_t dir = pick(m, true), name = (uint32_t)below(m, NAMES);
+    Zbs__Meta__InodeType type = below(m, 3) == 0 ? DIR : below(m, 2) == 0 ? REG : LNK;
+    bool there = m->nodes[dir].child[name] != NOBODY;
+    int64_t rc;
+
+    if (m->n_nodes == NODES)
+        return;
+    rc = create(&m->a, m->nodes[dir].id, name_of(m, name), type);
+    expect(m, rc, there ? ERR_EXISTS : 0);
+    if (rc > 0)
+        node_link(m, dir, name, node_add(m, (uint64_t)rc, type));
+}
+
+static int remove_expected(const struct model *m, uint32_t node, bool directory)
+{
+    if (node == NOBODY)
+        return ERR_NOTFOUND;
+    if (directory != (m->nodes[node].type == DIR))
+        return directory ? ERR_NOT_DIR : ERR_IS_DIR;
+    return node_is_empty(&m->nodes[node]) ? 0 : ERR_NOT_EMPTY;
+}
+
+static void do_remove(struct model *m)
+{
+    uint32_t dir = pick(m, true), name = (uint32_t)below(m, NAMES);
+    bool directory = below(m, 2) == 0;
+    int want = remove_expected(m, m->nodes[dir].child[name], directory);
+
+    expect(m, removes(&m->a, m->nodes[dir].id, name_of(m, name), directory), want);
+    if (want == 0)
+        node_unlink(m, dir, name);
+}
+
+static void do_link(struct model *m)
+{
+    uint32_t dir = pick(m, true), name = (uint32_t)below(m, NAMES), node = pick(m, false);
+    int want = m->nodes[node].type == DIR            ? ERR_PERM
+               : m->nodes[dir].child[name] != NOBODY ? ERR_EXISTS
+                                                     : 0;
+
+    expect(m, links(&m->a, m->nodes[node].id, m->nodes[dir].id, name_of(m, name)), want);
+    if (want == 0)
+        node_link(m, dir, name, node);
+}
+
+static int rename_expected(const struct model *m, uint32_t node, uint32_t to, uint32_t replaced)
+{
+    bool directory;
+
+    if (node == NOBODY)
+        return ERR_NOTFOUND;
+    if (replaced == node)
+        return 0;
+    directory = m->nodes[node].type == DIR;
+    if (directory && node_is_below(m, to, node))
+        return ERR_INVAL;
+    if (replaced == NOBODY)
+        return 0;
+    if (directory != (m->nodes[replaced].type == DIR))
+        return directory ? ERR_NOT_DIR : ERR_IS_DIR;
+    return node_is_empty(&m->nodes[replaced]) ? 0 : ERR_NOT_EMPTY;
+}
+
+static void do_rename(struct model *m)
+{
+    uint32_t from = pick(m, true), from_name = (uint32_t)below(m, NAMES);
+    uint32_t to = pick(m, true), to_name = (uint32_t)below(m, NAMES);
+    uint32_t node = m->nodes[from].child[from_name], replaced = m->nodes[to].child[to_name];
+    int want = rename_expected(m, node, to, replaced);
+
+    expect(m,
+           renames(&m->a, m->nodes[from].id, name_of(m, from_name), m->nodes[to].id,
+                   name_of(m, to_name)),
+           want);
+    if (want != 0 || replaced == node)
+        return;
+    if (replaced != NOBODY)
+        node_unlink(m, to, to_name);
+    m->nodes[from].child[from_name] = NOBODY;
+    m->nodes[to].child[to_name] = node;
+}
+
+static void do_set(struct model *m)
+{
+    uint32_t node = pick(m, false);
+    bool file = m->nodes[node].type == REG;
+
+    if (below(m, 2) == 0)
+        expect(m, set_mode_of(&m->a, m->nodes[node].id, (uint32_t)below(m, 010000)), 0);
+    else
+        expect(m, set_size_of(&m->a, m->nodes[node].id, below(m, 100000)),
+               file                         ? 0
+               : m->nodes[node].type == DIR ? ERR_IS_DIR
+                                            : ERR_INVAL);
+}
+
+/* ---- checks ---- */
+
+static void check_node(struct model *m, const struct state *st, uint32_t at, uint32_t parent)
+{
+    const struct node *n = &m->nodes[at];
+    const struct inode *i = tree_inode(&st->tree, n->id);
+    uint32_t entries = 0, directories = 0;
+
+    assert_non_null(i);
+    assert_int_equal(i->type, n->type);
+    if (n->type != DIR) {
+        assert_int_equal(i->nlink, n->names);
+        return;
+    }
+    assert_int_equal(i->parent->id, m->nodes[parent].id);
+    for (uint32_t k = 0; k < NAMES; k++) {
+        const struct dir_entry *e = tree_entry(&st->tree, i, name_of(m, k));
+
+        assert_true((e == NULL) == (n->child[k] == NOBODY));
+        if (e == NULL)
+            continue;
+        assert_int_equal(e->inode->id, m->nodes[n->child[k]].id);
+        entries++;
+        directories += inode_is_dir(e->inode);
+        check_node(m, st, n->child[k], at);
+    }
+    assert_int_equal(i->entries.count, entries);
+    assert_int_equal(i->nlink, 2 + directories);
+    for (uint32_t k = 1; k < entries; k++)
+        assert_true(((const struct dir_entry *)i->entries.items[k - 1])->cookie <
+                    ((const struct dir_entry *)i->entries.items[k])->cookie);
+}
+
+static void check_state(struct model *m, const struct state *st)
+{
+    uint32_t alive = 0;
+
+    check_node(m, st, FIRST, FIRST);
+    for (uint32_t i = 0; i < m->n_nodes; i++)
+        alive += m->nodes[i].id != 0;
+    assert_int_equal(st->tree.inodes.count, alive);
+    assert_int_equal(tree_share(&st->tree, "s")->inodes, alive);
+}
+
+static void write_stores(struct model *m)
+{
+    struct codec_sink to_a = {.batch = m->a.batch}, to_b = {.batch = m->batch_b};
+    struct codec_header h = {.applied = m->a.st.next_mutation};
+
+    codec_header_take(&h, &m->a.st);
+    codec_put_header(&to_a, &h);
+    codec_put_header(&to_b, &h);
+    assert_int_equal(kv_write(m->kv_a, m->a.batch, false), 0);
+    assert_int_equal(kv_write(m->kv_b, m->batch_b, false), 0);
+    kv_batch_free(m->a.batch);
+    kv_batch_free(m->batch_b);
+    m->a.batch = kv_batch_new();
+    m->batch_b = kv_batch_new();
+}
+
+static int count_pair(void *arg, const void *key, size_t key_len, const void *val, size_t val_len)
+{
+    (void)key;
+    (void)key_len;
+    (void)val;
+    (void)val_len;
+    ++*(uint64_t *)arg;
+    return 0;
+}
+
+static void check_all(struct model *m)
+{
+    uint64_t digest = codec_digest(&m->a.st), applied, pairs_a = 0, pairs_b = 0;
+    struct state loaded;
+
+    assert_int_equal(codec_digest(&m->b), digest);
+    state_init(&loaded);
+    assert_int_equal(codec_load(m->kv_a, &loaded, &applied), 0);
+    assert_int_equal(codec_digest(&loaded), digest);
+    check_state(m, &m->a.st);
+    check_state(m, &loaded);
+    state_fini(&loaded);
+    assert_int_equal(kv_scan(m->kv_a, "", 0, NULL, 0, count_pair, &pairs_a), 0);
+    assert_int_equal(kv_scan(m->kv_b, "", 0, NULL, 0, count_pair, &pairs_b), 0);
+    assert_int_equal(pairs_a, pairs_b);
+}
+
+/* The second state gets the record as another server gets it. */
+static void replay(struct rig *r, const Zbs__Metalog__Record *record)
+{
+    struct model *m = the_model;
+    size_t len = zbs__metalog__record__get_packed_size(record);
+    uint8_t *bytes = pad_alloc(&r->pad, len);
+    struct packed reply;
+
+    zbs__metalog__record__pack(record, bytes);
+    assert_int_equal(apply_record(&m->b,
+                                  zbs__metalog__record__unpack(&r->pad.allocator, len, bytes),
+                                  m->batch_b, &r->pad, &reply),
+                     0);
+    assert_int_equal(reply.len, r->reply.len);
+    assert_memory_equal(reply.bytes, r->reply.bytes, reply.len);
+}
+
+static void (*const actions[])(struct model *) = {do_create, do_create, do_remove,
+                                                  do_link,   do_rename, do_set};
+
+static void model_begin(struct model *m)
+{
+    Zbs__Meta__PoolCreateRequest rq = ZBS__META__POOL_CREATE_REQUEST__INIT;
+
+    assert_int_equal(kv_open("/a", &m->kv_a), 0);
+    assert_int_equal(kv_open("/b", &m->kv_b), 0);
+    state_init(&m->a.st);
+    state_init(&m->b);
+    pad_init(&m->a.pad);
+    m->a.applied = replay;
+    m->a.batch = kv_batch_new();
+    m->batch_b = kv_batch_new();
+    rq.name = (char *)"p";
+    rq.replicas = 1;
+    assert_int_equal(rig_do(&m->a, decide_pool_create, NULL, &rq.base, NULL), 0);
+    assert_int_equal(share_create(&m->a, "s"), 0);
+    m->a.root = tree_share(&m->a.st.tree, "s")->root;
+    m->nodes[node_add(m, m->a.root, DIR)].names = 1;
+}
+
+static int model_main(void *arg)
+{
+    struct model *m = arg;
+
+    the_model = m;
+    model_begin(m);
+    for (uint32_t i = 0; i < 4000; i++) {
+        actions[below(m, ARRAY_SIZE(actions))](m);
+        if (i % 64 == 63 || below(m, 100) == 0)
+            write_stores(m);
+        if (i % 500 == 499) {
+            write_stores(m);
+            check_all(m);
+        }
+        pad_fini(&m->a.pad);
+    }
+    assert_true(m->ok > 1000 && m->refused > 500);
+    kv_batch_free(m->a.batch);
+    kv_batch_free(m->batch_b);
+    kv_close(m->kv_a);
+    kv_close(m->kv_b);
+    state_fini(&m->a.st);
+    state_fini(&m->b);
+    return 0;
+}
+
+static void random_requests_do_what_a_file_tree_does(void **state)
+{
+    static struct model m;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct sim_conf conf = {.seed = seed};
+        struct sim *s = sim_new(&conf);
+
+        memset(&m, 0, sizeof(m));
+        prng_init(&m.prng, seed);
+        sim_control(s, "127.1.0.9", "model", model_main, &m);
+        while (sim_control_running(s) > 0)
+            assert_true(sim_step(s));
+        sim_free(s);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_requests_do_what_a_file_tree_does),
+    };
+
+    return cmocka_run_group_tests_name("tree model", tests, NULL, NULL);
+}
