@@ -4,7 +4,8 @@
  * device did. One is isolated - in all workers, for good, until the server is restarted - if
  *   - a worker gave it up (its journal, metadata or a home could not be written),
  *   - disk_errors of its requests failed within ERROR_WINDOWS,
- *   - it has not answered a request for disk_hung,
+ *   - it has not answered a request for disk_hung, in which this process ran (one that was stopped,
+ *     or whose host was, finds its requests old; the device may have answered them long ago),
  *   - it was slow in disk_slow_windows windows one after the other: the 99th percentile of its
  *     reads, or of its durable writes, was above disk_slow_floor and above disk_slow_factor times
  *     the median of its peers. Peers are the healthy disks of the same kind (rotational or not)
@@ -174,6 +175,7 @@ static void judge(struct server *s, const struct seen *seen, uint32_t i)
 {
     const struct chunkd_health *h = &s->conf->health;
     struct server_disk *sd = &s->disks[i];
+    nsec_t oldest = MIN(seen[i].io.oldest, co_now() - s->resumed);
     char why[200];
 
     if (++sd->error_windows > ERROR_WINDOWS)
@@ -183,9 +185,9 @@ static void judge(struct server *s, const struct seen *seen, uint32_t i)
         snprintf(why, sizeof(why), "%" PRIu32 " requests have failed within %u s", sd->errors,
                  ERROR_WINDOWS);
         server_disk_isolate(s, sd, why);
-    } else if (seen[i].io.oldest >= h->hung) {
+    } else if (oldest >= h->hung) {
         snprintf(why, sizeof(why), "a request has not been answered for %" PRId64 " s",
-                 (int64_t)(seen[i].io.oldest / NSEC_PER_SEC));
+                 (int64_t)(oldest / NSEC_PER_SEC));
         server_disk_isolate(s, sd, why);
     } else {
         judge_slow(s, seen, i);
@@ -243,6 +245,8 @@ int health_main(void *arg)
             (void)co_cond_wait(&s->health_work);
         co_deadline_restore(former);
         windows = co_now() >= next;
+        if (co_now() - next >= WINDOW)
+            s->resumed = co_now();
         if (windows)
             next = co_now() + WINDOW;
         s->disk_failed = false;

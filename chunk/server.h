@@ -49,6 +49,7 @@ struct server {
     bool disks_checking; /* somebody goes through the list (health.c) */
     struct co_cond disks_free;
     bool disk_failed; /* a worker says so */
+    nsec_t resumed;   /* when this process was last found to have been stopped */
     struct co_cond health_work;
     struct rpc_server *rpc;
 };

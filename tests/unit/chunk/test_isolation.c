@@ -170,6 +170,47 @@ static void test_hung(void **state)
     sw_run(&w, hung_story);
 }
 
+/* The server was stopped while a device had requests: they are old, but not for want of an answer.
+ */
+static int stopped_story(void *arg)
+{
+    struct server_world *w = arg;
+    struct co_group g;
+
+    CHECK(sw_start(w));
+    sw_fill(w);
+    (void)extents_on(w, "/dev/b");
+    sim_disk_hang(w->p, "/dev/b", true);
+    co_group_init(&g);
+    for (int i = 0; i < 3; i++)
+        co_spawn(&g, "write", hung_write, w);
+    (void)co_sleep(NSEC_PER_SEC);
+    sim_proc_pause(w->p);
+    (void)co_group_join(&g);
+    (void)co_sleep(30 * NSEC_PER_SEC);
+    sim_proc_resume(w->p);
+    (void)co_sleep(5 * NSEC_PER_SEC); /* still less than it may take */
+    (void)extents_on(w, "/dev/b");
+    sim_disk_hang(w->p, "/dev/b", false);
+    (void)co_sleep(NSEC_PER_SEC);
+    CHECK(served(w, 2) == EXTENTS);
+    sim_disk_hang(w->p, "/dev/b", true);
+    CHECK(hung_write(w) == 0);
+    CHECK(sw_state_becomes(w, "/dev/b", DISK_FAILED, 12 * NSEC_PER_SEC));
+    sim_disk_hang(w->p, "/dev/b", false);
+    sw_close_clients(w);
+    return 0;
+}
+
+static void test_stopped(void **state)
+{
+    struct server_world w;
+
+    (void)state;
+    sw_init(&w, 7, 3);
+    sw_run(&w, stopped_story);
+}
+
 /* ---- slow ones ---- */
 
 /* Writes to all extents, again and again, until the time is over. */
@@ -297,8 +338,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_write_error), cmocka_unit_test(test_read_error),
-        cmocka_unit_test(test_hung),        cmocka_unit_test(test_slow),
-        cmocka_unit_test(test_slow_of_two), cmocka_unit_test(test_slow_all),
+        cmocka_unit_test(test_hung),        cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_slow),        cmocka_unit_test(test_slow_of_two),
+        cmocka_unit_test(test_slow_all),
     };
 
     log_threshold = LOG_LV_ERROR;
