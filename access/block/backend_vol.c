@@ -67,6 +67,11 @@ static co_fn int backend_flush(struct block_backend *b)
     return vol_flush(vol_of(b));
 }
 
+static co_fn int backend_refresh(struct block_backend *b)
+{
+    return vol_refresh(vol_of(b));
+}
+
 static co_fn int backend_confirm(struct block_backend *b)
 {
     return vol_engine_confirm(CONTAINER_OF(b, struct backend_vol, base)->engine);
@@ -87,6 +92,7 @@ static const struct block_backend_ops backend_vol_ops = {
     .compare_and_write = backend_caw,
     .hole = backend_hole,
     .flush = backend_flush,
+    .refresh = backend_refresh,
     .confirm = backend_confirm,
     .close = backend_close,
 };

@@ -38,6 +38,8 @@ struct block_backend_ops {
     int (*hole)(struct block_backend *b, uint64_t off, uint64_t len, bool *ret_hole,
                 uint64_t *ret_len);
     int (*flush)(struct block_backend *b);
+    /* The volume was made larger: info and I/O know of it from here on. NULL: they always do. */
+    int (*refresh)(struct block_backend *b);
     /* Asked before each write: 0 once it is certain that nobody else could have served the volume
      * since the request came; an error: it must not be executed (vol_engine_confirm). NULL: 0. */
     int (*confirm)(struct block_backend *b);

@@ -20,6 +20,9 @@ struct nfs_backend {
                       struct rpc_reply *r);
     void (*mutation)(void *arg, Zbs__Meta__Mutation *ret); /* a fresh one (meta_client_mutation) */
     co_fn int (*open)(void *arg, uint64_t volume_id, struct block_backend **ret);
+    uint64_t (*session)(void *arg); /* with meta (vol_engine_session); 0: there is none */
+    /* Waits until the session certainly lives (vol_engine_lease_wait). */
+    co_fn int (*lease)(void *arg);
     void *arg;
 };
 

@@ -51,6 +51,11 @@ const struct vol_info *vol_info(const struct vol *h)
     return &h->v->info;
 }
 
+int vol_refresh(struct vol *h)
+{
+    return vol_object_refresh(h->v);
+}
+
 static int vol_begin(struct vol *h, uint64_t off, uint64_t len)
 {
     const struct volume *v = h->v;

@@ -99,8 +99,10 @@ co_fn int vol_open(struct vol_engine *e, uint64_t volume_id, struct vol **ret) M
 co_fn int vol_open_import(struct vol_engine *e, uint64_t volume_id, uint64_t importing,
                           struct vol **ret) MUST_CHECK;
 co_fn void vol_close(struct vol *v); /* waits for the handle's calls */
-/* Current (a resize is seen after volume_changed). */
+/* Current (a resize is seen after volume_changed, or vol_refresh). */
 const struct vol_info *vol_info(const struct vol *v);
+/* Asks meta what the volume is like now. */
+co_fn int vol_refresh(struct vol *v) MUST_CHECK;
 
 /* Reads [off, off+len) into dst->data + dst_off. What was never written reads as zeroes. */
 co_fn int vol_read(struct vol *v, uint64_t off, uint32_t len, struct buf *dst,

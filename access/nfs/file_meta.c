@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Requests to meta about one file. Each answers with the inode, which renews the copy. */
+#include <string.h>
+#include "access/nfs/file_int.h"
+
+/* ---- the copy ---- */
+
+static void learn_data(struct file *f, const Zbs__Meta__Inode *inode)
+{
+    mem_free(f->data);
+    f->data = NULL;
+    f->data_len = (uint32_t)inode->data.len;
+    if (f->data_len > 0) {
+        f->data = mem_alloc(f->data_len);
+        memcpy(f->data, inode->data.data, f->data_len);
+    }
+}
+
+/* since: it was so then, or later. */
+void file_learn(struct file *f, const Zbs__Meta__Inode *inode, nsec_t since)
+{
+    if (f->known && inode->change < f->attr.change)
+        return; /* an answer that was overtaken */
+    /* Somebody has set a modification time after our writes: it counts. */
+    if (f->known && inode->mtime_ns != f->attr.mtime_ns && inode->ctime_ns >= f->mtime_ns)
+        f->mtime_ns = 0;
+    nfs_attr_from_inode(&f->attr, inode);
+    f->volume_id = inode->volume_id;
+    f->volume_bytes = inode->volume_bytes;
+    f->candidate = inode->candidate;
+    f->dirty_end = inode->dirty_end;
+    f->cut = inode->cut;
+    learn_data(f, inode);
+    f->known = true;
+    f->told = MAX(f->told, since);
+}
+
+static co_fn int ask(struct file *f, enum meta_method method, const ProtobufCMessage *request)
+{
+    struct nfs_backend *b = &f->files->backend;
+    nsec_t sent = co_now();
+    struct rpc_reply r;
+    int rc;
+
+    rpc_reply_init(&r);
+    rc = b->call(b->arg, method, request, &r);
+    if (rc == 0)
+        file_learn(f, (const Zbs__Meta__Inode *)r.msg, sent);
+    else if (rc == ERR_STALE)
+        f->gone = true;
+    rpc_reply_free(&r);
+    return rc;
+}
+
+static void mutation(struct file *f, Zbs__Meta__Mutation *ret)
+{
+    f->files->backend.mutation(f->files->backend.arg, ret);
+}
+
+co_fn int file_get(struct file *f)
+{
+    Zbs__Meta__InodeGetRequest rq = ZBS__META__INODE_GET_REQUEST__INIT;
+
+    rq.inode_id = f->by_id.key;
+    return ask(f, META_INODE_GET, &rq.base);
+}
+
+/* ---- bytes, size and times ---- */
+
+co_fn int file_tell_data(struct file *f, uint64_t off, const void *data, uint32_t len)
+{
+    Zbs__Meta__FileWriteRequest rq = ZBS__META__FILE_WRITE_REQUEST__INIT;
+    Zbs__Meta__Mutation m;
+
+    mutation(f, &m);
+    rq.mutation = &m;
+    rq.inode_id = f->by_id.key;
+    rq.offset = off;
+    rq.data = (ProtobufCBinaryData){len, (uint8_t *)(uintptr_t)data};
+    rq.change = f->attr.change;
+    return ask(f, META_FILE_WRITE, &rq.base);
+}
+
+co_fn int file_tell_written(struct file *f, uint64_t size, uint64_t cut)
+{
+    Zbs__Meta__FileWrittenRequest rq = ZBS__META__FILE_WRITTEN_REQUEST__INIT;
+    uint64_t now = (uint64_t)env_wall_ns();
+    Zbs__Meta__Mutation m;
+    int rc;
+
+    mutation(f, &m);
+    rq.mutation = &m;
+    rq.inode_id = f->by_id.key;
+    rq.size = size;
+    rq.cut = cut;
+    rq.mtime_ns = size > 0 ? MAX(now, f->mtime_ns) : f->mtime_ns;
+    rc = ask(f, META_FILE_WRITTEN, &rq.base);
+    if (rc == 0 && f->mtime_ns <= rq.mtime_ns)
+        f->mtime_ns = 0;
+    return rc;
+}
+
+/* ---- its volume ---- */
+
+co_fn int file_ask_candidate(struct file *f, uint64_t bytes)
+{
+    Zbs__Meta__FileVolumeRequest rq = ZBS__META__FILE_VOLUME_REQUEST__INIT;
+    Zbs__Meta__Mutation m;
+
+    mutation(f, &m);
+    rq.mutation = &m;
+    rq.inode_id = f->by_id.key;
+    rq.bytes = bytes;
+    return ask(f, META_FILE_VOLUME, &rq.base);
+}
+
+co_fn int file_ask_attach(struct file *f, uint64_t volume_id, uint64_t change)
+{
+    Zbs__Meta__FileAttachRequest rq = ZBS__META__FILE_ATTACH_REQUEST__INIT;
+    Zbs__Meta__Mutation m;
+
+    mutation(f, &m);
+    rq.mutation = &m;
+    rq.inode_id = f->by_id.key;
+    rq.volume_id = volume_id;
+    rq.change = change;
+    return ask(f, META_FILE_ATTACH, &rq.base);
+}
+
+co_fn int file_ask_grow(struct file *f, uint64_t bytes)
+{
+    Zbs__Meta__FileGrowRequest rq = ZBS__META__FILE_GROW_REQUEST__INIT;
+    Zbs__Meta__Mutation m;
+
+    mutation(f, &m);
+    rq.mutation = &m;
+    rq.inode_id = f->by_id.key;
+    rq.bytes = bytes;
+    return ask(f, META_FILE_GROW, &rq.base);
+}
+
+/* ---- zeroing ---- */
+
+co_fn int file_ask_zero(struct file *f, uint64_t session)
+{
+    Zbs__Meta__FileZeroRequest rq = ZBS__META__FILE_ZERO_REQUEST__INIT;
+    Zbs__Meta__Mutation m;
+
+    mutation(f, &m);
+    rq.mutation = &m;
+    rq.inode_id = f->by_id.key;
+    rq.session_id = session;
+    return ask(f, META_FILE_ZERO, &rq.base);
+}
+
+co_fn int file_tell_zeroed(struct file *f, uint64_t session)
+{
+    Zbs__Meta__FileZeroedRequest rq = ZBS__META__FILE_ZEROED_REQUEST__INIT;
+    Zbs__Meta__Mutation m;
+
+    mutation(f, &m);
+    rq.mutation = &m;
+    rq.inode_id = f->by_id.key;
+    rq.size = f->attr.size;
+    rq.dirty_end = f->dirty_end;
+    rq.session_id = session;
+    return ask(f, META_FILE_ZEROED, &rq.base);
+}
