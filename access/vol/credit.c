@@ -103,13 +103,14 @@ static int reserve(struct tenure *t, uint32_t i, uint32_t need)
     return rc;
 }
 
-/* One replica that lacks credits for these blocks, or -1. */
+/* One replica that lacks credits for these blocks, or -1. One that is leaving counts, too: it may
+ * have to stay, and then what was sent to others could never end. Not so while it is replaced. */
 static int find_short(struct tenure *t, uint32_t first, uint32_t last, uint32_t *ret_need)
 {
     for (uint32_t i = 0; i < t->n; i++) {
         uint32_t need;
 
-        if (!(((t->set & ~t->leaving) | t->joining) >> i & 1))
+        if (!((t->set | t->joining) >> i & 1) || (t->rescuing && t->leaving >> i & 1))
             continue;
         need = blocks_needed(&t->m[i], first, last);
         if (need > t->m[i].credits) {
@@ -158,7 +159,8 @@ int credits_ensure(struct tenure *t, uint32_t off, uint32_t len)
 
         if (i < 0)
             break;
-        rc = reserve(t, (uint32_t)i, need);
+        /* Nothing is lost by waiting: a write is acknowledged only after the removal, too. */
+        rc = t->leaving >> i & 1 ? co_cond_wait(&t->changed) : reserve(t, (uint32_t)i, need);
         if (rc == ERR_NOSPACE && (t->joining >> i & 1)) {
             member_give_up_join(t, (uint32_t)i, "no space there");
             continue;

@@ -111,22 +111,6 @@ int operator_create(struct cluster *c, uint32_t replicas, uint64_t size_bytes)
     return rc;
 }
 
-void operator_lower_min(struct cluster *c)
-{
-    nsec_t until = co_now() + 60 * NSEC_PER_SEC;
-    int rc = ERR_TIMEOUT;
-
-    while (rc < 0 && co_now() < until) {
-        Zbs__Meta__PoolSetRequest q = ZBS__META__POOL_SET_REQUEST__INIT;
-        struct rpc_reply r;
-
-        q.name = (char *)"pool";
-        q.min_replicas = 1;
-        rc = ask(c, META_POOL_SET, &q.base, &q.mutation, &r);
-        rpc_reply_free(&r);
-    }
-}
-
 int operator_setting(struct cluster *c, const char *name, uint64_t value)
 {
     Zbs__Meta__SettingSetRequest q = ZBS__META__SETTING_SET_REQUEST__INIT;

@@ -11,9 +11,6 @@
 co_fn int operator_create(struct cluster *c, uint32_t replicas, uint64_t size_bytes);
 co_fn int operator_setting(struct cluster *c, const char *name, uint64_t value);
 co_fn int operator_resize(struct cluster *c);
-/* One replica is enough from now on: the decision without which an extent whose set has come down
- * to two waits for ever, if one of them has lost it. */
-co_fn void operator_lower_min(struct cluster *c);
 /* So many replicas of that volume, and an I/O limit (0: none). */
 co_fn int operator_policy(struct cluster *c, uint32_t replicas, uint64_t iops);
 co_fn int operator_extra_create(struct cluster *c);

@@ -81,8 +81,6 @@ static int director(void *arg)
     faults_run(c, r->s, &r->faults);
     sim_note(c->sim, "healing");
     faults_heal(c);
-    if (c->fragile)
-        operator_lower_min(c);
     if (c->small)
         make_space(c);
     wait_idle(c);

@@ -204,6 +204,19 @@ static void node_init(struct vworld *w, uint32_t i)
                                       .engine_arg = n};
 }
 
+/* The disk that the host's chunk server has, formatted. */
+static void world_disk(struct vworld *w, uint32_t i, const char *path, uint64_t bytes)
+{
+    struct vnode *n = &w->nodes[i];
+
+    n->chunk.disks[0] = path;
+    sim_disk_create(n->procs[CHUNK], path, bytes);
+    sim_proc_start(n->procs[CHUNK], format_main, n);
+    while (sim_proc_running(n->procs[CHUNK]))
+        assert_true(sim_step(w->sim));
+    assert_int_equal(sim_proc_result(n->procs[CHUNK]), 0);
+}
+
 static void world_init(struct vworld *w, const struct sim_conf *conf, uint64_t disk_bytes)
 {
     *w = (struct vworld){.disk_bytes = disk_bytes};
@@ -214,14 +227,8 @@ static void world_init(struct vworld *w, const struct sim_conf *conf, uint64_t d
     w->sim = sim_new(conf);
     snprintf(w->metas, sizeof(w->metas), "127.1.0.1:7100,127.1.0.2:7100,127.1.0.3:7100");
     for (uint32_t i = 0; i < HOSTS; i++) {
-        struct vnode *n = &w->nodes[i];
-
         node_init(w, i);
-        sim_disk_create(n->procs[CHUNK], DISK, disk_bytes);
-        sim_proc_start(n->procs[CHUNK], format_main, n);
-        while (sim_proc_running(n->procs[CHUNK]))
-            assert_true(sim_step(w->sim));
-        assert_int_equal(sim_proc_result(n->procs[CHUNK]), 0);
+        world_disk(w, i, DISK, disk_bytes);
     }
 }
 
