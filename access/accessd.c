@@ -49,6 +49,14 @@ static void on_exports_changed(void *arg, uint64_t version)
     co_cond_signal(&d->exports_changed);
 }
 
+static void on_space_changed(void *arg)
+{
+    struct accessd *d = arg;
+
+    if (d->iscsi)
+        iscsi_target_space_changed(d->iscsi);
+}
+
 static void on_volume_changed(void *arg, uint64_t volume_id)
 {
     struct accessd *d = arg;
@@ -306,6 +314,7 @@ static int engine_begin(struct accessd *d, uint64_t incarnation)
         .meta = d->meta,
         .member_deadline_ms = conf->member_deadline_ms,
         .exports_changed = on_exports_changed,
+        .space_changed = on_space_changed,
         .portals_changed = on_portals_changed,
         .volume_changed = on_volume_changed,
         .session_expired = on_session_expired,

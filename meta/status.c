@@ -79,12 +79,28 @@ static void fill_volumes(struct lead *l, const struct session *s, struct pad *pa
     }
 }
 
+/* Of healthy disks. */
+static void space_sum(struct lead *l, uint64_t *ret_bytes, uint64_t *ret_free)
+{
+    const struct state *st = &l->m->st;
+
+    *ret_bytes = *ret_free = 0;
+    for (uint32_t i = 0; i < st->chunks.count; i++) {
+        const struct chunk *chunk = st->chunks.items[i];
+        const struct chunk_live *live = live_chunk(&l->live, chunk->id);
+
+        *ret_bytes += live->size_bytes;
+        *ret_free += live->free_bytes;
+    }
+}
+
 int status_session_renew(struct lead *l, const struct decide *d, ProtobufCMessage *reply)
 {
     const Zbs__Meta__SessionRenewRequest *rq = (const void *)d->rq;
     Zbs__Meta__SessionRenewReply *m = (void *)reply;
     struct session *s;
     int rc = decide_session(d, rq->session_id, &s);
+    bool all_heard = co_now() - l->live.start > l->m->conf.session_ttl_ms * NSEC_PER_MSEC;
 
     if (rc < 0)
         return rc;
@@ -98,9 +114,9 @@ int status_session_renew(struct lead *l, const struct decide *d, ProtobufCMessag
         m->settings = view_settings(d->st, d->pad);
         m->n_settings = SETTINGS;
     }
-    shares_fill(&l->live.shares, d->st, s->id,
-                co_now() - l->live.start > l->m->conf.session_ttl_ms * NSEC_PER_MSEC, rq, d->pad,
-                m);
+    shares_fill(&l->live.shares, d->st, s->id, all_heard, rq, d->pad, m);
+    if (all_heard)
+        space_sum(l, &m->space_bytes, &m->space_free_bytes);
     reservations_fill(&l->live, d, m);
     tasks_fill(&l->live, s, d->pad, m);
     return 0;
@@ -215,8 +231,6 @@ static void fill_chunks(struct lead *l, struct pad *pad, Zbs__Meta__ClusterStatu
         c->replicas = chunk->replicas;
         c->last_seen_ms = (uint64_t)((co_now() - live->seen) / NSEC_PER_MSEC);
         m->chunks[i] = c;
-        m->size_bytes += live->size_bytes;
-        m->used_bytes += live->size_bytes - live->free_bytes;
     }
 }
 
@@ -224,11 +238,14 @@ int status_cluster(struct lead *l, const struct decide *d, ProtobufCMessage *rep
 {
     Zbs__Meta__ClusterStatusReply *m = (void *)reply;
     const struct state *st = d->st;
+    uint64_t free_bytes;
 
     m->cluster_id = (char *)st->cluster_id;
     m->term = l->term.term;
     fill_metas(l, d->pad, m);
     fill_chunks(l, d->pad, m);
+    space_sum(l, &m->size_bytes, &free_bytes);
+    m->used_bytes = m->size_bytes - free_bytes;
     m->accesses = PAD_NEW_ARRAY(d->pad, Zbs__Meta__AccessView *, st->sessions.count);
     m->n_accesses = st->sessions.count;
     for (uint32_t i = 0; i < st->sessions.count; i++) {

@@ -196,6 +196,16 @@ struct block_backend *block_backend_mem_new(uint64_t volume_id, uint64_t size_by
     return &m->base;
 }
 
+void block_backend_mem_space(struct block_backend *b, uint64_t bytes, uint64_t free_bytes,
+                             uint64_t warn_bytes)
+{
+    struct block_backend_info *info = &mem_of(b)->info;
+
+    info->space_bytes = bytes;
+    info->space_free_bytes = free_bytes;
+    info->space_warn_bytes = warn_bytes;
+}
+
 void block_backend_mem_protect(struct block_backend *b, bool on)
 {
     mem_of(b)->info.read_only = on;

@@ -19,12 +19,16 @@ static struct vol *vol_of(struct block_backend *b)
 
 static void backend_info(struct block_backend *b, struct block_backend_info *ret)
 {
-    const struct vol_info *info = vol_info(vol_of(b));
+    const struct backend_vol *bv = CONTAINER_OF(b, struct backend_vol, base);
+    const struct vol_info *info = vol_info(bv->vol);
 
     ret->volume_id = info->id;
     ret->size_bytes = info->size_bytes;
     ret->read_only = info->read_only;
     memcpy(ret->uuid, info->uuid, sizeof(ret->uuid));
+    vol_space(bv->vol, &ret->space_bytes, &ret->space_free_bytes);
+    ret->space_warn_bytes =
+        ret->space_bytes / 100 * vol_engine_setting(bv->engine, SETTING_SPACE_WARN);
 }
 
 static co_fn int backend_read(struct block_backend *b, uint64_t off, uint32_t len, struct buf *dst,

@@ -17,6 +17,9 @@ struct block_backend_info {
     uint8_t uuid[16];   /* identity of the volume on every path */
     uint64_t size_bytes;
     bool read_only; /* writes answer ERR_PERM */
+    /* Room where the volume's blocks come from, which others take from too: in all (0: not known),
+     * what is left, and from how little on initiators are warned (0: never). */
+    uint64_t space_bytes, space_free_bytes, space_warn_bytes;
 };
 
 struct block_backend;
@@ -61,6 +64,9 @@ struct block_backend *block_backend_mem_new(uint64_t volume_id, uint64_t size_by
 /* Grows (or cuts) it; tell the front end that the volume changed. */
 void block_backend_mem_resize(struct block_backend *b, uint64_t size_bytes);
 void block_backend_mem_protect(struct block_backend *b, bool on); /* read only */
+/* Room, as block_backend_info has it; tell the front end that it changed. */
+void block_backend_mem_space(struct block_backend *b, uint64_t bytes, uint64_t free_bytes,
+                             uint64_t warn_bytes);
 /* The next `count` data operations suspend until the event is set (NULL: none), then return rc.
  * Tests use it to hold requests and to inject errors. */
 void block_backend_mem_hold(struct block_backend *b, struct co_event *until, int rc,

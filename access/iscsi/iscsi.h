@@ -63,6 +63,9 @@ co_fn int iscsi_target_reservations_changed(struct iscsi_target *t, uint64_t vol
 /* A volume was resized (or deleted: its commands fail from now on). Does not suspend. */
 void iscsi_target_volume_changed(struct iscsi_target *t, uint64_t volume_id);
 
+/* The room that is left for volumes changed. Does not suspend. */
+void iscsi_target_space_changed(struct iscsi_target *t);
+
 struct iscsi_session_view {
     const char *target, *initiator, *address;
     uint64_t reads, writes, read_bytes, write_bytes;

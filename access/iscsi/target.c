@@ -264,6 +264,12 @@ void iscsi_target_volume_changed(struct iscsi_target *t, uint64_t volume_id)
         scsi_target_volume_changed(&node->scsi, volume_id);
 }
 
+void iscsi_target_space_changed(struct iscsi_target *t)
+{
+    LIST_FOREACH (node, &t->nodes, struct iscsi_node, link)
+        scsi_target_space_changed(&node->scsi);
+}
+
 void iscsi_target_sessions(struct iscsi_target *t,
                            void (*fn)(void *arg, const struct iscsi_session_view *v), void *arg)
 {

@@ -153,6 +153,7 @@ static uint32_t vpd_characteristics(struct scsi_cmd *c, uint8_t *p)
 static uint32_t vpd_provisioning(struct scsi_cmd *c, uint8_t *p)
 {
     (void)c;
+    p[0] = SCSI_THRESHOLD_EXPONENT;
     p[1] = 0x80 | 0x40 | 0x20 | 0x04; /* LBPU, LBPWS, LBPWS10, LBPRZ */
     p[2] = 2;                         /* thin */
     return 4;

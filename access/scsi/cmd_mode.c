@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * MODE SENSE and MODE SELECT. Pages: caching, control, informational exceptions. What can be
- * changed: D_SENSE and SWP of the control page; neither is saved, both fall back at a reset of
- * the unit and hold for this access server only. */
+ * MODE SENSE and MODE SELECT. Pages: caching, control, informational exceptions, and of those the
+ * logical block provisioning subpage (SBC-3 6.5.9) with the threshold of scsi_target_space_changed,
+ * which is the cluster's setting. What can be changed: D_SENSE and SWP of the control page; neither
+ * is saved, both fall back at a reset of the unit and hold for this access server only. */
 #include <string.h>
 #include "access/scsi/scsi_int.h"
 
 enum { PAGE_CACHING = 0x08, PAGE_CONTROL = 0x0a, PAGE_EXCEPTIONS = 0x1c, PAGE_ALL = 0x3f };
 enum { CONTROL_D_SENSE = 0x04, CONTROL_SWP = 0x08 };
+enum { SUBPAGE_PROVISIONING = 0x02, SUBPAGE_ALL = 0xff };
+enum { PAGE_SPF = 0x40 };            /* a subpage, with a header of four bytes */
+enum { THRESHOLD_ENABLED = 0x80 };   /* soft, when the resource decreases to it */
+enum { THRESHOLD_AVAILABLE = 0x01 }; /* the resource: as log parameter 1 of page 0Ch */
 
 struct mode_page {
-    uint8_t code, len; /* len: of the whole page, with its two-byte header */
-    uint8_t defaults[20], changeable[20];
+    uint8_t code, subpage, len; /* len: of the whole page, with its header */
+    uint8_t defaults[24], changeable[24];
 };
 
 static const struct mode_page mode_pages[] = {
@@ -24,7 +29,20 @@ static const struct mode_page mode_pages[] = {
      .changeable = {0x0a, 10, CONTROL_D_SENSE, 0, CONTROL_SWP}},
     /* DEXCPT: no informational exceptions are reported. */
     {.code = PAGE_EXCEPTIONS, .len = 12, .defaults = {0x1c, 10, 0x08}, .changeable = {0x1c, 10}},
+    /* SITUA 0: every initiator is told. One threshold. */
+    {.code = PAGE_EXCEPTIONS,
+     .subpage = SUBPAGE_PROVISIONING,
+     .len = 24,
+     .defaults = {PAGE_SPF | 0x1c, 0x02, 0, 20, [17] = THRESHOLD_AVAILABLE},
+     .changeable = {PAGE_SPF | 0x1c, 0x02, 0, 20}},
 };
+
+/* A page is found by its code and its subpage, or all subpages of a page, or all pages. */
+static bool page_wanted(const struct mode_page *page, uint8_t code, uint8_t subpage)
+{
+    return (code == PAGE_ALL || code == page->code) &&
+           (subpage == SUBPAGE_ALL || subpage == page->subpage);
+}
 
 static void page_current(const struct scsi_lun *lun, const struct mode_page *page, uint8_t *dst)
 {
@@ -32,6 +50,10 @@ static void page_current(const struct scsi_lun *lun, const struct mode_page *pag
     if (page->code == PAGE_CONTROL) {
         dst[2] |= lun->d_sense ? CONTROL_D_SENSE : 0;
         dst[4] |= lun->swp ? CONTROL_SWP : 0;
+    }
+    if (page->subpage == SUBPAGE_PROVISIONING && lun->info.space_warn_bytes != 0) {
+        dst[16] |= THRESHOLD_ENABLED;
+        put_be32(dst + 20, scsi_space_sets(lun->info.space_warn_bytes));
     }
 }
 
@@ -60,17 +82,19 @@ void scsi_check_mode_sense(struct scsi_cmd *c)
 {
     uint8_t control = c->cdb[2] >> 6, code = c->cdb[2] & 0x3f, subpage = c->cdb[3];
     uint32_t header = is_mode_10(c) ? 8 : 4, desc, len;
-    bool found = code == PAGE_ALL;
+    bool code_known = code == PAGE_ALL, found = false;
 
     c->alloc_len = is_mode_10(c) ? get_be16(c->cdb + 7) : c->cdb[4];
     if (control == 3) {
         sense_saving_not_supported(c);
         return;
     }
-    for (size_t i = 0; i < ARRAY_SIZE(mode_pages); i++)
-        found = found || mode_pages[i].code == code;
-    if (!found || (subpage != 0 && subpage != 0xff)) {
-        sense_invalid_cdb_field(c, found ? 3 : 2, found ? 8 : 5);
+    for (size_t i = 0; i < ARRAY_SIZE(mode_pages); i++) {
+        code_known = code_known || mode_pages[i].code == code;
+        found = found || page_wanted(&mode_pages[i], code, subpage);
+    }
+    if (!found || (code == PAGE_ALL && subpage != 0 && subpage != SUBPAGE_ALL)) {
+        sense_invalid_cdb_field(c, code_known ? 3 : 2, code_known ? 8 : 5);
         return;
     }
     struct buf *b = scsi_answer_buf(256);
@@ -80,7 +104,7 @@ void scsi_check_mode_sense(struct scsi_cmd *c)
     for (size_t i = 0; i < ARRAY_SIZE(mode_pages); i++) {
         const struct mode_page *page = &mode_pages[i];
 
-        if (code != PAGE_ALL && code != page->code)
+        if (!page_wanted(page, code, subpage))
             continue;
         if (control == 0)
             page_current(c->lun, page, p + len);
@@ -132,17 +156,19 @@ static uint32_t mode_select_page(struct scsi_cmd *c, const uint8_t *p, uint32_t 
                                  struct scsi_lun *new_values)
 {
     const struct mode_page *page = NULL;
-    uint8_t current[20];
+    uint8_t current[sizeof(page->defaults)];
 
     if (len - at < 2) {
         sense_parameter_list_length(c);
         return 0;
     }
     for (size_t i = 0; i < ARRAY_SIZE(mode_pages); i++) {
-        if (mode_pages[i].code == (p[at] & 0x7f))
+        /* the second byte is the length or, of a subpage, its number */
+        if (mode_pages[i].defaults[0] == (p[at] & 0x7f) &&
+            (mode_pages[i].subpage == 0 || mode_pages[i].subpage == p[at + 1]))
             page = &mode_pages[i];
     }
-    if (page == NULL || p[at + 1] != page->len - 2) {
+    if (page == NULL || p[at + 1] != page->defaults[1]) {
         sense_invalid_parameter(c, page == NULL ? at : at + 1, 8);
         return 0;
     }

@@ -46,6 +46,7 @@ struct scsi_lun {
     bool removed;
     /* mode pages that can be changed; not saved */
     bool d_sense, swp;
+    bool space_low; /* its nexuses were told */
     /* task set, in order of arrival */
     struct list cmds;
     uint32_t ordered; /* ORDERED commands among them */
@@ -83,6 +84,7 @@ enum scsi_ua {
     SCSI_UA_RESERVATIONS_RELEASED = 256,
     SCSI_UA_REGISTRATIONS_PREEMPTED = 512,
     SCSI_UA_ACCESS_STATE = 1024, /* another target port is optimized */
+    SCSI_UA_SPACE_LOW = 2048,
 };
 
 /* How an EXTENDED COPY ended, for RECEIVE COPY RESULTS. */
@@ -118,6 +120,8 @@ co_fn void scsi_lun_remove(struct scsi_lun *lun);
 void scsi_lun_unlink(struct scsi_lun *lun);
 /* A volume was resized: updates the capacity of its logical units, tells their nexuses. */
 void scsi_target_volume_changed(struct scsi_target *t, uint64_t volume_id);
+/* The same for all units, whose room has changed. */
+void scsi_target_space_changed(struct scsi_target *t);
 
 /* peer: address that the initiator comes from; initiator: name of its port (pr_initiator_name). */
 void scsi_nexus_init(struct scsi_nexus *n, struct scsi_target *t, const char *peer, uint16_t port,

@@ -15,6 +15,10 @@
 #define SCSI_UNMAP_DESCRIPTORS_MAX   256u
 #define SCSI_PARAMETER_BYTES_MAX     65536u /* parameter lists and answers */
 
+/* Room is counted in threshold sets of 1 MiB. */
+#define SCSI_THRESHOLD_EXPONENT 11u
+uint32_t scsi_space_sets(uint64_t bytes);
+
 enum scsi_row_flags {
     ROW_WRITES = 1,     /* changes the medium: refused while software write protected */
     ROW_READS = 2,      /* moves medium data in; for counters */
@@ -108,6 +112,8 @@ void scsi_check_copy_results(struct scsi_cmd *c);
 void scsi_check_inquiry(struct scsi_cmd *c); /* cmd_inquiry.c */
 /* The designator of the unit, the same on every path. It has a back end. */
 void scsi_lun_naa(const struct scsi_lun *lun, uint8_t dst[SCSI_NAA_BYTES]);
+
+void scsi_check_log_sense(struct scsi_cmd *c); /* cmd_log.c */
 
 void scsi_check_mode_sense(struct scsi_cmd *c); /* cmd_mode.c */
 void scsi_check_mode_select(struct scsi_cmd *c);

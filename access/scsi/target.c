@@ -40,10 +40,40 @@ struct scsi_lun *scsi_lun_add(struct scsi_target *t, uint16_t number)
     return lun;
 }
 
+uint32_t scsi_space_sets(uint64_t bytes)
+{
+    return (uint32_t)MIN(bytes / SCSI_BLOCK_BYTES >> SCSI_THRESHOLD_EXPONENT, (uint64_t)UINT32_MAX);
+}
+
+/* Is little room left? What was little stays so until there is clearly more. */
+static bool lun_space_low(const struct scsi_lun *lun)
+{
+    const struct block_backend_info *info = &lun->info;
+    uint64_t more = lun->space_low ? info->space_bytes / 64 : 0;
+
+    return info->space_warn_bytes != 0 && info->space_free_bytes <= info->space_warn_bytes + more;
+}
+
 static void scsi_lun_refresh(struct scsi_lun *lun)
 {
     lun->backend->ops->info(lun->backend, &lun->info);
     lun->blocks = lun->info.size_bytes / SCSI_BLOCK_BYTES;
+    lun->space_low = lun_space_low(lun);
+}
+
+/* Tells nexuses what is not as it was. */
+static void scsi_lun_update(struct scsi_lun *lun)
+{
+    uint64_t blocks = lun->blocks, warn = lun->info.space_warn_bytes;
+    bool low = lun->space_low;
+
+    scsi_lun_refresh(lun);
+    if (lun->blocks != blocks)
+        scsi_target_attention(lun->target, lun, SCSI_UA_CAPACITY, NULL);
+    if (scsi_space_sets(lun->info.space_warn_bytes) != scsi_space_sets(warn))
+        scsi_target_attention(lun->target, lun, SCSI_UA_MODE, NULL);
+    if (lun->space_low && !low)
+        scsi_target_attention(lun->target, lun, SCSI_UA_SPACE_LOW, NULL);
 }
 
 void scsi_lun_attach(struct scsi_lun *lun, struct block_backend *b, struct pr_unit *pr)
@@ -88,12 +118,16 @@ void scsi_target_volume_changed(struct scsi_target *t, uint64_t volume_id)
     for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++) {
         struct scsi_lun *lun = t->luns[i];
 
-        if (lun == NULL || lun->backend == NULL || lun->info.volume_id != volume_id)
-            continue;
-        uint64_t before = lun->blocks;
-        scsi_lun_refresh(lun);
-        if (lun->blocks != before)
-            scsi_target_attention(t, lun, SCSI_UA_CAPACITY, NULL);
+        if (lun != NULL && lun->backend != NULL && lun->info.volume_id == volume_id)
+            scsi_lun_update(lun);
+    }
+}
+
+void scsi_target_space_changed(struct scsi_target *t)
+{
+    for (uint32_t i = 0; i < SCSI_LUNS_MAX; i++) {
+        if (t->luns[i] != NULL && t->luns[i]->backend != NULL)
+            scsi_lun_update(t->luns[i]);
     }
 }
 
@@ -162,6 +196,7 @@ bool scsi_nexus_take_ua(struct scsi_nexus *n, uint16_t lun, uint8_t *ret_asc, ui
         {SCSI_UA_RESERVATIONS_RELEASED, 0x2a, 0x04},
         {SCSI_UA_REGISTRATIONS_PREEMPTED, 0x2a, 0x05},
         {SCSI_UA_ACCESS_STATE, 0x2a, 0x06},
+        {SCSI_UA_SPACE_LOW, 0x38, 0x07},
     };
     uint16_t pending = n->ua[lun];
 

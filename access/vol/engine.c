@@ -32,6 +32,7 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     e->meta = conf->meta;
     e->exports_changed = conf->exports_changed;
     e->reservations_changed = conf->reservations_changed;
+    e->space_changed = conf->space_changed;
     e->portals_changed = conf->portals_changed;
     e->volume_changed = conf->volume_changed;
     e->session_expired = conf->session_expired;

@@ -281,11 +281,24 @@ static void settings_take(struct vol_engine *e, Zbs__Meta__Setting *const *setti
     }
     joins_limit(e, (uint32_t)MIN(MAX(e->settings[SETTING_RECOVERY_EXTENTS], 1u), 1024u),
                 MAX(e->settings[SETTING_RECOVERY_RATE], 1u));
+    if (e->space_changed)
+        e->space_changed(e->arg);
 }
 
 uint64_t vol_engine_setting(const struct vol_engine *e, enum setting s)
 {
     return e->settings[s];
+}
+
+/* A leader that does not know yet says nothing, which is no news. */
+static void space_take(struct vol_engine *e, uint64_t bytes, uint64_t free_bytes)
+{
+    if (bytes == 0 || (bytes == e->space_bytes && free_bytes == e->space_free_bytes))
+        return;
+    e->space_bytes = bytes;
+    e->space_free_bytes = free_bytes;
+    if (e->space_changed)
+        e->space_changed(e->arg);
 }
 
 static void renewed(struct vol_engine *e, struct rpc_reply *r)
@@ -307,6 +320,7 @@ static void renewed(struct vol_engine *e, struct rpc_reply *r)
         e->settings_version = a->settings_version;
         settings_take(e, a->settings, a->n_settings);
     }
+    space_take(e, a->space_bytes, a->space_free_bytes);
     if (a->exports_version != e->exports_version) {
         e->exports_version = a->exports_version;
         if (e->exports_changed)

@@ -56,6 +56,14 @@ int vol_refresh(struct vol *h)
     return vol_object_refresh(h->v);
 }
 
+void vol_space(const struct vol *h, uint64_t *ret_bytes, uint64_t *ret_free)
+{
+    uint32_t replicas = MAX(h->v->info.replicas, 1u);
+
+    *ret_bytes = h->v->e->space_bytes / replicas;
+    *ret_free = h->v->e->space_free_bytes / replicas;
+}
+
 static int vol_begin(struct vol *h, uint64_t off, uint64_t len)
 {
     const struct volume *v = h->v;

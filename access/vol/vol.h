@@ -32,6 +32,8 @@ struct vol_engine_conf {
     uint32_t member_deadline_ms; /* 0: 1000 */
     /* Called on the loop when meta's export table has a newer version. May be NULL. */
     void (*exports_changed)(void *arg, uint64_t version);
+    /* What vol_space says, or a setting, may be another. Must not suspend. May be NULL. */
+    void (*space_changed)(void *arg);
     /* Another list of portals (vol_engine_portals), perhaps. Must not suspend. May be NULL. */
     void (*portals_changed)(void *arg);
     /* A volume was resized or deleted. May be NULL. */
@@ -103,6 +105,10 @@ co_fn void vol_close(struct vol *v); /* waits for the handle's calls */
 const struct vol_info *vol_info(const struct vol *v);
 /* Asks meta what the volume is like now. */
 co_fn int vol_refresh(struct vol *v) MUST_CHECK;
+
+/* Room on the cluster's disks for volumes of as many replicas, and what is left of it, as the last
+ * renewals had it. Both 0: not known. */
+void vol_space(const struct vol *v, uint64_t *ret_bytes, uint64_t *ret_free);
 
 /* Reads [off, off+len) into dst->data + dst_off. What was never written reads as zeroes. */
 co_fn int vol_read(struct vol *v, uint64_t off, uint32_t len, struct buf *dst,

@@ -201,6 +201,7 @@ struct vol_engine {
     struct meta_client *meta;
     void (*exports_changed)(void *arg, uint64_t version);
     int (*reservations_changed)(void *arg, const uint64_t *volumes, size_t n);
+    void (*space_changed)(void *arg);
     void (*portals_changed)(void *arg);
     void (*volume_changed)(void *arg, uint64_t volume_id);
     void (*session_expired)(void *arg);
@@ -222,7 +223,8 @@ struct vol_engine {
     struct list forwards; /* struct io, of other access servers */
     struct co_cond forward_less;
     uint64_t view_version, exports_version, settings_version;
-    uint64_t settings[SETTINGS]; /* of the cluster; the defaults until meta was heard */
+    uint64_t space_bytes, space_free_bytes; /* of healthy disks; 0: not known */
+    uint64_t settings[SETTINGS];            /* of the cluster; the defaults until meta was heard */
     char cluster_id[64];
     bool stopping;
 

@@ -32,6 +32,8 @@ const struct setting_def setting_defs[SETTINGS] = {
     [SETTING_RECOVERY_RATE] = {"recovery.rate", UNIT_BYTES_PER_SECOND, 512 * MIB, MIB, 1024 * GIB,
                                "what an access server copies at most; less while clients would "
                                "wait"},
+    [SETTING_SPACE_WARN] = {"space.warn", UNIT_PERCENT, 20, 0, 90,
+                            "initiators are warned when no more of the disks is free; 0%: never"},
 };
 
 static const struct suffix {
