@@ -61,16 +61,23 @@ static void scsi_lun_refresh(struct scsi_lun *lun)
     lun->space_low = lun_space_low(lun);
 }
 
-/* Tells nexuses what is not as it was. */
+/* The threshold as a share of the room: disks that come and go don't change it. */
+static uint64_t lun_warn_percent(const struct scsi_lun *lun)
+{
+    return lun->info.space_warn_bytes / MAX(lun->info.space_bytes / 100, (uint64_t)1);
+}
+
+/* Tells nexuses what is not as it was. That the room is known for the first time is no news. */
 static void scsi_lun_update(struct scsi_lun *lun)
 {
-    uint64_t blocks = lun->blocks, warn = lun->info.space_warn_bytes;
+    uint64_t blocks = lun->blocks, percent = lun_warn_percent(lun);
+    bool known = lun->info.space_bytes != 0;
     bool low = lun->space_low;
 
     scsi_lun_refresh(lun);
     if (lun->blocks != blocks)
         scsi_target_attention(lun->target, lun, SCSI_UA_CAPACITY, NULL);
-    if (scsi_space_sets(lun->info.space_warn_bytes) != scsi_space_sets(warn))
+    if (known && lun_warn_percent(lun) != percent)
         scsi_target_attention(lun->target, lun, SCSI_UA_MODE, NULL);
     if (lun->space_low && !low)
         scsi_target_attention(lun->target, lun, SCSI_UA_SPACE_LOW, NULL);

@@ -36,8 +36,6 @@ def threshold():
         available, used = n.room()
         check(abs(available + used - total) <= 2, f"{available} and {used} MiB of {total}")
         check(abs(n.threshold() - total // 5) <= 2, f"a fifth of {total}: {n.threshold()}")
-        while n.attention() is not None:
-            pass
         percent = min(90, available * 100 // total - 1)
         c.cli("setting", "set", "space.warn", f"{percent}%")
         wait_for("the threshold is told", lambda: n.attention() == MODE_CHANGED, 10)

@@ -781,22 +781,29 @@ static void little_room_is_told(void **state)
     assert_int_equal(r->cmd.in_len, 4);
     block_backend_mem_space(r->backend, 1000 * MIB, 300 * MIB, 200 * MIB);
     scsi_target_space_changed(&r->target);
-    expect_sense(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0), SENSE_UNIT_ATTENTION, 0x2a, 0x01);
     assert_int_equal(threshold(r), 200);
-    block_backend_mem_space(r->backend, 1000 * MIB, 200 * MIB, 200 * MIB);
+    block_backend_mem_space(r->backend, 1000 * MIB, 300 * MIB, 250 * MIB);
+    scsi_target_space_changed(&r->target);
+    expect_sense(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0), SENSE_UNIT_ATTENTION, 0x2a, 0x01);
+    assert_int_equal(threshold(r), 250);
+    block_backend_mem_space(r->backend, 1000 * MIB, 250 * MIB, 250 * MIB);
     scsi_target_space_changed(&r->target);
     expect_sense(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0), SENSE_UNIT_ATTENTION, 0x38, 0x07);
     /* a little more and less again is nothing new */
-    block_backend_mem_space(r->backend, 1000 * MIB, 201 * MIB, 200 * MIB);
+    block_backend_mem_space(r->backend, 1000 * MIB, 251 * MIB, 250 * MIB);
     scsi_target_space_changed(&r->target);
-    block_backend_mem_space(r->backend, 1000 * MIB, 199 * MIB, 200 * MIB);
+    block_backend_mem_space(r->backend, 1000 * MIB, 249 * MIB, 250 * MIB);
     scsi_target_space_changed(&r->target);
     expect_good(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0));
-    block_backend_mem_space(r->backend, 1000 * MIB, 400 * MIB, 200 * MIB);
+    block_backend_mem_space(r->backend, 1000 * MIB, 400 * MIB, 250 * MIB);
     scsi_target_space_changed(&r->target);
-    block_backend_mem_space(r->backend, 1000 * MIB, 100 * MIB, 200 * MIB);
+    block_backend_mem_space(r->backend, 1000 * MIB, 100 * MIB, 250 * MIB);
     scsi_target_space_changed(&r->target);
     expect_sense(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0), SENSE_UNIT_ATTENTION, 0x38, 0x07);
+    /* a disk more changes the count and not the share */
+    block_backend_mem_space(r->backend, 2000 * MIB, 1000 * MIB, 500 * MIB);
+    scsi_target_space_changed(&r->target);
+    assert_int_equal(threshold(r), 500);
     expect_good(RUN(r, NULL, 0, 255, 0x12, 1, 0xb2, 0, 255, 0));
     assert_int_equal(r->in[4], 11); /* threshold sets of 1 MiB */
 }
