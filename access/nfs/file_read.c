@@ -35,6 +35,15 @@ static co_fn int read_volume(struct file *f, uint64_t off, struct nfs_read *r)
     return rc;
 }
 
+/* Could an old copy show what is not so any more? Bytes in the inode, an end, zeroes where there
+ * was no volume yet: another access server may have written since. */
+static bool may_be_old(const struct file *f, uint64_t off, uint32_t len)
+{
+    uint64_t known = MIN(f->attr.size, f->volume_bytes);
+
+    return f->volume_id == 0 || off >= known || len >= known - off;
+}
+
 static co_fn int read_file(struct file *f, const struct nfs_cred *who, uint64_t off, uint32_t len,
                            struct nfs_read *r)
 {
@@ -43,8 +52,7 @@ static co_fn int read_file(struct file *f, const struct nfs_cred *who, uint64_t 
 
     if (rc == 0)
         rc = file_permit(f, who, PERMISSION_READ);
-    /* It may have grown through another access server since. */
-    if (rc == 0 && f->told < began && (off >= f->attr.size || len >= f->attr.size - off))
+    if (rc == 0 && f->told < began && may_be_old(f, off, len))
         rc = file_confirm(f, 0, 0);
     if (rc < 0)
         return rc;

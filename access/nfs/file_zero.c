@@ -34,14 +34,14 @@ static co_fn int hold_right(struct file *f, uint64_t session)
 
 static co_fn int zero_range(struct file *f, uint64_t session, uint64_t from, uint64_t to)
 {
-    uint64_t at = MIN(ROUND_UP(from, BLOCK_SECTOR_BYTES), to), n;
+    uint64_t at = ROUND_UP(from, BLOCK_SECTOR_BYTES), n;
     struct block_backend *b;
     int rc = file_volume(f, &b);
 
-    to = ROUND_UP(to, BLOCK_SECTOR_BYTES);
+    to = ROUND_UP(to, BLOCK_SECTOR_BYTES); /* behind the size everything may be zeroed */
     if (rc == 0)
         rc = hold_right(f, session);
-    if (rc == 0 && from < at)
+    if (rc == 0 && from < at && from < to)
         rc = zero_cut_sector(b, from, at);
     for (; at < to && rc == 0; at += n) {
         n = MIN(to - at, ZERO_STEP);
@@ -93,9 +93,11 @@ co_fn int file_zero(struct file *f)
 
 co_fn int nfs_file_settle(struct nfs_files *files, uint64_t inode_id)
 {
+    nsec_t former = co_deadline_push(co_now() + FILE_CALL_TIME);
     struct file *f = file_use(files, inode_id);
     int rc = file_zero(f);
 
+    co_deadline_restore(former);
     file_put(f);
     return rc;
 }
