@@ -284,6 +284,18 @@ static int apply_kind(struct apply *a)
         return apply_entry_remove(a);
     case ZBS__METALOG__RECORD__KIND_ENTRY_MOVE:
         return apply_entry_move(a);
+    case ZBS__METALOG__RECORD__KIND_FILE_DATA:
+        return apply_file_data(a);
+    case ZBS__METALOG__RECORD__KIND_FILE_VOLUME:
+        return apply_file_volume(a);
+    case ZBS__METALOG__RECORD__KIND_FILE_ATTACH:
+        return apply_file_attach(a);
+    case ZBS__METALOG__RECORD__KIND_FILE_GROW:
+        return apply_file_grow(a);
+    case ZBS__METALOG__RECORD__KIND_FILE_WRITTEN:
+        return apply_file_written(a);
+    case ZBS__METALOG__RECORD__KIND_FILE_ZEROED:
+        return apply_file_zeroed(a);
     case ZBS__METALOG__RECORD__KIND__NOT_SET:
     default:
         return err_set(ERR_UNSUPPORTED,

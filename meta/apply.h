@@ -50,6 +50,8 @@ void apply_import_begin(struct apply *a, struct volume *v, const ProtobufCBinary
 int apply_volume_add(struct apply *a);
 int apply_volume_set(struct apply *a);
 int apply_volume_remove(struct apply *a);
+/* It is removed, to be swept; false: it is unknown, or exported. */
+bool apply_volume_drop(struct apply *a, uint64_t volume_id) MUST_CHECK;
 int apply_volume_sweep(struct apply *a);
 int apply_volumes_snapshot(struct apply *a);
 int apply_volume_clone(struct apply *a);
@@ -70,5 +72,16 @@ int apply_inode_set(struct apply *a);
 int apply_entry_add(struct apply *a);
 int apply_entry_remove(struct apply *a);
 int apply_entry_move(struct apply *a);
+int apply_file_data(struct apply *a);
+int apply_file_volume(struct apply *a);
+int apply_file_attach(struct apply *a);
+int apply_file_grow(struct apply *a);
+int apply_file_written(struct apply *a);
+int apply_file_zeroed(struct apply *a);
+/* The inode was changed, at this time. */
+void apply_inode_touch(struct apply *a, struct inode *i, uint64_t time_ns);
+/* The file of a volume that goes back to a snapshot goes back with it. */
+void apply_file_rollback(struct apply *a, const struct volume *v, const struct volume *snapshot,
+                         uint64_t time_ns);
 
 #endif

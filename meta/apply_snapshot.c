@@ -72,6 +72,8 @@ int apply_volumes_snapshot(struct apply *a)
         s->snapshot = true;
         share_table(a, s, v);
         import_end(s, v);
+        if (v->inode_id != 0)
+            s->file_bytes = tree_inode(&a->st->tree, v->inode_id)->size;
         codec_put_volume(a->to, s);
         v->shared_at = v->version = a->number;
         codec_put_volume(a->to, v);
@@ -139,6 +141,7 @@ int apply_volume_rollback(struct apply *a)
     if (v->flattening) /* that was of the former table */
         state_volume_flatten(a->st, v, true, 0);
     codec_put_volume(a->to, v);
+    apply_file_rollback(a, v, s, m->time_ns);
     reply_volume(a, v);
     return 0;
 }

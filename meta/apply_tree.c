@@ -8,7 +8,7 @@
 
 /* The inode was changed. Its ctime never stands still, whatever the clocks of leaders say: clients
  * take an unchanged one for an unchanged inode. */
-static void touch(struct apply *a, struct inode *i, uint64_t time_ns)
+void apply_inode_touch(struct apply *a, struct inode *i, uint64_t time_ns)
 {
     i->ctime_ns = MAX(time_ns, i->ctime_ns + 1);
     i->change = a->number;
@@ -19,7 +19,7 @@ static void touch(struct apply *a, struct inode *i, uint64_t time_ns)
 static void touch_names(struct apply *a, struct inode *dir, uint64_t time_ns)
 {
     dir->mtime_ns = MAX(time_ns, dir->ctime_ns + 1);
-    touch(a, dir, time_ns);
+    apply_inode_touch(a, dir, time_ns);
 }
 
 static struct inode *find_dir(struct apply *a, uint64_t id)
@@ -46,7 +46,7 @@ static struct inode *root_add(struct apply *a, struct share *s, uint64_t time_ns
     root->mode = 0755;
     root->atime_ns = root->mtime_ns = time_ns;
     root->parent = root;
-    touch(a, root, time_ns);
+    apply_inode_touch(a, root, time_ns);
     return root;
 }
 
@@ -140,18 +140,24 @@ int apply_inode_add(struct apply *a)
     i->exclusive = m->verifier.len > 0;
     if (i->exclusive)
         memcpy(i->verifier, m->verifier.data, sizeof(i->verifier));
-    touch(a, i, m->time_ns);
+    apply_inode_touch(a, i, m->time_ns);
     entry_add(a, dir, m->name, i);
     touch_names(a, dir, m->time_ns);
     reply_create(a, i, before, dir);
     return 0;
 }
 
-static void set_size(struct inode *i, uint64_t size)
+/* What a volume has behind a new, lower end is not to be seen again. */
+static void set_size(struct apply *a, struct inode *i, uint64_t size)
 {
     if (size < i->data_len)
         inode_set_data(i, i->data, size);
+    if (size < i->size && i->volume_id != 0)
+        i->dirty_end =
+            MAX(i->dirty_end, MIN(i->size, state_volume(a->st, i->volume_id)->size_bytes));
     i->size = size;
+    if (i->dirty_end <= size)
+        i->dirty_end = 0;
 }
 
 int apply_inode_set(struct apply *a)
@@ -170,8 +176,8 @@ int apply_inode_set(struct apply *a)
     i->atime_ns = m->atime_ns;
     i->mtime_ns = m->mtime_ns;
     if (i->type == ZBS__META__INODE_TYPE__INODE_REG)
-        set_size(i, m->size);
-    touch(a, i, m->time_ns);
+        set_size(a, i, m->size);
+    apply_inode_touch(a, i, m->time_ns);
     if (dir != NULL) {
         reply_create(a, i, view_wcc_before(dir, a->pad), dir);
         return 0;
@@ -189,18 +195,35 @@ static void entry_remove(struct apply *a, struct dir_entry *e)
     tree_entry_remove(&a->st->tree, e);
 }
 
-/* With its last name the inode goes. */
-static void entry_unlink(struct apply *a, struct dir_entry *e, uint64_t time_ns)
+/* Its volumes are those that the record names. */
+static bool drop_volumes(struct apply *a, const struct inode *i, const uint64_t *volumes, size_t n)
+{
+    if (n != (i->volume_id != 0 ? 1u : 0u) + (i->candidate != 0 ? 1u : 0u))
+        return false;
+    for (size_t k = 0; k < n; k++) {
+        if ((volumes[k] != i->volume_id && volumes[k] != i->candidate) ||
+            !apply_volume_drop(a, volumes[k]))
+            return false;
+    }
+    return true;
+}
+
+/* With its last name the inode goes, and its volumes with it. */
+static bool entry_unlink(struct apply *a, struct dir_entry *e, uint64_t time_ns,
+                         const uint64_t *volumes, size_t n_volumes)
 {
     struct inode *i = e->inode;
 
     entry_remove(a, e);
     if (!inode_is_dir(i) && i->nlink > 0) {
-        touch(a, i, time_ns);
-        return;
+        apply_inode_touch(a, i, time_ns);
+        return n_volumes == 0;
     }
+    if (!drop_volumes(a, i, volumes, n_volumes))
+        return false;
     codec_del_inode(a->to, i->id);
     tree_inode_remove(&a->st->tree, i);
+    return true;
 }
 
 int apply_entry_remove(struct apply *a)
@@ -215,7 +238,8 @@ int apply_entry_remove(struct apply *a)
     dir = e->dir;
     reply.dir = view_wcc_before(dir, a->pad);
     reply.inode_id = e->inode->id;
-    entry_unlink(a, e, m->time_ns);
+    if (!entry_unlink(a, e, m->time_ns, m->volumes, m->n_volumes))
+        return apply_misfit(a, "volumes of a file that is removed");
     touch_names(a, dir, m->time_ns);
     reply.dir->after = view_inode_new(a->st, dir, a->pad);
     a->reply = view_pack(&reply.base, a->pad);
@@ -233,7 +257,7 @@ int apply_entry_add(struct apply *a)
         return apply_misfit(a, "link");
     reply.dir = view_wcc_before(dir, a->pad);
     entry_add(a, dir, m->name, i);
-    touch(a, i, m->time_ns);
+    apply_inode_touch(a, i, m->time_ns);
     touch_names(a, dir, m->time_ns);
     reply.dir->after = view_inode_new(a->st, dir, a->pad);
     reply.inode = view_inode_new(a->st, i, a->pad);
@@ -241,17 +265,18 @@ int apply_entry_add(struct apply *a)
     return 0;
 }
 
-static void entry_move(struct apply *a, struct dir_entry *from, struct inode *to,
+static bool entry_move(struct apply *a, struct dir_entry *from, struct inode *to,
                        const Zbs__Metalog__EntryMove *m)
 {
     struct dir_entry *replaced = tree_entry(&a->st->tree, to, m->to_name);
     struct inode *i = from->inode;
 
-    if (replaced != NULL)
-        entry_unlink(a, replaced, m->time_ns);
+    if (replaced != NULL && !entry_unlink(a, replaced, m->time_ns, m->volumes, m->n_volumes))
+        return false;
     entry_remove(a, from);
     entry_add(a, to, m->to_name, i);
-    touch(a, i, m->time_ns);
+    apply_inode_touch(a, i, m->time_ns);
+    return true;
 }
 
 int apply_entry_move(struct apply *a)
@@ -273,7 +298,8 @@ int apply_entry_move(struct apply *a)
     from_dir = from->dir;
     reply.from_dir = view_wcc_before(from_dir, a->pad);
     reply.to_dir = view_wcc_before(to_dir, a->pad);
-    entry_move(a, from, to_dir, m);
+    if (!entry_move(a, from, to_dir, m))
+        return apply_misfit(a, "volumes of a file that is replaced");
     touch_names(a, from_dir, m->time_ns);
     if (to_dir != from_dir)
         touch_names(a, to_dir, m->time_ns);

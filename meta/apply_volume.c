@@ -84,16 +84,23 @@ int apply_volume_set(struct apply *a)
     return 0;
 }
 
-int apply_volume_remove(struct apply *a)
+bool apply_volume_drop(struct apply *a, uint64_t volume_id)
 {
-    struct volume *v = state_volume(a->st, a->record->volume_remove->volume_id);
+    struct volume *v = state_volume(a->st, volume_id);
 
     if (v == NULL || v->removed || v->luns > 0)
-        return apply_misfit(a, "volume is unknown or exported");
+        return false;
     apply_reservation_drop(a, v->id);
     state_volume_mark_removed(a->st, v);
     v->version = a->number;
     codec_put_volume(a->to, v);
+    return true;
+}
+
+int apply_volume_remove(struct apply *a)
+{
+    if (!apply_volume_drop(a, a->record->volume_remove->volume_id))
+        return apply_misfit(a, "volume is unknown or exported");
     return 0;
 }
 

@@ -105,6 +105,13 @@ int check_no_snapshot_name(const char *name)
     return err_set(ERR_INVAL, "'%s' contains '@', which only names of snapshots do", name);
 }
 
+int check_volume_name(const char *name)
+{
+    if (strncmp(name, "file-", 5) == 0 && all_hex(name + 5, 16))
+        return err_set(ERR_INVAL, "'%s' is a name of a file's volume", name);
+    return check_no_snapshot_name(name);
+}
+
 int check_volume_size(uint64_t size_bytes)
 {
     if (size_bytes < VOLUME_BYTES_MIN || size_bytes > VOLUME_BYTES_MAX)

@@ -18,6 +18,8 @@ int check_iqn(const char *what, const char *iqn) MUST_CHECK;
 int check_chap(const char *user, const char *secret) MUST_CHECK;
 /* '@' parts the name of a snapshot from its volume's. */
 int check_no_snapshot_name(const char *name) MUST_CHECK;
+/* Nor a name that is kept for the volume of a file. */
+int check_volume_name(const char *name) MUST_CHECK;
 int check_volume_size(uint64_t size_bytes) MUST_CHECK;
 
 #endif

@@ -123,6 +123,8 @@ void codec_put_volume(const struct codec_sink *to, const struct volume *v)
     m.flattening = v->flattening;
     m.flatten_next = v->flatten_next;
     m.importing = v->importing;
+    m.inode_id = v->inode_id;
+    m.file_bytes = v->file_bytes;
     if (v->snapshot || v->importing != 0)
         m.content = uuid_field(v->content);
     codec_sink_put(to, &k, &m.base);

@@ -49,6 +49,9 @@ void codec_put_inode(const struct codec_sink *to, const struct inode *i)
     m.ctime_ns = i->ctime_ns;
     m.change = i->change;
     m.rdev = i->rdev;
+    m.volume_id = i->volume_id;
+    m.candidate = i->candidate;
+    m.dirty_end = i->dirty_end;
     m.data = (ProtobufCBinaryData){.data = i->data, .len = i->data_len};
     if (i->exclusive)
         m.verifier =

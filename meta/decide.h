@@ -126,6 +126,11 @@ int decide_pool(const struct decide *d, const char *name, struct pool **ret);
 int decide_volume(const struct decide *d, const char *pool, const char *name, struct volume **ret);
 int decide_session(const struct decide *d, uint64_t id, struct session **ret);
 int decide_exported(const struct decide *d, const struct volume *v); /* ERR_BUSY: it is */
+/* ERR_PERM, with the file: it is a file's, so it can't be `what` (renamed, …) by itself. */
+int decide_not_of_file(const struct decide *d, const struct volume *v, const char *what);
+int decide_not_candidate(const struct decide *d, const struct volume *v); /* ERR_BUSY: of a file */
+/* For n more, snapshots and removed ones included; those of files have a limit of their own. */
+int decide_volume_room(const struct decide *d, size_t n);
 /* What is placed weighs in the decisions that follow. */
 void world_promise(struct world *w, const uint32_t *ids, uint32_t n);
 const struct place_chunk *world_chunk(const struct world *w, uint32_t id);

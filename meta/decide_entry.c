@@ -44,11 +44,25 @@ static int decide_victim(const struct decide *d, uint64_t dir_id, const char *na
     return rc;
 }
 
-/* What has a name may lose it: an empty directory, or another inode. */
-static int check_goes(const struct dir_entry *e)
+/* May it lose this name? And which volumes go with its last one: ids in the pad. */
+static int decide_goes(const struct decide *d, const struct dir_entry *e, uint64_t **volumes,
+                       size_t *n_volumes)
 {
-    if (e->inode->entries.count > 0)
+    const struct inode *i = e->inode;
+    uint64_t ids[] = {i->volume_id, i->candidate};
+
+    if (i->entries.count > 0)
         return err_set(ERR_NOT_EMPTY, "directory '%s' is not empty", e->name);
+    *volumes = PAD_NEW_ARRAY(d->pad, uint64_t, ARRAY_SIZE(ids));
+    *n_volumes = 0;
+    for (size_t k = 0; k < ARRAY_SIZE(ids) && i->nlink == 1; k++) {
+        int rc = ids[k] != 0 ? decide_exported(d, state_volume(d->st, ids[k])) : 0;
+
+        if (rc < 0)
+            return rc;
+        if (ids[k] != 0)
+            (*volumes)[(*n_volumes)++] = ids[k];
+    }
     return 0;
 }
 
@@ -65,12 +79,13 @@ int decide_inode_remove(const struct decide *d, Zbs__Metalog__Record **ret)
         return err_set(ERR_NOT_DIR, "'%s' is not a directory", rq->name);
     if (!rq->directory && inode_is_dir(e->inode))
         return err_set(ERR_IS_DIR, "'%s' is a directory", rq->name);
-    rc = check_goes(e);
+    m = PAD_NEW(d->pad, Zbs__Metalog__EntryRemove);
+    zbs__metalog__entry_remove__init(m);
+    rc = decide_goes(d, e, &m->volumes, &m->n_volumes);
     if (rc < 0)
         return rc;
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_ENTRY_REMOVE);
-    (*ret)->entry_remove = m = PAD_NEW(d->pad, Zbs__Metalog__EntryRemove);
-    zbs__metalog__entry_remove__init(m);
+    (*ret)->entry_remove = m;
     m->dir_id = rq->dir_id;
     m->name = rq->name;
     m->time_ns = (uint64_t)d->w->wall_ns;
@@ -91,7 +106,7 @@ static int check_replace(const Zbs__Meta__Credentials *who, const struct inode *
         return err_set(ERR_NOT_DIR, "'%s' is not a directory", replaced->name);
     if (!inode_is_dir(i) && inode_is_dir(replaced->inode))
         return err_set(ERR_IS_DIR, "'%s' is a directory", replaced->name);
-    return check_goes(replaced);
+    return 0;
 }
 
 /* A directory gets another '..': that is a change of it, too. */
@@ -147,12 +162,15 @@ int decide_inode_rename(const struct decide *d, Zbs__Metalog__Record **ret)
     replaced = tree_entry(&d->st->tree, to, rq->to_name);
     if (replaced != NULL && replaced->inode == from->inode)
         return 0; /* two names of one inode: nothing is to be done */
+    m = PAD_NEW(d->pad, Zbs__Metalog__EntryMove);
+    zbs__metalog__entry_move__init(m);
     rc = check_move(d, from, to, replaced);
+    if (rc == 0 && replaced != NULL)
+        rc = decide_goes(d, replaced, &m->volumes, &m->n_volumes);
     if (rc < 0)
         return rc;
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_ENTRY_MOVE);
-    (*ret)->entry_move = m = PAD_NEW(d->pad, Zbs__Metalog__EntryMove);
-    zbs__metalog__entry_move__init(m);
+    (*ret)->entry_move = m;
     m->from_dir_id = rq->from_dir_id;
     m->from_name = rq->from_name;
     m->to_dir_id = rq->to_dir_id;

@@ -20,14 +20,6 @@ static ProtobufCBinaryData fresh_uuid(const struct decide *d, uint64_t i)
     return (ProtobufCBinaryData){.data = uuid, .len = sizeof(d->w->uuid)};
 }
 
-static int check_room(const struct decide *d, size_t n)
-{
-    if (d->st->n_volumes + d->st->removed.count + n > VOLUMES_MAX)
-        return err_set(ERR_TOO_LARGE, "the cluster has %u volumes and snapshots, %u are allowed",
-                       d->st->n_volumes, VOLUMES_MAX);
-    return 0;
-}
-
 /* ---- imports: a volume is filled from a stream, and becomes a snapshot ---- */
 
 /* While it is imported nobody else takes snapshots of it: they would be of half a state. */
@@ -116,7 +108,7 @@ int decide_volume_snapshot(const struct decide *d, Zbs__Metalog__Record **ret)
     if (rc == 0)
         rc = check_no_snapshot_name(rq->snapshot);
     if (rc == 0)
-        rc = check_room(d, rq->n_volumes);
+        rc = decide_volume_room(d, rq->n_volumes);
     if (rc < 0)
         return rc;
     if (rq->n_volumes < 1 || rq->n_volumes > SNAPSHOT_GROUP_MAX)
@@ -162,7 +154,7 @@ int decide_volume_clone(const struct decide *d, Zbs__Metalog__Record **ret)
     int rc = name_check("volume name", rq->name, NAME_BYTES_MAX);
 
     if (rc == 0)
-        rc = check_no_snapshot_name(rq->name);
+        rc = check_volume_name(rq->name);
     if (rc == 0 && rq->snapshot == NULL)
         rc = err_set(ERR_INVAL, "no snapshot is named");
     if (rc == 0)
@@ -170,7 +162,7 @@ int decide_volume_clone(const struct decide *d, Zbs__Metalog__Record **ret)
     if (rc == 0)
         rc = decide_pool(d, rq->pool, &p);
     if (rc == 0)
-        rc = check_room(d, 1);
+        rc = decide_volume_room(d, 1);
     if (rc != 0)
         return rc;
     if (p != s->pool)
@@ -205,7 +197,9 @@ int decide_volume_rollback(const struct decide *d, Zbs__Metalog__Record **ret)
     if (rc == 0)
         rc = decide_exported(d, v);
     if (rc == 0)
-        rc = check_room(d, 1);
+        rc = decide_not_candidate(d, v);
+    if (rc == 0)
+        rc = decide_volume_room(d, 1);
     if (rc != 0)
         return rc;
     if (s->origin_id != v->id)
@@ -222,5 +216,6 @@ int decide_volume_rollback(const struct decide *d, Zbs__Metalog__Record **ret)
     (*ret)->volume_rollback->volume_id = v->id;
     (*ret)->volume_rollback->snapshot_id = s->id;
     (*ret)->volume_rollback->import_content = rq->import_content;
+    (*ret)->volume_rollback->time_ns = (uint64_t)d->w->wall_ns;
     return 0;
 }

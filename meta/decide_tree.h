@@ -28,6 +28,17 @@ int decide_inode_rename(const struct decide *d, Zbs__Metalog__Record **ret);
 int answer_inode_rename(const struct decide *d, ProtobufCMessage *reply);
 int decide_inode_link(const struct decide *d, Zbs__Metalog__Record **ret);
 
+/* ---- decide_file.c ---- */
+int decide_file_write(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_file_volume(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_file_attach(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_file_grow(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_file_written(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_file_zeroed(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_file(const struct decide *d, ProtobufCMessage *reply);
+/* ERR_AGAIN: what is behind the file's end has to be zeroed before it can have this size. */
+int check_file_tail(const struct inode *i, uint64_t size);
+
 /* ---- helpers of decide_*.c ---- */
 int decide_inode(const struct decide *d, uint64_t id, struct inode **ret);
 /* A directory, and who may do this with it (PERMISSION_ bits). */

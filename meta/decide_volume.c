@@ -91,12 +91,22 @@ int decide_pool_delete(const struct decide *d, Zbs__Metalog__Record **ret)
 
 /* ---- volumes ---- */
 
+int decide_volume_room(const struct decide *d, size_t n)
+{
+    uint32_t volumes = d->st->n_volumes + d->st->removed.count - d->st->n_file_volumes;
+
+    if (volumes + n > VOLUMES_MAX)
+        return err_set(ERR_TOO_LARGE, "the cluster has %u volumes and snapshots, %u are allowed",
+                       volumes, VOLUMES_MAX);
+    return 0;
+}
+
 static int check_volume_create(const Zbs__Meta__VolumeCreateRequest *rq)
 {
     int rc = name_check("volume name", rq->name, NAME_BYTES_MAX);
 
     if (rc == 0)
-        rc = check_no_snapshot_name(rq->name);
+        rc = check_volume_name(rq->name);
     if (rc == 0)
         rc = check_volume_size(rq->size_bytes);
     if (rc == 0)
@@ -130,8 +140,9 @@ int decide_volume_create(const struct decide *d, Zbs__Metalog__Record **ret)
         return rc;
     if (pool_volume(p, rq->name) != NULL)
         return err_set(ERR_EXISTS, "volume '%s/%s' exists already", p->name, rq->name);
-    if (d->st->n_volumes + d->st->removed.count >= VOLUMES_MAX)
-        return err_set(ERR_TOO_LARGE, "the cluster has %u volumes, the most allowed", VOLUMES_MAX);
+    rc = decide_volume_room(d, 1);
+    if (rc < 0)
+        return rc;
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_VOLUME_ADD);
     (*ret)->volume_add = m = PAD_NEW(d->pad, Zbs__Metalog__VolumeAdd);
     zbs__metalog__volume_add__init(m);
@@ -174,8 +185,10 @@ int decide_volume_resize(const struct decide *d, Zbs__Metalog__Record **ret)
         return rc;
     if (v->snapshot)
         return err_set(ERR_PERM, "'%s/%s' is a snapshot: it never changes", rq->pool, rq->name);
-    if (rq->size_bytes < v->size_bytes)
-        return decide_shrink(d, v, ret);
+    if (rq->size_bytes < v->size_bytes) {
+        rc = decide_not_of_file(d, v, "made smaller");
+        return rc < 0 ? rc : decide_shrink(d, v, ret);
+    }
     *ret = rq->size_bytes > v->size_bytes ? volume_set(d, v, rq->size_bytes, "") : NULL;
     return 0;
 }
@@ -219,7 +232,7 @@ int decide_volume_rename(const struct decide *d, Zbs__Metalog__Record **ret)
     int rc = name_check("new volume name", rq->new_name, NAME_BYTES_MAX);
 
     if (rc == 0)
-        rc = check_no_snapshot_name(rq->new_name);
+        rc = check_volume_name(rq->new_name);
     if (rc == 0)
         rc = decide_volume(d, rq->pool, rq->name, &v);
     if (rc != 0)
@@ -230,6 +243,9 @@ int decide_volume_rename(const struct decide *d, Zbs__Metalog__Record **ret)
                        rq->name);
     if (strcmp(rq->name, rq->new_name) == 0)
         return 0;
+    rc = decide_not_of_file(d, v, "renamed");
+    if (rc < 0)
+        return rc;
     if (pool_volume(v->pool, rq->new_name) != NULL)
         return err_set(ERR_EXISTS, "volume '%s/%s' exists already", rq->pool, rq->new_name);
     rc = check_snapshot_renames(d, v, rq->new_name);
@@ -279,7 +295,9 @@ int decide_volume_delete(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc < 0)
         return rc;
-    rc = decide_exported(d, v);
+    rc = decide_not_of_file(d, v, "deleted");
+    if (rc == 0)
+        rc = decide_exported(d, v);
     if (rc < 0)
         return rc;
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_VOLUME_REMOVE);

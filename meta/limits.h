@@ -30,7 +30,9 @@
 #define SHARES_MAX           1024u
 #define SHARE_CLIENTS_MAX    256u
 #define INODES_MAX           (4u << 20)
-#define DIR_LIST_BYTES       (512u * 1024) /* in one answer, or a little more */
+#define FILE_VOLUMES_MAX     (1u << 20) /* not counted in VOLUMES_MAX; removed ones included */
+#define FILE_VOLUME_NAME     "file-%016" PRIx64 /* of an inode's volume */
+#define DIR_LIST_BYTES       (512u * 1024)      /* in one answer, or a little more */
 #define VOLUME_LIST_MAX      2000u
 #define VOLUME_MAP_MAX       4096u
 #define SWEEP_MAX            256u  /* extents in one VolumeSweep record */

@@ -141,6 +141,9 @@ static int load_volume(struct loader *l, const uint8_t *key, size_t key_len,
     if (m->flattening && !m->removed)
         state_volume_flatten(l->st, v, true, m->flatten_next);
     v->importing = m->importing;
+    if (m->inode_id != 0)
+        state_volume_of_file(l->st, v, m->inode_id);
+    v->file_bytes = m->file_bytes;
     if (m->snapshot || m->importing != 0)
         copy_uuid(v->content, m->content.len > 0 ? &m->content : &m->uuid);
     return 0;

@@ -47,6 +47,9 @@ int load_inode(struct loader *l, const uint8_t *key, size_t key_len, const Proto
     i->ctime_ns = m->ctime_ns;
     i->change = m->change;
     i->rdev = m->rdev;
+    i->volume_id = m->volume_id;
+    i->candidate = m->candidate;
+    i->dirty_end = m->dirty_end;
     inode_set_data(i, m->data.data, m->data.len);
     i->exclusive = m->verifier.len > 0;
     if (i->exclusive)
@@ -71,6 +74,29 @@ int load_entry(struct loader *l, const uint8_t *key, size_t key_len, const Proto
     return 0;
 }
 
+/* A volume of a file, and the file that it is of, name each other. */
+static bool volume_is_of(const struct state *st, uint64_t volume_id, const struct inode *i)
+{
+    const struct volume *v = state_volume(st, volume_id);
+
+    return volume_id == 0 || (v != NULL && !v->removed && v->inode_id == i->id);
+}
+
+static int check_volumes(const struct state *st)
+{
+    for (uint64_t i = 0; i < st->volumes.cap; i++) {
+        const struct volume *v = (const void *)(uintptr_t)st->volumes.entries[i].value;
+        const struct inode *file;
+
+        if (v == NULL || v->removed || v->inode_id == 0)
+            continue;
+        file = tree_inode(&st->tree, v->inode_id);
+        if (file == NULL || (file->volume_id != v->id && file->candidate != v->id))
+            return load_damaged("a volume of a file that does not have it");
+    }
+    return 0;
+}
+
 int load_check_tree(const struct state *st)
 {
     const struct tree *t = &st->tree;
@@ -85,8 +111,11 @@ int load_check_tree(const struct state *st)
     for (uint64_t i = 0; i < t->inodes.cap; i++) {
         const struct inode *inode = (const void *)(uintptr_t)t->inodes.entries[i].value;
 
+        if (inode != NULL && (!volume_is_of(st, inode->volume_id, inode) ||
+                              !volume_is_of(st, inode->candidate, inode)))
+            return load_damaged("a file without its volume");
         if (inode != NULL && (inode_is_dir(inode) ? inode->parent == NULL : inode->nlink == 0))
             return load_damaged("an inode without a name");
     }
-    return 0;
+    return check_volumes(st);
 }

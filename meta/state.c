@@ -345,6 +345,8 @@ void state_volume_free(struct state *st, struct volume *v)
 {
     ASSERT(v->removed && v->extents == 0);
     sorted_remove(&st->removed, compare_volume_id, &v->id);
+    if (v->inode_id != 0)
+        st->n_file_volumes--;
     idmap_del(&st->volumes, v->id);
     volume_free(v);
 }

@@ -143,6 +143,8 @@ struct volume {
     uint64_t importing;     /* mutation: of the import's begin; 0: there is none */
     uint8_t content[16];    /* of a snapshot: its uuid where it was taken; what an import makes */
     uint64_t granted_at;    /* mutation of the last grant */
+    uint64_t inode_id;      /* of the file whose volume it is, or is to be; 0: none */
+    uint64_t file_bytes;    /* of a snapshot of such a volume: the file's size */
     uint32_t n_slots, n_pages;
     struct slot_page **pages;  /* leases; NULL: nothing used in it */
     struct table_page **table; /* extents; NULL: holes */
@@ -203,6 +205,7 @@ struct state {
     struct list results;
     struct idmap results_by_hash;
     uint32_t n_results, n_volumes;
+    uint32_t n_file_volumes; /* removed ones, too */
     uint64_t n_extents, n_degraded, n_at_risk;
     uint64_t health; /* not replicated: changes with every extent that becomes or ceases degraded */
 };
@@ -247,6 +250,7 @@ struct volume *state_volume_add(struct state *st, struct pool *pool, uint64_t id
 /* A removed volume, on loading: it has no pool any more. */
 struct volume *state_volume_add_removed(struct state *st, uint64_t id, const char *name,
                                         const struct layout *layout, uint64_t size_bytes);
+void state_volume_of_file(struct state *st, struct volume *v, uint64_t inode_id);
 void state_volume_resize(struct volume *v, uint64_t size_bytes);
 void state_volume_rename(struct volume *v, const char *name);
 void state_volume_move(struct volume *v, struct pool *to);

@@ -57,6 +57,13 @@ struct volume *state_volume_add_removed(struct state *st, uint64_t id, const cha
     return v;
 }
 
+void state_volume_of_file(struct state *st, struct volume *v, uint64_t inode_id)
+{
+    ASSERT(v->inode_id == 0 && inode_id != 0);
+    v->inode_id = inode_id;
+    st->n_file_volumes++;
+}
+
 void state_volume_resize(struct volume *v, uint64_t size_bytes)
 {
     uint32_t pages;

@@ -118,6 +118,35 @@ static void after_pool_policy(struct lead *l, const ProtobufCMessage *msg,
         live_pool_changed(&l->live, state_pool_by_id(&l->m->st, r->pool_policy->pool_id));
 }
 
+static void volumes_changed(struct lead *l, const uint64_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        live_volume_changed(&l->live, ids[i]);
+}
+
+/* Volumes of files that have gone, or have another size. */
+static void after_tree_change(struct lead *l, const ProtobufCMessage *msg,
+                              const Zbs__Metalog__Record *r)
+{
+    (void)msg;
+    if (r == NULL)
+        return;
+    switch (r->kind_case) {
+    case ZBS__METALOG__RECORD__KIND_ENTRY_REMOVE:
+        volumes_changed(l, r->entry_remove->volumes, r->entry_remove->n_volumes);
+        break;
+    case ZBS__METALOG__RECORD__KIND_ENTRY_MOVE:
+        volumes_changed(l, r->entry_move->volumes, r->entry_move->n_volumes);
+        break;
+    case ZBS__METALOG__RECORD__KIND_FILE_VOLUME:
+        volumes_changed(l, &r->file_volume->former, r->file_volume->former != 0 ? 1 : 0);
+        break;
+    default:
+        volumes_changed(l, &tree_inode(&l->m->st.tree, r->file_grow->inode_id)->volume_id, 1);
+        break;
+    }
+}
+
 /* ---- the table ---- */
 
 #define MSG(name)      &zbs__meta__##name##__descriptor
@@ -264,11 +293,13 @@ static const struct svc_op svc_ops[] = {
      .mutation_at = MUTATION(InodeCreateRequest)},
     {.request = MSG(inode_remove_request),
      .decide = decide_inode_remove,
-     .mutation_at = MUTATION(InodeRemoveRequest)},
+     .mutation_at = MUTATION(InodeRemoveRequest),
+     .after = after_tree_change},
     {.request = MSG(inode_rename_request),
      .decide = decide_inode_rename,
      .answer = answer_inode_rename,
-     .mutation_at = MUTATION(InodeRenameRequest)},
+     .mutation_at = MUTATION(InodeRenameRequest),
+     .after = after_tree_change},
     {.request = MSG(inode_link_request),
      .decide = decide_inode_link,
      .mutation_at = MUTATION(InodeLinkRequest)},
@@ -277,6 +308,32 @@ static const struct svc_op svc_ops[] = {
      .mutation_at = MUTATION(InodeSetRequest)},
     {.request = MSG(dir_list_request), .answer = answer_dir_list},
     {.request = MSG(path_get_request), .answer = answer_path_get},
+    {.request = MSG(file_write_request),
+     .decide = decide_file_write,
+     .answer = answer_file,
+     .mutation_at = MUTATION(FileWriteRequest)},
+    {.request = MSG(file_volume_request),
+     .decide = decide_file_volume,
+     .answer = answer_file,
+     .mutation_at = MUTATION(FileVolumeRequest),
+     .after = after_tree_change},
+    {.request = MSG(file_attach_request),
+     .decide = decide_file_attach,
+     .answer = answer_file,
+     .mutation_at = MUTATION(FileAttachRequest)},
+    {.request = MSG(file_grow_request),
+     .decide = decide_file_grow,
+     .answer = answer_file,
+     .mutation_at = MUTATION(FileGrowRequest),
+     .after = after_tree_change},
+    {.request = MSG(file_written_request),
+     .decide = decide_file_written,
+     .answer = answer_file,
+     .mutation_at = MUTATION(FileWrittenRequest)},
+    {.request = MSG(file_zeroed_request),
+     .decide = decide_file_zeroed,
+     .answer = answer_file,
+     .mutation_at = MUTATION(FileZeroedRequest)},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -335,6 +392,8 @@ static int svc_do(struct svc_call *c)
     if (mutation != NULL && mutation->client != 0) {
         const struct result *first = state_result(&c->m->st, mutation->client, mutation->number);
 
+        if (first != NULL && first->reply_len == 0 && c->op->answer != NULL)
+            return svc_answer(c, &d); /* it is answered from the state, always */
         if (first != NULL) {
             c->reply.bytes = pad_memdup(&c->pad, first->reply, first->reply_len);
             c->reply.len = first->reply_len;
@@ -430,9 +489,9 @@ const struct rpc_method svc_meta_methods[META_METHODS] = {
     [META_VOLUME_SNAPSHOT] = {.handler = hold_request},
     [META_VOLUME_CLONE] = {.handler = svc_run},
     [META_VOLUME_ROLLBACK] = {.handler = hold_request},
-    [META_POOL_SET... META_PATH_GET] = {.handler = svc_run},
+    [META_POOL_SET... META_FILE_ZEROED] = {.handler = svc_run},
 };
-_Static_assert(ARRAY_SIZE(svc_ops) == META_PATH_GET + 1 - 4,
+_Static_assert(ARRAY_SIZE(svc_ops) == META_FILE_ZEROED + 1 - 4,
                "every method but Leader and those that hold volumes has a row");
 
 const struct rpc_method svc_peer_methods[] = {

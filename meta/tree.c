@@ -3,6 +3,7 @@
  * Shares in the state: see tree.h. */
 #include "meta/tree.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include "common/base/assert.h"
 #include "common/base/mem.h"
@@ -160,6 +161,25 @@ bool inode_is_below(const struct inode *dir, const struct inode *top)
     return dir == top;
 }
 
+static char *inode_path_below(const struct inode *i)
+{
+    char *dir, *path;
+
+    if (i->parent == i)
+        return mem_printf("/%s", i->share->name);
+    dir = inode_path_below(i->name->dir);
+    path = mem_printf("%s/%s", dir, i->name->name);
+    mem_free(dir);
+    return path;
+}
+
+char *inode_path(const struct inode *i)
+{
+    if (i->name == NULL && i->parent != i)
+        return mem_printf("inode %" PRIu64 " of /%s", i->id, i->share->name);
+    return inode_path_below(i);
+}
+
 /* ---- entries ---- */
 
 static uint64_t entry_hash(const struct inode *dir, const char *name)
@@ -200,6 +220,7 @@ struct dir_entry *tree_entry_add(struct tree *t, struct inode *dir, const char *
     memcpy(e->name, name, len + 1);
     idmap_put_ptr(&t->entries, hash, e);
     sorted_insert(&dir->entries, compare_entry, &cookie, e);
+    i->name = e;
     if (inode_is_dir(i)) {
         i->parent = dir;
         dir->nlink++;
@@ -224,6 +245,8 @@ void tree_entry_remove(struct tree *t, struct dir_entry *e)
         head->next = e->next;
     }
     sorted_remove(&e->dir->entries, compare_entry, &e->cookie);
+    if (e->inode->name == e)
+        e->inode->name = NULL;
     if (inode_is_dir(e->inode))
         e->dir->nlink--;
     else

@@ -46,8 +46,12 @@ struct inode {
     uint8_t *data;  /* a small file's bytes without zeroes at the end; a symbolic link's target */
     bool exclusive; /* made so, with this verifier */
     uint8_t verifier[8];
-    struct inode *parent;  /* of a directory; the root's is itself */
-    struct sorted entries; /* of a directory, by cookie */
+    uint64_t volume_id;     /* that has the bytes; 0: `data` has them */
+    uint64_t candidate;     /* volume that is to become that */
+    uint64_t dirty_end;     /* above size: the volume's bytes up to here are to be zeroed */
+    struct dir_entry *name; /* one of its names; NULL: which ones is not known */
+    struct inode *parent;   /* of a directory; the root's is itself */
+    struct sorted entries;  /* of a directory, by cookie */
 };
 
 struct dir_entry {
@@ -82,6 +86,8 @@ static inline bool inode_is_dir(const struct inode *i)
 }
 /* As it is shown. */
 uint64_t inode_size(const struct inode *i);
+/* "/SHARE/dir/file", of one of its names; "inode 7 of /SHARE" if that is not known. To be freed. */
+char *inode_path(const struct inode *i);
 /* Is the directory this one, or somewhere below it? */
 bool inode_is_below(const struct inode *dir, const struct inode *top);
 

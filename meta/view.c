@@ -77,6 +77,7 @@ void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volu
     m->flattening = v->flattening;
     m->flatten_next = v->flatten_next;
     m->importing = v->importing;
+    m->inode_id = v->inode_id;
     if (v->snapshot || v->importing != 0)
         m->content =
             (ProtobufCBinaryData){.data = (uint8_t *)v->content, .len = sizeof(v->content)};

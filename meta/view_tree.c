@@ -28,7 +28,8 @@ void view_share(Zbs__Meta__Share *m, const struct state *st, const struct share 
 
 void view_inode(Zbs__Meta__Inode *m, const struct state *st, const struct inode *i)
 {
-    (void)st;
+    const struct volume *v = i->volume_id != 0 ? state_volume(st, i->volume_id) : NULL;
+
     zbs__meta__inode__init(m);
     m->id = i->id;
     m->share_id = i->share->id;
@@ -44,6 +45,10 @@ void view_inode(Zbs__Meta__Inode *m, const struct state *st, const struct inode 
     m->change = i->change;
     m->rdev = i->rdev;
     m->parent = i->parent != NULL ? i->parent->id : 0;
+    m->volume_id = i->volume_id;
+    m->volume_bytes = v != NULL ? v->size_bytes : 0;
+    m->candidate = i->candidate;
+    m->dirty_end = i->dirty_end;
     m->data = (ProtobufCBinaryData){.data = i->data, .len = i->data_len};
     if (i->exclusive)
         m->verifier =

@@ -12,6 +12,7 @@
 #define NODES  4096u
 #define FIRST  0u /* the root's place in the model */
 #define NOBODY UINT32_MAX
+#define DATA   64u /* bytes of a small file, at most */
 
 /* A node of the model; children by the number of their name. */
 struct node {
@@ -19,6 +20,9 @@ struct node {
     Zbs__Meta__InodeType type;
     uint32_t names;
     uint32_t child[NAMES];
+    bool volume; /* a file's bytes are there, so not here */
+    uint64_t size, dirty_end;
+    uint8_t data[DATA];
 };
 
 struct model {
@@ -199,21 +203,112 @@ static void do_rename(struct model *m)
     m->nodes[to].child[to_name] = node;
 }
 
-static void do_set(struct model *m)
+static void do_mode(struct model *m)
 {
-    uint32_t node = pick(m, false);
-    bool file = m->nodes[node].type == REG;
+    expect(m, set_mode_of(&m->a, m->nodes[pick(m, false)].id, (uint32_t)below(m, 010000)), 0);
+}
 
-    if (below(m, 2) == 0)
-        expect(m, set_mode_of(&m->a, m->nodes[node].id, (uint32_t)below(m, 010000)), 0);
-    else
-        expect(m, set_size_of(&m->a, m->nodes[node].id, below(m, 100000)),
-               file                         ? 0
-               : m->nodes[node].type == DIR ? ERR_IS_DIR
-                                            : ERR_INVAL);
+/* ---- what files contain ---- */
+
+/* Is it to be zeroed before it gets larger? */
+static bool is_dirty(const struct node *n, uint64_t size)
+{
+    return size > n->size && n->dirty_end > n->size;
+}
+
+static void do_size(struct model *m)
+{
+    struct node *n = &m->nodes[pick(m, false)];
+    uint64_t size = below(m, 2) == 0 ? below(m, DATA) : below(m, 4 * MIB);
+    int want = n->type == DIR ? ERR_IS_DIR : n->type != REG ? ERR_INVAL : 0;
+
+    if (want == 0 && is_dirty(n, size))
+        want = ERR_AGAIN;
+    expect(m, set_size_of(&m->a, n->id, size), want);
+    if (want != 0)
+        return;
+    if (n->volume && size < n->size)
+        n->dirty_end = MAX(n->dirty_end, MIN(n->size, MIB));
+    if (n->dirty_end <= size)
+        n->dirty_end = 0;
+    if (size < DATA)
+        memset(n->data + size, 0, DATA - size);
+    n->size = size;
+}
+
+static void do_write(struct model *m)
+{
+    struct node *n = &m->nodes[pick(m, false)];
+    char text[9] = "";
+    uint64_t at = below(m, DATA - sizeof(text)), len = 1 + below(m, sizeof(text) - 1);
+    int want = n->type == DIR   ? ERR_IS_DIR
+               : n->type != REG ? ERR_INVAL
+               : n->volume      ? ERR_TOO_LARGE
+                                : 0;
+
+    for (uint64_t i = 0; i < len; i++)
+        text[i] = (char)('a' + below(m, 26));
+    expect(m, writes(&m->a, n->id, at, text), want);
+    if (want != 0)
+        return;
+    memcpy(n->data + at, text, len);
+    n->size = MAX(n->size, at + len);
+}
+
+static void do_attach(struct model *m)
+{
+    struct node *n = &m->nodes[pick(m, false)];
+    int64_t v;
+
+    if (n->type != REG)
+        return;
+    v = volume_for(&m->a, n->id, MIB);
+    if (n->volume || below(m, 2) == 0) {
+        expect(m, v, 0);
+        return;
+    }
+    expect(m, attaches(&m->a, n->id, (uint64_t)v, tree_inode(&m->a.st.tree, n->id)->change), 0);
+    n->volume = true;
+}
+
+static void do_written(struct model *m)
+{
+    struct node *n = &m->nodes[pick(m, false)];
+    uint64_t size = below(m, MIB);
+
+    if (n->type != REG)
+        return;
+    if (n->dirty_end > 0 && below(m, 2) == 0) {
+        expect(m, zeroed(&m->a, n->id, n->size, n->dirty_end), 0);
+        n->dirty_end = 0;
+        return;
+    }
+    expect(m, written(&m->a, n->id, size, 0),
+           size <= n->size     ? 0
+           : !n->volume        ? ERR_INVAL
+           : is_dirty(n, size) ? ERR_AGAIN
+                               : 0);
+    if (n->volume && !is_dirty(n, size))
+        n->size = MAX(n->size, size);
 }
 
 /* ---- checks ---- */
+
+static void check_file(const struct node *n, const struct inode *i)
+{
+    uint8_t data[DATA] = {0};
+
+    if (n->type != REG)
+        return;
+    assert_int_equal(i->size, n->size);
+    assert_int_equal(i->dirty_end, n->dirty_end);
+    assert_true((i->volume_id != 0) == n->volume);
+    assert_true(i->data_len <= (n->volume ? 0 : DATA));
+    if (i->data_len > 0)
+        memcpy(data, i->data, i->data_len);
+    if (!n->volume)
+        assert_memory_equal(data, n->data, DATA);
+}
 
 static void check_node(struct model *m, const struct state *st, uint32_t at, uint32_t parent)
 {
@@ -225,6 +320,7 @@ static void check_node(struct model *m, const struct state *st, uint32_t at, uin
     assert_int_equal(i->type, n->type);
     if (n->type != DIR) {
         assert_int_equal(i->nlink, n->names);
+        check_file(n, i);
         return;
     }
     assert_int_equal(i->parent->id, m->nodes[parent].id);
@@ -317,8 +413,20 @@ static void replay(struct rig *r, const Zbs__Metalog__Record *record)
     assert_memory_equal(reply.bytes, r->reply.bytes, reply.len);
 }
 
-static void (*const actions[])(struct model *) = {do_create, do_create, do_remove,
-                                                  do_link,   do_rename, do_set};
+/* The leader's, beside requests: removed volumes go. */
+static void do_sweep(struct model *m)
+{
+    Zbs__Metalog__Record *r = decide_sweep(&m->a.st, &m->a.pad);
+
+    if (r == NULL)
+        return;
+    assert_int_equal(apply_record(&m->a.st, r, m->a.batch, &m->a.pad, &m->a.reply), 0);
+    replay(&m->a, r);
+}
+
+static void (*const actions[])(struct model *) = {do_create, do_create, do_remove,  do_link,
+                                                  do_rename, do_mode,   do_size,    do_write,
+                                                  do_write,  do_attach, do_written, do_sweep};
 
 static void model_begin(struct model *m)
 {
@@ -346,7 +454,7 @@ static int model_main(void *arg)
 
     the_model = m;
     model_begin(m);
-    for (uint32_t i = 0; i < 4000; i++) {
+    for (uint32_t i = 0; i < 6000; i++) {
         actions[below(m, ARRAY_SIZE(actions))](m);
         if (i % 64 == 63 || below(m, 100) == 0)
             write_stores(m);

@@ -215,6 +215,76 @@ UNUSED static int set_size_of(struct rig *r, uint64_t inode, uint64_t size)
     return sets(r, inode, &attrs);
 }
 
+/* ---- what files contain; the answer is the inode ---- */
+
+UNUSED static int rig_file(struct rig *r, decide_fn decide, const ProtobufCMessage *rq)
+{
+    Zbs__Meta__Inode reply = ZBS__META__INODE__INIT;
+
+    return rig_do(r, decide, answer_file, rq, &reply.base);
+}
+
+UNUSED static int writes(struct rig *r, uint64_t inode, uint64_t offset, const char *data)
+{
+    Zbs__Meta__FileWriteRequest rq = ZBS__META__FILE_WRITE_REQUEST__INIT;
+
+    rq.inode_id = inode;
+    rq.offset = offset;
+    rq.data = (ProtobufCBinaryData){.data = (uint8_t *)data, .len = strlen(data)};
+    return rig_file(r, decide_file_write, &rq.base);
+}
+
+/* The candidate, or an error. */
+UNUSED static int64_t volume_for(struct rig *r, uint64_t inode, uint64_t bytes)
+{
+    Zbs__Meta__FileVolumeRequest rq = ZBS__META__FILE_VOLUME_REQUEST__INIT;
+    int rc;
+
+    rq.inode_id = inode;
+    rq.bytes = bytes;
+    rc = rig_file(r, decide_file_volume, &rq.base);
+    return rc < 0 ? rc : (int64_t)tree_inode(&r->st.tree, inode)->candidate;
+}
+
+UNUSED static int attaches(struct rig *r, uint64_t inode, uint64_t volume, uint64_t change)
+{
+    Zbs__Meta__FileAttachRequest rq = ZBS__META__FILE_ATTACH_REQUEST__INIT;
+
+    rq.inode_id = inode;
+    rq.volume_id = volume;
+    rq.change = change;
+    return rig_file(r, decide_file_attach, &rq.base);
+}
+
+UNUSED static int grows(struct rig *r, uint64_t inode, uint64_t bytes)
+{
+    Zbs__Meta__FileGrowRequest rq = ZBS__META__FILE_GROW_REQUEST__INIT;
+
+    rq.inode_id = inode;
+    rq.bytes = bytes;
+    return rig_file(r, decide_file_grow, &rq.base);
+}
+
+UNUSED static int written(struct rig *r, uint64_t inode, uint64_t size, uint64_t mtime_ns)
+{
+    Zbs__Meta__FileWrittenRequest rq = ZBS__META__FILE_WRITTEN_REQUEST__INIT;
+
+    rq.inode_id = inode;
+    rq.size = size;
+    rq.mtime_ns = mtime_ns;
+    return rig_file(r, decide_file_written, &rq.base);
+}
+
+UNUSED static int zeroed(struct rig *r, uint64_t inode, uint64_t size, uint64_t dirty_end)
+{
+    Zbs__Meta__FileZeroedRequest rq = ZBS__META__FILE_ZEROED_REQUEST__INIT;
+
+    rq.inode_id = inode;
+    rq.size = size;
+    rq.dirty_end = dirty_end;
+    return rig_file(r, decide_file_zeroed, &rq.base);
+}
+
 UNUSED static struct inode *inode_of(struct rig *r, int64_t id)
 {
     struct inode *i;
