@@ -102,7 +102,7 @@ $(OUT)/%.a:
 $(OUT)/zbs-metad: $(OUT)/meta/main.o $(LIB_meta) $(LIB_common)
 $(OUT)/zbs-chunkd: $(OUT)/chunk/main.o $(LIB_chunk) $(LIB_common)
 $(OUT)/zbs-accessd: $(OUT)/access/main.o $(LIB_access) $(LIB_common)
-$(OUT)/zbs-cli: $(call obj,$(SRC_cli)) $(LIB_stream) $(LIB_common)
+$(OUT)/zbs-cli: $(call obj,$(SRC_cli)) $(LIB_stream) $(LIB_access) $(LIB_common)
 $(OUT)/zbs-bench: $(call obj,$(SRC_bench)) $(LIB_common)
 $(OUT)/zbs-fsck: $(call obj,$(SRC_fsck)) $(LIB_chunk) $(LIB_common)
 $(OUT)/zbs-%:

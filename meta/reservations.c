@@ -87,7 +87,7 @@ int decide_reservation_set(const struct decide *d, Zbs__Metalog__Record **ret)
     const struct volume *v = state_volume(d->st, rq->volume_id);
     Zbs__Metalog__ReservationSet *m;
     struct session *s;
-    int rc = decide_session(d, rq->session_id, &s);
+    int rc = rq->session_id != 0 ? decide_session(d, rq->session_id, &s) : 0;
 
     if (rc < 0)
         return rc;

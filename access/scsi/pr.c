@@ -115,6 +115,14 @@ void pr_reset(struct pr_state *s)
     s->resets++;
 }
 
+void pr_clear(struct pr_state *s)
+{
+    s->type = PR_NONE;
+    s->count = 0;
+    s->legacy = false;
+    s->generation++;
+}
+
 /* ---- changes ---- */
 
 static void effect_add(struct pr_effects *fx, const struct pr_nexus *n, enum pr_attention a,
@@ -254,9 +262,7 @@ static enum pr_answer out_release(struct pr_state *s, struct pr_registrant *r, u
 static enum pr_answer out_clear(struct pr_state *s, struct pr_registrant *r, struct pr_effects *fx)
 {
     tell_others(s, &r->nexus, PR_RESERVATIONS_PREEMPTED, fx);
-    s->type = PR_NONE;
-    s->count = 0;
-    s->generation++;
+    pr_clear(s);
     return PR_GOOD;
 }
 

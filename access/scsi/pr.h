@@ -85,6 +85,9 @@ enum pr_answer pr_legacy_release(struct pr_state *s, const struct pr_nexus *who)
 /* LOGICAL UNIT RESET: ends a RESERVE(6); registrations and reservations stay. */
 void pr_reset(struct pr_state *s);
 
+/* Ends whatever is reserved, and all registrations. */
+void pr_clear(struct pr_state *s);
+
 /* ---- PERSISTENT RESERVE OUT ---- */
 
 enum pr_action {

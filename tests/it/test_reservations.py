@@ -94,7 +94,32 @@ def nbd():
         return "write exclusive, exclusive access, cleared"
 
 
-CASES = {"reservations": reservations, "nbd": nbd}
+def administrator():
+    """What the command line shows of sessions and reservations, and the end of one whose holder does not end it."""
+    with Cluster() as c:
+        urls = c.export("shared")
+        a, b = Reserver(urls[0], "anna"), Reserver(urls[1], "bert")
+        check(a.reserve_out(0, 0, 0xA) == 0 and a.reserve_out(1, 0xA, 0, WRITE_EXCLUSIVE) == 0, "RESERVE")
+        check(a.write() == 0 and b.write() == CONFLICT, "one holds it")
+        sessions = {s["initiator"].split(":")[1]: s for s in c.cli_json("iscsi", "sessions")}
+        check(sessions["anna"]["access"] == "access-1" and sessions["bert"]["access"] == "access-2", f"{sessions}")
+        check(sessions["anna"]["writes"] == 1 and sessions["anna"]["write_bytes"] == 512, f"{sessions['anna']}")
+        check("INITIATOR" in c.cli("iscsi", "sessions").stdout, "a table")
+        shown = c.cli_json("reservation", "show", "test/shared")
+        check(shown["type"] == "write exclusive" and len(shown["initiators"]) == 1, f"{shown}")
+        check(shown["initiators"][0]["key"] == "0xa" and shown["initiators"][0]["holder"], f"{shown}")
+        check("write exclusive" in c.cli("reservation", "show", "test/shared").stdout, "a table")
+        check(c.cli("reservation", "clear", "test/shared", ok=False).returncode == 2, "not without --yes")
+        check(c.cli("reservation", "show", "test/none", ok=False).returncode == 3, "no such volume")
+        c.cli("reservation", "clear", "test/shared", "--yes")
+        wait_for("others write again", lambda: b.write() == 0, 5)
+        wait_for("the former holder is told", lambda: a.attention() == (0x2a, 0x03), 5)
+        check(a.keys() == [] and c.cli_json("reservation", "show", "test/shared")["type"] == "none", "nothing is left")
+        c.cli("reservation", "clear", "test/shared", "--yes")
+        return ""
+
+
+CASES = {"reservations": reservations, "nbd": nbd, "administrator": administrator}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))

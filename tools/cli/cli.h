@@ -64,11 +64,14 @@ extern const struct cli_command cli_volume_commands[];
 extern const struct cli_command cli_snapshot_commands[];
 extern const struct cli_command cli_stream_commands[];
 extern const struct cli_command cli_iscsi_commands[];
+extern const struct cli_command cli_reservation_commands[];
 extern const struct cli_command cli_setting_commands[];
 extern const struct cli_command cli_recovery_commands[];
 /* Of the noun chunk (cmd_recovery.c). */
 enum cli_exit cli_chunk_maintenance(struct cli *c);
 enum cli_exit cli_chunk_remove(struct cli *c);
+/* Of the noun iscsi (cmd_session.c). */
+enum cli_exit cli_iscsi_sessions(struct cli *c);
 
 /* ---- arguments (cli_args.c) ---- */
 

@@ -10,9 +10,9 @@
 #include <string.h>
 
 static const struct cli_command *const tables[] = {
-    cli_cluster_commands, cli_disk_commands,    cli_scrub_commands,    cli_chunk_commands,
-    cli_pool_commands,    cli_volume_commands,  cli_snapshot_commands, cli_stream_commands,
-    cli_iscsi_commands,   cli_setting_commands, cli_recovery_commands,
+    cli_cluster_commands, cli_disk_commands,        cli_scrub_commands,    cli_chunk_commands,
+    cli_pool_commands,    cli_volume_commands,      cli_snapshot_commands, cli_stream_commands,
+    cli_iscsi_commands,   cli_reservation_commands, cli_setting_commands,  cli_recovery_commands,
 };
 
 const struct cli_command *cli_find(const char *noun, const char *verb)
