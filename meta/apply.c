@@ -296,6 +296,8 @@ static int apply_kind(struct apply *a)
         return apply_file_written(a);
     case ZBS__METALOG__RECORD__KIND_FILE_ZEROED:
         return apply_file_zeroed(a);
+    case ZBS__METALOG__RECORD__KIND_FILE_ZERO:
+        return apply_file_zero(a);
     case ZBS__METALOG__RECORD__KIND__NOT_SET:
     default:
         return err_set(ERR_UNSUPPORTED,

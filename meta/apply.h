@@ -78,6 +78,7 @@ int apply_file_attach(struct apply *a);
 int apply_file_grow(struct apply *a);
 int apply_file_written(struct apply *a);
 int apply_file_zeroed(struct apply *a);
+int apply_file_zero(struct apply *a);
 /* The inode was changed, at this time. */
 void apply_inode_touch(struct apply *a, struct inode *i, uint64_t time_ns);
 /* The file of a volume that goes back to a snapshot goes back with it. */

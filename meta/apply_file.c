@@ -110,13 +110,25 @@ int apply_file_written(struct apply *a)
     return 0;
 }
 
+int apply_file_zero(struct apply *a)
+{
+    const Zbs__Metalog__FileZero *m = a->record->file_zero;
+    struct inode *i = find_file(a, m->inode_id);
+
+    if (i == NULL || i->dirty_end == 0)
+        return apply_misfit(a, "a file that is to be zeroed");
+    i->zeroer = m->session_id;
+    codec_put_inode(a->to, i);
+    return 0;
+}
+
 int apply_file_zeroed(struct apply *a)
 {
     struct inode *i = find_file(a, a->record->file_zeroed->inode_id);
 
     if (i == NULL || i->dirty_end == 0)
         return apply_misfit(a, "a file that was zeroed");
-    i->dirty_end = 0;
+    i->dirty_end = i->zeroer = 0;
     i->change = a->number;
     codec_put_inode(a->to, i);
     return 0;
@@ -131,6 +143,7 @@ void apply_file_rollback(struct apply *a, const struct volume *v, const struct v
     if (i == NULL || i->volume_id != v->id)
         return;
     i->size = snapshot->file_bytes;
+    i->cut = a->number;
     i->dirty_end = v->size_bytes > i->size ? v->size_bytes : 0;
     i->mtime_ns = time_ns;
     apply_inode_touch(a, i, time_ns);

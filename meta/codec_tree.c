@@ -52,6 +52,8 @@ void codec_put_inode(const struct codec_sink *to, const struct inode *i)
     m.volume_id = i->volume_id;
     m.candidate = i->candidate;
     m.dirty_end = i->dirty_end;
+    m.cut = i->cut;
+    m.zeroer = i->zeroer;
     m.data = (ProtobufCBinaryData){.data = i->data, .len = i->data_len};
     if (i->exclusive)
         m.verifier =

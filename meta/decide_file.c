@@ -34,6 +34,7 @@ INODE_FIRST(FileAttachRequest);
 INODE_FIRST(FileGrowRequest);
 INODE_FIRST(FileWrittenRequest);
 INODE_FIRST(FileZeroedRequest);
+INODE_FIRST(FileZeroRequest);
 
 int answer_file(const struct decide *d, ProtobufCMessage *reply)
 {
@@ -58,6 +59,8 @@ int decide_file_write(const struct decide *d, Zbs__Metalog__Record **ret)
     if (i->volume_id != 0 || rq->offset > FILE_INLINE_BYTES ||
         rq->data.len > FILE_INLINE_BYTES - rq->offset)
         return err_set(ERR_TOO_LARGE, "the bytes of inode %" PRIu64 " belong into a volume", i->id);
+    if (rq->change != i->change)
+        return err_set(ERR_MISCOMPARE, "inode %" PRIu64 " was changed since", i->id);
     *ret = NULL;
     if (rq->data.len == 0)
         return 0;
@@ -182,19 +185,24 @@ int decide_file_grow(const struct decide *d, Zbs__Metalog__Record **ret)
 int check_file_tail(const struct inode *i, uint64_t size)
 {
     if (size > i->size && i->dirty_end > i->size)
-        return err_set(ERR_AGAIN,
+        return err_set(ERR_BUSY,
                        "inode %" PRIu64 " has to be zeroed from %" PRIu64 " to %" PRIu64 " first",
                        i->id, i->size, i->dirty_end);
     return 0;
 }
 
-static int check_written(const struct decide *d, const struct inode *i, uint64_t size)
+static int check_written(const struct decide *d, const struct inode *i,
+                         const Zbs__Meta__FileWrittenRequest *rq)
 {
+    uint64_t size = rq->size;
+
     if (size > i->size && i->volume_id == 0)
         return err_set(ERR_INVAL, "inode %" PRIu64 " has no volume to be written", i->id);
     if (size > i->size && size > state_volume(d->st, i->volume_id)->size_bytes)
         return err_set(ERR_INVAL, "the volume of inode %" PRIu64 " has less than %" PRIu64 " bytes",
                        i->id, size);
+    if (size > i->size && rq->cut != i->cut)
+        return err_set(ERR_MISCOMPARE, "inode %" PRIu64 " was truncated since", i->id);
     return check_file_tail(i, size);
 }
 
@@ -206,7 +214,7 @@ int decide_file_written(const struct decide *d, Zbs__Metalog__Record **ret)
     int rc = decide_file(d, rq->inode_id, &i);
 
     if (rc == 0)
-        rc = check_written(d, i, rq->size);
+        rc = check_written(d, i, rq);
     if (rc < 0)
         return rc;
     *ret = NULL;
@@ -222,6 +230,30 @@ int decide_file_written(const struct decide *d, Zbs__Metalog__Record **ret)
     return 0;
 }
 
+/* One session at a time, as long as it lives: a second would zero what was written after the first
+ * had finished. */
+int decide_file_zero(const struct decide *d, Zbs__Metalog__Record **ret)
+{
+    const Zbs__Meta__FileZeroRequest *rq = (const void *)d->rq;
+    struct inode *i;
+    int rc = decide_file(d, rq->inode_id, &i);
+
+    *ret = NULL;
+    if (rc < 0 || i->dirty_end == 0 || (i->zeroer != 0 && i->zeroer == rq->session_id))
+        return rc;
+    if (state_session(d->st, rq->session_id) == NULL)
+        return err_set(ERR_EXPIRED, "session %" PRIu64 " has ended", rq->session_id);
+    if (i->zeroer != 0 && state_session(d->st, i->zeroer) != NULL)
+        return err_set(ERR_BUSY, "session %" PRIu64 " zeroes the end of inode %" PRIu64, i->zeroer,
+                       i->id);
+    *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_FILE_ZERO);
+    (*ret)->file_zero = PAD_NEW(d->pad, Zbs__Metalog__FileZero);
+    zbs__metalog__file_zero__init((*ret)->file_zero);
+    (*ret)->file_zero->inode_id = i->id;
+    (*ret)->file_zero->session_id = rq->session_id;
+    return 0;
+}
+
 int decide_file_zeroed(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__FileZeroedRequest *rq = (const void *)d->rq;
@@ -230,7 +262,8 @@ int decide_file_zeroed(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc < 0)
         return rc;
-    if (i->dirty_end == 0 || i->size != rq->size || i->dirty_end != rq->dirty_end)
+    if (i->dirty_end == 0 || i->size != rq->size || i->dirty_end != rq->dirty_end ||
+        i->zeroer != rq->session_id)
         return err_set(ERR_MISCOMPARE, "inode %" PRIu64 " is not to be zeroed there any more",
                        i->id);
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_FILE_ZEROED);

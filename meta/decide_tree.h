@@ -35,8 +35,9 @@ int decide_file_attach(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_file_grow(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_file_written(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_file_zeroed(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_file_zero(const struct decide *d, Zbs__Metalog__Record **ret);
 int answer_file(const struct decide *d, ProtobufCMessage *reply);
-/* ERR_AGAIN: what is behind the file's end has to be zeroed before it can have this size. */
+/* ERR_BUSY: what is behind the file's end has to be zeroed before it can have this size. */
 int check_file_tail(const struct inode *i, uint64_t size);
 
 /* ---- helpers of decide_*.c ---- */

@@ -50,6 +50,8 @@ int load_inode(struct loader *l, const uint8_t *key, size_t key_len, const Proto
     i->volume_id = m->volume_id;
     i->candidate = m->candidate;
     i->dirty_end = m->dirty_end;
+    i->cut = m->cut;
+    i->zeroer = m->zeroer;
     inode_set_data(i, m->data.data, m->data.len);
     i->exclusive = m->verifier.len > 0;
     if (i->exclusive)

@@ -334,6 +334,10 @@ static const struct svc_op svc_ops[] = {
      .decide = decide_file_zeroed,
      .answer = answer_file,
      .mutation_at = MUTATION(FileZeroedRequest)},
+    {.request = MSG(file_zero_request),
+     .decide = decide_file_zero,
+     .answer = answer_file,
+     .mutation_at = MUTATION(FileZeroRequest)},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -490,8 +494,9 @@ const struct rpc_method svc_meta_methods[META_METHODS] = {
     [META_VOLUME_CLONE] = {.handler = svc_run},
     [META_VOLUME_ROLLBACK] = {.handler = hold_request},
     [META_POOL_SET... META_FILE_ZEROED] = {.handler = svc_run},
+    [META_FILE_ZERO] = {.handler = svc_run},
 };
-_Static_assert(ARRAY_SIZE(svc_ops) == META_FILE_ZEROED + 1 - 4,
+_Static_assert(ARRAY_SIZE(svc_ops) == META_FILE_ZEROED + 2 - 4,
                "every method but Leader and those that hold volumes has a row");
 
 const struct rpc_method svc_peer_methods[] = {

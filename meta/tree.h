@@ -49,6 +49,8 @@ struct inode {
     uint64_t volume_id;     /* that has the bytes; 0: `data` has them */
     uint64_t candidate;     /* volume that is to become that */
     uint64_t dirty_end;     /* above size: the volume's bytes up to here are to be zeroed */
+    uint64_t cut;           /* mutation number of its last truncation */
+    uint64_t zeroer;        /* session that zeroes; it may have ended */
     struct dir_entry *name; /* one of its names; NULL: which ones is not known */
     struct inode *parent;   /* of a directory; the root's is itself */
     struct sorted entries;  /* of a directory, by cookie */

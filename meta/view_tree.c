@@ -49,6 +49,8 @@ void view_inode(Zbs__Meta__Inode *m, const struct state *st, const struct inode 
     m->volume_bytes = v != NULL ? v->size_bytes : 0;
     m->candidate = i->candidate;
     m->dirty_end = i->dirty_end;
+    m->cut = i->cut;
+    m->zeroer = i->zeroer;
     m->data = (ProtobufCBinaryData){.data = i->data, .len = i->data_len};
     if (i->exclusive)
         m->verifier =

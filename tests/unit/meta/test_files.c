@@ -150,9 +150,11 @@ static void a_cut_tail_is_zeroed_before_it_is_seen(void **state)
     assert_int_equal(file(r)->dirty_end, 9000);
     assert_int_equal(set_size_of(&r->r, r->f, 100), 0);
     assert_int_equal(file(r)->dirty_end, 9000);
-    assert_int_equal(set_size_of(&r->r, r->f, 200), ERR_AGAIN);
-    assert_int_equal(written(&r->r, r->f, 200, 0), ERR_AGAIN);
+    assert_int_equal(set_size_of(&r->r, r->f, 200), ERR_BUSY);
+    assert_int_equal(written(&r->r, r->f, 200, 0), ERR_BUSY);
     assert_int_equal(written(&r->r, r->f, 100, file(r)->mtime_ns + 1), 0);
+    assert_int_equal(zeroed(&r->r, r->f, 100, 9000), ERR_MISCOMPARE); /* by nobody */
+    assert_int_equal(takes_zeroing(&r->r, r->f, ZEROER), 0);
     assert_int_equal(zeroed(&r->r, r->f, 5000, 9000), ERR_MISCOMPARE);
     assert_int_equal(zeroed(&r->r, r->f, 100, 8000), ERR_MISCOMPARE);
     assert_int_equal(zeroed(&r->r, r->f, 100, 9000), 0);
@@ -163,6 +165,53 @@ static void a_cut_tail_is_zeroed_before_it_is_seen(void **state)
     assert_int_equal(file(r)->dirty_end, 0);
     assert_int_equal(set_size_of(&r->r, r->f, 0), 0);
     assert_int_equal(file(r)->dirty_end, MIB);
+}
+
+static void one_session_zeroes_at_a_time(void **state)
+{
+    struct frig *r = *state;
+    Zbs__Meta__FileZeroRequest rq = ZBS__META__FILE_ZERO_REQUEST__INIT;
+
+    attach(r, MIB);
+    assert_int_equal(takes_zeroing(&r->r, r->f, ZEROER), 0); /* there is nothing to zero */
+    assert_int_equal(file(r)->zeroer, 0);
+    assert_int_equal(written(&r->r, r->f, 9000, 0), 0);
+    assert_int_equal(set_size_of(&r->r, r->f, 100), 0);
+    rq.inode_id = r->f;
+    rq.session_id = ZEROER;
+    assert_int_equal(rig_file(&r->r, decide_file_zero, &rq.base), ERR_EXPIRED);
+    state_session_add(&r->r.st, ZEROER);
+    assert_int_equal(rig_file(&r->r, decide_file_zero, &rq.base), 0);
+    assert_int_equal(file(r)->zeroer, ZEROER);
+    assert_int_equal(rig_file(&r->r, decide_file_zero, &rq.base), 0); /* it does already */
+    assert_int_equal(takes_zeroing(&r->r, r->f, ZEROER + 1), ERR_BUSY);
+    state_session_remove(&r->r.st, state_session(&r->r.st, ZEROER));
+    assert_int_equal(takes_zeroing(&r->r, r->f, ZEROER + 1), 0);
+    assert_int_equal(zeroed(&r->r, r->f, 100, 9000), ERR_MISCOMPARE); /* the former one is late */
+    assert_int_equal(takes_zeroing(&r->r, r->f, ZEROER), 0);
+    assert_int_equal(zeroed(&r->r, r->f, 100, 9000), 0);
+    assert_int_equal(file(r)->zeroer, 0);
+}
+
+/* What was decided on when the file was another does not happen any more. */
+static void late_requests_are_refused(void **state)
+{
+    struct frig *r = *state;
+    Zbs__Meta__FileWriteRequest write = ZBS__META__FILE_WRITE_REQUEST__INIT;
+    Zbs__Meta__FileWrittenRequest wrote = ZBS__META__FILE_WRITTEN_REQUEST__INIT;
+
+    write.inode_id = wrote.inode_id = r->f;
+    write.change = file(r)->change;
+    write.data = (ProtobufCBinaryData){.data = (uint8_t *)"old", .len = 3};
+    assert_int_equal(writes(&r->r, r->f, 0, "newer"), 0);
+    assert_int_equal(rig_file(&r->r, decide_file_write, &write.base), ERR_MISCOMPARE);
+    attach(r, MIB);
+    wrote.cut = file(r)->cut;
+    wrote.size = 9000;
+    assert_int_equal(rig_file(&r->r, decide_file_written, &wrote.base), 0);
+    assert_int_equal(set_size_of(&r->r, r->f, 0), 0);
+    assert_int_equal(rig_file(&r->r, decide_file_written, &wrote.base), ERR_MISCOMPARE);
+    assert_int_equal(file(r)->size, 0);
 }
 
 static void volumes_go_with_their_files(void **state)
@@ -269,6 +318,8 @@ int main(void)
         T(volumes_grow_in_steps),
         T(sizes_follow_what_is_written),
         T(a_cut_tail_is_zeroed_before_it_is_seen),
+        T(one_session_zeroes_at_a_time),
+        T(late_requests_are_refused),
         T(volumes_go_with_their_files),
         T(an_exported_volume_keeps_its_file),
         T(volume_commands_refuse_files),

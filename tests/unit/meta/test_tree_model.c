@@ -223,7 +223,7 @@ static void do_size(struct model *m)
     int want = n->type == DIR ? ERR_IS_DIR : n->type != REG ? ERR_INVAL : 0;
 
     if (want == 0 && is_dirty(n, size))
-        want = ERR_AGAIN;
+        want = ERR_BUSY;
     expect(m, set_size_of(&m->a, n->id, size), want);
     if (want != 0)
         return;
@@ -279,6 +279,7 @@ static void do_written(struct model *m)
     if (n->type != REG)
         return;
     if (n->dirty_end > 0 && below(m, 2) == 0) {
+        expect(m, takes_zeroing(&m->a, n->id, ZEROER), 0);
         expect(m, zeroed(&m->a, n->id, n->size, n->dirty_end), 0);
         n->dirty_end = 0;
         return;
@@ -286,7 +287,7 @@ static void do_written(struct model *m)
     expect(m, written(&m->a, n->id, size, 0),
            size <= n->size     ? 0
            : !n->volume        ? ERR_INVAL
-           : is_dirty(n, size) ? ERR_AGAIN
+           : is_dirty(n, size) ? ERR_BUSY
                                : 0);
     if (n->volume && !is_dirty(n, size))
         n->size = MAX(n->size, size);

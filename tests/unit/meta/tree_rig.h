@@ -224,6 +224,13 @@ UNUSED static int rig_file(struct rig *r, decide_fn decide, const ProtobufCMessa
     return rig_do(r, decide, answer_file, rq, &reply.base);
 }
 
+static uint64_t change_of(struct rig *r, uint64_t inode)
+{
+    const struct inode *i = tree_inode(&r->st.tree, inode);
+
+    return i != NULL ? i->change : 0;
+}
+
 UNUSED static int writes(struct rig *r, uint64_t inode, uint64_t offset, const char *data)
 {
     Zbs__Meta__FileWriteRequest rq = ZBS__META__FILE_WRITE_REQUEST__INIT;
@@ -231,6 +238,7 @@ UNUSED static int writes(struct rig *r, uint64_t inode, uint64_t offset, const c
     rq.inode_id = inode;
     rq.offset = offset;
     rq.data = (ProtobufCBinaryData){.data = (uint8_t *)data, .len = strlen(data)};
+    rq.change = change_of(r, inode);
     return rig_file(r, decide_file_write, &rq.base);
 }
 
@@ -272,8 +280,26 @@ UNUSED static int written(struct rig *r, uint64_t inode, uint64_t size, uint64_t
     rq.inode_id = inode;
     rq.size = size;
     rq.mtime_ns = mtime_ns;
+    if (tree_inode(&r->st.tree, inode) != NULL)
+        rq.cut = tree_inode(&r->st.tree, inode)->cut;
     return rig_file(r, decide_file_written, &rq.base);
 }
+
+/* By a session that lives so long. */
+UNUSED static int takes_zeroing(struct rig *r, uint64_t inode, uint64_t session)
+{
+    Zbs__Meta__FileZeroRequest rq = ZBS__META__FILE_ZERO_REQUEST__INIT;
+    int rc;
+
+    rq.inode_id = inode;
+    rq.session_id = session;
+    state_session_add(&r->st, session);
+    rc = rig_file(r, decide_file_zero, &rq.base);
+    state_session_remove(&r->st, state_session(&r->st, session));
+    return rc;
+}
+
+#define ZEROER 7u /* session that zeroes in these tests */
 
 UNUSED static int zeroed(struct rig *r, uint64_t inode, uint64_t size, uint64_t dirty_end)
 {
@@ -282,6 +308,7 @@ UNUSED static int zeroed(struct rig *r, uint64_t inode, uint64_t size, uint64_t 
     rq.inode_id = inode;
     rq.size = size;
     rq.dirty_end = dirty_end;
+    rq.session_id = ZEROER;
     return rig_file(r, decide_file_zeroed, &rq.base);
 }
 
