@@ -362,9 +362,12 @@ int decide_extent_created(const struct decide *d, Zbs__Metalog__Record **ret)
     Zbs__Metalog__ExtentsCreated *m;
 
     *ret = NULL;
-    if (rq->n_extent_ids > BATCH_ITEMS_MAX || rq->n_extent_ids != rq->n_epochs)
-        return err_set(ERR_INVAL, "%zu extents with %zu epochs: at most %u, as many of both",
-                       rq->n_extent_ids, rq->n_epochs, BATCH_ITEMS_MAX);
+    if (rq->n_extent_ids > BATCH_ITEMS_MAX || rq->n_extent_ids != rq->n_epochs ||
+        rq->n_extent_ids != rq->n_set_numbers)
+        return err_set(
+            ERR_INVAL,
+            "%zu extents with %zu epochs and %zu set numbers: at most %u, as many of all",
+            rq->n_extent_ids, rq->n_epochs, rq->n_set_numbers, BATCH_ITEMS_MAX);
     m = PAD_NEW(d->pad, Zbs__Metalog__ExtentsCreated);
     zbs__metalog__extents_created__init(m);
     m->extent_ids = PAD_NEW_ARRAY(d->pad, uint64_t, rq->n_extent_ids);
@@ -377,8 +380,12 @@ int decide_extent_created(const struct decide *d, Zbs__Metalog__Record **ret)
             state_session(d->st, rq->session_id) == NULL)
             return err_set(ERR_STALE, "extent %" PRIu64 " is not owned at epoch %" PRIu64,
                            rq->extent_ids[i], rq->epochs[i]);
-        if (!e->created)
-            m->extent_ids[m->n_extent_ids++] = e->id;
+        if (e->created)
+            continue;
+        if (e->set_number != rq->set_numbers[i])
+            return err_set(ERR_STALE, "extent %" PRIu64 " has set number %" PRIu64 ", not %" PRIu64,
+                           e->id, e->set_number, rq->set_numbers[i]);
+        m->extent_ids[m->n_extent_ids++] = e->id;
     }
     if (m->n_extent_ids > 0) {
         *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_EXTENTS_CREATED);

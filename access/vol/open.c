@@ -330,7 +330,8 @@ static int open_members(struct open_state *o)
     }
 }
 
-/* Meta learns that every member has the extent, before its first use (2.1). */
+/* Meta learns that every member has the extent, before its first use (2.1). Refused if the members
+ * are others than at the grant: a child's set changes with its origin's. */
 static int tell_created(struct tenure *t)
 {
     Zbs__Meta__ExtentCreatedRequest req = ZBS__META__EXTENT_CREATED_REQUEST__INIT;
@@ -341,6 +342,8 @@ static int tell_created(struct tenure *t)
     req.n_extent_ids = 1;
     req.epochs = &epoch;
     req.n_epochs = 1;
+    req.set_numbers = &t->set_number;
+    req.n_set_numbers = 1;
     for (;;) {
         struct rpc_reply r;
         int rc;

@@ -277,7 +277,8 @@ static inline void made(struct model *m, struct mvolume *v, uint32_t slot)
     rq.session_id = s->owner;
     rq.extent_ids = &v->ids[slot];
     rq.epochs = &s->epoch;
-    rq.n_extent_ids = rq.n_epochs = 1;
+    rq.set_numbers = &volume_extent(real(m, v), slot)->set_number;
+    rq.n_extent_ids = rq.n_epochs = rq.n_set_numbers = 1;
     assert_int_equal(act(m, decide_extent_created, &rq.base), 0);
     idmap_del(&m->origins, v->ids[slot]);
 }

@@ -70,7 +70,7 @@ static int acquire(struct twin *t, uint32_t first, uint32_t count, bool allocate
 {
     Zbs__Meta__LeaseAcquireRequest rq = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
     Zbs__Meta__ExtentCreatedRequest made = ZBS__META__EXTENT_CREATED_REQUEST__INIT;
-    uint64_t ids[SLOTS], epochs[SLOTS];
+    uint64_t ids[SLOTS], epochs[SLOTS], sets[SLOTS];
     struct rpc_reply r;
     int rc;
 
@@ -90,6 +90,7 @@ static int acquire(struct twin *t, uint32_t first, uint32_t count, bool allocate
         if (g->created)
             continue;
         ids[made.n_extent_ids] = g->extent_id;
+        sets[made.n_extent_ids] = g->set_number;
         epochs[made.n_extent_ids++] = g->epoch;
     }
     rpc_reply_free(&r);
@@ -97,7 +98,8 @@ static int acquire(struct twin *t, uint32_t first, uint32_t count, bool allocate
         return rc;
     made.extent_ids = ids;
     made.epochs = epochs;
-    made.n_epochs = made.n_extent_ids;
+    made.set_numbers = sets;
+    made.n_epochs = made.n_set_numbers = made.n_extent_ids;
     rpc_reply_init(&r);
     rc = meta_call(t->mc, META_EXTENT_CREATED, &made.base, true, &r);
     rpc_reply_free(&r);

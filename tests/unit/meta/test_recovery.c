@@ -67,14 +67,39 @@ static void add_chunk(struct fixture *f, uint32_t i)
     f->w.n_chunks = i + 1;
 }
 
+/* The extent's set was `set_number` when it was created at its members. */
+static int created(struct fixture *f, uint64_t set_number)
+{
+    Zbs__Meta__ExtentCreatedRequest rq = ZBS__META__EXTENT_CREATED_REQUEST__INIT;
+
+    rq.session_id = f->session;
+    rq.extent_ids = &f->e->id;
+    rq.epochs = &f->e->epoch;
+    rq.set_numbers = &set_number;
+    rq.n_extent_ids = rq.n_epochs = rq.n_set_numbers = 1;
+    return act(f, decide_extent_created, &rq.base);
+}
+
+/* The extent in that slot of the volume is allocated. */
+static void allocate(struct fixture *f, uint32_t slot)
+{
+    Zbs__Meta__LeaseAcquireRequest rq = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
+
+    rq.session_id = f->session;
+    rq.volume_id = pool_volume(state_pool(&f->st, "p"), "p")->id;
+    rq.first_slot = slot;
+    rq.count = 1;
+    rq.allocate = true;
+    assert_int_equal(act(f, decide_lease_acquire, &rq.base), 0);
+    f->e = volume_extent(state_volume(&f->st, rq.volume_id), slot);
+}
+
 /* One extent of three replicas, created; `n` chunk servers. */
 static void begin(struct fixture *f, uint32_t n)
 {
     Zbs__Meta__SessionOpenRequest session = ZBS__META__SESSION_OPEN_REQUEST__INIT;
     Zbs__Meta__PoolCreateRequest pool = ZBS__META__POOL_CREATE_REQUEST__INIT;
     Zbs__Meta__VolumeCreateRequest volume = ZBS__META__VOLUME_CREATE_REQUEST__INIT;
-    Zbs__Meta__LeaseAcquireRequest lease = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
-    Zbs__Meta__ExtentCreatedRequest created = ZBS__META__EXTENT_CREATED_REQUEST__INIT;
 
     *f = (struct fixture){.w = {.chunks = f->chunks, .random = 3}};
     state_init(&f->st);
@@ -90,17 +115,8 @@ static void begin(struct fixture *f, uint32_t n)
     volume.size_bytes = GIB;
     assert_int_equal(act(f, decide_pool_create, &pool.base), 0);
     assert_int_equal(act(f, decide_volume_create, &volume.base), 0);
-    lease.session_id = f->session;
-    lease.volume_id = pool_volume(state_pool(&f->st, "p"), "p")->id;
-    lease.count = 1;
-    lease.allocate = true;
-    assert_int_equal(act(f, decide_lease_acquire, &lease.base), 0);
-    f->e = volume_extent(state_volume(&f->st, lease.volume_id), 0);
-    created.session_id = f->session;
-    created.extent_ids = &f->e->id;
-    created.epochs = &f->e->epoch;
-    created.n_extent_ids = created.n_epochs = 1;
-    assert_int_equal(act(f, decide_extent_created, &created.base), 0);
+    allocate(f, 0);
+    assert_int_equal(created(f, f->e->set_number), 0);
     assert_int_equal(f->e->n_members, 3);
 }
 
@@ -481,9 +497,28 @@ static void families_stay_together(void **state)
     end(f);
 }
 
+static void created_at_the_members_of_now(void **state)
+{
+    struct fixture f;
+    uint64_t before;
+
+    (void)state;
+    begin(&f, 3);
+    allocate(&f, 1);
+    before = f.e->set_number;
+    assert_int_equal(change(&f, f.e->replicas[0], 0, 0), 0);
+    assert_int_equal(created(&f, before), ERR_STALE);
+    assert_false(f.e->created);
+    assert_int_equal(created(&f, f.e->set_number), 0);
+    assert_true(f.e->created);
+    assert_int_equal(created(&f, before), 0); /* a repetition whose answer was lost */
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(created_at_the_members_of_now),
         cmocka_unit_test(the_gone_are_replaced),
         cmocka_unit_test(without_a_place_nothing_is_forgotten),
         cmocka_unit_test(not_where_garbage_is),

@@ -362,7 +362,8 @@ static void random_created(struct model *m)
     rq.session_id = owner_of(m, e);
     rq.extent_ids = &e->id;
     rq.epochs = &e->epoch;
-    rq.n_extent_ids = rq.n_epochs = 1;
+    rq.set_numbers = &e->set_number;
+    rq.n_extent_ids = rq.n_epochs = rq.n_set_numbers = 1;
     act(m, decide_extent_created, &rq.base, false);
 }
 
