@@ -132,7 +132,7 @@ $(OUT)/$(1:%.c=%): $(OUT)/$(1:%.c=%.o) $(2)
 endef
 lib_of = $(if $(filter tests/unit/meta/%,$(1)),$(LIB_meta)) $(if $(filter tests/unit/chunk/%,$(1)),$(LIB_chunk)) \
 	$(if $(filter tests/unit/access/%,$(1)),$(LIB_access)) \
-	$(if $(filter tests/unit/access/test_vol_%,$(1)),$(LIB_chunk) $(LIB_meta) $(LIB_stream)) \
+	$(if $(filter tests/unit/access/test_vol_% tests/unit/access/nfs/%,$(1)),$(LIB_chunk) $(LIB_meta) $(LIB_stream)) \
 	$(if $(filter tests/unit/tools/%,$(1)),$(LIB_stream))
 $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(t),$(LIB_testlib) $(call lib_of,$(t)) $(LIB_sim) $(LIB_common))))
 $(UNIT_BIN): %:

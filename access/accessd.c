@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The access server: the volume engine, its RPC service, and over it the iSCSI target and the NBD
- * server, started in this order and stopped in the reverse one. */
+ * The access server: the volume engine, its RPC service, and over it the iSCSI target, the NBD
+ * server and the NFS server, started in this order and stopped in the reverse one. */
 #include "access/accessd.h"
 
 #include <inttypes.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 #include "access/iscsi/iscsi.h"
 #include "access/nbd/nbd.h"
+#include "access/nfs/nfs.h"
 #include "access/guest.h"
 #include "access/reserve.h"
 #include "common/base/assert.h"
@@ -31,6 +32,7 @@ struct accessd {
     const struct rpc_service *instances[1];
     struct iscsi_target *iscsi;
     struct nbd_server *nbd;
+    struct nfs_server *nfs;
     struct reserve_meta reserve;
     struct pr_store pr_store;
     struct pr_registry nbd_reservations; /* as NBD's volumes obey them */
@@ -63,6 +65,8 @@ static void on_volume_changed(void *arg, uint64_t volume_id)
 
     if (d->iscsi)
         iscsi_target_volume_changed(d->iscsi, volume_id);
+    if (d->nfs)
+        nfs_server_volume_changed(d->nfs, volume_id);
 }
 
 struct portals {
@@ -120,6 +124,8 @@ static void on_session_expired(void *arg)
         iscsi_target_drop(d->iscsi, "the session with meta expired");
     if (d->nbd)
         nbd_server_drop(d->nbd, "the session with meta expired");
+    if (d->nfs)
+        nfs_server_drop(d->nfs, "the session with meta expired");
 }
 
 static co_fn int on_reservations_changed(void *arg, const uint64_t *volumes, size_t n)
@@ -237,6 +243,37 @@ static int nbd_list(void *arg, int (*fn)(void *fn_arg, const char *name), void *
         rpc_reply_free(&r);
     }
     return rc;
+}
+
+/* ---- NFS: shares and files ---- */
+
+static int files_call(void *arg, enum meta_method method, const ProtobufCMessage *request,
+                      struct rpc_reply *r)
+{
+    struct accessd *d = arg;
+
+    return meta_call(d->meta, method, request, true, r);
+}
+
+static void files_mutation(void *arg, Zbs__Meta__Mutation *ret)
+{
+    struct accessd *d = arg;
+
+    meta_client_mutation(d->meta, ret);
+}
+
+static uint64_t files_session(void *arg)
+{
+    struct accessd *d = arg;
+
+    return vol_engine_session(d->engine);
+}
+
+static int files_lease(void *arg)
+{
+    struct accessd *d = arg;
+
+    return vol_engine_lease_wait(d->engine);
 }
 
 /* ---- status ---- */
@@ -389,6 +426,27 @@ static int nbd_begin(struct accessd *d)
     return nbd_server_start(&nc, &d->nbd);
 }
 
+static int nfs_begin(struct accessd *d)
+{
+    struct nfs_conf nc = {
+        .listen = d->conf->nfs_listen,
+        .portmap_listen = d->conf->portmap_listen,
+        .cluster_id = vol_engine_cluster_id(d->engine),
+        .backend = {.call = files_call,
+                    .mutation = files_mutation,
+                    .open = backend_open,
+                    .session = files_session,
+                    .lease = files_lease,
+                    .arg = d},
+    };
+
+    if (!is_set(nc.listen))
+        return is_set(nc.portmap_listen)
+                   ? err_set(ERR_INVAL, "portmap_listen is configured, nfs_listen is not")
+                   : 0;
+    return nfs_server_start(&nc, &d->nfs);
+}
+
 static int accessd_begin(struct accessd *d)
 {
     uint64_t incarnation = env_random() | 1;
@@ -408,7 +466,9 @@ static int accessd_begin(struct accessd *d)
     if (d->conf->engine_ready)
         d->conf->engine_ready(d->conf->engine_arg, d->engine);
     rc = iscsi_begin(d);
-    return rc < 0 ? rc : nbd_begin(d);
+    if (rc == 0)
+        rc = nbd_begin(d);
+    return rc < 0 ? rc : nfs_begin(d);
 }
 
 static void accessd_end(struct accessd *d)
@@ -417,6 +477,9 @@ static void accessd_end(struct accessd *d)
 
     co_shield_begin(&shield);
     (void)co_group_close(&d->bg);
+    if (d->nfs)
+        nfs_server_stop(d->nfs);
+    d->nfs = NULL;
     if (d->nbd)
         nbd_server_stop(d->nbd);
     d->nbd = NULL;

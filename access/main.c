@@ -37,6 +37,12 @@ static const struct conf_key keys[] = {
     {FIELD(nbd_listen), .type = CONF_ADDRESS, .otherwise = "", .example = "10.0.0.1:10809",
      .help = "NBD over TCP, without authentication or encryption: whoever reaches the address "
              "reads and writes every volume of the cluster; empty: none"},
+    {FIELD(nfs_listen), .type = CONF_ADDRESS, .otherwise = "", .example = "10.0.0.1:2049",
+     .help = "NFS version 3 and MOUNT, over TCP, for the shares; empty: none"},
+    {FIELD(portmap_listen), .type = CONF_ADDRESS, .otherwise = "", .example = "10.0.0.1:111",
+     .help =
+         "Portmapper for NFS clients that ask one for the port (ESXi, and Linux without options "
+         "port and mountport). Where rpcbind runs, that has to give way; empty: none"},
     {FIELD(member_deadline_ms), .type = CONF_U32, .otherwise = "1000", .min = 50, .max = 2000,
      .help = "A replica that does not confirm a write for so long is taken out of service until "
              "it has caught up, in milliseconds"},
@@ -52,7 +58,7 @@ int main(int argc, char **argv)
     struct accessd_conf conf = {.ready = service_ready};
     struct service service = {
         .name = "zbs-accessd",
-        .what = "the access server (iSCSI, NBD)",
+        .what = "the access server (iSCSI, NBD, NFS)",
         .keys = keys,
         .key_count = ARRAY_SIZE(keys),
         .settings = &conf,

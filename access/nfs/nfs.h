@@ -34,7 +34,7 @@ void nfs_server_volume_changed(struct nfs_server *s, uint64_t volume_id);
 
 /* Who has mounted what, as far as this access server knows: for status. */
 struct nfs_mount_view {
-    const char *share, *path, *address;
+    const char *path, *address;
 };
 void nfs_server_mounts(const struct nfs_server *s,
                        void (*fn)(void *arg, const struct nfs_mount_view *m), void *arg);

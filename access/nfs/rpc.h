@@ -46,7 +46,10 @@ struct onc_call {
     struct onc_conn *conn;
     uint32_t xid, program, version, procedure;
     struct onc_cred cred;
-    struct xdr_in args; /* without the bulk data */
+    /* Without the bulk data: what is left of it, and where it was. */
+    struct xdr_in args;
+    const uint8_t *args_start;
+    size_t args_len;
     struct xdr_out out; /* the results go here */
     /* Bulk data of the arguments (procedures that have `bulk`), aligned; NULL: none. */
     struct buf *bulk;

@@ -165,6 +165,8 @@ static void keep_args(struct onc_request *q, const uint8_t *args, size_t len)
     q->record = mem_alloc(MAX(len, (size_t)1));
     memcpy(q->record, args, len);
     xdr_in_init(&q->call.args, q->record, len);
+    q->call.args_start = q->record;
+    q->call.args_len = len;
 }
 
 /* Both: ERR_INVAL: the record can't be such a call. `have`: bytes of it that are in c->head. */

@@ -253,6 +253,11 @@ uint64_t vol_engine_session(const struct vol_engine *e)
     return e->session;
 }
 
+const char *vol_engine_cluster_id(const struct vol_engine *e)
+{
+    return e->cluster_id;
+}
+
 const struct rpc_service *vol_engine_service(struct vol_engine *e)
 {
     return &e->service;

@@ -60,6 +60,8 @@ uint64_t vol_engine_setting(const struct vol_engine *e, enum setting s);
 void vol_engine_portals(const struct vol_engine *e, void (*fn)(void *arg, const char *portal),
                         void *arg);
 uint64_t vol_engine_session(const struct vol_engine *e); /* 0 while there is none */
+/* Of the cluster that the first session was opened with. */
+const char *vol_engine_cluster_id(const struct vol_engine *e);
 /* May a request of unknown age still be executed? 0 if this process ran all the time, or if a
  * renewal that was sent after it had been stopped was confirmed, which is waited for. ERR_EXPIRED:
  * the session ended meanwhile, so others may have served since, and whoever sent the request may

@@ -195,6 +195,7 @@ WRONG = {
     "listen_unix": ["no-scheme", "unix:relative", "unix:/" + "x" * 200],
     "iscsi_listen": ["1.2.3.4", "[::1]", "portal:3260"],
     "nbd_listen": ["1.2.3.4", "[::1]", "portal:10809"], "nbd_listen_unix": ["no-scheme", "unix:relative"],
+    "nfs_listen": ["1.2.3.4", "[::1]", "portal:2049"], "portmap_listen": ["1.2.3.4", "[::1]", "portal:111"],
     "meta": ["", "x:y:z", "10.0.0.1:7100,,,nonsense", "10.0.0.1:0", "10.0.0.1:7100,10.0.0.1:7100"],
     "peers": ["x:y:z", "10.0.0.1:7100;10.0.0.2:7100"],
     "zookeeper": ["", "zk.example.org:2181", "10.0.0.1:2181/chroot"],
@@ -241,7 +242,7 @@ def wrong_configuration():
                     tried += 1
                 set_already = len(without(key)) != len(lines)
                 if set_already and key not in ("peers", "iscsi_listen", "disks", "data_dir", "listen_unix",
-                                               "nbd_listen", "nbd_listen_unix"):
+                                               "nbd_listen", "nbd_listen_unix", "nfs_listen", "portmap_listen"):
                     if key != "zk_root":
                         attempt("\n".join(without(key)) + "\n", f"bad.conf: {section} {key} is required")
                     attempt("\n".join(lines + [f"{key} = x"]) + "\n", f"{section} {key} was set in line")
