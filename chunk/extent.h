@@ -199,6 +199,9 @@ void child_apply(struct ext *x, const struct rec_child *r, uint64_t rsn);
 /* Before a write takes its range lock: no block that it writes in part has so many sources that a
  * child would have no room for them. */
 co_fn int share_merge(struct op *op, uint32_t first_block, uint32_t last_block) MUST_CHECK;
+/* A block that has its own, and others that nobody else has: these move there. */
+co_fn int share_join(struct op *op, uint32_t index) MUST_CHECK;
+bool entry_may_renew(const struct map_entry *en); /* its own may become one that is only read */
 /* Before a child is made: it has room for the sources of each block. */
 co_fn int share_fit(struct op *op) MUST_CHECK;
 /* Blocks that may have no more references are replaced: what the extent has there moves to others.
@@ -218,8 +221,10 @@ uint32_t share_dropped(const struct ext *x, uint32_t index, uint64_t mask, bool 
 co_fn int thaw_blocks(struct op *op, uint32_t first_block, uint32_t last_block) MUST_CHECK;
 /* The same of all of it, which is not frozen any more, queued. The opener waits for it. */
 co_fn int ext_thaw(struct ext *x, uint64_t epoch) MUST_CHECK;
-/* The block's sources when its own is only read; a slot must be free. The map is loaded. */
-void thaw_one(const struct ext *x, uint32_t index, struct thaw_block *ret);
+uint32_t thaw_cost(const struct ext *x, uint32_t blocks);
+/* Journals and applies that a block's own is only read from now on; space was waited for, and no
+ * page of the block is in the journal. */
+void thaw_add_one(struct ext *x, uint32_t index, uint32_t space);
 bool entry_has_room(const struct map_entry *en);
 co_fn int thaw_replay(struct ext *x, const struct rec_thaw *r, uint64_t rsn) MUST_CHECK;
 bool thaw_ok(const struct rec_thaw *r, uint32_t blocks);

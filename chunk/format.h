@@ -377,7 +377,8 @@ struct rec_arrive {
     uint64_t is_void, frozen;
 } PACKED;
 #define REC_F_THAWED 1u /* THAW: the extent is not frozen any more */
-/* All sources of a block, none of them its own: whatever the map says at replay, this was so. */
+/* All sources of a block, none of them its own (yet): whatever the map says at replay, this was so.
+ */
 struct thaw_block {
     uint32_t index; /* block in the extent */
     struct map_src src[MAP_SOURCES];

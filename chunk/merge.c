@@ -360,6 +360,14 @@ static int wait_for_others(struct writing *w)
     return rc;
 }
 
+bool merge_is_alone(const struct writing *w)
+{
+    const struct gather *g = w->merging.g;
+
+    return g != NULL &&
+           MAX(g->depth, g->under_way + 1) * (w->last - w->first + 1) < PAGES_PER_BLOCK;
+}
+
 /* Only a request that would be journaled as a whole has something to gain. */
 static bool may_gain(const struct writing *w)
 {

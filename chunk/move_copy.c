@@ -181,19 +181,12 @@ static int twin_write(struct ext *y, uint32_t first, uint32_t count, const struc
 /* What was written to the twin's own block becomes one of those that it only reads. */
 static int twin_keep(struct ext *y, uint32_t b)
 {
-    struct rec_thaw *r = rec_new(y->dev, REC_THAW, y->id, sizeof(*r) + sizeof(struct thaw_block));
-    struct thaw_block *t = (struct thaw_block *)(r + 1);
-    int rc = rec_space(y->dev, &r->h);
-    uint64_t rsn;
+    uint32_t cost = thaw_cost(y, 1);
+    int rc = journal_space(y->dev, cost, false);
 
-    if (rc < 0)
-        return rc;
-    r->count = 1;
-    thaw_one(y, b, t);
-    rsn = rec_add(y->dev, &r->h);
-    map_apply_thaw(y, t, rsn);
-    ext_dirty(y, rsn);
-    return 0;
+    if (rc == 0)
+        thaw_add_one(y, b, cost);
+    return rc;
 }
 
 /* Zeroes, and the block is free if they are all of it. */

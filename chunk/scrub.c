@@ -165,6 +165,8 @@ static bool scrub_next(struct engine *e, uint64_t id, uint32_t *block, uint8_t *
         co_range_acquire(&op.ext->lock, &range, b * PAGES_PER_BLOCK, PAGES_PER_BLOCK, false) == 0) {
         e->scrub->st.errors += scrub_block(op.ext, b, buf) < 0;
         co_range_release(&op.ext->lock, &range);
+        if (share_join(&op, b) < 0)
+            log_debug("scrub.join", "extent=%" PRIu64 " block=%" PRIu32, id, b);
         more = true;
     }
     op_end(&op);

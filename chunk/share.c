@@ -51,6 +51,11 @@ uint64_t share_alloc_add(struct ext *x, uint32_t index, uint32_t block, uint32_t
     return rsn;
 }
 
+bool entry_may_renew(const struct map_entry *en)
+{
+    return others(en) < OTHERS_MAX;
+}
+
 /* ---- adopting ---- */
 
 /* What an extent has from a device that is being drained may yet be shared by relatives that come
@@ -279,6 +284,30 @@ static int renew_locked(struct op *op, uint32_t index, struct map_hold *map, str
 
 /* ---- block by block ---- */
 
+/* ---- joining: what nobody else has moves to the block's own, too ---- */
+
+/* MAP_SOURCES: there is none. */
+static uint32_t left_over(const struct ext *x, uint32_t index)
+{
+    const struct map_entry *en = map_get(x, index);
+    uint32_t k = 1;
+
+    while (k < MAP_SOURCES &&
+           (en->src[k].block == BLOCK_NONE || shared_bit_get(x->dev, en->src[k].block)))
+        k++;
+    return k;
+}
+
+static int join_locked(struct op *op, uint32_t index, struct map_hold *map, struct refs_hold *refs)
+{
+    struct ext *x = op->ext;
+    int rc = block_hold(op, index, map, refs);
+
+    while (rc == 0 && block_allocated(x, index) && left_over(x, index) < MAP_SOURCES)
+        rc = move_source(op, index, left_over(x, index));
+    return rc;
+}
+
 typedef int (*locked_fn)(struct op *op, uint32_t index, struct map_hold *map,
                          struct refs_hold *refs);
 
@@ -324,6 +353,21 @@ static int merge_blocks(struct op *op, uint32_t first_block, uint32_t last_block
 int share_merge(struct op *op, uint32_t first_block, uint32_t last_block)
 {
     return merge_blocks(op, first_block, last_block, false);
+}
+
+int share_join(struct op *op, uint32_t index)
+{
+    struct ext *x = op->ext;
+    struct map_hold hold;
+    bool any;
+    int rc;
+
+    if (x->frozen || !block_allocated(x, index) || !block_shared(x, index) || relatives_may_come(x))
+        return 0;
+    rc = map_hold(x, index, index, &hold);
+    any = rc == 0 && left_over(x, index) < MAP_SOURCES;
+    map_release(&hold);
+    return any ? with_block(op, index, join_locked) : rc;
 }
 
 int share_fit(struct op *op)

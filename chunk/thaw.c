@@ -49,7 +49,8 @@ static uint32_t rec_room(uint32_t n)
     return sizeof(struct rec_thaw) + n * (uint32_t)sizeof(struct thaw_block);
 }
 
-void thaw_one(const struct ext *x, uint32_t index, struct thaw_block *ret)
+/* The block's sources when its own is only read; a slot must be free. The map is loaded. */
+static void thaw_one(const struct ext *x, uint32_t index, struct thaw_block *ret)
 {
     const struct map_entry *en = map_get(x, index);
 
@@ -57,6 +58,24 @@ void thaw_one(const struct ext *x, uint32_t index, struct thaw_block *ret)
     memcpy(ret->src, en->src, sizeof(ret->src));
     ret->src[slot_free(en)] = ret->src[0];
     ret->src[0] = (struct map_src){0};
+}
+
+uint32_t thaw_cost(const struct ext *x, uint32_t blocks)
+{
+    return journal_cost(x->dev, rec_room(blocks), 0);
+}
+
+void thaw_add_one(struct ext *x, uint32_t index, uint32_t space)
+{
+    struct rec_thaw *r = rec_new(x->dev, REC_THAW, x->id, rec_room(1));
+    struct thaw_block *t = (struct thaw_block *)(r + 1);
+    uint64_t rsn;
+
+    r->count = 1;
+    thaw_one(x, index, t);
+    rsn = journal_add(x->dev, &r->h, NULL, space, true);
+    map_apply_thaw(x, t, rsn);
+    ext_dirty(x, rsn);
 }
 
 /* From block *next on, as much as one record holds. No suspension; the map is loaded. */
@@ -94,7 +113,7 @@ int thaw_blocks(struct op *op, uint32_t first_block, uint32_t last_block)
     int rc = home_lent(x, first_block, last_block);
 
     while (rc == 0 && x->frozen && next <= last_block && count_shared(x, next, last_block) > 0) {
-        cost = journal_cost(x->dev, rec_room(MIN(last_block - next + 1, THAW_BLOCKS_MAX)), 0);
+        cost = thaw_cost(x, MIN(last_block - next + 1, THAW_BLOCKS_MAX));
         rc = journal_space(x->dev, cost, false);
         if (rc < 0)
             break;
@@ -109,7 +128,7 @@ int thaw_blocks(struct op *op, uint32_t first_block, uint32_t last_block)
 
 static int thaw_locked(struct ext *x, uint64_t epoch)
 {
-    uint32_t cost = journal_cost(x->dev, rec_room(THAW_BLOCKS_MAX), 0), next = 0;
+    uint32_t cost = thaw_cost(x, THAW_BLOCKS_MAX), next = 0;
     struct map_hold hold = {0};
     int rc = map_hold(x, 0, BLOCKS_PER_EXTENT - 1, &hold);
 

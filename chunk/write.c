@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Writing (PROTOCOL 2.2, 3, 5.1). A request is cut into segments of one block each. A large one
- * goes straight to a new block, or to pages of its block that never held anything, durably; then
+ * goes straight to a new block, or to pages of its block that hold nothing there, durably; then
  * its record says where it is. A small one travels in its record. Everything that can fail comes
  * before the first record. */
 #include <inttypes.h>
@@ -505,6 +505,8 @@ static int write_locked(struct writing *w)
         rc = op_check(&w->op);
     if (rc == 0)
         rc = contents_prepare(w);
+    if (rc == 0)
+        rc = renew_last(w);
     if (rc == 0)
         rc = op_check(&w->op);
     if (rc < 0)

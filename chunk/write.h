@@ -79,6 +79,12 @@ void merge_note(struct writing *w);
  * they are SEG_IN_PLACE then, and written. Others stay as they are. */
 co_fn int merge_write(struct writing *w);
 void merge_leave(struct writing *w); /* the request is over */
+/* It continues a stream in which not so much is under way at once as makes a block. */
+bool merge_is_alone(const struct writing *w);
+
+/* renew.c. Before the request is cut: its last block, which it writes from the beginning on, but
+ * not to the end, gets a new place if that is better than the journal. */
+co_fn int renew_last(struct writing *w) MUST_CHECK;
 
 /* write_journal.c */
 int missing_room(const struct writing *w);

@@ -171,6 +171,20 @@ static bool admin_family(struct life *l, uint32_t i)
     return (i % 3 != 2 || drain(l, i / 3)) && admin_snapshot(l, i);
 }
 
+/* The scrubber joins what sequential writers left in two places. */
+static bool admin_scrub(struct life *l, uint32_t i)
+{
+    struct scrub_status st;
+
+    (void)i;
+    engine_scrub_start(l->e, 1u << 30);
+    do {
+        (void)co_sleep(NSEC_PER_MSEC);
+        engine_scrub_status(l->e, &st);
+    } while (st.running);
+    return true;
+}
+
 /* ---- streams ---- */
 
 static bool op_random(struct stream *st, uint32_t i)
@@ -265,7 +279,9 @@ const struct workload workloads[] = {
      .streams = 6,
      .ops = 60,
      .lives = 2,
-     .op = op_sequential},
+     .op = op_sequential,
+     .admin = admin_scrub,
+     .admin_ops = 6},
     {.name = "merged",
      .disk_bytes = 32u << 20,
      .ring_bytes = 8 * RING_MIN, /* under pressure they come one at a time */

@@ -20,7 +20,7 @@ struct load {
     uint32_t depth, requests, set_pages;
     uint32_t bytes, big_bytes; /* of a request; of every tenth one, if given */
     uint64_t memory_bytes;
-    bool sequential; /* one stream, to blocks that hold nothing yet; else random */
+    bool sequential; /* one stream, over the set again and again, or to new blocks; else random */
     nsec_t pause;    /* of each worker, between its requests */
     /* what happened */
     uint64_t ring_bytes, dev_bytes, user_bytes, waits;
@@ -50,7 +50,8 @@ static inline int worker_main(void *arg)
         uint64_t number = ++gen;
 
         if (l->sequential)
-            page = i * (bytes / PAGE_BYTES);
+            page = l->set_pages > 0 ? i * (bytes / PAGE_BYTES) % l->set_pages
+                                    : i * (bytes / PAGE_BYTES);
 
         CHECK(put(w->r, (struct put){.id = ID,
                                      .v = V(1, number),
@@ -99,7 +100,7 @@ static inline void body_load(struct rig *r)
     struct dev *d = the_dev(r);
     uint64_t before;
 
-    fill(r, l->sequential ? 0 : l->set_pages);
+    fill(r, l->set_pages);
     issued = 0;
     before = d->bytes_written;
     l->start = co_now();

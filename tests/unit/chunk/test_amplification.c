@@ -50,11 +50,28 @@ static void test_sequential(void **state)
     assert_true(amplification("sequential 1 MiB, depth 1, 4Kn", 3, l) <= 1.02);
 }
 
+/* Over blocks with data, in parts of them: two to a block, a bit more than one and a half. */
+static void test_overwrite(void **state)
+{
+    struct load l = {
+        .depth = 1, .requests = 1400, .sequential = true, .set_pages = 16384, .bytes = 128 * KIB};
+
+    (void)state;
+    assert_true(amplification("overwriting 128 KiB, depth 1", 2, l) <= 1.04);
+    assert_true(amplification("overwriting 128 KiB, depth 1, 4Kn", 3, l) <= 1.12);
+    l.depth = 8;
+    assert_true(amplification("overwriting 128 KiB, depth 8", 2, l) <= 1.1);
+    l.depth = 1;
+    l.bytes = 64 * KIB;
+    assert_true(amplification("overwriting 64 KiB, depth 1", 2, l) <= 1.06);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_sequential),
+        cmocka_unit_test(test_overwrite),
     };
 
     log_threshold = LOG_LV_ERROR;
