@@ -18,11 +18,12 @@ co_fn enum onc_accept nfs_read(struct onc_call *call)
 
     nfs_take_handle(call, &h);
     off = xdr_u64(&call->args);
-    count = MIN(xdr_u32(&call->args), IO_BYTES_MAX);
+    count = xdr_u32(&call->args);
     if (call->args.bad)
         return ONC_GARBAGE_ARGS;
     status = nfs_admit(call, &h, false, &who);
     if (status == NFS3_OK) {
+        count = MIN(count, IO_BYTES_MAX);
         rc = onc_call_reserve(call, count);
         if (rc == 0)
             rc = nfs_file_read(s->files, h.fh.inode_id, &who, off, count, &data);
