@@ -21,6 +21,7 @@ co_fn enum onc_accept nfs_read(struct onc_call *call)
     count = xdr_u32(&call->args);
     if (call->args.bad)
         return ONC_GARBAGE_ARGS;
+    count = MIN(count, IO_BYTES_MAX);
     status = nfs_admit(call, &h, false, &who);
     if (status == NFS3_OK) {
         count = MIN(count, IO_BYTES_MAX);
