@@ -298,6 +298,10 @@ static int apply_kind(struct apply *a)
         return apply_file_zeroed(a);
     case ZBS__METALOG__RECORD__KIND_FILE_ZERO:
         return apply_file_zero(a);
+    case ZBS__METALOG__RECORD__KIND_LOCK_SET:
+        return apply_lock_set(a);
+    case ZBS__METALOG__RECORD__KIND_LOCK_FORGET:
+        return apply_lock_forget(a);
     case ZBS__METALOG__RECORD__KIND__NOT_SET:
     default:
         return err_set(ERR_UNSUPPORTED,

@@ -79,6 +79,10 @@ int apply_file_grow(struct apply *a);
 int apply_file_written(struct apply *a);
 int apply_file_zeroed(struct apply *a);
 int apply_file_zero(struct apply *a);
+struct lock_holder;
+int apply_lock_set(struct apply *a);
+int apply_lock_forget(struct apply *a);
+void apply_holder_drop(struct apply *a, struct lock_holder *h);
 /* The inode was changed, at this time. */
 void apply_inode_touch(struct apply *a, struct inode *i, uint64_t time_ns);
 /* The file of a volume that goes back to a snapshot goes back with it. */

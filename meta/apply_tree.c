@@ -4,6 +4,7 @@
 #include <string.h>
 #include "meta/apply.h"
 #include "meta/codec.h"
+#include "meta/locks.h"
 #include "meta/view_tree.h"
 
 /* The inode was changed. Its ctime never stands still, whatever the clocks of leaders say: clients
@@ -223,6 +224,8 @@ static bool entry_unlink(struct apply *a, struct dir_entry *e, uint64_t time_ns,
     }
     if (!drop_volumes(a, i, volumes, n_volumes))
         return false;
+    LIST_FOREACH_SAFE (h, &i->locks, struct lock_holder, of_inode)
+        apply_holder_drop(a, h);
     codec_del_inode(a->to, i->id);
     tree_inode_remove(&a->st->tree, i);
     return true;

@@ -8,6 +8,7 @@
 #include "common/kv/kv.h"
 #include "meta/table.h"
 
+struct lock_holder;
 struct reservation;
 struct setting_value;
 
@@ -54,9 +55,11 @@ void codec_put_result(const struct codec_sink *to, const struct result *r);
 void codec_put_share(const struct codec_sink *to, const struct share *s);
 void codec_put_inode(const struct codec_sink *to, const struct inode *i);
 void codec_put_entry(const struct codec_sink *to, const struct dir_entry *e);
+void codec_put_holder(const struct codec_sink *to, const struct lock_holder *h);
 void codec_put_tree(const struct codec_sink *to, const struct tree *t); /* all of it */
 void codec_del_share(const struct codec_sink *to, uint32_t id);
 void codec_del_inode(const struct codec_sink *to, uint64_t id);
+void codec_del_holder(const struct codec_sink *to, const struct lock_holder *h);
 void codec_del_entry(const struct codec_sink *to, const struct dir_entry *e);
 
 void codec_del_chunk(const struct codec_sink *to, uint32_t id);

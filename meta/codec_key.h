@@ -20,7 +20,8 @@ enum key_kind {
     KEY_SHARE = 'f',
     KEY_GARBAGE = 'g', /* chunk, extent -> epoch, family */
     KEY_HEADER = 'h',
-    KEY_PAGE = 'i', /* of volumes' tables */
+    KEY_PAGE = 'i',  /* of volumes' tables */
+    KEY_LOCKS = 'k', /* inode, holder */
     KEY_LOADING = 'l',
     KEY_TABLE = 'm', /* volume, number of a group of table pages */
     KEY_INODE = 'n',
@@ -102,6 +103,14 @@ static inline struct key key_entry(uint64_t dir_id, uint64_t cookie)
     struct key k = key_of_u64(KEY_ENTRY, dir_id);
 
     key_u64(&k, cookie);
+    return k;
+}
+
+static inline struct key key_locks(uint64_t inode_id, uint64_t holder_id)
+{
+    struct key k = key_of_u64(KEY_LOCKS, inode_id);
+
+    key_u64(&k, holder_id);
     return k;
 }
 

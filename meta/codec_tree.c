@@ -3,6 +3,7 @@
  * Shares, inodes and entries to pairs of the key-value store: see codec.h. */
 #include "meta/codec.h"
 #include "meta/codec_key.h"
+#include "meta/locks.h"
 #include "meta/pad.h"
 #include "proto/metalog.pb-c.h"
 
@@ -71,6 +72,30 @@ void codec_put_entry(const struct codec_sink *to, const struct dir_entry *e)
     codec_sink_put(to, &k, &m.base);
 }
 
+void codec_put_holder(const struct codec_sink *to, const struct lock_holder *h)
+{
+    struct key k = key_locks(h->inode->id, h->id);
+    Zbs__Metalog__KvLocks m = ZBS__METALOG__KV_LOCKS__INIT;
+    struct pad pad;
+
+    pad_init(&pad);
+    m.client = h->client;
+    m.owner = (ProtobufCBinaryData){.data = h->owner, .len = h->owner_len};
+    m.svid = h->svid;
+    m.ranges = PAD_NEW_ARRAY(&pad, Zbs__Metalog__KvLockRange *, h->n_ranges);
+    m.n_ranges = h->n_ranges;
+    for (uint32_t i = 0; i < h->n_ranges; i++) {
+        Zbs__Metalog__KvLockRange *r = m.ranges[i] = PAD_NEW(&pad, Zbs__Metalog__KvLockRange);
+
+        zbs__metalog__kv_lock_range__init(r);
+        r->start = h->ranges[i].start;
+        r->end = h->ranges[i].end;
+        r->exclusive = h->ranges[i].exclusive;
+    }
+    codec_sink_put(to, &k, &m.base);
+    pad_fini(&pad);
+}
+
 void codec_del_share(const struct codec_sink *to, uint32_t id)
 {
     codec_sink_del(to, key_of_u32(KEY_SHARE, id));
@@ -86,10 +111,17 @@ void codec_del_entry(const struct codec_sink *to, const struct dir_entry *e)
     codec_sink_del(to, key_entry(e->dir->id, e->cookie));
 }
 
+void codec_del_holder(const struct codec_sink *to, const struct lock_holder *h)
+{
+    codec_sink_del(to, key_locks(h->inode->id, h->id));
+}
+
 void codec_put_tree(const struct codec_sink *to, const struct tree *t)
 {
     for (uint32_t i = 0; i < t->shares.count; i++)
         codec_put_share(to, t->shares.items[i]);
+    LIST_FOREACH (h, &t->lock_holders, struct lock_holder, link)
+        codec_put_holder(to, h);
     for (uint64_t i = 0; i < t->inodes.cap; i++) {
         const struct inode *inode = (const void *)(uintptr_t)t->inodes.entries[i].value;
 

@@ -128,7 +128,8 @@ int decide_session(const struct decide *d, uint64_t id, struct session **ret);
 int decide_exported(const struct decide *d, const struct volume *v); /* ERR_BUSY: it is */
 /* ERR_PERM, with the file: it is a file's, so it can't be `what` (renamed, …) by itself. */
 int decide_not_of_file(const struct decide *d, const struct volume *v, const char *what);
-int decide_not_candidate(const struct decide *d, const struct volume *v); /* ERR_BUSY: of a file */
+/* ERR_BUSY: an access server is about to write there, for the file whose volume it is. */
+int decide_file_quiet(const struct decide *d, const struct volume *v);
 /* For n more, snapshots and removed ones included; those of files have a limit of their own. */
 int decide_volume_room(const struct decide *d, size_t n);
 /* What is placed weighs in the decisions that follow. */

@@ -10,7 +10,7 @@
 #include "meta/decide_tree.h"
 #include "meta/view_tree.h"
 
-static int decide_file(const struct decide *d, uint64_t id, struct inode **ret)
+int decide_file(const struct decide *d, uint64_t id, struct inode **ret)
 {
     int rc = decide_inode(d, id, ret);
 
@@ -291,11 +291,19 @@ int decide_not_of_file(const struct decide *d, const struct volume *v, const cha
     return rc;
 }
 
-/* While the bytes of a small file are copied there, nobody else may change them. */
-int decide_not_candidate(const struct decide *d, const struct volume *v)
+/* While an access server copies a small file's bytes there, or zeroes behind the file's end, it
+ * relies on what it knows of the volume. */
+int decide_file_quiet(const struct decide *d, const struct volume *v)
 {
-    if (v->inode_id != 0 && tree_inode(&d->st->tree, v->inode_id)->candidate == v->id)
+    const struct inode *i = v->inode_id != 0 ? tree_inode(&d->st->tree, v->inode_id) : NULL;
+
+    if (i == NULL)
+        return 0;
+    if (i->candidate == v->id)
         return err_set(ERR_BUSY, "volume '%s/%s' is about to become a file's", v->pool->name,
+                       v->name);
+    if (i->zeroer != 0 && state_session(d->st, i->zeroer) != NULL)
+        return err_set(ERR_BUSY, "the end of volume '%s/%s' is being zeroed", v->pool->name,
                        v->name);
     return 0;
 }

@@ -197,7 +197,7 @@ int decide_volume_rollback(const struct decide *d, Zbs__Metalog__Record **ret)
     if (rc == 0)
         rc = decide_exported(d, v);
     if (rc == 0)
-        rc = decide_not_candidate(d, v);
+        rc = decide_file_quiet(d, v);
     if (rc == 0)
         rc = decide_volume_room(d, 1);
     if (rc != 0)

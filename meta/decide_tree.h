@@ -40,7 +40,15 @@ int answer_file(const struct decide *d, ProtobufCMessage *reply);
 /* ERR_BUSY: what is behind the file's end has to be zeroed before it can have this size. */
 int check_file_tail(const struct inode *i, uint64_t size);
 
+/* ---- decide_lock.c ---- */
+int decide_lock_set(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_lock_clear(const struct decide *d, Zbs__Metalog__Record **ret);
+int decide_lock_forget(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_lock_test(const struct decide *d, ProtobufCMessage *reply);
+int answer_lock_list(const struct decide *d, ProtobufCMessage *reply);
+
 /* ---- helpers of decide_*.c ---- */
+int decide_file(const struct decide *d, uint64_t id, struct inode **ret);
 int decide_inode(const struct decide *d, uint64_t id, struct inode **ret);
 /* A directory, and who may do this with it (PERMISSION_ bits). */
 int decide_dir(const struct decide *d, uint64_t id, const Zbs__Meta__Credentials *who,

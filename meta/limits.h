@@ -32,7 +32,12 @@
 #define INODES_MAX           (4u << 20)
 #define FILE_VOLUMES_MAX     (1u << 20) /* not counted in VOLUMES_MAX; removed ones included */
 #define FILE_VOLUME_NAME     "file-%016" PRIx64 /* of an inode's volume */
-#define DIR_LIST_BYTES       (512u * 1024)      /* in one answer, or a little more */
+#define LOCK_HOLDERS_MAX     65536u
+#define LOCK_RANGES_MAX      1024u /* of one holder, or one more */
+#define LOCK_LIST_MAX        1000u
+#define LOCK_CLIENT_MAX      255u
+#define LOCK_OWNER_MAX       1024u
+#define DIR_LIST_BYTES       (512u * 1024) /* in one answer, or a little more */
 #define VOLUME_LIST_MAX      2000u
 #define VOLUME_MAP_MAX       4096u
 #define SWEEP_MAX            256u  /* extents in one VolumeSweep record */

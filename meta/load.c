@@ -425,6 +425,7 @@ co_fn int codec_load(struct kv *kv, struct state *st, uint64_t *ret_applied)
         {&l, KEY_SHARE, 5, &zbs__metalog__kv_share__descriptor, load_share},
         {&l, KEY_INODE, 9, &zbs__metalog__kv_inode__descriptor, load_inode},
         {&l, KEY_ENTRY, 17, &zbs__metalog__kv_entry__descriptor, load_entry},
+        {&l, KEY_LOCKS, 17, &zbs__metalog__kv_locks__descriptor, load_locks},
         {&l, KEY_RESULT, 9, &zbs__metalog__kv_result__descriptor, load_result},
     };
     struct load_scan garbage = {&l, KEY_GARBAGE, 13, NULL, NULL};

@@ -23,6 +23,7 @@ int load_damaged(const char *what);
 int load_share(struct loader *l, const uint8_t *key, size_t key_len, const ProtobufCMessage *msg);
 int load_inode(struct loader *l, const uint8_t *key, size_t key_len, const ProtobufCMessage *msg);
 int load_entry(struct loader *l, const uint8_t *key, size_t key_len, const ProtobufCMessage *msg);
+int load_locks(struct loader *l, const uint8_t *key, size_t key_len, const ProtobufCMessage *msg);
 /* When all is there: nothing without a name or beside the tree. */
 int load_check_tree(const struct state *st);
 

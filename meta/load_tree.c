@@ -3,6 +3,7 @@
  * Shares, inodes and entries from the key-value store: see codec.h. */
 #include <string.h>
 #include "meta/load_kind.h"
+#include "meta/locks.h"
 
 int load_share(struct loader *l, const uint8_t *key, size_t key_len, const ProtobufCMessage *msg)
 {
@@ -73,6 +74,29 @@ int load_entry(struct loader *l, const uint8_t *key, size_t key_len, const Proto
         tree_entry(t, dir, m->name) != NULL)
         return load_damaged("bad directory entry");
     tree_entry_add(t, dir, m->name, i, key_get_u64(key + 9));
+    return 0;
+}
+
+int load_locks(struct loader *l, const uint8_t *key, size_t key_len, const ProtobufCMessage *msg)
+{
+    const Zbs__Metalog__KvLocks *m = (const void *)msg;
+    struct inode *i = tree_inode(&l->st->tree, key_get_u64(key + 1));
+    struct lock_holder *h;
+
+    (void)key_len;
+    if (i == NULL || m->n_ranges == 0 ||
+        inode_lock_holder(i, m->client, &m->owner, m->svid) != NULL)
+        return load_damaged("bad locks");
+    h = tree_holder_add(&l->st->tree, i, key_get_u64(key + 9), m->client, &m->owner, m->svid);
+    for (size_t k = 0; k < m->n_ranges; k++) {
+        const struct lock_range r = {.start = m->ranges[k]->start,
+                                     .end = m->ranges[k]->end,
+                                     .exclusive = m->ranges[k]->exclusive};
+
+        if (r.start >= r.end)
+            return load_damaged("bad locks");
+        holder_change(h, &r, true);
+    }
     return 0;
 }
 

@@ -334,6 +334,17 @@ static const struct svc_op svc_ops[] = {
      .decide = decide_file_zeroed,
      .answer = answer_file,
      .mutation_at = MUTATION(FileZeroedRequest)},
+    {.request = MSG(lock_set_request),
+     .decide = decide_lock_set,
+     .mutation_at = MUTATION(LockSetRequest)},
+    {.request = MSG(lock_clear_request),
+     .decide = decide_lock_clear,
+     .mutation_at = MUTATION(LockClearRequest)},
+    {.request = MSG(lock_test_request), .answer = answer_lock_test},
+    {.request = MSG(lock_forget_request),
+     .decide = decide_lock_forget,
+     .mutation_at = MUTATION(LockForgetRequest)},
+    {.request = MSG(lock_list_request), .answer = answer_lock_list},
     {.request = MSG(file_zero_request),
      .decide = decide_file_zero,
      .answer = answer_file,
@@ -493,10 +504,9 @@ const struct rpc_method svc_meta_methods[META_METHODS] = {
     [META_VOLUME_SNAPSHOT] = {.handler = hold_request},
     [META_VOLUME_CLONE] = {.handler = svc_run},
     [META_VOLUME_ROLLBACK] = {.handler = hold_request},
-    [META_POOL_SET... META_FILE_ZEROED] = {.handler = svc_run},
-    [META_FILE_ZERO] = {.handler = svc_run},
+    [META_POOL_SET... META_FILE_ZERO] = {.handler = svc_run},
 };
-_Static_assert(ARRAY_SIZE(svc_ops) == META_FILE_ZEROED + 2 - 4,
+_Static_assert(ARRAY_SIZE(svc_ops) == META_METHODS - 4,
                "every method but Leader and those that hold volumes has a row");
 
 const struct rpc_method svc_peer_methods[] = {

@@ -8,6 +8,7 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "common/base/prng.h"
+#include "meta/locks.h"
 #include "meta/state_compare.h"
 
 #define ENTRY_BYTES 32u /* that one adds to the size of its directory */
@@ -25,6 +26,7 @@ static int compare_entry(const void *item, const void *key)
 void tree_init(struct tree *t)
 {
     *t = (struct tree){.next_share_id = 1};
+    list_init(&t->lock_holders);
 }
 
 /* ---- shares ---- */
@@ -113,6 +115,7 @@ struct inode *tree_inode_add(struct tree *t, struct share *s, uint64_t id,
     i->id = id;
     i->share = s;
     i->type = type;
+    list_init(&i->locks);
     if (inode_is_dir(i))
         i->nlink = 2;
     s->inodes++;
@@ -129,7 +132,7 @@ static void inode_free(struct inode *i)
 
 void tree_inode_remove(struct tree *t, struct inode *i)
 {
-    ASSERT(i->entries.count == 0 && (inode_is_dir(i) || i->nlink == 0));
+    ASSERT(list_empty(&i->locks) && i->entries.count == 0 && (inode_is_dir(i) || i->nlink == 0));
     i->share->inodes--;
     idmap_del(&t->inodes, i->id);
     inode_free(i);
@@ -256,6 +259,8 @@ void tree_entry_remove(struct tree *t, struct dir_entry *e)
 
 void tree_fini(struct tree *t)
 {
+    while (!list_empty(&t->lock_holders))
+        tree_holder_remove(t, LIST_FIRST(&t->lock_holders, struct lock_holder, link));
     for (uint64_t i = 0; i < t->inodes.cap; i++) {
         struct inode *inode = (struct inode *)(uintptr_t)t->inodes.entries[i].value;
 

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include "common/base/limits.h"
+#include "common/base/list.h"
 #include "meta/idmap.h"
 #include "meta/sorted.h"
 #include "proto/metalog.pb-c.h"
@@ -51,6 +52,7 @@ struct inode {
     uint64_t dirty_end;     /* above size: the volume's bytes up to here are to be zeroed */
     uint64_t cut;           /* mutation number of its last truncation */
     uint64_t zeroer;        /* session that zeroes; it may have ended */
+    struct list locks;      /* their holders, locks.h */
     struct dir_entry *name; /* one of its names; NULL: which ones is not known */
     struct inode *parent;   /* of a directory; the root's is itself */
     struct sorted entries;  /* of a directory, by cookie */
@@ -67,7 +69,9 @@ struct tree {
     struct sorted shares; /* by name */
     uint32_t next_share_id;
     uint64_t shares_version;
-    struct idmap inodes;  /* id -> inode */
+    struct idmap inodes; /* id -> inode */
+    struct list lock_holders;
+    uint32_t n_lock_holders;
     struct idmap entries; /* hash of directory and name -> the first entry */
 };
 

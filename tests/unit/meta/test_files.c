@@ -300,6 +300,11 @@ static void a_rollback_takes_the_file_along(void **state)
     snap.snapshot = back.snapshot = (char *)"then";
     assert_int_equal(command(r, decide_volume_snapshot, &snap.base), 0);
     assert_int_equal(written(&r->r, r->f, 9000, 0), 0);
+    assert_int_equal(set_size_of(&r->r, r->f, 8000), 0);
+    assert_int_equal(takes_zeroing(&r->r, r->f, ZEROER), 0);
+    state_session_add(&r->r.st, ZEROER); /* which is at it */
+    assert_int_equal(command(r, decide_volume_rollback, &back.base), ERR_BUSY);
+    state_session_remove(&r->r.st, state_session(&r->r.st, ZEROER));
     uint64_t change = file(r)->change;
     assert_int_equal(command(r, decide_volume_rollback, &back.base), 0);
     assert_int_equal(file(r)->size, 7000);

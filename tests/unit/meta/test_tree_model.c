@@ -293,6 +293,22 @@ static void do_written(struct model *m)
         n->size = MAX(n->size, size);
 }
 
+static void do_lock(struct model *m)
+{
+    const struct node *n = &m->nodes[pick(m, false)];
+    Zbs__Meta__Lock l = lock_of(n->id, below(m, 2) == 0 ? "ann" : "ben", (uint32_t)below(m, 2),
+                                below(m, 20), below(m, 20), below(m, 2) == 0);
+
+    if (n->type != REG)
+        return;
+    if (below(m, 30) == 0)
+        expect(m, forgets(&m->a, l.client), 0);
+    else if (below(m, 3) == 0)
+        expect(m, unlocks(&m->a, l), 0);
+    else if (locks(&m->a, l) == ERR_CONFLICT)
+        m->refused++;
+}
+
 /* ---- checks ---- */
 
 static void check_file(const struct node *n, const struct inode *i)
@@ -425,9 +441,9 @@ static void do_sweep(struct model *m)
     replay(&m->a, r);
 }
 
-static void (*const actions[])(struct model *) = {do_create, do_create, do_remove,  do_link,
-                                                  do_rename, do_mode,   do_size,    do_write,
-                                                  do_write,  do_attach, do_written, do_sweep};
+static void (*const actions[])(struct model *) = {
+    do_create, do_create, do_remove, do_link,    do_rename, do_mode, do_size,
+    do_write,  do_write,  do_attach, do_written, do_sweep,  do_lock, do_lock};
 
 static void model_begin(struct model *m)
 {

@@ -312,6 +312,46 @@ UNUSED static int zeroed(struct rig *r, uint64_t inode, uint64_t size, uint64_t 
     return rig_file(r, decide_file_zeroed, &rq.base);
 }
 
+/* ---- locks; length 0: to the end ---- */
+
+UNUSED static Zbs__Meta__Lock lock_of(uint64_t inode, const char *client, uint32_t svid,
+                                      uint64_t offset, uint64_t length, bool exclusive)
+{
+    Zbs__Meta__Lock l = ZBS__META__LOCK__INIT;
+
+    l.inode_id = inode;
+    l.client = (char *)client;
+    l.svid = svid;
+    l.offset = offset;
+    l.length = length;
+    l.exclusive = exclusive;
+    return l;
+}
+
+UNUSED static int locks(struct rig *r, Zbs__Meta__Lock l)
+{
+    Zbs__Meta__LockSetRequest rq = ZBS__META__LOCK_SET_REQUEST__INIT;
+
+    rq.lock = &l;
+    return rig_do(r, decide_lock_set, NULL, &rq.base, NULL);
+}
+
+UNUSED static int unlocks(struct rig *r, Zbs__Meta__Lock l)
+{
+    Zbs__Meta__LockClearRequest rq = ZBS__META__LOCK_CLEAR_REQUEST__INIT;
+
+    rq.lock = &l;
+    return rig_do(r, decide_lock_clear, NULL, &rq.base, NULL);
+}
+
+UNUSED static int forgets(struct rig *r, const char *client)
+{
+    Zbs__Meta__LockForgetRequest rq = ZBS__META__LOCK_FORGET_REQUEST__INIT;
+
+    rq.client = (char *)client;
+    return rig_do(r, decide_lock_forget, NULL, &rq.base, NULL);
+}
+
 UNUSED static struct inode *inode_of(struct rig *r, int64_t id)
 {
     struct inode *i;
