@@ -88,7 +88,7 @@ struct disk_req {
     int rc; /* 0, ERR_IO (short transfers are retried inside) */
     nsec_t submitted, latency_ns;
     struct list waited; /* of the handle: until disk_wait has returned */
-    void *priv[4];
+    void *priv[5];
 };
 
 /* Queues the request; it leaves for the kernel with all others queued in this turn of the loop,

@@ -351,7 +351,7 @@ int real_coord_open(struct env *env, const char *servers, const char *root, uint
     }
     ev_io_init(&zk->io, io_cb, zk->poll_fd, EV_READ);
     zk->io.data = zk;
-    ev_io_start(real_loop_self()->ev, &zk->io);
+    real_ev_io_start(real_loop_self(), &zk->io);
     (void)co_spawn_detached_deadline(&zk->group, "coord.driver", driver, zk);
     *ret = &zk->base;
     return 0;

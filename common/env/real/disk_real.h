@@ -16,8 +16,6 @@ struct disk_real {
     nsec_t delay;           /* artificial; 0 */
 };
 
-/* Makes the loop's ring if it has none. On its thread. */
-int real_ring_get(struct real_loop *l) MUST_CHECK;
 /* Hands a request to its loop's ring. */
 void real_disk_queue(struct disk_req *r);
 

@@ -1,44 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Disk requests through io_uring: one ring per loop, made on the loop's thread by its first
- * request. Requests queued in one turn of the loop leave in one system call, or a few: with many
- * requests in a turn the device is to work while the loop does. At most as many as the ring has
- * entries are in the kernel, the others wait here in order.
- *
- * Completions arrive by an eventfd that libev watches. The kernel defers their processing to a
- * call that we make (DEFER_TASKRUN), and a flag in the ring says when there is any. The ring's own
- * descriptor must never be polled in this mode. While the loop is awake it looks at that flag once
- * a turn and wants no signal; before it sleeps it says so in the ring, and looks once more. */
+ * Disk requests through the loop's ring. Requests queued in one turn of the loop leave in one
+ * system call, that in which it sleeps, or a few: with many requests in a turn the device is to
+ * work while the loop does. At most as many as the ring has entries are in the kernel, the others
+ * wait here in order. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <liburing.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "common/base/assert.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/env/real/disk_real.h"
+#include "common/env/real/uring.h"
 
-#define BATCH                                                                                      \
-    8u /* requests that leave, completions that are taken at once; more would save little */
-
-struct real_ring {
-    struct io_uring uring;
-    struct real_loop *loop;
-    bool deferred;
-    int event_fd;
-    ev_io event_io;
-    uint32_t depth, in_flight;
-    uint32_t gathered; /* requests since the last submission */
-    struct list queue; /* of disk_req, by its private link */
-    struct real_prewait prewait;
-    struct real_poller poller;
-};
+#define BATCH 8u /* requests that leave at once; more would save little */
 
 /* Our part of a request lives in its private words. */
 struct req_priv {
+    struct ring_op op;
     struct list link;
     uint64_t done_bytes;
     struct iovec *rest; /* what is left after a short transfer; ours to free */
@@ -50,15 +31,19 @@ static struct req_priv *priv_of(struct disk_req *r)
     return (struct req_priv *)(void *)r->priv;
 }
 
-static struct disk_req *req_of(struct list *link)
+static struct disk_req *req_of(struct req_priv *p)
 {
-    return (struct disk_req *)(void *)((char *)link - offsetof(struct req_priv, link) -
-                                       offsetof(struct disk_req, priv));
+    return (struct disk_req *)(void *)((char *)p - offsetof(struct disk_req, priv));
 }
 
 static struct disk_real *disk_of(struct disk_req *r)
 {
     return CONTAINER_OF(r->disk, struct disk_real, base);
+}
+
+static struct real_loop *loop_of(struct disk_req *r)
+{
+    return co_loop_driver(disk_of(r)->base.loop);
 }
 
 /* ---- completion ---- */
@@ -153,92 +138,18 @@ static void req_result(struct real_ring *ring, struct disk_req *r, int res)
         req_complete(r, 0);
 }
 
-/* A batch: whoever asked is to have its answers while the others are looked at. */
-static void reap(struct real_ring *ring)
+static void req_done(struct ring_op *op, int res, bool more UNUSED)
 {
-    struct io_uring_cqe *cqe;
-    unsigned head, n = 0;
+    struct disk_req *r = req_of(CONTAINER_OF(op, struct req_priv, op));
+    struct real_ring *ring = loop_of(r)->ring;
 
-    io_uring_for_each_cqe(&ring->uring, head, cqe)
-    {
-        struct disk_req *r = io_uring_cqe_get_data(cqe);
-
-        if (n == BATCH)
-            break;
-        n++;
-        ASSERT(ring->in_flight > 0);
-        ring->in_flight--;
-        ring->loop->io_in_flight--;
-        req_result(ring, r, cqe->res);
-    }
-    io_uring_cq_advance(&ring->uring, n);
+    ASSERT(ring->in_flight > 0);
+    ring->in_flight--;
+    ring->completed++;
+    ring->loop->io_in_flight--;
+    req_result(ring, r, res);
     if (!list_empty(&ring->queue))
         real_prewait_queue(ring->loop, &ring->prewait);
-}
-
-/* Does the kernel wait to be asked for completions? */
-static bool ring_has_work(const struct real_ring *ring)
-{
-    return (atomic_load_explicit((_Atomic unsigned *)ring->uring.sq.kflags, memory_order_acquire) &
-            IORING_SQ_TASKRUN) != 0;
-}
-
-static bool ring_has_more(const struct real_ring *ring)
-{
-    return ring_has_work(ring) || io_uring_cq_ready(&ring->uring) > 0;
-}
-
-#ifdef __x86_64__
-#define SIGNALS_OFF                                                                                \
-    true /* is it certain that the kernel tells of work before it looks who sleeps? */
-#else
-#define SIGNALS_OFF false
-#endif
-
-/* Is the eventfd to be signalled? Where the order is not certain it always is. */
-static void ring_signals(struct real_ring *ring, bool on)
-{
-    if (!ring->deferred || !SIGNALS_OFF || io_uring_cq_eventfd_enabled(&ring->uring) == on)
-        return;
-    (void)io_uring_cq_eventfd_toggle(&ring->uring, on);
-    atomic_thread_fence(memory_order_seq_cst); /* before the ring is looked at */
-}
-
-/* The kernel does some of its deferred work a call; if there is more, the flag says so again. */
-static void collect(struct real_ring *ring)
-{
-    if (ring_has_work(ring))
-        (void)io_uring_get_events(&ring->uring);
-    reap(ring);
-}
-
-static void event_cb(struct ev_loop *ev, ev_io *w, int revents)
-{
-    struct real_ring *ring = w->data;
-    uint64_t count;
-
-    (void)ev;
-    (void)revents;
-    ring_signals(ring, false);
-    if (read(ring->event_fd, &count, sizeof(count)) < 0)
-        ASSERTF(errno == EAGAIN || errno == EINTR, "eventfd: errno %d", errno);
-    if (ring_has_more(ring))
-        collect(ring);
-}
-
-static bool ring_poll(struct real_poller *p, bool sleep)
-{
-    struct real_ring *ring = CONTAINER_OF(p, struct real_ring, poller);
-
-    if (ring->in_flight == 0)
-        return false;
-    if (sleep)
-        ring_signals(ring, true);
-    if (!ring_has_more(ring))
-        return false;
-    ring_signals(ring, false);
-    collect(ring);
-    return true;
 }
 
 /* ---- submission ---- */
@@ -252,7 +163,6 @@ static void sqe_fill(struct io_uring_sqe *sqe, struct disk_req *r)
 
     if (r->op == DISK_FLUSH) {
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
-        io_uring_sqe_set_data(sqe, r);
         return;
     }
     if (p->done_bytes > 0) {
@@ -269,110 +179,31 @@ static void sqe_fill(struct io_uring_sqe *sqe, struct disk_req *r)
         io_uring_prep_writev(sqe, fd, iov, (unsigned)count, off);
     if (r->op == DISK_WRITE && r->durable)
         sqe->rw_flags = RWF_DSYNC;
-    io_uring_sqe_set_data(sqe, r);
 }
 
-static void ring_flush(struct real_prewait *pre)
+static void requests_fill(struct real_prewait *pre)
 {
     struct real_ring *ring = CONTAINER_OF(pre, struct real_ring, prewait);
-    struct list *link;
-    int rc;
 
     ring->gathered = 0;
     while (ring->in_flight < ring->depth && !list_empty(&ring->queue)) {
-        struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+        struct io_uring_sqe *sqe = real_ring_sqe(ring);
+        struct req_priv *p;
 
-        if (sqe == NULL)
-            break; /* what an earlier submission left over goes first */
-        link = list_pop_front(&ring->queue);
-        sqe_fill(sqe, req_of(link));
+        p = CONTAINER_OF(list_pop_front(&ring->queue), struct req_priv, link);
+        sqe_fill(sqe, req_of(p));
+        p->op.done = req_done;
+        real_ring_name(ring, sqe, &p->op);
         ring->in_flight++;
         ring->loop->io_in_flight++;
     }
-    ring_signals(ring, false);
-    rc = ring->deferred ? io_uring_submit_and_get_events(&ring->uring)
-                        : io_uring_submit(&ring->uring);
-    ASSERTF(rc >= 0 || rc == -EAGAIN || rc == -EBUSY || rc == -EINTR, "io_uring_submit: %d", rc);
-    reap(ring);
-    if (io_uring_sq_ready(&ring->uring) > 0)
-        real_prewait_queue(ring->loop, &ring->prewait);
 }
 
-static int uring_init(struct real_ring *ring, uint32_t entries)
+void real_disk_init(struct real_ring *ring)
 {
-    int rc;
-
-    rc = io_uring_queue_init(entries, &ring->uring,
-                             IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                                 IORING_SETUP_TASKRUN_FLAG);
-    ring->deferred = rc == 0;
-    if (rc == -EINVAL) /* before Linux 6.1 */
-        rc = io_uring_queue_init(entries, &ring->uring, 0);
-    return rc;
-}
-
-static int ring_new(struct real_loop *l)
-{
-    struct real_ring *ring = MEM_NEW(struct real_ring);
-    int rc;
-
-    rc = uring_init(ring, l->env->ring_entries);
-    if (rc < 0) {
-        rc = err_from_errno(-rc, "io_uring of loop %s", l->name);
-        goto err_alloc;
-    }
-    ring->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (ring->event_fd < 0) {
-        rc = err_from_errno(errno, "eventfd of loop %s", l->name);
-        goto err_uring;
-    }
-    rc = io_uring_register_eventfd(&ring->uring, ring->event_fd);
-    if (rc < 0) {
-        rc = err_from_errno(-rc, "eventfd of loop %s", l->name);
-        goto err_event;
-    }
-    ring->loop = l;
-    ring->depth = l->env->ring_entries;
+    ring->depth = ring->loop->env->ring_entries;
     list_init(&ring->queue);
-    real_prewait_init(&ring->prewait, ring_flush);
-    ring->poller.fn = ring_poll;
-    list_push_back(&l->pollers, &ring->poller.link);
-    ev_io_init(&ring->event_io, event_cb, ring->event_fd, EV_READ);
-    ring->event_io.data = ring;
-    ev_io_start(l->ev, &ring->event_io);
-    l->ring = ring;
-    return 0;
-
-err_event:
-    close(ring->event_fd);
-err_uring:
-    io_uring_queue_exit(&ring->uring);
-err_alloc:
-    mem_free(ring);
-    ASSERT(rc < 0);
-    return rc;
-}
-
-int real_ring_get(struct real_loop *l)
-{
-    return l->ring != NULL ? 0 : ring_new(l);
-}
-
-void real_ring_free(struct real_loop *l)
-{
-    struct real_ring *ring = l->ring;
-
-    if (ring == NULL)
-        return;
-    ASSERTF(ring->in_flight == 0 && list_empty(&ring->queue), "%u disk requests in flight",
-            ring->in_flight);
-    list_del(&ring->prewait.link);
-    list_del(&ring->poller.link);
-    ev_io_stop(l->ev, &ring->event_io);
-    io_uring_queue_exit(&ring->uring);
-    close(ring->event_fd);
-    mem_free(ring);
-    l->ring = NULL;
+    real_prewait_init(&ring->prewait, requests_fill);
 }
 
 /* ---- discard: blocks, so it goes to the pool ---- */
@@ -406,17 +237,18 @@ static void discard_run(void *arg)
 
 void real_disk_queue(struct disk_req *r)
 {
-    struct real_loop *l = co_loop_driver(disk_of(r)->base.loop);
+    struct real_loop *l = loop_of(r);
     struct real_ring *ring = l->ring;
 
     list_push_back(&ring->queue, &priv_of(r)->link);
     ring->gathered++;
-    if (!r->urgent && ring->gathered < BATCH) {
-        real_prewait_queue(l, &ring->prewait);
+    if (ring->gathered < BATCH && !(r->urgent && co_loop_ready(l->co))) {
+        real_prewait_queue(l, &ring->prewait); /* if nothing else is ready, the turn ends here */
         return;
     }
     list_del(&ring->prewait.link);
-    ring_flush(&ring->prewait);
+    requests_fill(&ring->prewait);
+    real_ring_submit(ring);
 }
 
 void real_disk_submit(struct disk_req *r)

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A loop of the real environment: one thread that alternates between running coroutines and
- * waiting in libev. One turn: run what is ready, hand what was queued to the kernel (prewait),
- * wait. The earliest coroutine timer is kept in one timerfd, because libev rounds up to
- * milliseconds and knows no clock that counts suspend. */
+ * waiting, in its ring (uring.c) or, if it has none, in libev. One turn: run what is ready, hand
+ * what was queued to the kernel (prewait), wait. The earliest coroutine timer is kept in one
+ * timerfd, because libev rounds up to milliseconds and knows no clock that counts suspend. */
 #include <errno.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 #include "common/base/assert.h"
+#include "common/base/log.h"
 #include "common/base/mem.h"
-#include "common/env/real/real.h"
+#include "common/env/real/uring.h"
 
 nsec_t real_now(void)
 {
@@ -27,11 +29,15 @@ static nsec_t op_now(struct co_loop *loop)
     return real_now();
 }
 
+/* Of this and the loop's exchange one comes first: either the loop sees what there is for it, or
+ * we see that it sleeps. */
 static void op_wakeup(struct co_loop *loop)
 {
     struct real_loop *l = co_loop_driver(loop);
+    const uint64_t one = 1;
 
-    ev_async_send(l->ev, &l->wake);
+    if (atomic_exchange(&l->asleep, false) && write(l->wake.io.fd, &one, sizeof(one)) < 0)
+        ASSERTF(errno == EAGAIN, "eventfd of loop %s: errno %d", l->name, errno);
 }
 
 static const struct co_loop_ops loop_ops = {.now = op_now, .wakeup = op_wakeup};
@@ -42,11 +48,9 @@ struct real_loop *real_loop_self(void)
 }
 
 /* The wake-up itself is all: co_loop_run follows every wait. */
-static void wake_cb(struct ev_loop *ev, ev_async *w, int revents)
+static void wake_fn(struct real_edge *e)
 {
-    (void)ev;
-    (void)w;
-    (void)revents;
+    real_edge_drain(e);
 }
 
 static void timer_cb(struct ev_loop *ev, ev_io *w, int revents)
@@ -115,6 +119,30 @@ static bool pollers_run(struct real_loop *l, bool sleep)
     return found;
 }
 
+void real_ev_io_start(struct real_loop *l, ev_io *io)
+{
+    ev_io_start(l->ev, io);
+    l->ev_due = true;
+}
+
+static void ev_look(struct real_loop *l)
+{
+    l->ev_due = false;
+    ev_run(l->ev, EVRUN_NOWAIT);
+}
+
+/* Takes what has come, without waiting. */
+static bool look(struct real_loop *l)
+{
+    bool found = pollers_run(l, false);
+
+    if (l->ring != NULL)
+        real_ring_look(l->ring);
+    if (l->ring == NULL || l->ev_due)
+        ev_look(l);
+    return found || co_loop_ready(l->co) || !list_empty(&l->prewaits);
+}
+
 /* Looks for events again and again for a bounded time instead of sleeping, since a wake-up costs
  * some 20 us; gives the processor away on each round, because the peer may need it. */
 static bool spin(struct real_loop *l, nsec_t start)
@@ -122,21 +150,43 @@ static bool spin(struct real_loop *l, nsec_t start)
     nsec_t limit = l->env->spin_us * NSEC_PER_USEC;
 
     do {
-        if (pollers_run(l, false))
-            return true;
-        ev_run(l->ev, EVRUN_NOWAIT);
-        if (co_loop_ready(l->co) || !list_empty(&l->prewaits))
-            return true;
-        if (co_loop_next_timer(l->co) <= real_now())
+        if (look(l) || co_loop_next_timer(l->co) <= real_now())
             return true;
         sched_yield();
     } while (real_now() - start < limit);
     return false;
 }
 
+/* True: there is nothing to do, and whoever has something from now on wakes us. */
+static bool fall_asleep(struct real_loop *l)
+{
+    bool found = pollers_run(l, true);
+
+    if (l->ring != NULL && l->ev_due)
+        ev_look(l);
+    real_edge_watch(l, &l->wake);
+    if (l->ring != NULL)
+        real_ring_arm(l->ring);
+    timer_update(l);
+    (void)atomic_exchange(&l->asleep, true);
+    if (l->ring != NULL)
+        found |= l->ev_due;
+    return !found && !co_loop_ready(l->co) && list_empty(&l->prewaits);
+}
+
 static void sleep_for_events(struct real_loop *l)
 {
-    ev_run(l->ev, pollers_run(l, true) ? EVRUN_NOWAIT : EVRUN_ONCE);
+    bool sleep = fall_asleep(l);
+
+    if (l->ring == NULL)
+        ev_run(l->ev, sleep ? EVRUN_ONCE : EVRUN_NOWAIT);
+    else if (sleep)
+        real_ring_sleep(l->ring);
+    else
+        real_ring_look(l->ring);
+    atomic_store(&l->asleep, false);
+    if (l->ring != NULL && l->ev_due)
+        ev_look(l);
 }
 
 static void wait_for_events(struct real_loop *l)
@@ -164,6 +214,14 @@ static void stall_check(struct real_loop *l)
         real_watch_report(l, stall);
 }
 
+static void ring_try(struct real_loop *l)
+{
+    int rc = real_ring_get(l);
+
+    if (rc < 0)
+        log_info("loop.no_ring", "loop=%s reason=\"%s\"", l->name, err_text(rc));
+}
+
 void real_loop_run(struct real_loop *l)
 {
     struct co_loop *former = co_loop_bind(l->co);
@@ -172,6 +230,7 @@ void real_loop_run(struct real_loop *l)
     if (!l->is_pool) {
         real_watch_add(l);
         real_cpu_begin(&l->cpu);
+        ring_try(l);
     }
     while (true) {
         if (!l->is_pool)
@@ -181,19 +240,18 @@ void real_loop_run(struct real_loop *l)
         real_cpu_look(l);
         prewaits_run(l);
         if (more || l->poll_again || co_loop_ready(l->co)) {
-            pollers_run(l, false);
-            ev_run(l->ev, EVRUN_NOWAIT);
+            (void)look(l);
             continue;
         }
         if (l->stop && co_loop_count(l->co) == 0)
             break;
-        timer_update(l);
         wait_for_events(l);
     }
     if (!l->is_pool) {
         real_cpu_end(&l->cpu);
         real_watch_remove(l);
     }
+    real_edge_forget(l, &l->wake);
     real_ring_free(l);
     co_loop_bind(former);
 }
@@ -206,7 +264,7 @@ void real_loop_stop(struct real_loop *l)
 int real_loop_new(struct real_env *env, const char *name, bool is_pool, struct real_loop **ret)
 {
     struct real_loop *l = MEM_NEW(struct real_loop);
-    int rc;
+    int wake_fd, rc;
 
     l->env = env;
     l->name = mem_strdup(name);
@@ -221,21 +279,28 @@ int real_loop_new(struct real_env *env, const char *name, bool is_pool, struct r
         rc = err_from_errno(errno, "timer of loop %s", name);
         goto err_alloc;
     }
-    l->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-    if (l->ev == NULL) {
-        rc = err_set(ERR_IO, "cannot create the event loop %s", name);
+    wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (wake_fd < 0) {
+        rc = err_from_errno(errno, "eventfd of loop %s", name);
         goto err_timer;
     }
+    /* Signals by a descriptor: libev may not be asleep itself when they come. */
+    l->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_SIGNALFD);
+    if (l->ev == NULL) {
+        rc = err_set(ERR_IO, "cannot create the event loop %s", name);
+        goto err_wake;
+    }
     ev_set_userdata(l->ev, l);
-    ev_async_init(&l->wake, wake_cb);
-    ev_async_start(l->ev, &l->wake);
+    real_edge_init(&l->wake, wake_fd, EV_READ, wake_fn);
     ev_io_init(&l->timer_io, timer_cb, l->timer_fd, EV_READ);
     l->timer_io.data = l;
-    ev_io_start(l->ev, &l->timer_io);
+    real_ev_io_start(l, &l->timer_io);
     l->co = co_loop_new(l->name, &loop_ops, l, &env->base);
     *ret = l;
     return 0;
 
+err_wake:
+    close(wake_fd);
 err_timer:
     close(l->timer_fd);
 err_alloc:
@@ -250,8 +315,8 @@ void real_loop_free(struct real_loop *l)
     ASSERT(list_empty(&l->prewaits) && list_empty(&l->pollers));
     co_loop_free(l->co, false);
     ev_io_stop(l->ev, &l->timer_io);
-    ev_async_stop(l->ev, &l->wake);
     ev_loop_destroy(l->ev);
+    close(l->wake.io.fd);
     close(l->timer_fd);
     mem_free(l->name);
     mem_free(l);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Streams of the real environment: non-blocking TCP and UNIX sockets. A call tries the system
- * call first and waits in libev only if it would block. libev applies changes to its interest
- * when it next waits, so stopping a watcher and starting it again in one turn costs nothing.
+ * call first and waits only if it would block.
  *
  * A read that got less than it asked for has emptied the socket: the next one waits first. */
 #include <errno.h>
@@ -50,38 +49,47 @@ static void wake_first(struct list *waiters, int rc)
         co_resume(CONTAINER_OF(link, struct co_wait, link), rc);
 }
 
-static void dir_cb(struct ev_loop *ev, ev_io *w, int revents)
+static void dir_fn(struct real_edge *e)
 {
-    struct net_dir *dir = w->data;
+    struct net_dir *dir = CONTAINER_OF(e, struct net_dir, edge);
 
-    (void)revents;
-    ev_io_stop(ev, w);
-    ((struct real_loop *)ev_userdata(ev))->io_events++;
+    dir->ready = true;
+    real_loop_self()->io_events++;
     wake_first(&dir->waiters, 0);
 }
 
 static void dir_init(struct net_dir *dir, int fd, int events)
 {
-    ev_io_init(&dir->io, dir_cb, fd, events);
-    dir->io.data = dir;
+    real_edge_init(&dir->edge, fd, events, dir_fn);
+    dir->ready = false;
     list_init(&dir->waiters);
 }
 
 co_fn int net_dir_wait(struct net_dir *dir)
 {
-    struct real_loop *l = real_loop_self();
     struct co_wait w;
-    int rc;
+    int rc = 0;
 
     ASSERT(list_empty(&dir->waiters));
     dir->burst = 0;
-    co_wait_init(&w);
-    list_push_back(&dir->waiters, &w.link);
-    ev_io_start(l->ev, &dir->io);
-    rc = co_suspend(&w, CO_INTERRUPTIBLE);
-    list_del(&w.link);
-    ev_io_stop(l->ev, &dir->io);
+    if (!dir->ready) {
+        co_wait_init(&w);
+        list_push_back(&dir->waiters, &w.link);
+        real_edge_watch(real_loop_self(), &dir->edge);
+        rc = co_suspend(&w, CO_INTERRUPTIBLE);
+        list_del(&w.link);
+    }
+    if (rc == 0)
+        dir->ready = false;
     return rc;
+}
+
+void net_dirs_forget(struct conn_real *c)
+{
+    struct real_loop *l = loop_of(c->base.loop);
+
+    real_edge_forget(l, &c->in.edge);
+    real_edge_forget(l, &c->out.edge);
 }
 
 co_fn int net_dir_burst(struct net_dir *dir)
@@ -255,23 +263,23 @@ void real_net_shutdown(struct net_conn *conn)
 void real_net_close(struct net_conn *conn)
 {
     struct conn_real *c = conn_of(conn);
-    struct real_loop *l = loop_of(conn->loop);
 
     ASSERT(list_empty(&c->in.waiters) && list_empty(&c->out.waiters));
-    ev_io_stop(l->ev, &c->in.io);
-    ev_io_stop(l->ev, &c->out.io);
+    net_dirs_forget(c);
     net_shared_free(c);
     close(c->fd);
     mem_free(c);
 }
 
-/* No watcher is active when nobody waits. The former loop's interest in the descriptor, if any is
- * left in the kernel, goes at the first event that it does not want. */
+/* The former loop's libev interest in the descriptor, if any is left in the kernel, goes at the
+ * first event that it does not want. */
 void real_net_conn_move(struct net_conn *conn, struct co_loop *target)
 {
     struct conn_real *c = conn_of(conn);
 
-    ASSERT(!ev_is_active(&c->in.io) && !ev_is_active(&c->out.io));
+    ASSERT(list_empty(&c->in.waiters) && list_empty(&c->out.waiters));
+    net_dirs_forget(c);
+    net_shared_leave(c);
     dir_init(&c->in, c->fd, EV_READ);
     dir_init(&c->out, c->fd, EV_WRITE);
     conn->loop = target;
@@ -431,7 +439,7 @@ static co_fn int accept_wait(struct listener_real *l)
 
     co_wait_init(&w);
     list_push_back(&l->acceptors, &w.link);
-    ev_io_start(loop->ev, &l->io);
+    real_ev_io_start(loop, &l->io);
     rc = co_suspend(&w, CO_INTERRUPTIBLE);
     return rc == ERR_CLOSED ? err_set(rc, "listener closed") : rc;
 }

@@ -11,7 +11,8 @@ struct net_shared;
 
 /* One direction of a descriptor: at most one coroutine waits for it. */
 struct net_dir {
-    ev_io io;
+    struct real_edge edge;
+    bool ready;          /* was told so while nobody waited */
     struct list waiters; /* of co_wait; 0 or 1 */
     uint32_t burst;
 };
@@ -33,12 +34,16 @@ static inline struct conn_real *conn_of(struct net_conn *c)
 co_fn int net_dir_wait(struct net_dir *dir);
 /* A peer that is always ready must not keep the loop for itself. */
 co_fn int net_dir_burst(struct net_dir *dir);
+/* Before the descriptor is closed. */
+void net_dirs_forget(struct conn_real *c);
 int net_stream_error(const struct conn_real *c, int errnum);
 
 co_fn ssize_t net_shared_readv(struct conn_real *c, const struct iovec *iov, int n);
 co_fn ssize_t net_shared_writev(struct conn_real *c, const struct iovec *iov, int n);
 bool net_shared_readable(const struct conn_real *c);
 void net_shared_shutdown(struct conn_real *c);
-void net_shared_free(struct conn_real *c); /* also of one that has none */
+/* Leaves nothing behind in the loop. This and the next also of a stream that is not shared. */
+void net_shared_leave(struct conn_real *c);
+void net_shared_free(struct conn_real *c);
 
 #endif

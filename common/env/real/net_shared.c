@@ -29,6 +29,7 @@
 #include "common/base/buf.h"
 #include "common/base/mem.h"
 #include "common/env/real/net_real.h"
+#include "common/env/real/uring.h"
 #include "common/env/ring.h"
 
 #define SHARE_MAGIC       0x4d53425au /* "ZBSM" */
@@ -54,8 +55,9 @@ struct net_shared {
     bool ended;                           /* the peer has closed its end */
     bool strayed;                         /* it sent something over the socket */
     struct list readers, writers, enders; /* of co_wait */
-    ev_io bell_io, end_io;
+    struct real_edge bell_edge, end_edge;
     struct real_poller poller;
+    struct real_prewait ringing; /* queued: the peer is to be rung */
 };
 
 /* ---- waiting ---- */
@@ -74,13 +76,44 @@ static void users_wake(struct net_shared *s)
     wake_all(&s->writers);
 }
 
-static void bell_ring(const struct net_shared *s)
-{
-    const uint64_t one = 1;
+static const uint64_t one = 1;
 
+static void bell_ring_now(const struct net_shared *s)
+{
     /* EAGAIN: it is full of rings that nobody has heard yet. */
     if (write(s->peer_bell, &one, sizeof(one)) < 0)
         ASSERTF(errno == EAGAIN, "doorbell: errno %d", errno);
+}
+
+static void ringing_fn(struct real_prewait *p)
+{
+    const struct net_shared *s = CONTAINER_OF(p, struct net_shared, ringing);
+    struct real_ring *ring = real_loop_self()->ring;
+    struct io_uring_sqe *sqe;
+
+    if (ring == NULL) {
+        bell_ring_now(s);
+        return;
+    }
+    sqe = real_ring_sqe(ring);
+    io_uring_prep_write(sqe, s->peer_bell, &one, sizeof(one), 0);
+    sqe->rw_flags = RWF_NOWAIT; /* as above */
+    real_ring_name(ring, sqe, NULL);
+}
+
+/* At the end of the turn. On our CPU the peer would only push us aside, and we would have to come
+ * back merely to fall asleep; who rings and falls asleep in one call need not. */
+static void bell_ring(struct net_shared *s)
+{
+    real_prewait_queue(real_loop_self(), &s->ringing);
+}
+
+static void ringing_flush(struct net_shared *s)
+{
+    if (!list_linked(&s->ringing.link))
+        return;
+    list_del(&s->ringing.link);
+    bell_ring_now(s);
 }
 
 void net_shared_shutdown(struct conn_real *c)
@@ -90,30 +123,27 @@ void net_shared_shutdown(struct conn_real *c)
     users_wake(c->shared);
 }
 
-static void bell_cb(struct ev_loop *ev, ev_io *w, int revents)
+static void bell_fn(struct real_edge *e)
 {
-    struct net_shared *s = w->data;
-    uint64_t rings;
+    struct net_shared *s = CONTAINER_OF(e, struct net_shared, bell_edge);
 
-    (void)revents;
-    if (read(s->bell, &rings, sizeof(rings)) < 0)
-        return;
-    ((struct real_loop *)ev_userdata(ev))->io_events++;
+    real_edge_drain(e);
+    real_loop_self()->io_events++;
     s->poller.bells++;
     users_wake(s);
 }
 
 /* The socket has something to say: its end, or what does not belong there. */
-static void end_cb(struct ev_loop *ev, ev_io *w, int revents)
+static void end_fn(struct real_edge *e)
 {
-    struct net_shared *s = w->data;
+    struct net_shared *s = CONTAINER_OF(e, struct net_shared, end_edge);
     char byte;
     ssize_t n = recv(s->conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
-    (void)revents;
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        real_edge_watch(real_loop_self(), e);
         return;
-    ev_io_stop(ev, w);
+    }
     s->strayed = n > 0;
     s->ended = true;
     users_wake(s);
@@ -148,19 +178,15 @@ static co_fn int shared_wait(struct net_shared *s, struct list *waiters)
 
     co_wait_init(&w);
     list_push_back(waiters, &w.link);
-    if (!list_linked(&s->poller.link)) {
+    real_edge_watch(l, &s->bell_edge);
+    if (!s->ended)
+        real_edge_watch(l, &s->end_edge);
+    if (!list_linked(&s->poller.link))
         list_push_back(&l->pollers, &s->poller.link);
-        ev_io_start(l->ev, &s->bell_io);
-        if (!s->ended)
-            ev_io_start(l->ev, &s->end_io);
-    }
     rc = co_suspend(&w, CO_INTERRUPTIBLE);
     list_del(&w.link);
-    if (list_empty(&s->readers) && list_empty(&s->writers) && list_empty(&s->enders)) {
+    if (list_empty(&s->readers) && list_empty(&s->writers) && list_empty(&s->enders))
         list_del(&s->poller.link);
-        ev_io_stop(l->ev, &s->bell_io);
-        ev_io_stop(l->ev, &s->end_io);
-    }
     return rc;
 }
 
@@ -263,12 +289,25 @@ static void shared_begin(struct conn_real *c, void *rings, bool maker, int bell,
         s->poller.cpu = &s->out.mem->cpu;
     else
         s->poller.leader_cpu = &s->in.mem->cpu;
-    ev_io_init(&s->bell_io, bell_cb, bell, EV_READ);
+    real_prewait_init(&s->ringing, ringing_fn);
+    real_edge_init(&s->bell_edge, bell, EV_READ, bell_fn);
+    net_dirs_forget(c);
     close(c->fd);
     c->fd = end;
-    ev_io_init(&s->end_io, end_cb, end, EV_READ);
-    s->bell_io.data = s->end_io.data = s;
+    real_edge_init(&s->end_edge, end, EV_READ, end_fn);
     c->shared = s;
+}
+
+void net_shared_leave(struct conn_real *c)
+{
+    struct real_loop *l = co_loop_driver(c->base.loop);
+    struct net_shared *s = c->shared;
+
+    if (s == NULL)
+        return;
+    ringing_flush(s);
+    real_edge_forget(l, &s->bell_edge);
+    real_edge_forget(l, &s->end_edge);
 }
 
 void net_shared_free(struct conn_real *c)
@@ -277,6 +316,7 @@ void net_shared_free(struct conn_real *c)
 
     if (s == NULL)
         return;
+    net_shared_leave(c);
     ASSERT(list_empty(&s->readers) && list_empty(&s->writers) && list_empty(&s->enders));
     munmap(s->rings, SHARE_RINGS_BYTES);
     if (s->arena.base != NULL)

@@ -65,6 +65,13 @@ struct real_poller {
     const _Atomic uint32_t *leader_cpu;
 };
 
+/* A descriptor that a loop is told of when it becomes readable (EV_READ) or writable (EV_WRITE). */
+struct real_edge {
+    void (*fn)(struct real_edge *e); /* outside coroutines */
+    struct edge_poll *poll;          /* in the loop's ring */
+    ev_io io;                        /* if it has none */
+};
+
 /* The CPU that a thread shares with those it takes turns with (cpu.c). */
 struct real_cpu {
     int stat_fd;            /* what the kernel counts of the thread; -1: never bind it */
@@ -92,20 +99,23 @@ struct real_loop {
     bool is_pool;
     pthread_t thread;
     /* owned by the thread */
-    ev_async wake;
+    struct real_edge wake; /* an eventfd */
+    bool ev_due;           /* libev has something to tell or to be told */
     int timer_fd;
     ev_io timer_io;
     nsec_t timer_at; /* what the timer is set to; NSEC_NEVER: nothing */
     struct list prewaits;
     struct list pollers;
     struct real_cpu cpu;
-    struct real_ring *ring; /* made at the first disk request, on this thread */
+    struct real_ring *ring; /* NULL: it sleeps in libev */
     bool stop;              /* leave when no coroutine is left */
     bool poll_again;        /* do not sleep: something could not be handed to the kernel yet */
     /* adaptive spinning */
     nsec_t wait_ewma_ns;
     uint32_t io_in_flight; /* requests whose completion is expected soon */
     uint32_t io_events;    /* socket events delivered in the last turn */
+    /* any thread */
+    atomic_bool asleep; /* it wants to be woken */
     /* what the watchdog knows of it, and what it had the thread note down */
     struct list watched; /* real_watch.loops */
     pthread_t self;
@@ -136,6 +146,21 @@ struct real_loop *real_loop_self(void);   /* of the running coroutine */
 void real_prewait_init(struct real_prewait *p, void (*fn)(struct real_prewait *p));
 void real_prewait_queue(struct real_loop *l, struct real_prewait *p); /* idempotent */
 
+/* As ev_io_start. Watchers are started by this only, else the loop does not know. */
+void real_ev_io_start(struct real_loop *l, ev_io *io);
+
+/* ---- descriptors (edge.c), on the loop's thread ---- */
+
+void real_edge_init(struct real_edge *e, int fd, int events, void (*fn)(struct real_edge *e));
+/* To be called before each wait: fn is called once or more if the descriptor is ready or becomes
+ * so, perhaps also if it is not any more. Once it has been called, it may not be called for what
+ * was there already. */
+void real_edge_watch(struct real_loop *l, struct real_edge *e);
+/* Before the descriptor is closed, or goes to another loop. Also of one that was never watched. */
+void real_edge_forget(struct real_loop *l, struct real_edge *e);
+/* Of an eventfd, in fn: takes what is in it, if somebody has to. */
+void real_edge_drain(const struct real_edge *e);
+
 /* ---- sharing a CPU (cpu.c), on the loop's thread ---- */
 
 void real_cpu_begin(struct real_cpu *c);
@@ -155,6 +180,11 @@ void real_watch_remove(struct real_loop *l);
 void real_watch_turn(struct real_loop *l); /* a turn begins */
 /* Logs the stall that is over, with the stack if the watchdog saw it. */
 void real_watch_report(struct real_loop *l, nsec_t stall);
+
+/* ---- io_uring (uring.c), on the loop's thread ---- */
+
+int real_ring_get(struct real_loop *l) MUST_CHECK; /* makes it, if there is none */
+void real_ring_free(struct real_loop *l);          /* nothing is in flight */
 
 /* ---- environment and threads (env_real.c) ---- */
 
@@ -179,7 +209,6 @@ int real_disk_open(struct env *, const char *path, unsigned flags, struct disk *
 void real_disk_close(struct disk *);
 void real_disk_submit(struct disk_req *);
 int real_disk_probe(struct env *, const char *path);
-void real_ring_free(struct real_loop *l); /* on its thread; nothing is in flight */
 
 int real_net_listen(struct env *, const char *addr, struct net_listener **ret);
 int real_net_accept(struct net_listener *, struct net_conn **ret);

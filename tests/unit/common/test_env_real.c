@@ -19,6 +19,7 @@
 #include "common/co/sync.h"
 #include "common/env/env.h"
 #include "common/env/env_real.h"
+#include "tests/lib/nouring.h"
 
 #define PAGE     4096u
 #define DISK_LEN (8u * 1024 * 1024)
@@ -315,6 +316,61 @@ static void echo_over_unix(void **state)
     snprintf(addr, sizeof(addr), "unix:%s", path_in_dir("sock"));
     assert_int_equal(run_conf(&conf, body_echo, addr), 0);
     assert_int_equal(access(path_in_dir("sock"), F_OK), -1);
+}
+
+#define CROWD 100
+
+static int byte_read(void *arg)
+{
+    uint8_t byte;
+
+    return net_read_full(arg, &byte, 1);
+}
+
+/* Many connections have something to say at once, again and again, most of them with nobody
+ * waiting; some go with things unsaid. */
+static int body_many_at_once(void *arg)
+{
+    struct iovec iov = {.iov_base = (char[]){7}, .iov_len = 1};
+    struct net_conn *a[CROWD], *b[CROWD];
+    struct net_listener *l;
+    struct co_group g;
+
+    (void)arg;
+    co_group_init(&g);
+    ASSERT(net_listen("127.0.0.1:0", &l) == 0);
+    for (int i = 0; i < CROWD; i++)
+        ASSERT(net_connect(net_listener_addr(l), &a[i]) == 0 && net_accept(l, &b[i]) == 0);
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < CROWD; i++) {
+            if (round % 2 == 0)
+                (void)co_spawn(&g, "reader", byte_read, b[i]);
+        }
+        ASSERT(co_sleep(NSEC_PER_MSEC) == 0);
+        for (int i = 0; i < CROWD; i++)
+            ASSERT(net_writev_full(a[i], &iov, 1) == 0);
+        for (int i = 0; i < CROWD; i++) {
+            if (round % 2 != 0)
+                ASSERT(byte_read(b[i]) == 0);
+        }
+        ASSERT(co_group_join(&g) == 0);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        ASSERT(net_writev_full(a[i], &iov, 1) == 0);
+        net_close(b[i]);
+        ASSERT(byte_read(a[i]) == ERR_CLOSED);
+        net_close(a[i]);
+    }
+    net_listener_close(l);
+    return 0;
+}
+
+static void more_events_than_the_ring_holds(void **state)
+{
+    struct env_real_conf conf = {.name = "test", .ring_entries = 2};
+
+    (void)state;
+    assert_int_equal(run_conf(&conf, body_many_at_once, NULL), 0);
 }
 
 static int reader(void *arg)
@@ -687,6 +743,32 @@ static void probe_names_what_it_finds(void **state)
     assert_int_equal(run(body_probe), 0);
 }
 
+/* ---- the last: there is no way back ---- */
+
+static int body_no_disk(void *arg)
+{
+    struct disk *d;
+
+    (void)arg;
+    ASSERT(disk_open(path_in_dir("disk"), 0, &d) < 0);
+    return 0;
+}
+
+static void all_but_disks_work_without_io_uring(void **state)
+{
+    nouring();
+    file_create("disk", DISK_LEN);
+    assert_int_equal(run(body_no_disk), 0);
+    timers_fire_in_order_and_deadlines_end_waits(state);
+    sigterm_cancels_main(state);
+    coroutines_move_between_threads(state);
+    echo_over_tcp(state);
+    echo_over_unix(state);
+    network_errors(state);
+    connections_move_between_loops(state);
+    assert_int_equal(run(body_many_at_once), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -697,6 +779,7 @@ int main(void)
         cmocka_unit_test(files_are_replaced_and_locks_exclude),
         cmocka_unit_test(echo_over_tcp),
         cmocka_unit_test(echo_over_unix),
+        cmocka_unit_test(more_events_than_the_ring_holds),
         cmocka_unit_test(network_errors),
         cmocka_unit_test(stale_unix_socket_is_replaced),
         cmocka_unit_test(connections_move_between_loops),
@@ -707,6 +790,7 @@ int main(void)
 #endif
         cmocka_unit_test(failing_requests_are_reported),
         cmocka_unit_test(probe_names_what_it_finds),
+        cmocka_unit_test(all_but_disks_work_without_io_uring),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

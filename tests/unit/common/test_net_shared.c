@@ -22,6 +22,7 @@
 #include "common/env/env.h"
 #include "common/env/env_real.h"
 #include "common/env/ring.h"
+#include "tests/lib/nouring.h"
 #include "tests/lib/rpcworld.h"
 
 #define RINGS_BYTES ROUND_UP(2 * sizeof(struct ring_mem), 4096)
@@ -411,6 +412,16 @@ static void nonsense_ends_the_stream(void **state)
     run_real(main_nonsense);
 }
 
+/* The last: there is no way back. */
+static void all_that_without_io_uring(void **state)
+{
+    nouring();
+    bytes_in_both_directions(state);
+    end_of_stream(state);
+    a_writer_without_room_learns_of_the_end(state);
+    nonsense_ends_the_stream(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,6 +430,7 @@ int main(void)
         cmocka_unit_test(a_writer_without_room_learns_of_the_end),
         cmocka_unit_test(bad_offers_are_refused),
         cmocka_unit_test(nonsense_ends_the_stream),
+        cmocka_unit_test(all_that_without_io_uring),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
