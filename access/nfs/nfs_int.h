@@ -81,12 +81,16 @@ struct nfs_server {
     struct nfs_shares shares;
     struct list mounts;
     uint32_t mount_count;
-    uint16_t port; /* of NFS and MOUNT */
+    struct list lock_waits; /* struct nlm_wait */
+    uint16_t port;          /* of NFS and MOUNT */
     uint8_t verifier[NFS3_VERIFIER_BYTES];
 };
 
-extern const struct onc_program nfs_program, nfs_mount_program, nfs_portmap_program;
+extern const struct onc_program nfs_program, nfs_mount_program, nfs_portmap_program,
+    nfs_lock_program, nfs_status_program;
 void nfs_mounts_free(struct nfs_server *s); /* mount.c */
+/* All locks of a client go (nlm.c). */
+co_fn int nfs_locks_forget(struct onc_call *call, const char *client) MUST_CHECK;
 
 static inline struct nfs_server *nfs_server_of(const struct onc_call *call)
 {

@@ -5,7 +5,8 @@
 #include "access/nfs/nfs_int.h"
 
 /* Programs whose ports are told: what NFS clients look for. */
-static const struct onc_program *const programs[] = {&nfs_program, &nfs_mount_program, NULL};
+static const struct onc_program *const programs[] = {&nfs_program, &nfs_mount_program,
+                                                     &nfs_lock_program, &nfs_status_program, NULL};
 
 static co_fn enum onc_accept on_refused(struct onc_call *call)
 {

@@ -9,6 +9,10 @@
 #define NFS_V3          3u
 #define MOUNT_PROGRAM   100005u
 #define MOUNT_V3        3u
+#define NLM_PROGRAM     100021u
+#define NLM_V4          4u
+#define NSM_PROGRAM     100024u
+#define NSM_V1          1u
 #define PORTMAP_PROGRAM 100000u
 #define PORTMAP_V2      2u
 

@@ -37,7 +37,8 @@ const struct onc_program nfs_program = {
     .procedure_count = NFS3_PROCEDURES,
 };
 
-static const struct onc_program *const served[] = {&nfs_program, &nfs_mount_program, NULL};
+static const struct onc_program *const served[] = {&nfs_program, &nfs_mount_program,
+                                                   &nfs_lock_program, &nfs_status_program, NULL};
 static const struct onc_program *const mapped[] = {&nfs_portmap_program, NULL};
 
 /* Clients write again what they had written unstably when the verifier changes. All that was
@@ -91,6 +92,7 @@ co_fn int nfs_server_start(const struct nfs_conf *conf, struct nfs_server **ret)
     s->cluster_id = mem_strdup(conf->cluster_id);
     verifier_set(s);
     list_init(&s->mounts);
+    list_init(&s->lock_waits);
     nfs_shares_init(&s->shares);
     s->files = nfs_files_new(&conf->backend);
     rc = listen_all(s);
