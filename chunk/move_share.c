@@ -118,27 +118,49 @@ static struct share best_share(const struct sharing *s, uint32_t b, uint64_t wan
     return best;
 }
 
-/* Leaves only pages that are equal. */
+static int dev_read(struct dev *d, void *dst, size_t len, uint64_t off)
+{
+    int rc = disk_read(d->disk, dst, len, off);
+
+    d->io_errors += rc < 0;
+    return rc < 0 ? err_prefix(rc, "disk %s", d->path) : 0;
+}
+
+/* Length of the run of ones from `bit` on. */
+static uint32_t ones(uint64_t mask, uint32_t bit)
+{
+    uint64_t rest = ~(mask >> bit);
+
+    return rest != 0 ? (uint32_t)__builtin_ctzll(rest) : PAGES_PER_BLOCK;
+}
+
+/* Leaves only pages that are equal; one that can't be read is not. */
 static int compare(const struct sharing *s, uint32_t b, struct share *sh)
 {
     uint8_t *theirs = mem_alloc_aligned(PAGE_BYTES, BLOCK_BYTES),
-            *ours = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
-    int rc = disk_read(s->d->disk, theirs, BLOCK_BYTES, block_off(s->d, sh->src.block));
+            *ours = mem_alloc_aligned(PAGE_BYTES, BLOCK_BYTES);
+    uint64_t off = block_off(s->d, sh->src.block), equal = 0;
+    int rc = 0;
 
-    if (rc < 0)
-        err_prefix(rc, "disk %s", s->d->path);
-    for (uint64_t mask = sh->src.valid; mask != 0 && rc == 0; mask &= mask - 1) {
-        uint32_t bit = (uint32_t)__builtin_ctzll(mask), crc;
+    for (uint64_t mask = sh->src.valid; mask != 0 && rc == 0;) {
+        uint32_t bit = (uint32_t)__builtin_ctzll(mask), n = ones(mask, bit);
         bool zero;
 
-        rc = pages_read(s->m->from, b * PAGES_PER_BLOCK + bit, 1, ours, &crc, &zero);
-        if (rc == ERR_CORRUPT ||
-            (rc == 0 &&
-             (zero || memcmp(ours, theirs + (size_t)bit * PAGE_BYTES, PAGE_BYTES) != 0))) {
-            sh->src.valid &= ~(1ull << bit);
+        mask &= ~page_mask(bit, n);
+        rc = pages_read(s->m->from, b * PAGES_PER_BLOCK + bit, n, ours, NULL, &zero);
+        if (rc == ERR_CORRUPT) {
             rc = 0;
+            continue;
+        }
+        if (rc == 0)
+            rc = dev_read(s->d, theirs, (size_t)n * PAGE_BYTES, off + bit * PAGE_BYTES);
+        for (uint32_t i = 0; i < n && rc == 0 && !zero; i++) {
+            size_t at = (size_t)i * PAGE_BYTES;
+
+            equal |= (uint64_t)(memcmp(ours + at, theirs + at, PAGE_BYTES) == 0) << (bit + i);
         }
     }
+    sh->src.valid = equal;
     mem_free(ours);
     mem_free(theirs);
     return rc;
