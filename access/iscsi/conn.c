@@ -4,14 +4,20 @@
 #include <string.h>
 #include "access/iscsi/iscsi_int.h"
 
+#define TURN_PATIENCE (10 * NSEC_PER_SEC)
+
 void iscsi_conn_break(struct iscsi_conn *c, const char *why)
 {
     if (c->broken != NULL)
         return;
     c->broken = why;
     net_shutdown(c->net);
-    if (c->session != NULL)
-        task_abort_running(c->session);
+    if (c->session == NULL)
+        return;
+    task_abort_running(c);
+    co_cond_broadcast(&c->session->turn);
+    if (!c->logged_out && c->phase != CONN_LOGIN)
+        session_break(c->session, "another connection of the session ended");
 }
 
 /* ---- requests that are answered here ---- */
@@ -38,35 +44,96 @@ static co_fn int nop_receive(struct iscsi_conn *c, const struct pdu_in *in)
     return conn_plain_wait(c);
 }
 
-/* The response leaves after the tasks ended; the connection ends after the response. */
+enum logout_reason { LOGOUT_SESSION = 0, LOGOUT_CONNECTION = 1, LOGOUT_RECOVERY = 2 };
+enum logout_answer {
+    LOGOUT_DONE = 0,
+    LOGOUT_NO_CONNECTION = 1,
+    LOGOUT_NO_RECOVERY = 2,
+    LOGOUT_FAILED = 3
+};
+
+/* This connection ends with the answer. Its tasks end now: an initiator that still waits for some
+ * gives them up. */
+static co_fn void logout_tasks(struct iscsi_conn *c)
+{
+    c->logged_out = true;
+    c->phase = CONN_LOGOUT;
+    if (c->session == NULL)
+        return;
+    task_abort_all(c);
+    while (task_any(c))
+        co_cond_wait_always(&c->session->task_ended);
+}
+
+/* Of the session: the other connections end before the answer leaves. */
+static co_fn enum logout_answer logout_session(struct iscsi_conn *c)
+{
+    struct iscsi_conn *other;
+
+    logout_tasks(c);
+    while (c->session != NULL && (other = session_other(c)) != NULL) {
+        if (session_drop(c, other, "the session was logged out") < 0)
+            return LOGOUT_FAILED;
+    }
+    return LOGOUT_DONE;
+}
+
+/* Of one connection, this or another one. */
+static co_fn enum logout_answer logout_connection(struct iscsi_conn *c, uint16_t cid)
+{
+    struct iscsi_conn *other = c->session != NULL ? session_conn(c->session, cid, c) : NULL;
+
+    if (cid == c->cid) {
+        logout_tasks(c);
+        return LOGOUT_DONE;
+    }
+    if (other == NULL)
+        return LOGOUT_NO_CONNECTION;
+    return session_drop(c, other, "the connection was logged out") < 0 ? LOGOUT_FAILED
+                                                                       : LOGOUT_DONE;
+}
+
+/* The response leaves after the tasks ended; the connection that it ends, if it is this one, ends
+ * after the response. */
 static co_fn int logout_receive(struct iscsi_conn *c, const struct pdu_in *in)
 {
-    uint8_t reason = in->flags & 0x7f, answer = 0;
+    enum logout_answer answer = LOGOUT_NO_CONNECTION;
+    uint8_t reason = in->flags & 0x7f;
 
-    if (reason == 2)
-        answer = 2; /* connection recovery is not supported */
-    else if (reason > 2 || (reason == 1 && in->cid != c->cid))
-        answer = 1; /* no such connection */
-    if (answer == 0 && c->session != NULL) {
-        task_abort_all(c->session); /* an initiator that still waits for some gives them up */
-        while (!list_empty(&c->session->active))
-            co_cond_wait_always(&c->session->task_ended);
-    }
+    if (reason == LOGOUT_SESSION)
+        answer = logout_session(c);
+    else if (reason == LOGOUT_CONNECTION)
+        answer = logout_connection(c, in->cid);
+    else if (reason == LOGOUT_RECOVERY)
+        answer = LOGOUT_NO_RECOVERY;
     struct pdu_out *p = conn_pdu(c, OP_LOGOUT_RESPONSE);
     p->bhs[1] = FLAG_FINAL;
-    p->bhs[2] = answer;
+    p->bhs[2] = (uint8_t)answer;
     put_be32(p->bhs + 16, in->itt);
-    p->last = answer == 0;
-    if (answer == 0)
-        c->phase = CONN_LOGOUT;
+    p->last = c->phase == CONN_LOGOUT;
     iscsi_conn_send_plain(c, p);
     return 0;
 }
 
 /* ---- full feature phase ---- */
 
+/* What comes before it may be under way on other connections; on this one it can't be. */
+static co_fn int conn_wait_turn(struct iscsi_conn *c, const struct pdu_in *p)
+{
+    struct iscsi_session *s = c->session;
+    nsec_t former = co_deadline_push(co_now() + TURN_PATIENCE);
+    int rc = 0;
+
+    while (rc == 0 && s->conn_count > 1 && c->broken == NULL && session_cmdsn(s, p) == CMDSN_HOLD)
+        rc = co_cond_wait(&s->turn);
+    co_deadline_restore(former);
+    if (session_cmdsn(s, p) == CMDSN_HOLD)
+        return err_set(ERR_PROTO, "%s out of turn", pdu_op_name(p->opcode));
+    return rc;
+}
+
 /* Numbered requests other than SCSI commands. true: it is this one's turn. */
-static bool conn_take_number(struct iscsi_conn *c, const struct pdu_in *p, int *ret_rc)
+static co_fn bool conn_take_number(struct iscsi_conn *c, const struct pdu_in *p, int *ret_rc)
 {
     *ret_rc = 0;
     if (p->immediate)
@@ -75,16 +142,11 @@ static bool conn_take_number(struct iscsi_conn *c, const struct pdu_in *p, int *
         c->exp_cmdsn = p->cmdsn + 1;
         return true;
     }
-    switch (session_cmdsn(c->session, p)) {
-    case CMDSN_RUN:
-        c->session->exp_cmdsn++;
-        return true;
-    case CMDSN_HOLD:
-        *ret_rc = err_set(ERR_PROTO, "%s out of turn", pdu_op_name(p->opcode));
-        return false;
-    default:
+    *ret_rc = conn_wait_turn(c, p);
+    if (*ret_rc < 0 || session_cmdsn(c->session, p) != CMDSN_RUN)
         return false; /* outside the window: ignored */
-    }
+    c->session->exp_cmdsn++;
+    return true;
 }
 
 static co_fn int conn_dispatch(struct iscsi_conn *c, const struct pdu_in *p)
@@ -92,9 +154,9 @@ static co_fn int conn_dispatch(struct iscsi_conn *c, const struct pdu_in *p)
     int rc;
 
     if (c->session != NULL && p->opcode == OP_SCSI_COMMAND)
-        return task_receive(c->session, p);
+        return task_receive(c, p);
     if (c->session != NULL && p->opcode == OP_DATA_OUT)
-        return data_out_receive(c->session, p);
+        return data_out_receive(c, p);
     if (!conn_take_number(c, p, &rc))
         return rc < 0 ? rc : conn_read_data(c, NULL, p->data_len);
     if (p->opcode == OP_NOP_OUT)
@@ -104,7 +166,7 @@ static co_fn int conn_dispatch(struct iscsi_conn *c, const struct pdu_in *p)
     else if (p->opcode == OP_LOGOUT)
         rc = logout_receive(c, p);
     else if (p->opcode == OP_TASK_MGMT && c->session != NULL)
-        rc = tmf_receive(c->session, p);
+        rc = tmf_receive(c, p);
     else
         rc = err_set(ERR_PROTO, "%s in %s", pdu_op_name(p->opcode),
                      c->session != NULL ? "full feature phase" : "a discovery session");
@@ -165,9 +227,9 @@ co_fn int iscsi_conn_main(void *arg)
     rc = iscsi_login(c);
     if (rc == 0) {
         if (c->session != NULL)
-            log_info("iscsi.session", "conn=%llu initiator=%s address=%s target=%s tsih=%u",
+            log_info("iscsi.session", "conn=%llu initiator=%s address=%s target=%s tsih=%u cid=%u",
                      (unsigned long long)c->id, c->initiator, net_peer(c->net),
-                     c->session->node->iqn, c->session->tsih);
+                     c->session->node->iqn, c->session->tsih, c->cid);
         rc = iscsi_serve(c);
     }
     if (rc < 0 && !(c->phase == CONN_LOGIN && rc == ERR_CLOSED))
@@ -188,14 +250,10 @@ co_fn int iscsi_conn_main(void *arg)
     co_deadline_restore(former);
     iscsi_conn_break(c, "the connection ends");
     if (c->session != NULL)
-        task_abort_all(c->session);
+        task_abort_all(c);
     co_group_join(&c->group);
-    if (c->session != NULL) {
-        former = co_deadline_push(co_now() + ISCSI_PATHS_WAIT);
-        scsi_nexus_leave(&c->session->nexus);
-        co_deadline_restore(former);
-        session_free(c->session);
-    }
+    if (c->session != NULL)
+        session_leave(c);
     co_shield_end(&shield);
     conn_free(c);
     return 0;

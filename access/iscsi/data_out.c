@@ -6,8 +6,8 @@
  *
  * A PDU that is out of order or fails its digest damages its command only (RFC 7143, 7.8 and
  * 7.9): what the initiator was asked for is awaited and dropped, then the command ends with
- * ABORTED COMMAND. A Data-Out that no command asked for ends the connection; one for a task that
- * is gone is dropped in silence. */
+ * ABORTED COMMAND. A Data-Out that no command asked for, or on another connection than its
+ * command's, ends the connection; one for a task that is gone is dropped in silence. */
 #include <string.h>
 #include "access/iscsi/iscsi_int.h"
 
@@ -87,14 +87,16 @@ static struct iscsi_task *task_find_any(struct iscsi_session *s, uint32_t itt)
     return task_find(s, itt);
 }
 
-static co_fn int data_out_unsolicited(struct iscsi_session *s, const struct pdu_in *p)
+static co_fn int data_out_unsolicited(struct iscsi_conn *c, const struct pdu_in *p)
 {
-    struct iscsi_task *task = task_find_any(s, p->itt);
+    struct iscsi_task *task = task_find_any(c->session, p->itt);
     bool gone;
     int rc;
 
     if (task == NULL || task->cmd.abort_requested)
-        return conn_read_data(s->conn, NULL, p->data_len);
+        return conn_read_data(c, NULL, p->data_len);
+    if (task->conn != c)
+        return err_set(ERR_PROTO, "Data-Out on another connection than its command");
     if (!task->unsolicited)
         return err_set(ERR_PROTO, "unsolicited Data-Out for a task that announced none");
     if (p->data_len > task->unsol_max - MIN(task->received, task->unsol_max))
@@ -113,8 +115,9 @@ static co_fn int data_out_unsolicited(struct iscsi_session *s, const struct pdu_
     return 0;
 }
 
-static co_fn int data_out_solicited(struct iscsi_session *s, const struct pdu_in *p)
+static co_fn int data_out_solicited(struct iscsi_conn *c, const struct pdu_in *p)
 {
+    struct iscsi_session *s = c->session;
     uint32_t slot = p->ttt >> 16;
     struct iscsi_task *task = slot < s->task_count ? &s->tasks[slot] : NULL;
     struct r2t *r;
@@ -123,7 +126,9 @@ static co_fn int data_out_solicited(struct iscsi_session *s, const struct pdu_in
 
     if (task == NULL || task->generation != (uint16_t)p->ttt || task->phase != TASK_DATA ||
         task->cmd.abort_requested || task->session == NULL)
-        return conn_read_data(s->conn, NULL, p->data_len);
+        return conn_read_data(c, NULL, p->data_len);
+    if (task->conn != c)
+        return err_set(ERR_PROTO, "Data-Out on another connection than its command");
     r = &task->r2ts[task->r2t_head];
     if (p->itt != task->itt || task->r2t_count == 0 || p->data_len > r->len - r->got)
         return err_set(ERR_PROTO, "Data-Out beyond what was asked for");
@@ -147,7 +152,7 @@ static co_fn int data_out_solicited(struct iscsi_session *s, const struct pdu_in
     return 0;
 }
 
-co_fn int data_out_receive(struct iscsi_session *s, const struct pdu_in *p)
+co_fn int data_out_receive(struct iscsi_conn *c, const struct pdu_in *p)
 {
-    return p->ttt == TAG_NONE ? data_out_unsolicited(s, p) : data_out_solicited(s, p);
+    return p->ttt == TAG_NONE ? data_out_unsolicited(c, p) : data_out_solicited(c, p);
 }

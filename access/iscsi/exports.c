@@ -167,7 +167,7 @@ static void node_update_access(struct iscsi_node *n, const Zbs__Meta__Target *de
         n->initiators[i] = mem_strdup(def->initiators[i]);
     LIST_FOREACH (s, &n->sessions, struct iscsi_session, link) {
         if (!iscsi_node_allows(n, s->initiator))
-            iscsi_conn_break(s->conn, "the initiator is not on the target's list any more");
+            session_break(s, "the initiator is not on the target's list any more");
     }
 }
 
@@ -204,7 +204,7 @@ static void node_remove(struct iscsi_node *n)
     LIST_FOREACH_SAFE (lun, &n->luns, struct iscsi_lun, link)
         lun_remove(lun);
     LIST_FOREACH (s, &n->sessions, struct iscsi_session, link)
-        iscsi_conn_break(s->conn, "the target was removed");
+        session_break(s, "the target was removed");
     co_spawn_detached_deadline(&n->t->group, "iscsi-reap", node_reap_main, n);
 }
 

@@ -3,13 +3,13 @@
  * Shared by the files of access/iscsi. Objects and who holds them:
  *
  *     iscsi_target 1--* iscsi_node (an exported target) 1--* scsi_lun
- *     iscsi_target 1--* iscsi_conn 1--0..1 iscsi_session *--1 iscsi_node
+ *     iscsi_target 1--* iscsi_conn 1..*--0..1 iscsi_session *--1 iscsi_node
  *     iscsi_session 1--* iscsi_task (a SCSI command in flight)
  *
  * A connection is a coroutine that reads (login, then full feature phase) and one that writes; a
  * command that does not end at once is a coroutine in the connection's group. When the reader
- * ends, for whatever reason, tasks are aborted, the group is joined, and session and connection
- * are freed: nothing of a connection outlives its reader. */
+ * ends, for whatever reason, its tasks are aborted, the group is joined, and the connection is
+ * freed, with the session if it was the last: nothing of a connection outlives its reader. */
 #ifndef ZBS_ACCESS_ISCSI_ISCSI_INT_H
 #define ZBS_ACCESS_ISCSI_ISCSI_INT_H
 
@@ -144,6 +144,8 @@ struct iscsi_conn {
     uint16_t cid;
     char initiator[ISCSI_NAME_MAX + 1];
     struct iscsi_session *session; /* NULL before full feature phase and in discovery */
+    struct list session_link;      /* session->conns */
+    bool logged_out;               /* it ends without the others of its session */
     uint32_t exp_cmdsn;            /* discovery and login; a session has its own */
     uint32_t statsn;
 
@@ -186,8 +188,9 @@ void iscsi_conn_send(struct iscsi_conn *c, struct pdu_out *p);
 void iscsi_conn_send_plain(struct iscsi_conn *c, struct pdu_out *p);
 co_fn int conn_plain_wait(struct iscsi_conn *c) MUST_CHECK;
 void conn_reject(struct iscsi_conn *c, const struct pdu_in *p, enum pdu_reject reason);
-/* Breaks the connection: its reader will end, and no command of it is begun any more. Does not
- * suspend. why: static. */
+/* Breaks the connection: its reader will end, and no command of it is begun any more. It takes the
+ * other connections of its session with it (error recovery level 0), unless it logged out. Does
+ * not suspend. why: static. */
 void iscsi_conn_break(struct iscsi_conn *c, const char *why);
 uint32_t conn_exp_cmdsn(const struct iscsi_conn *c);
 
@@ -209,7 +212,9 @@ co_fn int iscsi_serve(struct iscsi_conn *c) MUST_CHECK;
 struct iscsi_session {
     struct list link; /* node->sessions */
     struct iscsi_node *node;
-    struct iscsi_conn *conn;
+    struct list conns; /* struct iscsi_conn; empty: it ends */
+    uint32_t conn_count;
+    struct params params; /* of the leading login: what holds for all connections */
     char initiator[ISCSI_NAME_MAX + 1];
     uint8_t isid[6];
     uint16_t tsih;
@@ -221,6 +226,7 @@ struct iscsi_session {
     uint32_t task_count;
     struct list free, active, held; /* held: a command before them is missing */
     struct co_cond task_ended;
+    struct co_cond turn;          /* ExpCmdSN has moved */
     nsec_t looked[SCSI_LUNS_MAX]; /* when meta was asked for a unit that there was not */
     uint64_t reads, writes, read_bytes, write_bytes;
 };
@@ -229,8 +235,24 @@ struct iscsi_session {
  * of the same initiator port first. May suspend. ERR_NOTFOUND: the target went meanwhile. */
 co_fn int session_open(struct iscsi_conn *c, struct iscsi_node *node, const uint8_t isid[6],
                        uint32_t cmdsn) MUST_CHECK;
-/* All tasks ended. */
-void session_free(struct iscsi_session *s);
+/* The session that a login with a TSIH names; NULL: there is none. */
+struct iscsi_session *session_find(struct iscsi_node *node, const char *initiator,
+                                   const uint8_t isid[6], uint16_t tsih);
+/* Is there room for a connection of this CID? One that has it already makes room. */
+bool session_has_room(struct iscsi_session *s, uint16_t cid);
+/* Makes a connection that is about to enter full feature phase one of the session's; ends an older
+ * one of the same CID first. May suspend. */
+co_fn int session_join(struct iscsi_conn *c, struct iscsi_session *s) MUST_CHECK;
+/* The connection's tasks ended. The last one ends the session. */
+co_fn void session_leave(struct iscsi_conn *c);
+/* Ends another connection of the session of `c` without the rest, and waits until it is gone. */
+co_fn int session_drop(struct iscsi_conn *c, struct iscsi_conn *other, const char *why) MUST_CHECK;
+/* Breaks every connection. why: static. */
+void session_break(struct iscsi_session *s, const char *why);
+/* The connection of this CID, but for `except`; NULL: none. */
+struct iscsi_conn *session_conn(struct iscsi_session *s, uint16_t cid,
+                                const struct iscsi_conn *except);
+struct iscsi_conn *session_other(const struct iscsi_conn *c); /* NULL: it is the only one */
 uint32_t session_max_cmdsn(const struct iscsi_session *s);
 /* What to do with a numbered PDU. */
 enum cmdsn_verdict { CMDSN_RUN, CMDSN_HOLD, CMDSN_IGNORE };
@@ -265,6 +287,7 @@ struct iscsi_task {
     uint8_t lun[8];
     bool immediate;
     bool running; /* has a coroutine */
+    bool in_hand; /* held, and the reader has not read its data yet */
     bool damaged; /* its data did not arrive in order and whole: it will be refused */
     uint32_t edtl;
     /* data from the initiator, in order */
@@ -283,20 +306,22 @@ struct iscsi_task {
 };
 
 /* A SCSI command PDU whose data segment has not been read yet. Errors end the connection. */
-co_fn int task_receive(struct iscsi_session *s, const struct pdu_in *p) MUST_CHECK;
-/* Starts the commands that were held for the CmdSN just passed. */
+co_fn int task_receive(struct iscsi_conn *c, const struct pdu_in *p) MUST_CHECK;
+/* ExpCmdSN has moved: starts the commands that were held for it, wakes who waits for its turn. */
 void task_release_held(struct iscsi_session *s);
 struct iscsi_task *task_find(struct iscsi_session *s, uint32_t itt);
-/* The session's reader is gone: every task is to end soon. */
-void task_abort_all(struct iscsi_session *s);
+/* By the connection's reader, which reads no more: every task of it is to end soon. */
+void task_abort_all(struct iscsi_conn *c);
 /* The same, but for those that the reader has in hand: it will see to them. */
-void task_abort_running(struct iscsi_session *s);
+void task_abort_running(struct iscsi_conn *c);
+/* Has the connection any that have not ended? */
+bool task_any(const struct iscsi_conn *c);
 /* Those that wait for their unit, and are in no task set. only, lun: NULL: of every session of the
  * target, of every unit. */
 void task_abort_lookups(struct iscsi_node *n, const struct iscsi_session *only, const uint8_t *lun);
 void task_free(struct iscsi_task *task);
 
-co_fn int data_out_receive(struct iscsi_session *s, const struct pdu_in *p) MUST_CHECK;
+co_fn int data_out_receive(struct iscsi_conn *c, const struct pdu_in *p) MUST_CHECK;
 /* Asks for what is missing, as far as MaxOutstandingR2T allows. */
 void data_out_ask(struct iscsi_task *task);
 bool data_out_complete(const struct iscsi_task *task);
@@ -308,7 +333,7 @@ void data_in_respond(struct iscsi_task *task);
 
 /* ---- other requests ---- */
 
-co_fn int tmf_receive(struct iscsi_session *s, const struct pdu_in *p) MUST_CHECK;
+co_fn int tmf_receive(struct iscsi_conn *c, const struct pdu_in *p) MUST_CHECK;
 co_fn int text_receive(struct iscsi_conn *c, const struct pdu_in *p) MUST_CHECK;
 
 #endif

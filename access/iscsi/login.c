@@ -110,6 +110,17 @@ static int login_redirect(struct login *l, const struct iscsi_node *node)
     return login_refuse(l, LOGIN_MOVED_TEMPORARILY, "sent to another portal");
 }
 
+/* The session that the connection is to become one of. */
+static int login_session(struct login *l, struct iscsi_node *node, struct iscsi_session **ret)
+{
+    *ret = session_find(node, l->c->initiator, l->isid, l->tsih);
+    if (*ret == NULL)
+        return login_refuse(l, LOGIN_NO_SESSION, "no such session");
+    if (!session_has_room(*ret, l->c->cid))
+        return login_refuse(l, LOGIN_TOO_MANY_CONNECTIONS, "more than MaxConnections");
+    return 0;
+}
+
 /* Names and session type: in the first request only. */
 static co_fn int login_names(struct login *l, const char *initiator, const char *target,
                              const char *session_type)
@@ -123,6 +134,8 @@ static co_fn int login_names(struct login *l, const char *initiator, const char 
     strcpy(c->initiator, initiator);
     if (session_type != NULL && strcmp(session_type, "Discovery") == 0) {
         c->discovery = true;
+        if (l->tsih != 0)
+            return login_refuse(l, LOGIN_NO_SESSION, "discovery sessions have one connection");
         return 0;
     }
     if (session_type != NULL && strcmp(session_type, "Normal") != 0)
@@ -138,6 +151,11 @@ static co_fn int login_names(struct login *l, const char *initiator, const char 
         return login_refuse(l, LOGIN_NOT_FOUND, "no such target");
     if (!iscsi_node_allows(node, initiator))
         return login_refuse(l, LOGIN_FORBIDDEN, "initiator is not on the target's list");
+    if (l->tsih != 0) {
+        struct iscsi_session *s;
+
+        return login_session(l, node, &s);
+    }
     return login_redirect(l, node);
 }
 
@@ -244,6 +262,10 @@ static co_fn int login_keys(struct login *l)
 
             if (login_keep_key(&ignored, key, value))
                 continue;
+            if (l->tsih != 0 && param_is_leading(key)) {
+                rc = err_set(ERR_PROTO, "key %s is not for a further connection", key);
+                break;
+            }
             rc = params_negotiate(&c->params, key, value, c->discovery, &l->out);
             if (rc < 0)
                 break;
@@ -294,13 +316,6 @@ static int login_check_header(struct login *l)
         return login_refuse(l, LOGIN_INITIATOR_ERROR, "stage out of order");
     if (p->final && (next <= stage || next == 2))
         return login_refuse(l, LOGIN_INITIATOR_ERROR, "next stage is not a later one");
-    if (l->tsih != 0) { /* one connection a session */
-        LIST_FOREACH (c, &l->c->t->conns, struct iscsi_conn, link) {
-            if (c->session != NULL && c->session->tsih == l->tsih)
-                return login_refuse(l, LOGIN_TOO_MANY_CONNECTIONS, "sessions have one connection");
-        }
-        return login_refuse(l, LOGIN_NO_SESSION, "no such session");
-    }
     return 0;
 }
 
@@ -325,6 +340,17 @@ static void login_respond(struct login *l, uint8_t flags, uint16_t tsih)
     p->last = l->status != LOGIN_OK;
     l->out.len = 0;
     iscsi_conn_send_plain(c, p);
+}
+
+static co_fn int login_join(struct login *l, struct iscsi_node *node)
+{
+    struct iscsi_session *s;
+    int rc = login_session(l, node, &s);
+
+    if (rc < 0)
+        return rc;
+    params_join(&l->c->params, &s->params);
+    return session_join(l->c, s);
 }
 
 /* One exchange. 0: more to come; 1: full feature phase. */
@@ -374,9 +400,11 @@ static co_fn int login_round(struct login *l)
 
         if (node == NULL)
             return login_refuse(l, LOGIN_NOT_FOUND, "the target was removed");
-        rc = session_open(c, node, l->isid, l->pdu.cmdsn);
-        if (rc < 0)
+        rc = l->tsih != 0 ? login_join(l, node) : session_open(c, node, l->isid, l->pdu.cmdsn);
+        if (rc < 0 && l->status == LOGIN_OK)
             return login_fail(l, LOGIN_UNAVAILABLE, rc);
+        if (rc < 0)
+            return rc;
     }
     login_respond(l, flags, c->session != NULL ? c->session->tsih : 1);
     return 1;

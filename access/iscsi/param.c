@@ -103,7 +103,7 @@ static const struct param_def defs[PARAM_COUNT] = {
                                .normal_only = true,
                                .lo = 1,
                                .hi = 65535,
-                               .ours = 1,
+                               .ours = OUR_MAX_CONNECTIONS,
                                .standard = 1},
     [PARAM_INITIAL_R2T] =
         {.key = "InitialR2T", .kind = KIND_OR, .normal_only = true, .ours = 0, .standard = 1},
@@ -289,5 +289,28 @@ void params_finish(struct params *p)
     p->value[PARAM_MAX_R2T] = MIN(p->value[PARAM_MAX_R2T], OUR_MAX_R2T);
     /* Defaults of keys that nobody mentioned may be above what we are prepared for. */
     p->value[PARAM_ERROR_RECOVERY] = 0;
-    p->value[PARAM_MAX_CONNECTIONS] = 1;
+}
+
+/* Everything else belongs to the session. */
+static bool param_of_connection(unsigned i)
+{
+    return i == PARAM_HEADER_DIGEST || i == PARAM_DATA_DIGEST || i == PARAM_MAX_RECV_DATA ||
+           i == PARAM_IF_MARKER || i == PARAM_OF_MARKER;
+}
+
+bool param_is_leading(const char *key)
+{
+    for (unsigned i = 0; i < PARAM_COUNT; i++) {
+        if (strcmp(defs[i].key, key) == 0)
+            return !param_of_connection(i);
+    }
+    return false;
+}
+
+void params_join(struct params *p, const struct params *session)
+{
+    for (unsigned i = 0; i < PARAM_COUNT; i++) {
+        if (!param_of_connection(i))
+            p->value[i] = session->value[i];
+    }
 }

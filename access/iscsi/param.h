@@ -10,7 +10,7 @@
 #include "common/base/attr.h"
 #include "common/base/err.h"
 
-/* Negotiated values, by connection (MaxConnections is 1: session values live here too). */
+/* Negotiated values, by connection; those of the session are the same on all of them. */
 enum param {
     PARAM_HEADER_DIGEST, /* 0 None, 1 CRC32C */
     PARAM_DATA_DIGEST,
@@ -34,8 +34,9 @@ enum param {
     PARAM_COUNT
 };
 
-#define OUR_MAX_RECV_DATA (256u * 1024)
-#define OUR_MAX_R2T       4u
+#define OUR_MAX_RECV_DATA   (256u * 1024)
+#define OUR_MAX_R2T         4u
+#define OUR_MAX_CONNECTIONS 8u
 
 struct params {
     uint32_t value[PARAM_COUNT];
@@ -68,6 +69,11 @@ void params_init(struct params *p);
  * Irrelevant. ERR_PROTO: value out of form or key repeated; the login must fail. */
 int params_negotiate(struct params *p, const char *key, const char *value, bool discovery,
                      struct text_out *out) MUST_CHECK;
+
+/* Is the key negotiated once for a session, by its leading login? */
+bool param_is_leading(const char *key);
+/* Takes over the session's values of those keys. */
+void params_join(struct params *p, const struct params *session);
 
 /* After the last key: values that depend on others. */
 void params_finish(struct params *p);

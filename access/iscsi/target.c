@@ -276,8 +276,8 @@ void iscsi_target_sessions(struct iscsi_target *t,
     LIST_FOREACH (c, &t->conns, struct iscsi_conn, link) {
         const struct iscsi_session *s = c->session;
 
-        if (s == NULL)
-            continue;
+        if (s == NULL || LIST_FIRST(&s->conns, struct iscsi_conn, session_link) != c)
+            continue; /* each session once, with the address of its oldest connection */
         struct iscsi_session_view v = {.target = s->node->iqn,
                                        .initiator = s->initiator,
                                        .address = net_peer(c->net),

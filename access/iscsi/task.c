@@ -98,8 +98,9 @@ static void task_admit(struct iscsi_task *task)
     scsi_cmd_start(&task->cmd);
 }
 
-static struct iscsi_task *task_new(struct iscsi_session *s, const struct pdu_in *p)
+static struct iscsi_task *task_new(struct iscsi_conn *c, const struct pdu_in *p)
 {
+    struct iscsi_session *s = c->session;
     struct list *l = list_pop_front(&s->free);
     struct iscsi_task *task;
     int lun = scsi_lun_decode(p->lun);
@@ -117,7 +118,7 @@ static struct iscsi_task *task_new(struct iscsi_session *s, const struct pdu_in 
     list_push_back(&s->active, &task->link);
     co_cond_init(&task->data_wake);
     task->session = s;
-    task->conn = s->conn;
+    task->conn = c;
     task->itt = p->itt;
     task->cmdsn = p->cmdsn;
     task->immediate = p->immediate;
@@ -337,7 +338,7 @@ void task_release_held(struct iscsi_session *s)
     do {
         again = false;
         LIST_FOREACH_SAFE (task, &s->held, struct iscsi_task, link) {
-            if (task->cmdsn != s->exp_cmdsn)
+            if (task->cmdsn != s->exp_cmdsn || task->in_hand)
                 continue;
             list_del(&task->link);
             list_push_back(&s->active, &task->link);
@@ -346,6 +347,7 @@ void task_release_held(struct iscsi_session *s)
             again = true;
         }
     } while (again);
+    co_cond_broadcast(&s->turn);
 }
 
 /* A buffer for data that is already under way; NULL if the command takes none. What a command
@@ -403,17 +405,23 @@ static int task_check_immediate(const struct iscsi_conn *c, const struct pdu_in 
     return 0;
 }
 
-/* A command ahead of its turn: only a gap in the numbering, which one connection should not have.
- * It waits unchecked, with room for all that may come unsolicited. */
+/* A command ahead of its turn: those before it are under way on other connections, or there is a
+ * gap in the numbering. It waits unchecked, with room for all that may come unsolicited. */
 static co_fn int task_hold(struct iscsi_task *task, uint32_t data_len)
 {
     struct iscsi_session *s = task->session;
+    int rc;
 
     list_del(&task->link);
     list_push_back(&s->held, &task->link);
     task->phase = TASK_HELD;
+    task->in_hand = true;
     task_early_buffer(task);
-    return task_immediate_data(task, data_len);
+    rc = task_immediate_data(task, data_len);
+    task->in_hand = false;
+    if (rc == 0)
+        task_release_held(s); /* its turn may have come while we read */
+    return rc;
 }
 
 static bool session_holds(struct iscsi_session *s, uint32_t cmdsn)
@@ -425,9 +433,9 @@ static bool session_holds(struct iscsi_session *s, uint32_t cmdsn)
     return false;
 }
 
-co_fn int task_receive(struct iscsi_session *s, const struct pdu_in *p)
+co_fn int task_receive(struct iscsi_conn *c, const struct pdu_in *p)
 {
-    struct iscsi_conn *c = s->conn;
+    struct iscsi_session *s = c->session;
     enum cmdsn_verdict verdict = p->immediate ? CMDSN_RUN : session_cmdsn(s, p);
     struct iscsi_task *task;
     int rc = task_check_immediate(c, p);
@@ -444,7 +452,7 @@ co_fn int task_receive(struct iscsi_session *s, const struct pdu_in *p)
         rc = conn_read_data(c, NULL, p->data_len);
         return rc < 0 ? rc : conn_plain_wait(c);
     }
-    task = task_new(s, p);
+    task = task_new(c, p);
     ASSERT(task != NULL); /* the window and the limit of immediates bound their number */
     task->unsolicited = !p->final;
     task->unsol_max = MIN(task->cmd.out_expected, c->params.value[PARAM_FIRST_BURST]);
@@ -454,20 +462,26 @@ co_fn int task_receive(struct iscsi_session *s, const struct pdu_in *p)
         return task_hold(task, p->data_len);
     task_admit(task);
     task_early_buffer(task);
+    if (!p->immediate && p->data_len > 0) /* other connections need not wait for its data */
+        task_release_held(s);
     rc = task_immediate_data(task, p->data_len);
     if (rc < 0 || task_dead(task)) { /* dead: aborted while we read */
         task_free(task);
         return rc;
     }
     task_start(task);
-    if (!p->immediate && !list_empty(&s->held))
+    if (!p->immediate)
         task_release_held(s);
     return 0;
 }
 
-void task_abort_running(struct iscsi_session *s)
+void task_abort_running(struct iscsi_conn *c)
 {
+    struct iscsi_session *s = c->session;
+
     LIST_FOREACH (task, &s->active, struct iscsi_task, link) {
+        if (task->conn != c)
+            continue;
         task->cmd.abort_requested = true;
         task_aborted(&task->cmd);
     }
@@ -477,15 +491,28 @@ void task_abort_running(struct iscsi_session *s)
     }
 }
 
-void task_abort_all(struct iscsi_session *s)
+void task_abort_all(struct iscsi_conn *c)
 {
-    LIST_FOREACH_SAFE (task, &s->held, struct iscsi_task, link)
-        task_free(task);
-    LIST_FOREACH_SAFE (task, &s->active, struct iscsi_task, link) {
-        if (!task->running)
+    struct iscsi_session *s = c->session;
+
+    LIST_FOREACH_SAFE (task, &s->held, struct iscsi_task, link) {
+        if (task->conn == c)
             task_free(task);
     }
-    task_abort_running(s);
+    LIST_FOREACH_SAFE (task, &s->active, struct iscsi_task, link) {
+        if (task->conn == c && !task->running)
+            task_free(task);
+    }
+    task_abort_running(c);
+}
+
+bool task_any(const struct iscsi_conn *c)
+{
+    LIST_FOREACH (task, &c->session->active, struct iscsi_task, link) {
+        if (task->conn == c)
+            return true;
+    }
+    return false;
 }
 
 void task_abort_lookups(struct iscsi_node *n, const struct iscsi_session *only, const uint8_t *lun)

@@ -26,7 +26,7 @@ enum tmf_response {
 };
 
 struct tmf {
-    struct iscsi_session *session;
+    struct iscsi_conn *conn;
     struct pdu_in pdu;
 };
 
@@ -60,7 +60,7 @@ static co_fn void tmf_target_reset(struct iscsi_session *s, bool cold)
         return;
     LIST_FOREACH (other, &node->sessions, struct iscsi_session, link) {
         if (other != s)
-            iscsi_conn_break(other->conn, "target cold reset");
+            session_break(other, "target cold reset");
     }
 }
 
@@ -127,8 +127,8 @@ static co_fn enum tmf_response tmf_run_bounded(struct iscsi_session *s, const st
 static co_fn int tmf_main(void *arg)
 {
     struct tmf *tmf = arg;
-    struct iscsi_session *s = tmf->session;
-    struct iscsi_conn *c = s->conn;
+    struct iscsi_conn *c = tmf->conn;
+    struct iscsi_session *s = c->session;
     uint8_t function = tmf->pdu.flags & 0x7f;
     enum tmf_response response = tmf_run_bounded(s, &tmf->pdu);
     struct pdu_out *p = conn_pdu(c, OP_TASK_MGMT_RESPONSE);
@@ -146,17 +146,15 @@ static co_fn int tmf_main(void *arg)
     return 0;
 }
 
-co_fn int tmf_receive(struct iscsi_session *s, const struct pdu_in *p)
+co_fn int tmf_receive(struct iscsi_conn *c, const struct pdu_in *p)
 {
-    struct iscsi_conn *c = s->conn;
-
     if (c->tmfs >= ISCSI_IMMEDIATE_MAX) {
         (void)err_set(ERR_INVAL, "too many task management requests");
         conn_reject(c, p, REJECT_TOO_MANY_IMMEDIATE);
         return conn_plain_wait(c);
     }
     struct tmf *tmf = MEM_NEW(struct tmf);
-    tmf->session = s;
+    tmf->conn = c;
     tmf->pdu = *p;
     tmf->pdu.cdb = NULL;
     c->tmfs++;

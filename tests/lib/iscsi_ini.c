@@ -130,6 +130,8 @@ co_fn uint16_t ini_login_step(struct ini *i, uint8_t flags, const char *keys, ui
         text[k] = keys[k] == '\n' ? '\0' : keys[k];
     bhs[8] = 0x80; /* ISID: random format */
     bhs[13] = i->qualifier;
+    put_be16(bhs + 14, i->tsih);
+    put_be16(bhs + 20, i->cid);
     put_be32(bhs + 16, i->itt);
     put_be32(bhs + 24, i->cmdsn);
     CHECK(ini_send(i, bhs, text, (uint32_t)len) == 0);
@@ -141,6 +143,8 @@ co_fn uint16_t ini_login_step(struct ini *i, uint8_t flags, const char *keys, ui
         memcpy(i->text, p.data, p.len);
     i->text_len = p.len;
     i->login_status = get_be16(p.bhs + 36);
+    if (i->login_status == 0 && (p.bhs[1] & 0x83) == 0x83)
+        i->tsih = get_be16(p.bhs + 14);
     if (ret_flags != NULL)
         *ret_flags = p.bhs[1];
     ini_pdu_free(&p);

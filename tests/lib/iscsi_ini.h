@@ -16,6 +16,7 @@ struct ini {
     bool initial_r2t, immediate_data;
     uint32_t first_burst;
     uint8_t qualifier;     /* of the ISID; 7 */
+    uint16_t tsih, cid;    /* tsih: of the session; not 0 before a login: to become one of it */
     uint8_t lun;           /* that commands go to */
     uint16_t login_status; /* of the last login response */
     char text[8192];       /* data of the last login or text response */

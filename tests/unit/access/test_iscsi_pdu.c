@@ -141,7 +141,7 @@ static void keys_are_negotiated(void **state)
         {"FirstBurstLength", "0x1000", "4096", PARAM_FIRST_BURST, 4096},
         {"DefaultTime2Wait", "3", "3", PARAM_TIME2WAIT, 3},
         {"MaxOutstandingR2T", "16", "4", PARAM_MAX_R2T, 4},
-        {"MaxConnections", "8", "1", PARAM_MAX_CONNECTIONS, 1},
+        {"MaxConnections", "16", "8", PARAM_MAX_CONNECTIONS, 8},
         {"ErrorRecoveryLevel", "2", "0", PARAM_ERROR_RECOVERY, 0},
         {"IFMarker", "No", "No", PARAM_IF_MARKER, 0},
         {"X-com.example.Foo", "1", "NotUnderstood", -1, 0},
