@@ -175,12 +175,13 @@ struct nfs_files *nfs_files_new(const struct nfs_backend *backend)
 co_fn void nfs_files_free(struct nfs_files *files)
 {
     struct co_shield shield;
+    struct file *f;
 
     co_shield_begin(&shield);
     (void)co_group_close(&files->bg);
     pay_all(files, true);
-    while (!list_empty(&files->idle))
-        file_free(LIST_FIRST(&files->idle, struct file, link));
+    while ((f = LIST_FIRST(&files->idle, struct file, link)) != NULL)
+        file_free(f);
     ASSERT(files->count == 0);
     htab_fini(&files->by_id);
     mem_free(files);

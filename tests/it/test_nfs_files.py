@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 def share(c):
     c.cli("pool", "create", "test", "--replicas", "3")
-    c.cli("share", "create", "files", "--pool", "test", "--client", "*,no-root-squash")
+    c.cli("nfs", "share", "create", "files", "--pool", "test", "--client", "*,no_root_squash")
 
 
 def nodes(c):
