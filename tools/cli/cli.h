@@ -32,8 +32,8 @@ struct cli_option {
 struct cli;
 
 struct cli_command {
-    const char *noun, *verb;
-    const char *args; /* positional ones, for the help */
+    const char *noun, *verb; /* a verb may have two words */
+    const char *args;        /* positional ones, for the help */
     uint32_t args_min, args_max;
     const char *help;
     struct cli_option options[8];
@@ -43,6 +43,9 @@ struct cli_command {
 struct cli {
     const struct cli_command *command;
     const char *args[CLI_ARGS_MAX];
+    char *resolved[CLI_ARGS_MAX +
+                   CLI_OPTIONS_MAX]; /* what was a path in a share, cli_resolve_paths */
+    uint32_t n_resolved;
     uint32_t n_args;
     const char *option_names[CLI_OPTIONS_MAX];
     const char *option_values[CLI_OPTIONS_MAX];
@@ -65,6 +68,8 @@ extern const struct cli_command cli_snapshot_commands[];
 extern const struct cli_command cli_stream_commands[];
 extern const struct cli_command cli_iscsi_commands[];
 extern const struct cli_command cli_reservation_commands[];
+extern const struct cli_command cli_share_commands[];
+extern const struct cli_command cli_nfs_commands[];
 extern const struct cli_command cli_setting_commands[];
 extern const struct cli_command cli_recovery_commands[];
 /* Of the noun chunk (cmd_recovery.c). */
@@ -89,6 +94,12 @@ enum cli_exit cli_help(const char *noun); /* all commands, or those of a noun */
 const struct cli_command *cli_find(const char *noun, const char *verb);
 /* Parses everything after the program's name. Prints what is wrong. */
 enum cli_exit cli_parse(struct cli *c, int argc, char **argv);
+
+/* ---- paths (cli_path.c) ---- */
+
+/* "nfs:/SHARE/PATH" among arguments and options becomes the POOL/VOLUME that has the file's bytes.
+ * Prints what is wrong. */
+enum cli_exit cli_resolve_paths(struct cli *c);
 
 /* ---- calls (cli_call.c) ---- */
 

@@ -10,9 +10,10 @@
 #include <string.h>
 
 static const struct cli_command *const tables[] = {
-    cli_cluster_commands, cli_disk_commands,        cli_scrub_commands,    cli_chunk_commands,
-    cli_pool_commands,    cli_volume_commands,      cli_snapshot_commands, cli_stream_commands,
-    cli_iscsi_commands,   cli_reservation_commands, cli_setting_commands,  cli_recovery_commands,
+    cli_cluster_commands, cli_disk_commands,     cli_scrub_commands,    cli_chunk_commands,
+    cli_pool_commands,    cli_volume_commands,   cli_snapshot_commands, cli_stream_commands,
+    cli_iscsi_commands,   cli_share_commands,    cli_nfs_commands,      cli_reservation_commands,
+    cli_setting_commands, cli_recovery_commands,
 };
 
 const struct cli_command *cli_find(const char *noun, const char *verb)
@@ -178,18 +179,26 @@ static enum cli_exit parse_option(struct cli *c, int argc, char **argv, int *i)
 enum cli_exit cli_parse(struct cli *c, int argc, char **argv)
 {
     const char *noun = argc > 0 ? argv[0] : NULL, *verb = argc > 1 ? argv[1] : NULL;
+    char two[64] = "";
     enum cli_exit rc;
+    int at = 2;
 
     if (!noun)
         return cli_usage_error(c, "nothing to do: name a noun and a verb");
     if (!cli_find(noun, NULL))
         return cli_usage_error(c, "unknown noun '%s'", noun);
+    if (argc > 2)
+        snprintf(two, sizeof(two), "%s %s", verb, argv[2]);
+    if (cli_find(noun, two)) {
+        verb = two;
+        at = 3;
+    }
     if (!verb || !cli_find(noun, verb)) {
         c->command = cli_find(noun, NULL);
         return cli_usage_error(c, verb ? "'%s' has no verb '%s'" : "'%s' needs a verb", noun, verb);
     }
     c->command = cli_find(noun, verb);
-    for (int i = 2; i < argc; i++) {
+    for (int i = at; i < argc; i++) {
         if (!strncmp(argv[i], "--", 2)) {
             rc = parse_option(c, argc, argv, &i);
             if (rc)

@@ -37,6 +37,7 @@ static const struct cli_column show_columns[] = {
     {"importing", "being imported", CLI_BOOL},
     {"flattening", "being flattened", CLI_BOOL},
     {"origin_id", "origin id", CLI_TEXT},
+    {"inode_id", "file's inode", CLI_TEXT},
     {"created", "created", CLI_TEXT},
     LIMIT_COLUMNS,
     {0},
@@ -70,6 +71,8 @@ json_t *volume_json(const Zbs__Meta__Volume *v)
     json_object_set_new(o, "flattening", json_boolean(v->flattening));
     json_object_set_new(o, "importing", json_boolean(v->importing != 0));
     json_object_set_new(o, "origin_id", json_integer((json_int_t)v->origin_id));
+    if (v->inode_id != 0)
+        json_object_set_new(o, "inode_id", json_integer((json_int_t)v->inode_id));
     limits_json(o, v->limits);
     return o;
 }

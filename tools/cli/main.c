@@ -74,7 +74,11 @@ static int run_command(void *arg)
     if (c->exit != CLI_OK)
         return 0;
     c->meta = meta_client_new(c->meta_addrs, "zbs-cli");
-    c->exit = c->command->run(c);
+    c->exit = cli_resolve_paths(c);
+    if (c->exit == CLI_OK)
+        c->exit = c->command->run(c);
+    for (uint32_t i = 0; i < c->n_resolved; i++)
+        mem_free(c->resolved[i]);
     meta_client_close(c->meta);
     return 0;
 }
