@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write amplification and space: what the block layer counted, for each byte that was written.
 
-Appends four times, each in another file (extents), then overwrites 4 KiB at random in all of them,
-then writes 4 KiB at random where nothing was yet. Overwriting in a file system is in place: torn by
+Appends four times, each in another file (extents), writes the first anew from its beginning to its end, in
+pieces that are smaller than a block, then overwrites 4 KiB at random in all of them, then writes 4 KiB at random where nothing was yet. Overwriting in a file system is in place: torn by
 a crash, without checksums; that is why it can be cheaper than a journal.
 The counter is read when nothing more is written: all that is journaled has come home by then.
 Depth: what is in flight at once. Every write is durable before the next one starts in its place."""
@@ -14,9 +14,10 @@ from devices import Backing, Loop, Mounted
 
 APPENDS = {"append128k_qd1": (131072, 1), "append128k_qd8": (131072, 8),
            "append1m_qd1": (1 << 20, 1), "append1m_qd8": (1 << 20, 8)}
+REWRITES = {"rewrite128k_qd1": (131072, 1), "rewrite64k_qd4": (65536, 4)}
 OVERWRITES = {"overwrite4k_qd1": 1, "overwrite4k_qd32": 32}
 SPARSE = "sparse4k_qd1"
-LIMITS = {"append": 1.02, "overwrite": 2.1, "sparse": 2.1}
+LIMITS = {"append": 1.02, "rewrite": 1.05, "overwrite": 2.1, "sparse": 2.1}
 EXTENT = 256 << 20
 
 
@@ -47,6 +48,9 @@ class Zbs:
     def append(self, i, block, depth):
         n = self.args.extents
         return self.load("seqwrite", first_extent=1 + i * n, extents=n, block=block, depth=depth, bytes=n * EXTENT)
+
+    def rewrite(self, block, depth):
+        return self.append(0, block, depth)
 
     def overwrite(self, size, depth):
         return self.load("randwrite", extents=len(APPENDS) * self.args.extents, depth=depth, bytes=size)
@@ -83,6 +87,9 @@ class FileSystem:
         self.files.append(f"{self.mounted.dir}/file{i}")
         return fio(self.files[-1], "write", block, depth, "--fallocate=none", size=self.args.extents * EXTENT)
 
+    def rewrite(self, block, depth):
+        return fio(self.files[0], "write", block, depth, size=self.args.extents * EXTENT)
+
     def overwrite(self, size, depth):
         return fio(":".join(self.files), "randwrite", 4096, depth, f"--io_size={size}", "--norandommap",
                    "--file_service_type=random", size=len(self.files) * self.args.extents * EXTENT)
@@ -115,6 +122,9 @@ class LevelDb(FileSystem):
         return self.load("seqwrite", "--block", block, "--depth", depth, "--first", i * self.pages,
                          "--pages", self.pages)
 
+    def rewrite(self, block, depth):
+        return self.append(0, block, depth)
+
     def overwrite(self, size, depth):
         return self.load("randwrite", "--depth", depth, "--pages", len(APPENDS) * self.pages, "--ios", size // 4096)
 
@@ -146,6 +156,8 @@ def one_system(name, loop, args):
             measured(workload, lambda: system.append(i, block, depth))
         data = len(APPENDS) * args.extents * EXTENT
         out["append.space"] = round((system.used() - empty) / data, 4)
+        for workload, (block, depth) in REWRITES.items():
+            measured(workload, lambda: system.rewrite(block, depth))
         for workload, depth in OVERWRITES.items():
             size = args.overwrite_mib << 20
             measured(workload, lambda: system.overwrite(size if depth == 1 else 4 * size, depth))
@@ -156,7 +168,7 @@ def one_system(name, loop, args):
 
 def table(out, systems):
     rows = []
-    for w in (*APPENDS, *OVERWRITES, SPARSE):
+    for w in (*APPENDS, *REWRITES, *OVERWRITES, SPARSE):
         limit = next(v for k, v in LIMITS.items() if w.startswith(k))
         met = None
         if "zbs" in systems:
