@@ -147,7 +147,7 @@ co_fn enum nfs_status nfs_admit(struct onc_call *call, const struct nfs_handle *
 {
     struct nfs_server *s = nfs_server_of(call);
     const struct nfs_share *share;
-    const struct nfs_client *client;
+    const struct nfs_permit *permit;
     int rc;
 
     if (h->status != NFS3_OK)
@@ -160,12 +160,12 @@ co_fn enum nfs_status nfs_admit(struct onc_call *call, const struct nfs_handle *
     share = nfs_share_by_id(s, h->fh.share_id);
     if (share == NULL)
         return NFS3ERR_STALE;
-    client = nfs_share_client(share, onc_call_peer_addr(call));
-    if (client == NULL)
+    permit = nfs_share_permit(share, onc_call_peer_addr(call));
+    if (permit == NULL)
         return NFS3ERR_ACCES;
-    if (change && client->read_only)
+    if (change && permit->read_only)
         return NFS3ERR_ROFS;
-    squash(&call->cred, share, client->squash, ret);
+    squash(&call->cred, share, permit->squash, ret);
     return NFS3_OK;
 }
 

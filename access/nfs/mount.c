@@ -48,14 +48,14 @@ static void note(struct onc_call *call, const char *path)
     forget(s, m->client, path);
     list_push_back(&s->mounts, &m->link);
     if (++s->mount_count > MOUNTS_MAX)
-        mount_free(s, LIST_FIRST(&s->mounts, struct nfs_mount, link));
+        mount_free(s, LIST_ENTRY(s->mounts.next, struct nfs_mount, link));
     log_info("nfs.mount", "client=%s path=%s", m->client, path);
 }
 
 void nfs_mounts_free(struct nfs_server *s)
 {
-    while (!list_empty(&s->mounts))
-        mount_free(s, LIST_FIRST(&s->mounts, struct nfs_mount, link));
+    LIST_FOREACH_SAFE (m, &s->mounts, struct nfs_mount, link)
+        mount_free(s, m);
 }
 
 /* ---- paths ---- */
@@ -137,7 +137,7 @@ static co_fn enum mount_status mount(struct onc_call *call, struct mount_path *p
     share = nfs_share_by_name(s, path->text + 1, path->share_len);
     if (share == NULL)
         return MNT3ERR_NOENT;
-    if (nfs_share_client(share, onc_call_peer_addr(call)) == NULL)
+    if (nfs_share_permit(share, onc_call_peer_addr(call)) == NULL)
         return MNT3ERR_ACCES;
     ret->share_id = share->id;
     ret->inode_id = share->root;

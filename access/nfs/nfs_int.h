@@ -25,7 +25,7 @@ struct nfs_server;
 
 /* ---- shares (share.c) ---- */
 
-struct nfs_client { /* of a share's access list */
+struct nfs_permit { /* an entry of an access list */
     struct network network;
     char *text; /* as the administrator wrote it */
     bool read_only;
@@ -36,7 +36,7 @@ struct nfs_share {
     uint64_t id, root;
     char *name, *pool;
     uint32_t anonymous_uid, anonymous_gid;
-    struct nfs_client *clients;
+    struct nfs_permit *clients;
     size_t client_count;
 };
 
@@ -63,7 +63,7 @@ const struct nfs_share *nfs_share_by_id(const struct nfs_server *s, uint64_t id)
 const struct nfs_share *nfs_share_by_name(const struct nfs_server *s, const char *name, size_t len);
 /* The entry of its access list that a client's address belongs to; NULL: it may not use the share.
  */
-const struct nfs_client *nfs_share_client(const struct nfs_share *share, const struct addr *addr);
+const struct nfs_permit *nfs_share_permit(const struct nfs_share *share, const struct addr *addr);
 
 /* ---- the server (server.c) ---- */
 

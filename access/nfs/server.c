@@ -70,7 +70,7 @@ static co_fn int listen_at(struct nfs_server *s, const char *name, const char *a
 
 static co_fn int listen_all(struct nfs_server *s)
 {
-    struct addr addr;
+    struct addr addr = {0};
     int rc = listen_at(s, "nfs", s->conf.listen, served, &s->onc);
 
     if (rc == 0)

@@ -31,9 +31,9 @@ static void list_free(struct nfs_shares *shares)
 /* An entry that can't be understood lets nobody in. */
 static void clients_take(struct nfs_share *share, const Zbs__Meta__Share *m)
 {
-    share->clients = MEM_NEW_ARRAY(struct nfs_client, m->n_clients);
+    share->clients = MEM_NEW_ARRAY(struct nfs_permit, m->n_clients);
     for (size_t i = 0; i < m->n_clients; i++) {
-        struct nfs_client *c = &share->clients[share->client_count];
+        struct nfs_permit *c = &share->clients[share->client_count];
 
         if (network_parse(m->clients[i]->network, &c->network) < 0) {
             log_warn("nfs.share", "share=%s why=\"%s\"", m->name, err_text(ERR_INVAL));
@@ -172,7 +172,7 @@ const struct nfs_share *nfs_share_by_name(const struct nfs_server *s, const char
     return NULL;
 }
 
-const struct nfs_client *nfs_share_client(const struct nfs_share *share, const struct addr *addr)
+const struct nfs_permit *nfs_share_permit(const struct nfs_share *share, const struct addr *addr)
 {
     for (size_t i = 0; i < share->client_count; i++) {
         if (network_contains(&share->clients[i].network, addr))
