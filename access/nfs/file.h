@@ -45,7 +45,8 @@ co_fn int nfs_file_read(struct nfs_files *f, uint64_t inode_id, const struct nfs
 co_fn int nfs_file_write(struct nfs_files *f, uint64_t inode_id, const struct nfs_cred *who,
                          uint64_t off, struct buf *src, uint32_t src_off, uint32_t len, bool stable,
                          struct nfs_wcc *wcc) MUST_CHECK;
-/* Tells meta the modification time that unstable writes left. */
+/* All that was answered is durable already; the modification time of unstable writes is within a
+ * second from here on. */
 co_fn int nfs_file_commit(struct nfs_files *f, uint64_t inode_id, struct nfs_wcc *wcc) MUST_CHECK;
 
 /* Bytes behind the size that a truncation left in the volume become zeroes (dirty_end of the inode,

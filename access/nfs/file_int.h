@@ -57,6 +57,7 @@ struct file {
     struct file_round *next; /* that will be asked; NULL: none */
     bool asking;             /* a coroutine asks, one round after the other */
     uint64_t mtime_ns;       /* of writes, not told yet; 0: none */
+    uint64_t mtime_told;     /* the last one that we told */
     nsec_t mtime_due;        /* when the background tells it */
     bool zero_owed;          /* zeroing was begun, and others can't finish it while we live */
 };

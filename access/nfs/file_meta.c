@@ -22,8 +22,8 @@ void file_learn(struct file *f, const Zbs__Meta__Inode *inode, nsec_t since)
 {
     if (f->known && inode->change < f->attr.change)
         return; /* an answer that was overtaken */
-    /* Somebody has set a modification time after our writes: it counts. */
-    if (f->known && inode->mtime_ns != f->attr.mtime_ns && inode->ctime_ns >= f->mtime_ns)
+    /* Somebody else has set a modification time since: it counts. */
+    if (f->known && inode->mtime_ns != f->attr.mtime_ns && inode->mtime_ns != f->mtime_told)
         f->mtime_ns = 0;
     nfs_attr_from_inode(&f->attr, inode);
     f->volume_id = inode->volume_id;
@@ -95,6 +95,7 @@ co_fn int file_tell_written(struct file *f, uint64_t size, uint64_t cut)
     rq.size = size;
     rq.cut = cut;
     rq.mtime_ns = size > 0 ? MAX(now, f->mtime_ns) : f->mtime_ns;
+    f->mtime_told = rq.mtime_ns;
     rc = ask(f, META_FILE_WRITTEN, &rq.base);
     if (rc == 0 && f->mtime_ns <= rq.mtime_ns)
         f->mtime_ns = 0;

@@ -158,8 +158,9 @@ co_fn int nfs_file_commit(struct nfs_files *files, uint64_t inode_id, struct nfs
 {
     nsec_t former = co_deadline_push(co_now() + FILE_CALL_TIME);
     struct file *f = file_use(files, inode_id);
-    int rc = f->mtime_ns != 0 ? file_tell_written(f, 0, 0) : file_fresh(f);
+    int rc = file_fresh(f);
 
+    f->mtime_due = co_now();
     *wcc = (struct nfs_wcc){0};
     wcc_after(f, wcc);
     co_deadline_restore(former);

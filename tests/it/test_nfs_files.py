@@ -5,15 +5,13 @@ on through another access server when one is killed."""
 import os
 import pathlib
 import random
-import socket
 import subprocess
 import sys
-import threading
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)),
                 os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib")]
 from cluster import Cluster, check, main, run  # noqa: E402
-from nfs_client import Client  # noqa: E402
+from nfs_client import Client, forward  # noqa: E402
 
 MIB = 1024 * 1024
 
@@ -52,30 +50,7 @@ def copies():
         check(all(f" f{size}\n" in listed for size in sizes), listed)
 
 
-# ---- QEMU, which asks the portmapper at its port ----
-
-def forward(listen, to):
-    """What comes to one address goes on to another, for as long as this process lives."""
-    def pump(a, b):
-        try:
-            while data := a.recv(65536):
-                b.sendall(data)
-        except OSError:
-            pass
-        for s in (a, b):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def loop(server):
-        while True:
-            a, _ = server.accept()
-            b = socket.create_connection(to)
-            for pair in ((a, b), (b, a)):
-                threading.Thread(target=pump, args=pair, daemon=True).start()
-    threading.Thread(target=loop, args=(socket.create_server(listen),), daemon=True).start()
-
+# ---- QEMU, which asks the portmapper at its own port ----
 
 def qemu():
     with Cluster() as c:

@@ -3,6 +3,7 @@
 number, to the next server when one does not answer, as a kernel's client does when an address moves."""
 import socket
 import struct
+import threading
 
 MOUNT, NFS = 100005, 100003
 JUKEBOX = 10008
@@ -117,3 +118,28 @@ def take_status(answer):
 def take_opaque(data, at):
     length = struct.unpack_from(">I", data, at)[0]
     return data[at + 4:at + 4 + length], at + 4 + length
+
+
+# ---- addresses ----
+
+def forward(listen, to):
+    """What comes to one address goes on to another, for as long as this process lives."""
+    def pump(a, b):
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+        except OSError:
+            pass
+        for s in (a, b):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def loop(server):
+        while True:
+            a, _ = server.accept()
+            b = socket.create_connection(to)
+            for pair in ((a, b), (b, a)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+    threading.Thread(target=loop, args=(socket.create_server(listen),), daemon=True).start()

@@ -336,6 +336,7 @@ static co_fn int body_times(void *arg)
     struct nfs_files *files = w->servers[0].files;
     struct buf *b = buf_alloc(512);
     uint64_t first, then;
+    Zbs__Meta__Inode set;
     struct nfs_wcc wcc;
     struct nfs_attr a;
 
@@ -349,11 +350,22 @@ static co_fn int body_times(void *arg)
     CHECK(a.mtime_ns == wcc.after.mtime_ns);
     then = a.mtime_ns;
     CHECK(nfs_file_commit(files, 1, &wcc) == 0);
-    CHECK(fw_inode(w, 1)->mtime_ns == then && wcc.after.mtime_ns == then);
+    CHECK(fw_inode(w, 1)->mtime_ns == first && wcc.after.mtime_ns == then);
+    CHECK(co_sleep(NSEC_PER_SEC + 10 * NSEC_PER_MSEC) == 0);
+    CHECK(fw_inode(w, 1)->mtime_ns == then);
 
     CHECK(nfs_file_write(files, 1, &owner, 0, b, 0, 512, true, &wcc) == 0);
     CHECK(co_sleep(NSEC_PER_SEC + 10 * NSEC_PER_MSEC) == 0);
     CHECK(fw_inode(w, 1)->mtime_ns == wcc.after.mtime_ns);
+
+    CHECK(nfs_file_write(files, 1, &owner, 0, b, 0, 512, true, &wcc) == 0);
+    set = *fw_inode(w, 1); /* as by a SETATTR */
+    set.change++;
+    set.mtime_ns = 5;
+    nfs_files_learn(files, &set);
+    then = w->calls[META_FILE_WRITTEN];
+    CHECK(co_sleep(2 * NSEC_PER_SEC) == 0);
+    CHECK(w->calls[META_FILE_WRITTEN] == then); /* it counts */
 
     CHECK(nfs_file_write(files, 1, &owner, 0, b, 0, 512, false, &wcc) == 0);
     fw_restart(&w->servers[0]);
