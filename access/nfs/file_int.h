@@ -85,6 +85,8 @@ co_fn int file_volume(struct file *f, struct block_backend **ret) MUST_CHECK;
 
 void file_learn(struct file *f, const Zbs__Meta__Inode *inode, nsec_t since);
 co_fn int file_get(struct file *f) MUST_CHECK;
+/* What an error of its volume means: that is gone if the file is (ERR_STALE). */
+co_fn int file_missing(struct file *f, int rc);
 co_fn int file_tell_data(struct file *f, uint64_t off, const void *data, uint32_t len) MUST_CHECK;
 co_fn int file_tell_written(struct file *f, uint64_t size, uint64_t cut) MUST_CHECK;
 co_fn int file_ask_candidate(struct file *f, uint64_t bytes) MUST_CHECK;

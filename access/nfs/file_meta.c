@@ -66,6 +66,13 @@ co_fn int file_get(struct file *f)
     return ask(f, META_INODE_GET, &rq.base);
 }
 
+co_fn int file_missing(struct file *f, int rc)
+{
+    int there = rc == ERR_NOTFOUND ? file_get(f) : 0;
+
+    return there < 0 ? there : rc;
+}
+
 /* ---- bytes, size and times ---- */
 
 co_fn int file_tell_data(struct file *f, uint64_t off, const void *data, uint32_t len)

@@ -26,13 +26,13 @@ static co_fn int read_volume(struct file *f, uint64_t off, struct nfs_read *r)
     int rc = file_volume(f, &b);
 
     if (rc < 0)
-        return rc;
+        return file_missing(f, rc);
     r->data = buf_alloc(to - from);
     r->off = (uint32_t)(off - from);
     if (end > from)
         rc = b->ops->read(b, from, (uint32_t)(end - from), r->data, 0);
     memset(r->data->data + (end - from), 0, to - end);
-    return rc;
+    return rc < 0 ? file_missing(f, rc) : 0;
 }
 
 /* Could an old copy show what is not so any more? Bytes in the inode, an end, zeroes where there

@@ -88,7 +88,7 @@ static co_fn int write_volume(struct file *f, const struct write *w)
     if (rc == 0)
         rc = file_confirm(f, end, cut);
     if (rc < 0)
-        return rc;
+        return file_missing(f, rc);
     if (f->cut != cut || f->attr.size < end)
         return WRITE_AGAIN;
     if (!extends)
