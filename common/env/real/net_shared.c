@@ -101,8 +101,8 @@ static void ringing_fn(struct real_prewait *p)
     real_ring_name(ring, sqe, NULL);
 }
 
-/* At the end of the turn. On our CPU the peer would only push us aside, and we would have to come
- * back merely to fall asleep; who rings and falls asleep in one call need not. */
+/* At the end of the turn: on our CPU the peer might push us aside, and we would have to come back
+ * merely to fall asleep; who rings and falls asleep in one call need not. */
 static void bell_ring(struct net_shared *s)
 {
     real_prewait_queue(real_loop_self(), &s->ringing);
