@@ -273,6 +273,7 @@ static void a_connection_that_fails_ends_the_session(void **state)
 }
 
 struct release {
+    struct iscsiworld *w;
     struct co_event go;
     bool released;
 };
@@ -280,8 +281,14 @@ struct release {
 static co_fn int release_later(void *arg)
 {
     struct release *r = arg;
+    struct ini other;
 
     CHECK(co_sleep(MSEC(300)) == 0);
+    /* another port of the initiator has nothing to do with it */
+    ini_connect(&other, r->w->addr);
+    other.qualifier++;
+    CHECK(ini_login(&other, IW_INI, IW_IQN, IW_NORMAL) == 0);
+    ini_close(&other);
     r->released = true;
     co_event_set(&r->go, 0);
     return 0;
@@ -291,7 +298,7 @@ static co_fn int release_later(void *arg)
 static void body_reinstated(struct iscsiworld *w)
 {
     static uint8_t data[512] = {1}, in[512];
-    struct release r = {0};
+    struct release r = {.w = w};
     struct co_group group;
     struct ini a, b, again;
 
