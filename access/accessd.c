@@ -278,7 +278,7 @@ static int files_lease(void *arg)
 
 /* ---- status ---- */
 
-struct initiators {
+struct status_fill {
     struct rpc_request *q;
     Zbs__Access__StatusReply *reply;
     size_t room;
@@ -292,7 +292,7 @@ static void initiator_count(void *arg, const struct iscsi_session_view *v)
 
 static void initiator_add(void *arg, const struct iscsi_session_view *v)
 {
-    struct initiators *in = arg;
+    struct status_fill *in = arg;
     Zbs__Access__InitiatorSession *s;
 
     if (in->reply->n_initiators == in->room)
@@ -309,16 +309,52 @@ static void initiator_add(void *arg, const struct iscsi_session_view *v)
     in->reply->initiators[in->reply->n_initiators++] = s;
 }
 
-static void on_initiators(void *arg, struct rpc_request *q, void *reply)
+static void initiators_fill(struct accessd *d, struct rpc_request *q,
+                            Zbs__Access__StatusReply *reply)
 {
-    struct accessd *d = arg;
-    struct initiators in = {q, reply, 0};
+    struct status_fill in = {q, reply, 0};
 
     if (!d->iscsi)
         return;
     iscsi_target_sessions(d->iscsi, initiator_count, &in.room);
     in.reply->initiators = rpc_alloc(q, sizeof(*in.reply->initiators) * MAX(in.room, (size_t)1));
     iscsi_target_sessions(d->iscsi, initiator_add, &in);
+}
+
+static void nfs_client_count(void *arg, const struct onc_client_view *v)
+{
+    (void)v;
+    ++*(size_t *)arg;
+}
+
+static void nfs_client_add(void *arg, const struct onc_client_view *v)
+{
+    struct status_fill *in = arg;
+    Zbs__Access__NfsClient *c = rpc_alloc(in->q, sizeof(*c));
+
+    zbs__access__nfs_client__init(c);
+    c->address = rpc_strdup(in->q, v->address);
+    c->machine = rpc_strdup(in->q, v->machine);
+    c->calls = v->calls;
+    in->reply->nfs_clients[in->reply->n_nfs_clients++] = c;
+}
+
+static void nfs_clients_fill(struct accessd *d, struct rpc_request *q,
+                             Zbs__Access__StatusReply *reply)
+{
+    struct status_fill in = {q, reply, 0};
+
+    if (!d->nfs)
+        return;
+    nfs_server_clients(d->nfs, nfs_client_count, &in.room);
+    reply->nfs_clients = rpc_alloc(q, sizeof(*reply->nfs_clients) * MAX(in.room, (size_t)1));
+    nfs_server_clients(d->nfs, nfs_client_add, &in);
+}
+
+static void on_status(void *arg, struct rpc_request *q, void *reply)
+{
+    initiators_fill(arg, q, reply);
+    nfs_clients_fill(arg, q, reply);
 }
 
 /* ---- life ---- */
@@ -361,7 +397,7 @@ static int engine_begin(struct accessd *d, uint64_t incarnation)
     int rc = vol_engine_start(&ec, &d->engine);
 
     if (rc == 0)
-        vol_engine_set_initiators(d->engine, on_initiators, d);
+        vol_engine_set_initiators(d->engine, on_status, d);
     return rc;
 }
 

@@ -7,6 +7,7 @@
 #define ZBS_ACCESS_NFS_NFS_H
 
 #include "access/nfs/file.h"
+#include "access/nfs/rpc.h"
 
 struct nfs_server;
 
@@ -32,11 +33,8 @@ const char *nfs_server_portmap_addr(const struct nfs_server *s); /* "" */
 void nfs_server_drop(struct nfs_server *s, const char *why);
 void nfs_server_volume_changed(struct nfs_server *s, uint64_t volume_id);
 
-/* Who has mounted what, as far as this access server knows: for status. */
-struct nfs_mount_view {
-    const char *path, *address;
-};
-void nfs_server_mounts(const struct nfs_server *s,
-                       void (*fn)(void *arg, const struct nfs_mount_view *m), void *arg);
+/* Who is connected, for status. */
+void nfs_server_clients(const struct nfs_server *s,
+                        void (*fn)(void *arg, const struct onc_client_view *v), void *arg);
 
 #endif

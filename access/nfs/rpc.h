@@ -13,6 +13,7 @@
 #include "common/base/buf.h"
 #include "common/co/co.h"
 
+#define ONC_MACHINE_MAX  255u
 #define ONC_GIDS_MAX     16u             /* of AUTH_SYS */
 #define ONC_RECORD_BYTES 16384u          /* of a call, without its bulk data */
 #define ONC_BULK_BYTES   (1024u * 1024u) /* of a call's bulk data */
@@ -35,7 +36,7 @@ struct onc_cred {
     uint32_t uid, gid; /* of AUTH_SYS */
     uint32_t gids[ONC_GIDS_MAX];
     uint32_t gid_count;
-    char machine[256]; /* as the client calls itself; "" */
+    char machine[ONC_MACHINE_MAX + 1]; /* as the client calls itself; "" */
 };
 
 struct onc_server;
@@ -92,6 +93,15 @@ co_fn void onc_server_stop(struct onc_server *s);
 const char *onc_server_addr(const struct onc_server *s); /* with the real port */
 /* Ends every connection; calls in flight are cancelled. Does not suspend. why: static. */
 void onc_server_drop(struct onc_server *s, const char *why);
+
+/* Its connections, for status. */
+struct onc_client_view {
+    const char *address; /* with the port */
+    const char *machine; /* as its last call's credential says; "" */
+    uint64_t calls;
+};
+void onc_server_clients(const struct onc_server *s,
+                        void (*fn)(void *arg, const struct onc_client_view *v), void *arg);
 
 void *onc_call_arg(const struct onc_call *call);
 const char *onc_call_peer(const struct onc_call *call);             /* "10.0.0.7:813" */

@@ -282,6 +282,9 @@ co_fn int onc_call_receive(struct onc_conn *c)
         return err_set(ERR_PROTO, "a record that is no call");
     }
     rc = receive_rest(q, &in, have, &good);
+    c->call_count++;
+    if (good && q->call.cred.flavor == ONC_AUTH_SYS)
+        memcpy(c->machine, q->call.cred.machine, strlen(q->call.cred.machine) + 1);
     if (rc < 0 || (good && in_flight_already(q)))
         onc_request_free(q);
     else if (!good)

@@ -47,7 +47,9 @@ struct onc_conn {
     bool last;          /* this fragment ends the record */
     uint8_t *head;      /* the record, without bulk data */
 
-    struct list calls; /* in flight */
+    uint64_t call_count;
+    char machine[ONC_MACHINE_MAX + 1]; /* of the last call */
+    struct list calls;                 /* in flight */
     struct co_group requests, writer;
     struct co_sem slots, memory;
 

@@ -101,6 +101,16 @@ co_fn int onc_server_start(const struct onc_conf *conf, struct onc_server **ret)
     return 0;
 }
 
+void onc_server_clients(const struct onc_server *s,
+                        void (*fn)(void *arg, const struct onc_client_view *v), void *arg)
+{
+    LIST_FOREACH (c, &s->conns, struct onc_conn, link) {
+        struct onc_client_view view = {net_peer(c->net), c->machine, c->call_count};
+
+        fn(arg, &view);
+    }
+}
+
 const char *onc_server_addr(const struct onc_server *s)
 {
     return net_listener_addr(s->listener);

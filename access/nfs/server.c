@@ -140,12 +140,8 @@ void nfs_server_volume_changed(struct nfs_server *s, uint64_t volume_id)
     nfs_files_volume_changed(s->files, volume_id);
 }
 
-void nfs_server_mounts(const struct nfs_server *s,
-                       void (*fn)(void *arg, const struct nfs_mount_view *m), void *arg)
+void nfs_server_clients(const struct nfs_server *s,
+                        void (*fn)(void *arg, const struct onc_client_view *v), void *arg)
 {
-    LIST_FOREACH (m, &s->mounts, struct nfs_mount, link) {
-        struct nfs_mount_view view = {.path = m->path, .address = m->client};
-
-        fn(arg, &view);
-    }
+    onc_server_clients(s->onc, fn, arg);
 }

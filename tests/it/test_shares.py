@@ -5,8 +5,10 @@ their paths."""
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)),
+                os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib")]
 from cluster import Cluster, check, main, run  # noqa: E402
+from nfs_client import Client  # noqa: E402
 from test_cli import FAILED, NOT_FOUND, USAGE, Cli  # noqa: E402
 
 SMALL, LARGE = 1000, 3 << 20
@@ -59,6 +61,11 @@ def files(t):
     t.fails(FAILED, "has 2 files", "nfs", "share", "delete", "docs")
     check(t.json("nfs", "locks") == [], "locks")
     t.ok("nfs", "locks", "--clear", "some-client")
+    check(t.json("nfs", "clients") == [], "nobody is connected")
+    client = Client([node["nfs"]], "docs")
+    connected = t.json("nfs", "clients")
+    check(len(connected) == 1 and connected[0]["access"] == "access-1" and connected[0]["calls"] == 1, f"{connected}")
+    client.close()
     return rows["large@home"]
 
 

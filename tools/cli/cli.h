@@ -77,6 +77,7 @@ enum cli_exit cli_chunk_maintenance(struct cli *c);
 enum cli_exit cli_chunk_remove(struct cli *c);
 /* Of the noun iscsi (cmd_session.c). */
 enum cli_exit cli_iscsi_sessions(struct cli *c);
+enum cli_exit cli_nfs_clients(struct cli *c);
 
 /* ---- arguments (cli_args.c) ---- */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * zbs-cli iscsi sessions: who is logged in, as each access server tells it. */
+ * zbs-cli iscsi sessions, nfs clients: who is logged in or connected, as each access server tells
+ * it. */
 #include <stdio.h>
 
 #include "common/base/assert.h"
@@ -9,7 +10,7 @@
 
 #define STATUS_SECONDS 5
 
-static const struct cli_column columns[] = {
+static const struct cli_column session_columns[] = {
     {"access", "ACCESS", CLI_TEXT},
     {"initiator", "INITIATOR", CLI_TEXT},
     {"address", "ADDRESS", CLI_TEXT},
@@ -20,6 +21,16 @@ static const struct cli_column columns[] = {
     {"write_bytes", "WRITTEN", CLI_SIZE},
     {0},
 };
+static const struct cli_column client_columns[] = {
+    {"access", "ACCESS", CLI_TEXT},
+    {"address", "ADDRESS", CLI_TEXT},
+    {"machine", "MACHINE", CLI_TEXT},
+    {"calls", "CALLS", CLI_TEXT},
+    {0},
+};
+
+/* Rows of what one access server told. */
+typedef void (*add_fn)(const char *access, const Zbs__Access__StatusReply *status, json_t *rows);
 
 static int access_status(const char *addr, struct rpc_reply *r)
 {
@@ -40,35 +51,46 @@ static int access_status(const char *addr, struct rpc_reply *r)
     return rc;
 }
 
-static enum cli_exit add_sessions(const Zbs__Meta__AccessView *access, json_t *rows)
+static void add_sessions(const char *access, const Zbs__Access__StatusReply *status, json_t *rows)
 {
-    const Zbs__Access__StatusReply *status;
+    for (size_t i = 0; i < status->n_initiators; i++) {
+        const Zbs__Access__InitiatorSession *s = status->initiators[i];
+
+        json_array_append_new(
+            rows, json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I}", "access", access, "initiator",
+                            s->initiator, "address", s->address, "target", s->target, "reads",
+                            (json_int_t)s->reads, "read_bytes", (json_int_t)s->read_bytes, "writes",
+                            (json_int_t)s->writes, "write_bytes", (json_int_t)s->write_bytes));
+    }
+}
+
+static void add_clients(const char *access, const Zbs__Access__StatusReply *status, json_t *rows)
+{
+    for (size_t i = 0; i < status->n_nfs_clients; i++) {
+        const Zbs__Access__NfsClient *n = status->nfs_clients[i];
+
+        json_array_append_new(rows, json_pack("{s:s,s:s,s:s,s:I}", "access", access, "address",
+                                              n->address, "machine", n->machine, "calls",
+                                              (json_int_t)n->calls));
+    }
+}
+
+static enum cli_exit add_one(const Zbs__Meta__AccessView *access, add_fn add, json_t *rows)
+{
     enum cli_exit rc = CLI_OK;
     struct rpc_reply r;
     int err = access_status(access->addr, &r);
 
-    if (err < 0) {
+    if (err < 0)
         rc = cli_report(err, access->name);
-        rpc_reply_free(&r);
-        return rc;
-    }
-    status = (const Zbs__Access__StatusReply *)r.msg;
-    for (size_t i = 0; i < status->n_initiators; i++) {
-        const Zbs__Access__InitiatorSession *s = status->initiators[i];
-
-        json_array_append_new(rows,
-                              json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I}", "access", access->name,
-                                        "initiator", s->initiator, "address", s->address, "target",
-                                        s->target, "reads", (json_int_t)s->reads, "read_bytes",
-                                        (json_int_t)s->read_bytes, "writes", (json_int_t)s->writes,
-                                        "write_bytes", (json_int_t)s->write_bytes));
-    }
+    else
+        add(access->name, (const Zbs__Access__StatusReply *)r.msg, rows);
     rpc_reply_free(&r);
     return rc;
 }
 
 /* Shows what the others say if one does not answer, and ends with its error. */
-enum cli_exit cli_iscsi_sessions(struct cli *c)
+static enum cli_exit show_all(struct cli *c, add_fn add, const struct cli_column *columns)
 {
     const Zbs__Meta__ClusterStatusReply *s;
     struct rpc_reply r;
@@ -80,7 +102,7 @@ enum cli_exit cli_iscsi_sessions(struct cli *c)
     rows = json_array();
     s = (const Zbs__Meta__ClusterStatusReply *)r.msg;
     for (size_t i = 0; i < s->n_accesses; i++) {
-        enum cli_exit one = add_sessions(s->accesses[i], rows);
+        enum cli_exit one = add_one(s->accesses[i], add, rows);
 
         if (one)
             rc = one;
@@ -89,4 +111,14 @@ enum cli_exit cli_iscsi_sessions(struct cli *c)
     cli_sort(rows, "access");
     printed = cli_print_table(c, rows, columns);
     return rc ? rc : printed;
+}
+
+enum cli_exit cli_iscsi_sessions(struct cli *c)
+{
+    return show_all(c, add_sessions, session_columns);
+}
+
+enum cli_exit cli_nfs_clients(struct cli *c)
+{
+    return show_all(c, add_clients, client_columns);
 }
