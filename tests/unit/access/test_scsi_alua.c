@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "access/scsi/scsi_int.h"
+#include "common/base/assert.h"
 #include "common/base/mem.h"
 
 #define VOLUME 77u
@@ -141,7 +142,7 @@ static struct scsi_cmd *run(struct rig *r, struct scsi_nexus *n, const uint8_t *
     c->in_expected = in_len;
     scsi_cmd_start(c);
     if (!c->done) {
-        assert_non_null(out);
+        ASSERT(out != NULL);
         c->out = buf_alloc(out_len);
         memcpy(c->out->data, out, out_len);
         scsi_cmd_execute(c);
