@@ -7,6 +7,8 @@
  * anew after each step, under a higher epoch. */
 #include "access/vol/open.h"
 
+#define AWAY_LONG (10 * NSEC_PER_SEC) /* a server that just starts anew is back sooner */
+
 static bool is_there(const struct tenure *t, uint32_t i)
 {
     return t->m[i].chunk->alive && !chunk_given_up(t->m[i].chunk);
@@ -17,7 +19,26 @@ static uint32_t candidates(const struct tenure *t)
     uint32_t found = 0;
 
     for (uint32_t i = 0; i < t->n; i++)
-        if (t->absent >> i & 1 && is_there(t, i))
+        if ((t->absent | t->joining) >> i & 1 && is_there(t, i))
+            found |= 1u << i;
+    return found;
+}
+
+/* Meta has not heard of its server for so long that it is not waited for where another can take its
+ * place. */
+static bool is_away(const struct tenure *t, uint32_t i)
+{
+    const struct chunk *c = t->m[i].chunk;
+
+    return !c->alive && co_now() - MAX(c->alive_changed, t->e->session_since) >= AWAY_LONG;
+}
+
+static uint32_t away(const struct tenure *t, uint32_t lost)
+{
+    uint32_t found = 0;
+
+    for (uint32_t i = 0; i < t->n; i++)
+        if (lost >> i & 1 && is_away(t, i))
             found |= 1u << i;
     return found;
 }
@@ -34,7 +55,7 @@ bool rescue_due(struct open_state *o)
     uint32_t lost = t->set & ~t->open;
 
     /* One that may come back is waited for. */
-    if (!o->created || (lost & ~o->gone) || !one_is_whole(t, lost))
+    if (!o->created || (lost & ~(o->gone | away(t, lost))) || !one_is_whole(t, lost))
         return false;
     o->want_join |= candidates(t);
     return o->want_join || o->join || __builtin_popcount(lost) > 1;
@@ -42,10 +63,15 @@ bool rescue_due(struct open_state *o)
 
 bool rescue_possible(const struct tenure *t, uint32_t lost)
 {
+    uint32_t gone = 0;
+
     for (uint32_t i = 0; i < t->n; i++)
-        if (lost >> i & 1 && !t->m[i].everything)
-            return false;
-    return one_is_whole(t, lost) && (candidates(t) || __builtin_popcount(lost) > 1);
+        if (lost >> i & 1 && t->m[i].everything)
+            gone |= 1u << i;
+    if ((lost & ~(gone | away(t, lost))) || !one_is_whole(t, lost))
+        return false;
+    /* Those that are only away may be back before anybody else, and until then there are reads. */
+    return candidates(t) || (lost == gone && __builtin_popcount(lost) > 1);
 }
 
 /* All of the lost but one, which is the last to be there again. They are candidates then. */

@@ -173,7 +173,11 @@ class Cluster:
         def healthy():
             r = self.cli("--json", "cluster", "status", ok=False)
             return r.returncode == 0 and json.loads(r.stdout)["extents_degraded"] == 0
-        wait_for("all replicas in-sync again", healthy, seconds)
+        try:
+            wait_for("all replicas in-sync again", healthy, seconds)
+        except Failed as e:
+            shown = [self.cli(*words, ok=False).stdout for words in (("recovery", "status"), ("disk", "list"))]
+            raise Failed("\n".join([str(e), *shown]))
 
     def verify(self, volume):
         r = self.cli("--json", "volume", "verify", volume, ok=False, timeout=600)

@@ -122,11 +122,73 @@ static void test_session(void **state)
         world_script(script_session, 1, 2 * GIB);
 }
 
+/* ---- one server after the other ---- */
+
+/* A write that the second failure holds up ends soon after the first server is there. */
+static void second_fails(struct vworld *w, bool there, nsec_t limit)
+{
+    struct job j = {.fn = job_write, .off = PIECE, .len = PIECE, .value = 3};
+
+    crash(w, 1, CHUNK);
+    job_post(w, 0, &j);
+    (void)co_sleep(SEC(8));
+    CHECK(!j.done && do_read(w, 0, 0, PIECE) == 2);
+    if (!there)
+        start(w, 2, CHUNK);
+    for (nsec_t until = co_now() + limit; !j.done; (void)co_sleep(MSEC(10)))
+        CHECK(co_now() < until);
+    CHECK(j.rc == 0 || j.rc == ERR_AMBIGUOUS);
+    CHECK(do_read(w, 0, 0, PIECE) == 2 && do_write(w, 0, 0, PIECE, 4) == 0);
+    start(w, 1, CHUNK);
+    wait_degraded(w, false, SEC(60));
+    CHECK(do_verify(w, 1) > 0 && do_read(w, 1, 0, PIECE) == 4);
+}
+
+/* A server fails while another is away, and only that one comes back. What is left of the set is
+ * whole, but must not be alone: the one that is there takes the place of the other. */
+static int script_second(struct vworld *w)
+{
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    CHECK(do_write(w, 0, 0, PIECE, 1) == 0);
+    crash(w, 2, CHUNK);
+    wait_degraded(w, true, SEC(30));
+    CHECK(do_write(w, 0, 0, PIECE, 2) == 0);
+    second_fails(w, false, SEC(10));
+    return 0;
+}
+
+/* Likewise while it is on its way back. */
+static int script_joining(struct vworld *w)
+{
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    CHECK(do_write(w, 0, 0, PIECE, 1) == 0);
+    crash(w, 2, CHUNK);
+    wait_degraded(w, true, SEC(30));
+    for (uint64_t at = 0; at < 16 * MIB; at += MIB)
+        CHECK(do_write(w, 0, at, MIB, 2) == 0);
+    setting_set(w, "recovery.rate", MIB);
+    start(w, 2, CHUNK);
+    while (!w->nodes[0].engine->recovery.running)
+        (void)co_sleep(MSEC(10));
+    second_fails(w, true, SEC(60));
+    return 0;
+}
+
+static void test_second(void **state)
+{
+    (void)state;
+    world_script(script_second, 1, 2 * GIB);
+    world_script(script_joining, 1, 2 * GIB);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unplaced),
         cmocka_unit_test(test_session),
+        cmocka_unit_test(test_second),
     };
 
     if (argc > 1)
