@@ -73,7 +73,7 @@ int decide_inode_remove(const struct decide *d, Zbs__Metalog__Record **ret)
     struct dir_entry *e;
     int rc = decide_victim(d, rq->dir_id, rq->name, rq->who, &e);
 
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (rq->directory && !inode_is_dir(e->inode))
         return err_set(ERR_NOT_DIR, "'%s' is not a directory", rq->name);
@@ -156,7 +156,7 @@ int decide_inode_rename(const struct decide *d, Zbs__Metalog__Record **ret)
         rc = check_entry_name(rq->to_name);
     if (rc == 0)
         rc = check_not_dots(rq->to_name);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     *ret = NULL;
     replaced = tree_entry(&d->st->tree, to, rq->to_name);
@@ -223,7 +223,7 @@ int decide_inode_link(const struct decide *d, Zbs__Metalog__Record **ret)
         rc = decide_dir(d, rq->dir_id, rq->who, CHANGE_NAMES, &dir);
     if (rc == 0)
         rc = check_link(i, dir);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (tree_entry(&d->st->tree, dir, rq->name) != NULL)
         return err_set(ERR_EXISTS, "'%s' exists already in directory %" PRIu64, rq->name, dir->id);

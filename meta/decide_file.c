@@ -165,7 +165,7 @@ int decide_file_grow(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc == 0)
         rc = check_bytes(rq->bytes);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (i->volume_id == 0)
         return err_set(ERR_INVAL, "inode %" PRIu64 " has no volume", i->id);
@@ -215,7 +215,7 @@ int decide_file_written(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc == 0)
         rc = check_written(d, i, rq);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     *ret = NULL;
     if (rq->size <= i->size && rq->mtime_ns <= i->mtime_ns)

@@ -205,13 +205,13 @@ static int create_owner(const struct permission_who *who, const struct inode *di
     m->mode = attrs != NULL && attrs->mode != NULL ? attrs->mode->value & MODE_BITS
                                                    : mode_default(rq->type);
     if (attrs != NULL && attrs->uid != NULL && attrs->uid->value != m->uid) {
-        if (!permission_is_owner(who, attrs->uid->value))
+        if (who != NULL && !permission_is_owner(who, attrs->uid->value))
             return err_set(ERR_PERM, "uid %u may not make files of uid %u", who->uid,
                            attrs->uid->value);
         m->uid = attrs->uid->value;
     }
     if (attrs != NULL && attrs->gid != NULL && attrs->gid->value != m->gid) {
-        if (!permission_in_group(who, attrs->gid->value))
+        if (who != NULL && !permission_in_group(who, attrs->gid->value))
             return err_set(ERR_PERM, "uid %u may not make files of group %u", who->uid,
                            attrs->gid->value);
         m->gid = attrs->gid->value;
@@ -287,7 +287,7 @@ int decide_inode_create(const struct decide *d, Zbs__Metalog__Record **ret)
         rc = check_entry_name(rq->name);
     if (rc == 0)
         rc = decide_dir(d, rq->dir_id, rq->who, PERMISSION_EXECUTE, &dir);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (is_dots(rq->name))
         return err_set(ERR_EXISTS, "'%s' exists in every directory", rq->name);
@@ -295,7 +295,7 @@ int decide_inode_create(const struct decide *d, Zbs__Metalog__Record **ret)
     if (e != NULL)
         return create_found(d, dir, e->inode, ret);
     rc = decide_dir(d, rq->dir_id, rq->who, PERMISSION_WRITE | PERMISSION_EXECUTE, &dir);
-    return rc < 0 ? rc : create_new(d, dir, ret);
+    return rc != 0 ? rc : create_new(d, dir, ret);
 }
 
 /* Of a creation that found what it asked for. */
@@ -309,7 +309,7 @@ int answer_inode_create(const struct decide *d, ProtobufCMessage *reply)
 
     if (rc == 0)
         rc = decide_entry(d, dir, rq->name, &e);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     m->inode = view_inode_new(d->st, e->inode, d->pad);
     m->dir = view_wcc_before(dir, d->pad);

@@ -84,7 +84,7 @@ int decide_lock_set(const struct decide *d, Zbs__Metalog__Record **ret)
 
     if (rc == 0)
         rc = check_lock_room(d, h);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     r = range_of(l);
     if (inode_lock_conflict(i, h, &r, &other) != NULL)
@@ -158,7 +158,7 @@ int answer_lock_test(const struct decide *d, ProtobufCMessage *reply)
     struct inode *i;
     int rc = decide_lock(d, l, &i, &h);
 
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     r = range_of(l);
     found = inode_lock_conflict(i, h, &r, &other);

@@ -73,7 +73,7 @@ int decide_share_create(const struct decide *d, Zbs__Metalog__Record **ret)
     rc = name_check("share name", rq->name, NAME_BYTES_MAX);
     if (rc == 0)
         rc = decide_pool(d, rq->pool, &p);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (tree_share(&d->st->tree, rq->name) != NULL)
         return err_set(ERR_EXISTS, "share '%s' exists already", rq->name);

@@ -118,7 +118,7 @@ int answer_lookup(const struct decide *d, ProtobufCMessage *reply)
 
     if (rc == 0)
         rc = resolve(d, dir, rq->name, &i);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     m->inode = view_inode_new(d->st, i, d->pad);
     m->dir = view_inode_new(d->st, dir, d->pad);

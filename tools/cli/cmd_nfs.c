@@ -139,7 +139,7 @@ static json_t *lock_json(const Zbs__Meta__Lock *l)
                           l->exclusive ? "exclusive" : "shared", "from", (json_int_t)l->offset);
 
     if (l->length != 0)
-        json_object_set_new(o, "to", json_integer((json_int_t)(l->offset + l->length)));
+        json_object_set_new(o, "to", json_integer((json_int_t)l->offset + (json_int_t)l->length));
     else
         json_object_set_new(o, "to", json_string("end"));
     return o;
