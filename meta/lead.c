@@ -311,6 +311,8 @@ co_fn void lead_run(struct metad *m, const struct zk_term *term, nsec_t since)
     if (zk_head_read(m, &head, &l.head_version) < 0 || head != m->applied ||
         zk_tail_read(m, &l.tail) < 0)
         return; /* somebody else, or we, will take the next term */
+    if (m->st.term >= term->term)
+        return; /* somebody else took a later one while we read the log */
     l.next_index = head + 1;
     l.serve_from = since + (mutate(MUT_LEAD_AT_ONCE) ? 0 : m->conf.authority_ms * NSEC_PER_MSEC);
     list_init(&l.queue);
