@@ -27,12 +27,13 @@ enum conf_type {
     /* The rest: char *, mem_ memory, never NULL; min and max bound its length in bytes (max 0: a
      * default of the type), so min 0 allows it to be empty. */
     CONF_STRING,
-    CONF_NAME,         /* as name.h has it */
-    CONF_PATH,         /* absolute, without "." and ".." and never "/"; slashes are tidied up */
-    CONF_PATH_LIST,    /* separated by commas or blanks, each once; read as "a,b" */
-    CONF_ADDRESS,      /* numeric address and port that others can connect to (addr.h) */
-    CONF_ADDRESS_UNIX, /* unix:/path */
-    CONF_ADDRESS_LIST, /* numeric, with a port, each once; read as "a,b" */
+    CONF_NAME,           /* as name.h has it */
+    CONF_PATH,           /* absolute, without "." and ".." and never "/"; slashes are tidied up */
+    CONF_PATH_LIST,      /* separated by commas or blanks, each once; read as "a,b" */
+    CONF_ADDRESS,        /* numeric address and port that others can connect to (addr.h) */
+    CONF_ADDRESS_LISTEN, /* nobody is told it, so it may be 0.0.0.0 or ::, too */
+    CONF_ADDRESS_UNIX,   /* unix:/path */
+    CONF_ADDRESS_LIST,   /* numeric, with a port, each once; read as "a,b" */
 };
 
 struct conf_key {

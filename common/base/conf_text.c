@@ -26,6 +26,7 @@ static size_t bytes_max(const struct conf_key *k)
         return (size_t)k->max;
     switch (k->type) {
     case CONF_ADDRESS:
+    case CONF_ADDRESS_LISTEN:
     case CONF_ADDRESS_UNIX:
         return ADDRESS_BYTES_MAX;
     case CONF_PATH:
@@ -58,16 +59,26 @@ static int length_check(const struct conf_key *k, const char *text)
 /* One address or path of the right form? */
 typedef int (*item_check_fn)(const struct conf_key *k, char *item);
 
-static int address_item_check(const struct conf_key *k, char *item)
+static int listen_item_check(const struct conf_key *k, char *item)
 {
     struct addr a;
     int rc = addr_parse(item, &a);
 
+    if (rc == 0 && a.kind == ADDR_UNIX)
+        rc = err_set(ERR_INVAL, "'%.80s' is no network address: write for example %.60s", item,
+                     example(k, "10.0.0.1:7200"));
+    return rc;
+}
+
+static int address_item_check(const struct conf_key *k, char *item)
+{
+    struct addr a;
+    int rc = listen_item_check(k, item);
+
+    if (rc == 0)
+        rc = addr_parse(item, &a);
     if (rc < 0)
         return rc;
-    if (a.kind == ADDR_UNIX)
-        return err_set(ERR_INVAL, "'%.80s' is no network address: write for example %.60s", item,
-                       example(k, "10.0.0.1:7200"));
     if (addr_is_any(&a))
         return err_set(ERR_INVAL,
                        "'%.80s' is no address that others can connect to: write the host's own, "
@@ -179,6 +190,8 @@ static int text_check(const struct conf_key *k, char *text)
         return list_check(k, text, path_item_check);
     case CONF_ADDRESS:
         return address_item_check(k, text);
+    case CONF_ADDRESS_LISTEN:
+        return listen_item_check(k, text);
     case CONF_ADDRESS_UNIX:
         return unix_item_check(k, text);
     case CONF_ADDRESS_LIST:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine with a real Debian kernel, under software emulation, in the network of the test that starts it."""
 import base64
+import gzip
 import os
 import socket
 import subprocess
@@ -95,6 +96,12 @@ class Guest:
         if ok and status != 0:
             raise GuestFailed(f"in the guest: {script}\nended with {status}: {output[-3000:]}\n{self.messages()}")
         return output
+
+    def put(self, path, to):
+        """Copies a program into the guest."""
+        with open(path, "rb") as f:
+            coded = base64.b64encode(gzip.compress(f.read())).decode()
+        self.run(f"base64 -d <<'END' | gunzip >{to}\n{coded}\nEND\nchmod +x {to}")
 
     def messages(self):
         """What the kernel said of late."""

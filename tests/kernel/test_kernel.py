@@ -10,7 +10,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "it"))
 sys.path.insert(0, HERE)
-from cluster import Cluster, Failed, check, main, run, wait_for  # noqa: E402
+from cluster import BIN, Cluster, Failed, check, main, run, wait_for  # noqa: E402
 from guest import Guest, GuestFailed, image  # noqa: E402
 
 SLOW = 400  # seconds for what takes a few on a machine that is not emulated
@@ -145,6 +145,43 @@ def nbd():
         return f"{rounds} verified rounds on ext4"
 
 
+def address_move(cluster, address, node, to):
+    """What keepalived does with a virtual portal (deploy/keepalived.conf): an address goes to another node."""
+    def change(word, n):
+        inside = ["nsenter", "-t", str(cluster.env()["nodes"][n - 1]["chunk"]["pid"]), "-n"]
+        run(*inside, "ip", "addr", word, f"{address}/32", "dev", "eth0")
+    if node:
+        change("del", node)
+    change("add", to)
+
+
+def nfs():
+    with Cluster(network="namespaces") as c, tempfile.TemporaryDirectory(prefix="zbs-kernel-", dir="/var/tmp") as d:
+        c.cli("pool", "create", "test", "--replicas", "3")
+        c.cli("nfs", "share", "create", "vms", "--pool", "test", "--client", "*,no_root_squash")
+        portal = addresses(c)[0].rsplit(".", 1)[0] + ".100"
+        address_move(c, portal, None, 1)
+        with start_guest(c, d) as g:
+            g.put(os.path.join(BIN, "tests/tools/posix_load"), "/run/posix_load")
+            g.run("mount -o remount,exec /run; rpcbind -w; rpc.statd; modprobe nfs", seconds=SLOW)
+            g.run(f"mount -t nfs -o vers=3,proto=tcp,mountproto=tcp,hard,timeo=50 {portal}:/vms /mnt/a && mkdir /mnt/a/load", seconds=SLOW)
+            g.run("flock -n /mnt/a/lock true && exec 9>/mnt/a/lock && flock -n 9 && ! flock -n /mnt/a/other -c false", seconds=SLOW)
+            for seed in (1, 2):
+                g.run(f"mkdir /mnt/a/tree && /run/posix_load file /mnt/a/file 1500 {seed} && "
+                      f"/run/posix_load tree /mnt/a/tree 1500 {seed} && rmdir /mnt/a/tree", seconds=SLOW)
+            load = Load(g, "/mnt/a/load")
+            load.whole_round()
+            for node, to in ((1, 2), (2, 1)):
+                c.dev("kill", str(node), "access")
+                address_move(c, portal, node, to)
+                load.whole_round()
+                c.dev("start", str(node), "access")
+            rounds = load.end()
+            g.run("rm -r /mnt/a/load && sync && umount /mnt/a", seconds=SLOW)
+        c.wait_in_sync()
+        return f"{rounds} verified rounds, the address moved to another access server and back"
+
+
 def boot():
     """From a clone of a volume that the guest's disk was copied to, while a chunk server is away."""
     with Cluster(network="namespaces") as c, tempfile.TemporaryDirectory(prefix="zbs-kernel-", dir="/var/tmp") as d:
@@ -175,4 +212,4 @@ def guarded(case):
 
 
 if __name__ == "__main__":
-    sys.exit(main({name: guarded(case) for name, case in {"iscsi": iscsi, "nbd": nbd, "boot": boot}.items()}))
+    sys.exit(main({name: guarded(case) for name, case in {"iscsi": iscsi, "nbd": nbd, "nfs": nfs, "boot": boot}.items()}))

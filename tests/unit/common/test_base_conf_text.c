@@ -14,7 +14,7 @@
 #include "common/base/units.h"
 
 struct settings {
-    char *name, *rack, *dir, *disks, *listen, *portal, *socket, *peers;
+    char *name, *rack, *dir, *disks, *listen, *portal, *front, *socket, *peers;
     uint64_t memory;
 };
 
@@ -29,6 +29,7 @@ static const struct conf_key keys[] = {
     {KEY(listen), .type = CONF_ADDRESS, .min = 1, .example = "10.0.0.1:7100", .help = "own"},
     {KEY(portal), .type = CONF_ADDRESS, .otherwise = "", .example = "10.0.0.1:3260",
      .help = "portal", .usual = true},
+    {KEY(front), .type = CONF_ADDRESS_LISTEN, .otherwise = "", .help = "front"},
     {KEY(socket), .type = CONF_ADDRESS_UNIX, .otherwise = "", .help = "local"},
     {KEY(peers), .type = CONF_ADDRESS_LIST, .otherwise = "10.0.0.1:1", .min = 1,
      .help = "all of them"},
@@ -51,7 +52,7 @@ static void good_values_are_tidied(void **state)
     (void)state;
     assert_int_equal(parse(LISTEN
                            "name = \xC3\xA4 b\ndir = //var///lib/\ndisks = /dev/a , /dev//b\n"
-                           "portal = [::1]:3260\nsocket = unix:/run/x\n"
+                           "portal = [::1]:3260\nfront = 0.0.0.0:2049\nsocket = unix:/run/x\n"
                            "peers = 1.2.3.4:5, [fe80::1]:6 7.8.9.0:65535\n",
                            &s),
                      0);
@@ -61,6 +62,7 @@ static void good_values_are_tidied(void **state)
     assert_string_equal(s.disks, "/dev/a,/dev/b");
     assert_string_equal(s.listen, "127.0.0.1:7100");
     assert_string_equal(s.portal, "[::1]:3260");
+    assert_string_equal(s.front, "0.0.0.0:2049");
     assert_string_equal(s.socket, "unix:/run/x");
     assert_string_equal(s.peers, "1.2.3.4:5,[fe80::1]:6,7.8.9.0:65535");
     conf_free(keys, ARRAY_SIZE(keys), &s);
@@ -94,6 +96,8 @@ static void wrong_values_are_explained(void **state)
          "host's own, for example 10.0.0.1:7100"},
         {"[s]\nlisten = unix:/x\n", "t.conf:2: [s] listen: 'unix:/x' is no network address: write "
                                     "for example 10.0.0.1:7100"},
+        {"[s]\nfront = unix:/x\n", "t.conf:2: [s] front: 'unix:/x' is no network address: write "
+                                   "for example 10.0.0.1:7200"},
         {"[s]\nname = a/b\n",
          "t.conf:2: [s] name: the name contains '/' (1 to 8 bytes are allowed)"},
         {"[s]\nname =\n", "t.conf:2: [s] name: 0 characters (allowed: 1 to 8)"},
