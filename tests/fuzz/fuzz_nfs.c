@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fuzzes what an NFS server receives: ONC RPC and the arguments of every procedure of NFS, MOUNT
- * and the portmapper, over what the meta servers would decide. The first byte chooses: 0  bytes to
- * the server, from the very start 1  records made of input, in fragments of its choosing 2  good
- * headers, and arguments made of input 3  calls with plausible arguments: handles of what is there,
- * a few names, then perhaps a flipped byte or a cut Whatever comes, nothing may crash, hang or
- * leak, what is answered has the form of RFC 5531, and a good client is still served. */
+ * Fuzzes what an NFS server receives: ONC RPC and the arguments of every procedure of NFS, MOUNT,
+ * the portmapper, the lock manager and the status monitor, over what the meta servers would decide.
+ * The first byte chooses: 0  bytes to the server, from the very start 1  records made of input, in
+ * fragments of its choosing 2  good headers, and arguments made of input 3  calls with plausible
+ * arguments: handles of what is there, a few names, then perhaps a flipped byte or a cut 4  the
+ * same of the lock manager Whatever comes, nothing may crash, hang or leak, what is answered has
+ * the form of RFC 5531, and a good client is still served. */
 #include <string.h>
 #include "common/base/bytes.h"
 #include "tests/lib/fuzz.h"
@@ -18,7 +19,7 @@
 #define BULK_BYTES 6000u
 
 /* Arguments by procedure: h handle, n name, s sattr3, u number, q long number, v verifier, g guard,
- * t text, b opaque data, C how to create, M what to make. */
+ * t text, b opaque data, o yes or no, C how to create, M what to make. */
 static const char *const arguments[NFS3_PROCEDURES] = {
     [NFS3_NULL] = "",      [NFS3_GETATTR] = "h",    [NFS3_SETATTR] = "hsg",
     [NFS3_LOOKUP] = "hn",  [NFS3_ACCESS] = "hu",    [NFS3_READLINK] = "h",
@@ -28,6 +29,21 @@ static const char *const arguments[NFS3_PROCEDURES] = {
     [NFS3_LINK] = "hhn",   [NFS3_READDIR] = "hqvu", [NFS3_READDIRPLUS] = "hqvuu",
     [NFS3_FSSTAT] = "h",   [NFS3_FSINFO] = "h",     [NFS3_PATHCONF] = "h",
     [NFS3_COMMIT] = "hqu",
+};
+
+/* Of the lock manager: those that there are. */
+#define LOCK_ARGUMENTS "nhtuqq" /* client, file, owner, process, offset, length */
+static const struct {
+    uint32_t procedure;
+    const char *arguments;
+} lock_calls[] = {
+    {1, "to" LOCK_ARGUMENTS},
+    {2, "too" LOCK_ARGUMENTS "ou"},
+    {3, "too" LOCK_ARGUMENTS},
+    {4, "t" LOCK_ARGUMENTS},
+    {20, "tnhtuu"},
+    {22, "too" LOCK_ARGUMENTS "ou"},
+    {23, "nu"},
 };
 
 struct fuzzer {
@@ -140,6 +156,9 @@ static void put_argument(struct fuzzer *f, struct xdr_out *out, char kind)
     case 't':
         put_name(f, out);
         break;
+    case 'o':
+        xdr_put_bool(out, fuzz_u8(f->in) & 1);
+        break;
     case 's':
         put_sattr(f, out);
         break;
@@ -219,12 +238,31 @@ static bool plausible_call(struct fuzzer *f)
     return true;
 }
 
+static bool lock_call(struct fuzzer *f)
+{
+    uint32_t which = fuzz_u8(f->in) % ARRAY_SIZE(lock_calls);
+    struct onc_answer a;
+    struct xdr_out out;
+    size_t start;
+
+    onc_begin(&f->onc, &out, NLM_PROGRAM, NLM_V4, lock_calls[which].procedure);
+    start = out.len;
+    for (const char *kind = lock_calls[which].arguments; *kind != '\0'; kind++)
+        put_argument(f, &out, *kind);
+    spoil(f, &out, start);
+    if (onc_send(&f->onc, &out) < 0 || onc_recv(&f->onc, &a) < 0)
+        return false;
+    onc_answer_free(&a);
+    return true;
+}
+
 static bool raw_call(struct fuzzer *f)
 {
-    static const uint32_t programs[] = {NFS_PROGRAM, MOUNT_PROGRAM, PORTMAP_PROGRAM, NFS_PROGRAM};
-    static const uint32_t versions[] = {NFS_V3, MOUNT_V3, PORTMAP_V2, NFS_V3};
-    uint8_t which = fuzz_u8(f->in) % 4, args[1024];
-    uint32_t procedure = fuzz_u8(f->in) % (NFS3_PROCEDURES + 1);
+    static const uint32_t programs[] = {NFS_PROGRAM, MOUNT_PROGRAM, PORTMAP_PROGRAM,
+                                        NFS_PROGRAM, NLM_PROGRAM,   NSM_PROGRAM};
+    static const uint32_t versions[] = {NFS_V3, MOUNT_V3, PORTMAP_V2, NFS_V3, NLM_V4, NSM_V1};
+    uint8_t which = fuzz_u8(f->in) % ARRAY_SIZE(programs), args[1024];
+    uint32_t procedure = fuzz_u8(f->in) % (NFS3_PROCEDURES + 3);
     size_t len = fuzz_take(f->in, args, fuzz_u8(f->in) * 4u);
     struct onc_answer a;
     struct xdr_out out;
@@ -262,10 +300,12 @@ static void good_client(struct nfsworld *w, struct nh *root)
     nfs_close(&c);
 }
 
-static void calls(struct fuzzer *f, bool plausible)
+static void calls(struct fuzzer *f)
 {
+    static bool (*const makers[])(struct fuzzer *) = {raw_call, plausible_call, lock_call};
+
     for (uint32_t i = 0; i < CALLS_MAX && f->in->size > 0; i++)
-        CHECK(plausible ? plausible_call(f) : raw_call(f));
+        CHECK(makers[f->in->mode - 2](f));
 }
 
 static void body(struct nfsworld *w)
@@ -282,7 +322,7 @@ static void body(struct nfsworld *w)
     else if (f.in->mode == 1)
         records(&f);
     else
-        calls(&f, f.in->mode == 3);
+        calls(&f);
     (void)!co_sleep(NSEC_PER_MSEC);
     onc_close(&f.onc);
     good_client(w, &root);
@@ -295,7 +335,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct nfsworld w = {.body = body, .conf = {.calls = 8, .stop_timeout_ms = 1}};
     struct fuzz_input in;
 
-    if (!fuzz_begin(&in, data, size, 4))
+    if (!fuzz_begin(&in, data, size, 5))
         return 0;
     w.arg = &in;
     nfsworld_run(&w);

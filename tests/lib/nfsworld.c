@@ -41,6 +41,10 @@ static const struct way ways[] = {
     {META_FILE_WRITTEN, decide_file_written, answer_file},
     {META_FILE_ZERO, decide_file_zero, answer_file},
     {META_FILE_ZEROED, decide_file_zeroed, answer_file},
+    {META_LOCK_SET, decide_lock_set, NULL},
+    {META_LOCK_CLEAR, decide_lock_clear, NULL},
+    {META_LOCK_TEST, NULL, answer_lock_test},
+    {META_LOCK_FORGET, decide_lock_forget, NULL},
 };
 
 static const struct way *way_of(enum meta_method method)
