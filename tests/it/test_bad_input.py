@@ -193,7 +193,7 @@ WRONG = {
     "name": ["", "a/b", "..", "x" * 200], "host": ["", "a/b"], "rack": ["a/b"], "zone": ["."],
     "listen": ["", "not-an-address", "1.2.3.4", "host.example.org:7100", "0.0.0.0:7100", "unix:/x", "1.2.3.4:70000"],
     "listen_unix": ["no-scheme", "unix:relative", "unix:/" + "x" * 200],
-    "iscsi_listen": ["1.2.3.4", "[::1]", "portal:3260"],
+    "iscsi_listen": ["1.2.3.4", "[::1]", "portal:3260"], "iscsi_virtual": ["1.2.3.4", "[::1]", "portal:3260"],
     "nbd_listen": ["1.2.3.4", "[::1]", "portal:10809"], "nbd_listen_unix": ["no-scheme", "unix:relative"],
     "nfs_listen": ["1.2.3.4", "[::1]", "portal:2049"], "portmap_listen": ["1.2.3.4", "[::1]", "portal:111"],
     "meta": ["", "x:y:z", "10.0.0.1:7100,,,nonsense", "10.0.0.1:0", "10.0.0.1:7100,10.0.0.1:7100"],
