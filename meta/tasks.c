@@ -15,12 +15,14 @@
 #include "common/base/prng.h"
 #include "meta/family.h"
 #include "meta/lead.h"
+#include "meta/settings.h"
 
 #define TASK_AGAIN   (2 * NSEC_PER_SEC) /* before the same task is given out again */
 #define WANTED_AGAIN (NSEC_PER_SEC / 2)
-#define OPENS_MAX    16u                /* in one answer: opening is not urgent */
-#define OPEN_AFTER   (2 * NSEC_PER_SEC) /* clients of a dead owner come by themselves first */
-#define RETURNS_MAX  64u                /* replicas on their way back, of one session */
+#define OPENS_MAX    16u                 /* in one answer: opening is not urgent */
+#define OPEN_AFTER   (2 * NSEC_PER_SEC)  /* clients of a dead owner come by themselves first */
+#define RETURNS_MAX  64u                 /* replicas on their way back, of one session */
+#define REPLACE_WAIT (30 * NSEC_PER_SEC) /* for another place of what goes before a relative */
 
 enum {
     TASK_RETURN = 0,
@@ -105,13 +107,30 @@ static Zbs__Meta__Task *give(struct tasks *t, const struct extent *e, uint32_t k
     return task;
 }
 
-/* What it could begin as a copy of comes back there, too: that goes first, unless nobody can be
- * asked for it. */
+/* Is it about to be given another place for a replica that is gone? Not for ever: there may be
+ * none, or nobody who opens it. */
+static bool is_to_be_replaced(const struct tasks *t, const struct extent *e)
+{
+    nsec_t grace = (nsec_t)state_setting(&t->l->m->st, SETTING_RECOVERY_GRACE) * NSEC_PER_SEC;
+
+    for (uint32_t i = 0; i < e->n_members + (uint32_t)e->n_absent; i++) {
+        nsec_t away = live_chunk_away(live_chunk(t->l, e->replicas[i]), t->now);
+
+        if (away > grace && away < grace + REPLACE_WAIT)
+            return true;
+    }
+    return false;
+}
+
+/* What it could begin as a copy of comes there, too: that goes first, unless nobody can be asked
+ * for it. */
 static bool waits_for_elder(const struct tasks *t, const struct extent *e, uint32_t chunk_id)
 {
     const struct extent *elder = family_elder(&t->l->m->st, e);
 
-    if (elder == NULL || !extent_has_absent(elder, chunk_id))
+    if (elder == NULL || extent_has_member(elder, chunk_id))
+        return false;
+    if (!extent_has_absent(elder, chunk_id) && !is_to_be_replaced(t, elder))
         return false;
     for (uint32_t i = 0; i < elder->n_members; i++)
         if (live_chunk(t->l, elder->replicas[i])->alive)
