@@ -1,121 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * SCSI commands against a back end in memory: CDB checks, data, sense, residuals, unit attentions.
- * Nothing suspends here, so no runtime is needed. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-#include "access/scsi/scsi_int.h"
-#include "common/base/units.h"
-
-#define SIZE_BYTES (64u * 1024 * 1024)
-#define BLOCKS     (SIZE_BYTES / 512)
-
-struct rig {
-    struct pr_registry registry;
-    struct scsi_target target;
-    struct scsi_lun *lun;
-    struct block_backend *backend;
-    struct scsi_nexus nexus, other;
-    /* result of the last command */
-    struct scsi_cmd cmd;
-    uint8_t in[65536];
-};
-
-static int setup(void **state)
-{
-    struct rig *r = calloc(1, sizeof(*r));
-    struct pr_unit *pr;
-
-    scsi_target_init(&r->target, "iqn.2024-01.example:t");
-    r->lun = scsi_lun_add(&r->target, 0);
-    r->backend = block_backend_mem_new(77, SIZE_BYTES);
-    pr_registry_init(&r->registry, NULL);
-    assert_int_equal(pr_unit_get(&r->registry, 77, &pr), 0);
-    scsi_lun_attach(r->lun, r->backend, pr);
-    scsi_nexus_init(&r->nexus, &r->target, "127.0.0.1:3260", 5, "iqn.one,i,0x000000000001");
-    scsi_nexus_init(&r->other, &r->target, "127.0.0.1:3260", 5, "iqn.two,i,0x000000000002");
-    memset(r->nexus.ua, 0, sizeof(r->nexus.ua));
-    memset(r->other.ua, 0, sizeof(r->other.ua));
-    *state = r;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct rig *r = *state;
-
-    scsi_nexus_fini(&r->nexus);
-    scsi_nexus_fini(&r->other);
-    if (r->lun != NULL)
-        scsi_lun_remove(r->lun);
-    scsi_target_fini(&r->target);
-    pr_registry_fini(&r->registry);
-    free(r);
-    return 0;
-}
-
-/* Runs one command; out: what the initiator has to send, of out_len bytes; in_len: its room. */
-static struct scsi_cmd *run_on(struct rig *r, struct scsi_nexus *n, uint16_t lun,
-                               const uint8_t *cdb, size_t cdb_len, const void *out,
-                               uint32_t out_len, uint32_t in_len)
-{
-    struct scsi_cmd *c = &r->cmd;
-
-    memset(c, 0, sizeof(*c));
-    memcpy(c->cdb, cdb, cdb_len);
-    c->nexus = n;
-    c->lun_number = lun;
-    c->attr = SCSI_SIMPLE;
-    c->out_expected = out_len;
-    c->in_expected = in_len;
-    scsi_cmd_start(c);
-    if (!c->done) {
-        assert_true(c->out_len <= out_len);
-        if (c->out_len > 0) {
-            c->out = buf_alloc(c->out_len);
-            if (out != NULL)
-                memcpy(c->out->data, out, c->out_len);
-        }
-        scsi_cmd_execute(c);
-    }
-    assert_true(c->done);
-    assert_true(c->in_len <= in_len && c->in_len <= sizeof(r->in));
-    memset(r->in, 0xee, sizeof(r->in));
-    if (c->in_len > 0)
-        memcpy(r->in, c->in->data, c->in_len);
-    scsi_cmd_end(c);
-    return c;
-}
-
-#define CDB(...) ((const uint8_t[]){__VA_ARGS__}), sizeof((const uint8_t[]){__VA_ARGS__})
-#define RUN(r, out, out_len, in_len, ...)                                                          \
-    run_on(r, &(r)->nexus, 0, CDB(__VA_ARGS__), out, out_len, in_len)
-
-static void expect_good(const struct scsi_cmd *c)
-{
-    assert_int_equal(c->status, SCSI_GOOD);
-}
-
-static void expect_sense(const struct scsi_cmd *c, uint8_t key, uint8_t asc, uint8_t ascq)
-{
-    assert_int_equal(c->status, SCSI_CHECK_CONDITION);
-    assert_int_equal(c->sense.key, key);
-    assert_int_equal(c->sense.asc, asc);
-    assert_int_equal(c->sense.ascq, ascq);
-    assert_int_equal(c->in_len, 0);
-}
-
-static void expect_cdb_field(const struct scsi_cmd *c, unsigned byte, unsigned bit)
-{
-    expect_sense(c, SENSE_ILLEGAL_REQUEST, 0x24, 0);
-    assert_true(c->sense.field_valid && c->sense.field_in_cdb);
-    assert_int_equal(c->sense.field, byte);
-    assert_int_equal(c->sense.bit, bit);
-}
+ */
+#include "tests/unit/access/scsi_rig.h"
 
 static void put_pattern(uint8_t *p, size_t len, uint8_t seed)
 {
@@ -760,81 +647,6 @@ static void mode_pages_change_what_they_may(void **state)
     assert_int_equal(get_be64(r->in + 8), BLOCKS);
 }
 
-static uint32_t threshold(struct rig *r)
-{
-    expect_good(RUN(r, NULL, 0, 255, 0x1a, 0x08, 0x1c, 0x02, 255, 0));
-    assert_int_equal(r->cmd.in_len, 4 + 24);
-    assert_int_equal(r->in[4], 0x5c);
-    assert_int_equal(r->in[5], 0x02);
-    assert_int_equal(get_be16(r->in + 6), 20);
-    assert_int_equal(r->in[4 + 17], 1); /* what is available */
-    return r->in[4 + 16] & 0x80 ? get_be32(r->in + 4 + 20) : 0;
-}
-
-/* Room is shown in the log, and who runs short of it is told once. */
-static void little_room_is_told(void **state)
-{
-    struct rig *r = *state;
-
-    assert_int_equal(threshold(r), 0); /* nothing is known */
-    expect_good(RUN(r, NULL, 0, 255, 0x4d, 0, 0x0c, 0, 0, 0, 0, 0, 255, 0));
-    assert_int_equal(r->cmd.in_len, 4);
-    block_backend_mem_space(r->backend, 1000 * MIB, 300 * MIB, 200 * MIB);
-    scsi_target_space_changed(&r->target);
-    assert_int_equal(threshold(r), 200);
-    block_backend_mem_space(r->backend, 1000 * MIB, 300 * MIB, 250 * MIB);
-    scsi_target_space_changed(&r->target);
-    expect_sense(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0), SENSE_UNIT_ATTENTION, 0x2a, 0x01);
-    assert_int_equal(threshold(r), 250);
-    block_backend_mem_space(r->backend, 1000 * MIB, 250 * MIB, 250 * MIB);
-    scsi_target_space_changed(&r->target);
-    expect_sense(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0), SENSE_UNIT_ATTENTION, 0x38, 0x07);
-    /* a little more and less again is nothing new */
-    block_backend_mem_space(r->backend, 1000 * MIB, 251 * MIB, 250 * MIB);
-    scsi_target_space_changed(&r->target);
-    block_backend_mem_space(r->backend, 1000 * MIB, 249 * MIB, 250 * MIB);
-    scsi_target_space_changed(&r->target);
-    expect_good(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0));
-    block_backend_mem_space(r->backend, 1000 * MIB, 400 * MIB, 250 * MIB);
-    scsi_target_space_changed(&r->target);
-    block_backend_mem_space(r->backend, 1000 * MIB, 100 * MIB, 250 * MIB);
-    scsi_target_space_changed(&r->target);
-    expect_sense(RUN(r, NULL, 0, 0, 0, 0, 0, 0, 0, 0), SENSE_UNIT_ATTENTION, 0x38, 0x07);
-    /* a disk more changes the count and not the share */
-    block_backend_mem_space(r->backend, 2000 * MIB, 1000 * MIB, 500 * MIB);
-    scsi_target_space_changed(&r->target);
-    assert_int_equal(threshold(r), 500);
-    expect_good(RUN(r, NULL, 0, 255, 0x12, 1, 0xb2, 0, 255, 0));
-    assert_int_equal(r->in[4], 11); /* threshold sets of 1 MiB */
-}
-
-static void log_pages_show_the_room(void **state)
-{
-    static const uint8_t pages[] = {0x80, 0, 0, 2, 0x00, 0x0c};
-    static const uint8_t pairs[] = {0xc0, 0xff, 0, 6, 0, 0, 0, 0xff, 0x0c, 0};
-    struct rig *r = *state;
-
-    expect_good(RUN(r, NULL, 0, 255, 0x4d, 0, 0x40, 0, 0, 0, 0, 0, 255, 0));
-    assert_int_equal(r->cmd.in_len, sizeof(pages));
-    assert_memory_equal(r->in, pages, sizeof(pages));
-    expect_good(RUN(r, NULL, 0, 255, 0x4d, 0, 0x40, 0xff, 0, 0, 0, 0, 255, 0));
-    assert_int_equal(r->cmd.in_len, sizeof(pairs));
-    assert_memory_equal(r->in, pairs, sizeof(pairs));
-    block_backend_mem_space(r->backend, 1000 * MIB, 300 * MIB, 0);
-    expect_good(RUN(r, NULL, 0, 255, 0x4d, 0, 0x4c, 0, 0, 0, 0, 0, 255, 0));
-    assert_int_equal(r->cmd.in_len, 4 + 2 * 12);
-    assert_int_equal(get_be16(r->in + 4), 1);
-    assert_int_equal(get_be32(r->in + 8), 300);
-    assert_int_equal(get_be16(r->in + 16), 2);
-    assert_int_equal(get_be32(r->in + 20), 700);
-    assert_int_equal(r->in[24], 2);
-    expect_good(RUN(r, NULL, 0, 255, 0x4d, 0, 0x4c, 0, 0, 0, 2, 0, 255, 0));
-    assert_int_equal(r->cmd.in_len, 4 + 12);
-    expect_cdb_field(RUN(r, NULL, 0, 255, 0x4d, 0, 0x4c, 0, 0, 0, 3, 0, 255, 0), 5, 8);
-    expect_cdb_field(RUN(r, NULL, 0, 255, 0x4d, 0, 0x4d, 0, 0, 0, 0, 0, 255, 0), 2, 5);
-    expect_cdb_field(RUN(r, NULL, 0, 255, 0x4d, 0, 0x4c, 1, 0, 0, 0, 0, 255, 0), 3, 8);
-}
-
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -863,8 +675,6 @@ int main(void)
         T(unconfirmed_writes_are_not_executed),
         T(attentions_are_reported_once),
         T(mode_pages_change_what_they_may),
-        T(little_room_is_told),
-        T(log_pages_show_the_room),
         T(snapshots_are_write_protected),
     };
 
