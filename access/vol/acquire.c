@@ -268,5 +268,7 @@ int release_slot(struct slot *s, bool clean)
     rpc_reply_free(&r);
     if (rc == ERR_EXPIRED)
         meta_session_lost(e, session);
+    else if (rc < 0 && e->session == session && s->state == SLOT_NONE && !s->owner)
+        s->owner = session; /* for all that is known: forgotten, nobody would give it back */
     return rc;
 }

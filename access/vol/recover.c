@@ -75,8 +75,8 @@ void recover_tidy(struct vol_engine *e)
         if (!s || !is_over(s))
             continue;
         if (s->state == SLOT_NONE && e->session && s->owner == e->session) {
-            s->want_open =
-                true; /* it was lost, perhaps unclean: once more, then it is given back */
+            /* Lost, perhaps unclean, or not known to be given back: once more, then it is. */
+            s->want_open = true;
             slot_kick(s);
         } else if (!s->want_open && !s->n_join) {
             slot_free(s);

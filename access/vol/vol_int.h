@@ -430,7 +430,8 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task);
 /* One LeaseAcquire for a slot and, unless new_epoch, for its neighbours in the same state. */
 co_fn int acquire_slots(struct slot *s, bool new_epoch) MUST_CHECK;
 co_fn int acquire_peek(struct slot *s, struct grant *ret, uint64_t *ret_owner) MUST_CHECK;
-/* clean: all members have confirmed a commit point that covers every write. */
+/* clean: all members have confirmed a commit point that covers every write. Without an answer the
+ * slot counts as ours still. */
 co_fn int release_slot(struct slot *s, bool clean) MUST_CHECK;
 void slot_set_shared(struct slot *s, const struct grant *g);
 
