@@ -60,7 +60,8 @@ size_t pr_encode(const struct pr_state *s, uint8_t **ret)
 /* Length of the registrant at p, 0 if it is cut or malformed. */
 static size_t registrant_decode(struct pr_registrant *r, const uint8_t *p, size_t len)
 {
-    if (len < RECORD_EACH || len - RECORD_EACH < p[11] || p[11] == 0 || p[11] >= PR_INITIATOR_MAX)
+    if (len < RECORD_EACH || len - RECORD_EACH < p[11] || p[11] == 0 || p[11] >= PR_INITIATOR_MAX ||
+        memchr(p + RECORD_EACH, 0, p[11]) != NULL)
         return 0;
     r->key = get_be64(p);
     r->nexus.port = get_be16(p + 8);

@@ -338,6 +338,9 @@ static void records_are_read_back(void **state)
     assert_int_equal(pr_decode(&t, record, len), ERR_FORMAT);
     record[8] = PR_WRITE_EXCLUSIVE_AR; /* has no single holder */
     assert_int_equal(pr_decode(&t, record, len), ERR_FORMAT);
+    record[8] = s.type;
+    record[len - 2] = 0; /* in the last name */
+    assert_int_equal(pr_decode(&t, record, len), ERR_FORMAT);
     assert_int_equal(t.count, 2);
     mem_free(record);
     pr_state_fini(&s);
