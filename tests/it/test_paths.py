@@ -26,9 +26,10 @@ class Path(Nexus):
         return None
 
     def groups(self):
-        """{group: state} as REPORT TARGET PORT GROUPS has it."""
+        """{group: state} as REPORT TARGET PORT GROUPS has it; None: there is an attention first."""
         cdb = bytes([0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0])
-        check(self.command(cdb, room=256) == 0, "REPORT TARGET PORT GROUPS")
+        if self.command(cdb, room=256) != 0:
+            return None
         return {int.from_bytes(self.data[at + 2:at + 4], "big"): self.data[at] for at in range(4, len(self.data), 12)}
 
     def optimize(self, group):
@@ -48,7 +49,9 @@ def asymmetric():
         paths = [Path(u, f"path{i}", hosts[1]) for i, u in enumerate(urls)]
         own = [p.own_group() for p in paths]
         for p in paths:
-            check(p.groups() == states(own, own[1], own[1]), f"the path at home is the one: {p.groups()} of {own}")
+            wait_for("the path at home is the one, of all", lambda: p.groups() == states(own, own[1], own[1]), 20)
+        for p in paths:
+            p.attention()  # of an access server that this one had not known yet
         paths[2].optimize(own[0])
         check(paths[2].attention() is None, "who changes it knows")
         for p in paths[:2]:
