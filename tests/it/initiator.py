@@ -6,12 +6,17 @@ import struct
 from cluster import check
 
 
+STATE_CHANGED = b"\x2a\x06"  # ASYMMETRIC ACCESS STATE CHANGED
+
+
 class Moved(Exception):
     """The login was sent on to this address."""
 
 
 class Nexus:
     """One session: a command at a time, immediate data only."""
+
+    wants_paths = False  # does the test look at attentions of asymmetric access? Else the command is repeated
 
     def __init__(self, url, name, source=""):
         """source: address that the initiator has; any, if it is empty."""
@@ -49,7 +54,13 @@ class Nexus:
         return answer, body
 
     def command(self, cdb, out=b"", room=0):
-        """Status; what was read is in self.data."""
+        """Status; what was read is in self.data. Access servers may come to know each other at any time."""
+        status = self.once(cdb, out, room)
+        while status == 2 and self.data[14:16] == STATE_CHANGED and not self.wants_paths:
+            status = self.once(cdb, out, room)
+        return status
+
+    def once(self, cdb, out, room):
         flags = 0x81 | (0x20 if out else 0) | (0x40 if room else 0)
         bhs = struct.pack(">BBHI8sIIII16s", 0x01, flags, 0, len(out), bytes(8), self.number, len(out) or room, self.number,
                           self.status_number, cdb.ljust(16, b"\0"))

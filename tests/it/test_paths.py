@@ -16,6 +16,8 @@ STATE_CHANGED = (0x2a, 0x06)
 class Path(Nexus):
     """A nexus that knows asymmetric access."""
 
+    wants_paths = True
+
     def own_group(self):
         check(self.command(bytes([0x12, 1, 0x83, 1, 0, 0]), room=256) == 0, "INQUIRY, page 83h")
         at = 4
