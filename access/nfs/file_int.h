@@ -100,7 +100,7 @@ co_fn int file_tell_zeroed(struct file *f, uint64_t session) MUST_CHECK;
 /* Meta's word that is not older than this call; with a size: of bytes that were written under this
  * cut. The copy then says what has become of them. */
 co_fn int file_confirm(struct file *f, uint64_t size, uint64_t cut) MUST_CHECK;
-/* A copy that is good enough for now. */
+/* A copy that is younger than FILE_COPY_TIME: asks meta unless there is one. */
 co_fn int file_fresh(struct file *f) MUST_CHECK;
 
 /* ---- file_volume.c ---- */
