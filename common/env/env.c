@@ -338,6 +338,13 @@ static int addr_check(const char *addr)
     return err_set(ERR_INVAL, "address \"%s\" is not numeric", addr);
 }
 
+static int addr_check_inet(const char *addr)
+{
+    if (strncmp(addr, "unix:", 5) == 0)
+        return err_set(ERR_INVAL, "\"%s\" is a UNIX socket", addr);
+    return addr_check(addr);
+}
+
 int net_listen(const char *addr, struct net_listener **ret)
 {
     struct env *env = env_here();
@@ -388,16 +395,28 @@ void net_listener_close(struct net_listener *l)
     l->env->ops->net_listener_close(l);
 }
 
-int net_connect(const char *addr, struct net_conn **ret)
+static int connect_from(const char *from, const char *addr, struct net_conn **ret)
 {
     struct env *env = env_here();
     struct net_conn *c = NULL;
     int rc = addr_check(addr);
 
+    if (rc == 0 && from != NULL)
+        rc = addr_check_inet(from);
     if (rc < 0)
         return rc;
-    rc = env->ops->net_connect(env, addr, &c);
+    rc = env->ops->net_connect(env, from, addr, &c);
     return conn_result(env, rc, c, ret);
+}
+
+int net_connect(const char *addr, struct net_conn **ret)
+{
+    return connect_from(NULL, addr, ret);
+}
+
+int net_connect_from(const char *from, const char *addr, struct net_conn **ret)
+{
+    return connect_from(from, addr, ret);
 }
 
 ssize_t net_readv(struct net_conn *c, const struct iovec *iov, int n)
@@ -559,4 +578,57 @@ int net_wait_end(struct net_conn *c)
 {
     ASSERT(c->loop == co_loop() && c->shared && c->shut && !c->reading);
     return c->env->ops->net_wait_end(c);
+}
+
+/* ---- datagrams ---- */
+
+int net_dgram_open(const char *addr, struct net_dgram **ret)
+{
+    struct env *env = env_here();
+    struct net_dgram *d = NULL;
+    int rc = addr_check_inet(addr);
+
+    if (rc == 0)
+        rc = env->ops->net_dgram_open(env, addr, &d);
+    ASSERT(rc <= 0);
+    if (rc < 0)
+        return rc;
+    ASSERT(d->env == env && d->loop == co_loop() && d->addr[0] && !d->receiving);
+    *ret = d;
+    return 0;
+}
+
+const char *net_dgram_addr(const struct net_dgram *d)
+{
+    return d->addr;
+}
+
+ssize_t net_dgram_recv(struct net_dgram *d, void *dst, size_t len, struct net_way *ret)
+{
+    ssize_t got;
+
+    ASSERT(d->loop == co_loop() && !d->receiving);
+    d->receiving = true;
+    got = d->env->ops->net_dgram_recv(d, dst, len, ret);
+    d->receiving = false;
+    ASSERT(got <= (ssize_t)len);
+    return got;
+}
+
+int net_dgram_send(struct net_dgram *d, const void *src, size_t len, const struct net_way *way)
+{
+    int rc = addr_check_inet(way->peer);
+
+    ASSERT(d->loop == co_loop() && len <= NET_DATAGRAM_MAX);
+    if (rc == 0 && way->local[0] != 0)
+        rc = addr_check_inet(way->local);
+    if (rc == 0)
+        d->env->ops->net_dgram_send(d, src, len, way);
+    return rc;
+}
+
+void net_dgram_close(struct net_dgram *d)
+{
+    ASSERT(d->loop == co_loop() && !d->receiving);
+    d->env->ops->net_dgram_close(d);
 }

@@ -146,6 +146,8 @@ void net_listener_close(struct net_listener *l);
 
 /* Interruptible; ERR_UNREACHABLE, ERR_TIMEOUT, ERR_CANCELED. */
 co_fn int net_connect(const char *addr, struct net_conn **ret) MUST_CHECK;
+/* The same from an address of this host, as the peer will see it; its port does not count. */
+co_fn int net_connect_from(const char *from, const char *addr, struct net_conn **ret) MUST_CHECK;
 
 /* Reads at least one byte, at most the iov's sum. Bytes read, or ERR_CLOSED (also at a clean
  * end), ERR_TIMEOUT, ERR_CANCELED. Interruptible. */
@@ -195,5 +197,31 @@ co_fn int net_wait_end(struct net_conn *c) MUST_CHECK;
 /* Hands an idle connection to another loop: call on its present loop, nobody suspended in it;
  * use it only on the target afterwards. */
 void net_conn_move(struct net_conn *c, struct co_loop *target);
+
+/* ---- network: datagrams ----
+ *
+ * UDP. Any of them may be lost, come twice, or after one that was sent later; what comes is whole.
+ */
+#define NET_DATAGRAM_MAX 65507u /* bytes of one, over IPv4 */
+
+struct net_dgram; /* a socket; belongs to one loop; at most one receiving coroutine at a time */
+
+/* The two ends of a datagram's way: an answer goes back from where the question came to, also if
+ * the socket is open at all addresses of the host. */
+struct net_way {
+    char local[NET_ADDR_MAX]; /* "": as the system chooses */
+    char peer[NET_ADDR_MAX];
+};
+
+/* No UNIX sockets. ERR_BUSY: another program has the port. */
+co_fn int net_dgram_open(const char *addr, struct net_dgram **ret) MUST_CHECK;
+const char *net_dgram_addr(const struct net_dgram *d); /* with the real port */
+/* Bytes of the next one, of which no more than len are kept. Interruptible. */
+co_fn ssize_t net_dgram_recv(struct net_dgram *d, void *dst, size_t len,
+                             struct net_way *ret) MUST_CHECK;
+/* Does not suspend; one that can't leave now is lost like others are on their way. ERR_INVAL: the
+ * address is none. */
+int net_dgram_send(struct net_dgram *d, const void *src, size_t len, const struct net_way *way);
+void net_dgram_close(struct net_dgram *d); /* nobody may be suspended in it; frees */
 
 #endif

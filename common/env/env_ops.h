@@ -36,6 +36,12 @@ struct net_conn {
     bool reading, writing, shut; /* boundary checks */
     bool shared;                 /* net_share or net_share_take succeeded */
 };
+struct net_dgram {
+    struct env *env;
+    struct co_loop *loop;
+    char addr[NET_ADDR_MAX];
+    bool receiving; /* boundary check */
+};
 struct coord {
     struct env *env;
     struct co_loop *loop;
@@ -71,7 +77,8 @@ struct env_ops {
     int (*net_listen)(struct env *, const char *addr, struct net_listener **ret);
     int (*net_accept)(struct net_listener *, struct net_conn **ret);
     void (*net_listener_close)(struct net_listener *);
-    int (*net_connect)(struct env *, const char *addr, struct net_conn **ret);
+    /* from: NULL: any address */
+    int (*net_connect)(struct env *, const char *from, const char *addr, struct net_conn **ret);
     ssize_t (*net_readv)(struct net_conn *, const struct iovec *, int n);
     ssize_t (*net_writev)(struct net_conn *, const struct iovec *, int n); /* some, at least 1 */
     bool (*net_readable)(struct net_conn *);
@@ -83,6 +90,10 @@ struct env_ops {
     int (*net_share_take)(struct net_conn *);
     bool (*net_peer_arena)(struct net_conn *, struct net_arena *ret);
     int (*net_wait_end)(struct net_conn *);
+    int (*net_dgram_open)(struct env *, const char *addr, struct net_dgram **ret);
+    ssize_t (*net_dgram_recv)(struct net_dgram *, void *dst, size_t len, struct net_way *ret);
+    void (*net_dgram_send)(struct net_dgram *, const void *src, size_t len, const struct net_way *);
+    void (*net_dgram_close)(struct net_dgram *);
 
     int (*coord_open)(struct env *, const char *servers, const char *root, uint32_t session_ms,
                       struct coord **ret);

@@ -24,6 +24,8 @@
  *     allows it (half-open). A killed process resets its connections; a power loss resets them or
  *     leaves silence, by seed. Connections inside a host know no cuts. An address belongs to the
  *     host that it names; 127.0.0.1 and unix: belong to each host.
+ *   - Datagrams overtake each other; those on a path that is cut, or to a socket that is not there
+ *     or is full, are lost.
  *   - A write in flight at a crash is kept, lost or torn, also a durable one; so is a write that
  *     fails with ERR_IO. In debug builds a payload that changes while in flight is an assertion.
  *     A discarded page reads as zero or as before.
@@ -56,7 +58,9 @@ struct sim_conf {
     uint32_t disk_spike_ppm;                 /* a request delayed up to 2 s */
     uint32_t disk_eio_ppm;                   /* one request fails */
     uint32_t coord_uncertain_ppm;
-    uint32_t net_reset_ppm; /* a connection breaks */
+    uint32_t net_reset_ppm;  /* a connection breaks */
+    uint32_t net_loss_ppm;   /* a datagram does not come */
+    uint32_t net_double_ppm; /* it comes twice */
     bool trace;             /* keep the whole trace text (else only its hash) */
 };
 

@@ -45,6 +45,14 @@ int net_addr_parse(const char *text, struct net_addr *ret)
     return 0;
 }
 
+void net_addr_any_port(struct net_addr *addr)
+{
+    if (addr->sa.sa_family == AF_INET)
+        ((struct sockaddr_in *)(void *)&addr->storage)->sin_port = 0;
+    else if (addr->sa.sa_family == AF_INET6)
+        ((struct sockaddr_in6 *)(void *)&addr->storage)->sin6_port = 0;
+}
+
 void net_addr_format(const struct net_addr *addr, char ret[NET_ADDR_MAX])
 {
     const struct sockaddr_in *in4 = (const void *)&addr->storage;

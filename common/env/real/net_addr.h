@@ -19,6 +19,7 @@ struct net_addr {
 
 /* Numeric only, never resolves. ERR_INVAL. */
 int net_addr_parse(const char *text, struct net_addr *ret) MUST_CHECK;
+void net_addr_any_port(struct net_addr *addr);
 /* For UNIX sockets without a name (a client): "unix:". */
 void net_addr_format(const struct net_addr *addr, char ret[NET_ADDR_MAX]);
 

@@ -58,7 +58,7 @@ static void dir_fn(struct real_edge *e)
     wake_first(&dir->waiters, 0);
 }
 
-static void dir_init(struct net_dir *dir, int fd, int events)
+void net_dir_init(struct net_dir *dir, int fd, int events)
 {
     real_edge_init(&dir->edge, fd, events, dir_fn);
     dir->ready = false;
@@ -152,8 +152,8 @@ static struct conn_real *conn_new(struct env *env, int fd)
     c->base.env = env;
     c->base.loop = co_loop();
     c->fd = fd;
-    dir_init(&c->in, fd, EV_READ);
-    dir_init(&c->out, fd, EV_WRITE);
+    net_dir_init(&c->in, fd, EV_READ);
+    net_dir_init(&c->out, fd, EV_WRITE);
     return c;
 }
 
@@ -280,8 +280,8 @@ void real_net_conn_move(struct net_conn *conn, struct co_loop *target)
     ASSERT(list_empty(&c->in.waiters) && list_empty(&c->out.waiters));
     net_dirs_forget(c);
     net_shared_leave(c);
-    dir_init(&c->in, c->fd, EV_READ);
-    dir_init(&c->out, c->fd, EV_WRITE);
+    net_dir_init(&c->in, c->fd, EV_READ);
+    net_dir_init(&c->out, c->fd, EV_WRITE);
     conn->loop = target;
 }
 
@@ -330,7 +330,21 @@ static co_fn int connect_fd(struct conn_real *c, const struct net_addr *to, cons
     return 0;
 }
 
-int real_net_connect(struct env *env, const char *addr, struct net_conn **ret)
+/* With any port, which is chosen when the peer is known. */
+static int connect_bind(int fd, const char *from)
+{
+    struct net_addr addr;
+    int one = 1, rc;
+
+    rc = net_addr_parse(from, &addr);
+    if (rc < 0)
+        return rc;
+    net_addr_any_port(&addr);
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+    return bind(fd, &addr.sa, addr.len) < 0 ? err_from_errno(errno, "binding %s", from) : 0;
+}
+
+int real_net_connect(struct env *env, const char *from, const char *addr, struct net_conn **ret)
 {
     struct net_addr to;
     struct conn_real *c;
@@ -343,7 +357,9 @@ int real_net_connect(struct env *env, const char *addr, struct net_conn **ret)
     if (fd < 0)
         return err_from_errno(errno, "socket for %s", addr);
     c = conn_new(env, fd);
-    rc = connect_fd(c, &to, addr);
+    rc = from != NULL ? connect_bind(fd, from) : 0;
+    if (rc == 0)
+        rc = connect_fd(c, &to, addr);
     if (rc < 0) {
         real_net_close(&c->base);
         return rc;

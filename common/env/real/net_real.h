@@ -30,6 +30,7 @@ static inline struct conn_real *conn_of(struct net_conn *c)
     return CONTAINER_OF(c, struct conn_real, base);
 }
 
+void net_dir_init(struct net_dir *dir, int fd, int events); /* EV_READ or EV_WRITE */
 /* Waits until the descriptor is ready, as far as one can know: try again and wait again. */
 co_fn int net_dir_wait(struct net_dir *dir);
 /* A peer that is always ready must not keep the loop for itself. */

@@ -213,7 +213,7 @@ int real_disk_probe(struct env *, const char *path);
 int real_net_listen(struct env *, const char *addr, struct net_listener **ret);
 int real_net_accept(struct net_listener *, struct net_conn **ret);
 void real_net_listener_close(struct net_listener *);
-int real_net_connect(struct env *, const char *addr, struct net_conn **ret);
+int real_net_connect(struct env *, const char *from, const char *addr, struct net_conn **ret);
 ssize_t real_net_readv(struct net_conn *, const struct iovec *, int n);
 ssize_t real_net_writev(struct net_conn *, const struct iovec *, int n);
 bool real_net_readable(struct net_conn *);
@@ -225,6 +225,10 @@ int real_net_share(struct net_conn *);
 int real_net_share_take(struct net_conn *);
 bool real_net_peer_arena(struct net_conn *, struct net_arena *ret);
 int real_net_wait_end(struct net_conn *);
+int real_net_dgram_open(struct env *, const char *addr, struct net_dgram **ret);
+ssize_t real_net_dgram_recv(struct net_dgram *, void *dst, size_t len, struct net_way *ret);
+void real_net_dgram_send(struct net_dgram *, const void *src, size_t len, const struct net_way *);
+void real_net_dgram_close(struct net_dgram *);
 
 int real_coord_open(struct env *, const char *servers, const char *root, uint32_t session_ms,
                     struct coord **ret);

@@ -46,7 +46,8 @@
     X(COORD_REPLY, "coord-reply")                                                                  \
     X(COORD_SESSION, "coord-session")                                                              \
     X(COORD_FOLLOW, "coord-follow")                                                                \
-    X(NOTE, "note")
+    X(NOTE, "note")                                                                                \
+    X(NET_DGRAM, "net-datagram")
 
 enum sim_kind {
 #define X(name, text) SIM_##name,
@@ -88,6 +89,7 @@ struct sim {
     struct list zombies; /* struct sim_zombie: ended incarnations to be reclaimed */
     struct list locks;   /* struct sim_lock */
     struct list listeners, pairs, cuts;
+    struct list dgrams, flights; /* sockets; datagrams on their way */
     struct sim_coordd *coordd;
     uint64_t next_id;
     uint32_t next_proc_id, next_port, controls;
@@ -148,7 +150,7 @@ struct sim_proc {
     /* survive */
     struct list files, disks, stores, controls;
     /* of the incarnation */
-    struct list calls, disk_handles, ios, listeners, ends, coords, kvs, scans;
+    struct list calls, disk_handles, ios, listeners, ends, dgrams, coords, kvs, scans;
 };
 
 static inline struct sim_proc *sim_proc_of(struct env *env)
@@ -228,13 +230,38 @@ void sim_net_proc_ended(struct sim_proc *p, enum sim_end_how how);
 int sim_net_listen(struct env *env, const char *addr, struct net_listener **ret);
 int sim_net_accept(struct net_listener *l, struct net_conn **ret);
 void sim_net_listener_close(struct net_listener *l);
-int sim_net_connect(struct env *env, const char *addr, struct net_conn **ret);
+int sim_net_connect(struct env *env, const char *from, const char *addr, struct net_conn **ret);
 ssize_t sim_net_readv(struct net_conn *c, const struct iovec *iov, int n);
 ssize_t sim_net_writev(struct net_conn *c, const struct iovec *iov, int n);
 bool sim_net_readable(struct net_conn *c);
 void sim_net_shutdown(struct net_conn *c);
 void sim_net_close(struct net_conn *c);
 void sim_net_conn_move(struct net_conn *c, struct co_loop *target);
+nsec_t sim_path_delay(struct sim *s, bool local);
+
+/* Addresses, which the boundary has checked. */
+struct sim_addr {
+    char ip[NET_ADDR_MAX];
+    uint32_t port;
+    bool unix_socket, loopback, any;
+};
+struct sim_addr sim_addr_parse(const char *text);
+void sim_addr_format(char *dst, const char *ip, uint32_t port);
+/* May a process listen there? */
+int sim_addr_check_own(const struct sim_proc *p, const struct sim_addr *a, const char *text);
+/* Does what listens at an address, or all of them, hear what comes to ip and port? */
+bool sim_addr_hears(const char *own_ip, uint32_t own_port, const struct sim_addr *a);
+uint32_t sim_port_next(struct sim *s);
+
+/* ---- datagrams (sim_dgram.c) ---- */
+
+void sim_dgrams_free(struct sim *s);
+void sim_dgrams_proc_ended(struct sim_proc *p);
+int sim_net_dgram_open(struct env *env, const char *addr, struct net_dgram **ret);
+ssize_t sim_net_dgram_recv(struct net_dgram *d, void *dst, size_t len, struct net_way *ret);
+void sim_net_dgram_send(struct net_dgram *d, const void *src, size_t len,
+                        const struct net_way *way);
+void sim_net_dgram_close(struct net_dgram *d);
 
 /* ---- coordination (sim_coord_tree.c, sim_coord_server.c, sim_coord.c) ---- */
 

@@ -12,16 +12,9 @@
 #define PORT_FIRST      20000u
 #define PORT_LAST       60000u
 
-struct addr {
-    char ip[NET_ADDR_MAX];
-    uint32_t port;
-    bool unix_socket, loopback, any;
-};
-
-/* The address was checked by the boundary. */
-static struct addr addr_parse(const char *text)
+struct sim_addr sim_addr_parse(const char *text)
 {
-    struct addr a = {0};
+    struct sim_addr a = {0};
     const char *colon = strrchr(text, ':');
     size_t len;
 
@@ -42,12 +35,12 @@ static struct addr addr_parse(const char *text)
     return a;
 }
 
-static void addr_format(char *dst, const char *ip, uint32_t port)
+void sim_addr_format(char *dst, const char *ip, uint32_t port)
 {
     snprintf(dst, NET_ADDR_MAX, strchr(ip, ':') ? "[%.60s]:%u" : "%.60s:%u", ip, port);
 }
 
-static uint32_t port_next(struct sim *s)
+uint32_t sim_port_next(struct sim *s)
 {
     uint32_t port = s->next_port++;
 
@@ -56,20 +49,32 @@ static uint32_t port_next(struct sim *s)
     return port;
 }
 
+bool sim_addr_hears(const char *own_ip, uint32_t own_port, const struct sim_addr *a)
+{
+    return own_port == a->port && (strcmp(own_ip, a->ip) == 0 || strcmp(own_ip, "0.0.0.0") == 0 ||
+                                   strcmp(own_ip, "::") == 0);
+}
+
+int sim_addr_check_own(const struct sim_proc *p, const struct sim_addr *a, const char *text)
+{
+    if (!a->any && !a->loopback && strcmp(a->ip, p->host) != 0)
+        return err_set(ERR_INVAL, "%s is not an address of this host (%s)", text, p->host);
+    return 0;
+}
+
 /* ---- listeners ---- */
 
 /* The listener that a connection from a process to the address meets. */
 static struct sim_listener *listener_find(struct sim *s, const char *host, const char *text)
 {
-    struct addr a = addr_parse(text);
+    struct sim_addr a = sim_addr_parse(text);
 
     LIST_FOREACH (l, &s->listeners, struct sim_listener, link) {
         if (strcmp(l->proc->host, host) != 0)
             continue;
         if (a.unix_socket && strcmp(l->base.addr, text) == 0)
             return l;
-        if (!a.unix_socket && l->ip[0] && l->port == a.port &&
-            (strcmp(l->ip, a.ip) == 0 || strcmp(l->ip, "0.0.0.0") == 0 || strcmp(l->ip, "::") == 0))
+        if (!a.unix_socket && l->ip[0] && sim_addr_hears(l->ip, l->port, &a))
             return l;
     }
     return NULL;
@@ -77,20 +82,22 @@ static struct sim_listener *listener_find(struct sim *s, const char *host, const
 
 static int listener_addr(struct sim_proc *p, const char *text, struct sim_listener *l)
 {
-    struct addr a = addr_parse(text);
+    struct sim_addr a = sim_addr_parse(text);
+    int rc;
 
     if (a.unix_socket) {
         strcpy(l->base.addr, text);
         return listener_find(p->sim, p->host, text) ? ERR_BUSY : 0;
     }
-    if (!a.any && !a.loopback && strcmp(a.ip, p->host) != 0)
-        return err_set(ERR_INVAL, "%s is not an address of this host (%s)", text, p->host);
+    rc = sim_addr_check_own(p, &a, text);
+    if (rc < 0)
+        return rc;
     strcpy(l->ip, a.ip);
     l->port = a.port;
     do {
         if (a.port == 0)
-            l->port = port_next(p->sim);
-        addr_format(l->base.addr, a.ip, l->port);
+            l->port = sim_port_next(p->sim);
+        sim_addr_format(l->base.addr, a.ip, l->port);
     } while (a.port == 0 && listener_find(p->sim, p->host, l->base.addr));
     return listener_find(p->sim, p->host, l->base.addr) ? ERR_BUSY : 0;
 }
@@ -247,10 +254,21 @@ static int connect_wait(struct sim_end *e)
     return 0;
 }
 
-int sim_net_connect(struct env *env, const char *addr, struct net_conn **ret)
+/* A host has one address, and itself: `from` says no more than that. */
+static int check_from(const struct sim_proc *p, const char *from)
+{
+    struct sim_addr a;
+
+    if (from == NULL)
+        return 0;
+    a = sim_addr_parse(from);
+    return sim_addr_check_own(p, &a, from);
+}
+
+int sim_net_connect(struct env *env, const char *from, const char *addr, struct net_conn **ret)
 {
     struct sim_proc *p = sim_proc_of(env);
-    struct addr a = addr_parse(addr);
+    struct sim_addr a = sim_addr_parse(addr);
     bool local = a.unix_socket || a.loopback || a.any;
     struct sim *s = p->sim;
     struct sim_pair *pair;
@@ -259,6 +277,9 @@ int sim_net_connect(struct env *env, const char *addr, struct net_conn **ret)
 
     if (!local && strlen(a.ip) >= SIM_HOST_MAX)
         return err_set(ERR_INVAL, "bad address %s", addr);
+    rc = check_from(p, from);
+    if (rc < 0)
+        return rc;
     pair = sim_pair_new(s, p->host, local ? p->host : a.ip);
     strcpy(pair->addr, addr);
     e = sim_end_new(pair, 0, p);
@@ -267,7 +288,7 @@ int sim_net_connect(struct env *env, const char *addr, struct net_conn **ret)
     if (a.unix_socket)
         strcpy(e->base.local, "unix:");
     else
-        addr_format(e->base.local, a.loopback ? a.ip : p->host, port_next(s));
+        sim_addr_format(e->base.local, a.loopback ? a.ip : p->host, sim_port_next(s));
     sim_event_init(&pair->syn_ev, SIM_NET_SYN, p, pair->id, syn_event);
     sim_event_arm(s, &pair->syn_ev, s->now + sim_net_delay(pair));
     rc = connect_wait(e);
@@ -382,6 +403,7 @@ void sim_net_proc_ended(struct sim_proc *p, enum sim_end_how how)
             listener_unlink(l, close == SIM_CLOSE_SILENT ? close : SIM_CLOSE_RST);
         listener_free(l);
     }
+    sim_dgrams_proc_ended(p);
     while (!list_empty(&p->ends))
         sim_end_close(LIST_FIRST(&p->ends, struct sim_end, link), close);
 }

@@ -150,7 +150,7 @@ struct sim_proc *sim_proc_new(struct sim *s, const char *host, const char *name)
     struct list *lists[] = {&p->loops,     &p->end_waiters, &p->files, &p->disks,
                             &p->stores,    &p->calls,       &p->ios,   &p->disk_handles,
                             &p->listeners, &p->controls,    &p->ends,  &p->coords,
-                            &p->kvs,       &p->scans};
+                            &p->kvs,       &p->scans,       &p->dgrams};
 
     ASSERT(strlen(host) < sizeof(p->host) && strlen(name) < sizeof(p->name));
     for (size_t i = 0; i < ARRAY_SIZE(lists); i++)

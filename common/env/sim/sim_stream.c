@@ -116,18 +116,22 @@ void sim_net_heal_all(struct sim *s)
 
 /* ---- pairs and ends ---- */
 
-nsec_t sim_net_delay(struct sim_pair *pair)
+nsec_t sim_path_delay(struct sim *s, bool local)
 {
-    struct sim *s = pair->sim;
     nsec_t delay;
 
-    if (pair->local)
+    if (local)
         return sim_span(s, MIN(LOCAL_DELAY, s->conf.net_delay_min) / 2,
                         MIN(LOCAL_DELAY, s->conf.net_delay_max));
     delay = sim_span(s, s->conf.net_delay_min, s->conf.net_delay_max);
     if (sim_chance(s, s->conf.net_spike_ppm))
         delay += sim_span(s, 0, 500 * NSEC_PER_MSEC);
     return delay;
+}
+
+nsec_t sim_net_delay(struct sim_pair *pair)
+{
+    return sim_path_delay(pair->sim, pair->local);
 }
 
 static void segs_drop(struct list *segs)
@@ -441,6 +445,7 @@ struct sim_pair *sim_pair_new(struct sim *s, const char *from, const char *to)
 void sim_net_free(struct sim *s)
 {
     ASSERT(list_empty(&s->listeners) && list_empty(&s->pairs));
+    sim_dgrams_free(s);
     LIST_FOREACH_SAFE (c, &s->cuts, struct sim_cut, link)
         sim_mem_free(c);
 }

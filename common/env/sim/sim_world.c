@@ -260,6 +260,8 @@ struct sim *sim_new(const struct sim_conf *conf)
     list_init(&s->listeners);
     list_init(&s->pairs);
     list_init(&s->cuts);
+    list_init(&s->dgrams);
+    list_init(&s->flights);
     s->coordd = sim_coordd_new(s);
     log_set_sink(log_sink, s);
     return s;

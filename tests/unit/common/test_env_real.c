@@ -426,6 +426,100 @@ static void network_errors(void **state)
     assert_int_equal(run(body_net_errors), 0);
 }
 
+/* ---- datagrams ---- */
+
+static co_fn void dgram_echo(struct net_dgram *a, struct net_dgram *b, const char *peer)
+{
+    struct net_way way = {.local = ""}, back;
+    char buf[100];
+
+    strcpy(way.peer, peer);
+    ASSERT(net_dgram_send(a, "question", 8, &way) == 0);
+    ASSERT(net_dgram_recv(b, buf, sizeof(buf), &back) == 8 && memcmp(buf, "question", 8) == 0);
+    ASSERT(strcmp(back.local, peer) == 0); /* where it was sent to, although b hears all */
+    ASSERT(net_dgram_send(b, "answer", 6, &back) == 0);
+    ASSERT(net_dgram_recv(a, buf, 3, &way) == 3 && memcmp(buf, "ans", 3) == 0);
+    ASSERT(strcmp(way.peer, peer) == 0);
+}
+
+static int dgram_recv_one(void *arg)
+{
+    struct net_way way;
+    char byte;
+    ssize_t n = net_dgram_recv(arg, &byte, 1, &way);
+
+    return n == 1 ? 0 : (int)n;
+}
+
+static int body_dgrams(void *arg)
+{
+    const char *host = arg, *any = host[0] == '[' ? "[::]:0" : "0.0.0.0:0";
+    char addr[NET_ADDR_MAX], peer[NET_ADDR_MAX];
+    struct net_dgram *a, *b, *c;
+    struct net_way way = {.local = ""};
+    struct co_group g;
+    nsec_t former;
+
+    snprintf(addr, sizeof(addr), "%s:0", host);
+    ASSERT(net_dgram_open(addr, &a) == 0 && net_dgram_open(any, &b) == 0);
+    snprintf(peer, sizeof(peer), "%s%s", host, strrchr(net_dgram_addr(b), ':'));
+    ASSERT(net_dgram_open(peer, &c) == ERR_BUSY);
+    ASSERT(net_dgram_open("unix:/tmp/x", &c) == ERR_INVAL);
+    for (int i = 0; i < 200; i++)
+        dgram_echo(a, b, peer);
+    former = co_deadline_push(co_now() + NSEC_PER_MSEC);
+    ASSERT(dgram_recv_one(a) == ERR_TIMEOUT);
+    co_deadline_restore(former);
+    co_group_init(&g);
+    (void)co_spawn(&g, "receiver", dgram_recv_one, a);
+    ASSERT(co_yield () == 0);
+    strcpy(way.peer, net_dgram_addr(a));
+    ASSERT(net_dgram_send(b, "x", 1, &way) == 0 && co_group_join(&g) == 0);
+    net_dgram_close(b);
+    strcpy(way.peer, peer); /* nobody is there, and nobody says so */
+    ASSERT(net_dgram_send(a, "x", 1, &way) == 0);
+    former = co_deadline_push(co_now() + 5 * NSEC_PER_MSEC);
+    ASSERT(dgram_recv_one(a) == ERR_TIMEOUT);
+    co_deadline_restore(former);
+    net_dgram_close(a);
+    return 0;
+}
+
+static void datagrams(void **state)
+{
+    struct env_real_conf conf = {.name = "test"};
+    char v4[] = "127.0.0.2", v6[] = "[::1]";
+
+    (void)state;
+    assert_int_equal(run_conf(&conf, body_dgrams, v4), 0);
+    assert_int_equal(run_conf(&conf, body_dgrams, v6), 0);
+}
+
+static int body_connect_from(void *arg)
+{
+    struct net_listener *l;
+    struct net_conn *c, *peer;
+
+    (void)arg;
+    ASSERT(net_listen("127.0.0.1:0", &l) == 0);
+    ASSERT(net_connect_from("127.0.0.9:1", net_listener_addr(l), &c) == 0);
+    ASSERT(net_accept(l, &peer) == 0);
+    ASSERT(strncmp(net_peer(peer), "127.0.0.9:", 10) == 0 &&
+           strcmp(net_peer(peer), net_local(c)) == 0);
+    net_close(c);
+    net_close(peer);
+    ASSERT(net_connect_from("unix:/tmp/x", net_listener_addr(l), &c) == ERR_INVAL);
+    ASSERT(net_connect_from("192.0.2.1:0", net_listener_addr(l), &c) < 0); /* not ours */
+    net_listener_close(l);
+    return 0;
+}
+
+static void the_own_address_is_chosen(void **state)
+{
+    (void)state;
+    assert_int_equal(run(body_connect_from), 0);
+}
+
 static int body_stale_unix(void *arg)
 {
     struct net_listener *l, *second;
@@ -765,6 +859,7 @@ static void all_but_disks_work_without_io_uring(void **state)
     echo_over_tcp(state);
     echo_over_unix(state);
     network_errors(state);
+    datagrams(state);
     connections_move_between_loops(state);
     assert_int_equal(run(body_many_at_once), 0);
 }
@@ -781,6 +876,8 @@ int main(void)
         cmocka_unit_test(echo_over_unix),
         cmocka_unit_test(more_events_than_the_ring_holds),
         cmocka_unit_test(network_errors),
+        cmocka_unit_test(datagrams),
+        cmocka_unit_test(the_own_address_is_chosen),
         cmocka_unit_test(stale_unix_socket_is_replaced),
         cmocka_unit_test(connections_move_between_loops),
         cmocka_unit_test(disk_requests),
