@@ -241,39 +241,6 @@ static uint32_t busy_find(const struct dev *d, uint32_t from, uint32_t to)
     return to;
 }
 
-/* Free and promised to nobody, the reserve left alone. */
-int64_t blocks_available(const struct dev *d)
-{
-    return (int64_t)d->free_blocks + MIN(d->spares, d->reserve_blocks) - d->claimed - d->credits -
-           d->reserve_blocks;
-}
-
-int blocks_claim(struct ext *x, uint32_t n)
-{
-    struct dev *d = x->dev;
-    uint32_t own = MIN(n, x->credits);
-
-    if ((int64_t)(n - own) > MAX(blocks_available(d), 0))
-        return err_set(ERR_NOSPACE, "disk %s is full: %" PRIu32 " new blocks are needed", d->path,
-                       n);
-    x->credits -= own;
-    d->credits -= own;
-    d->claimed += n;
-    return 0;
-}
-
-void blocks_unclaim(struct ext *x, uint32_t n)
-{
-    struct dev *d = x->dev;
-
-    ASSERT(d->claimed >= n);
-    d->claimed -= n;
-    if (x->open_epoch != 0 && !x->dead) { /* else there is nobody to hold them */
-        x->credits += n;
-        d->credits += n;
-    }
-}
-
 /* Waits until there is a place; x NULL: for metadata. */
 static int claimed_take(struct dev *d, struct ext *x, uint32_t index, uint32_t *ret)
 {
@@ -285,8 +252,9 @@ static int claimed_take(struct dev *d, struct ext *x, uint32_t index, uint32_t *
 
         if (rc < 0)
             return rc;
+        if (list_empty(&d->pending) && d->free_blocks == 0) /* damage took what was promised */
+            return err_set(ERR_NOSPACE, "disk %s is full", d->path);
         /* Claims count blocks whose freeing is under way: have it become durable. */
-        ASSERT(!list_empty(&d->pending) || d->free_blocks > 0);
         journal_kick(d);
         flush_kick(d);
         co_cond_wait_always(&d->freed);

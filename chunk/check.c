@@ -13,7 +13,7 @@ struct checking {
     uint64_t *named;     /* blocks: by a map or a head */
     struct htab *shared; /* struct count of those whose shared bit is set */
     struct ext **exts;
-    uint32_t n_exts, blocks;
+    uint32_t n_exts, blocks, credits;
 };
 
 static void check_collect(void *arg, struct ext *x)
@@ -129,6 +129,11 @@ static int check_extent(struct checking *c, struct ext *x)
     if (rc == 0 && n != x->blocks)
         rc = err_set(ERR_CORRUPT, "extent %" PRIu64 ": %" PRIu32 " blocks, counted %" PRIu32, x->id,
                      x->blocks, n);
+    if (rc == 0 && x->reserved && x->credits != BLOCKS_PER_EXTENT - x->blocks)
+        rc = err_set(ERR_CORRUPT,
+                     "extent %" PRIu64 " is reserved: %" PRIu32 " blocks and %" PRIu32 " credits",
+                     x->id, x->blocks, x->credits);
+    c->credits += x->credits;
     return rc;
 }
 
@@ -188,6 +193,13 @@ static int check_dev(struct engine *e, struct dev *d)
     if (rc == 0 && d->free_blocks != d->g.blocks - used)
         rc = err_set(ERR_CORRUPT, "%" PRIu32 " blocks count as free of %" PRIu32 " less %" PRIu32,
                      d->free_blocks, d->g.blocks, used);
+    if (rc == 0 && d->credits < c.credits)
+        rc = err_set(ERR_CORRUPT,
+                     "%" PRIu32 " blocks are promised, extents have %" PRIu32 " credits",
+                     d->credits, c.credits);
+    if (rc == 0 && d->reserved > 0 && d->reserved + d->reserve_blocks > d->free_blocks)
+        rc = err_set(ERR_CORRUPT, "%" PRIu32 " blocks are promised, %" PRIu32 " are free",
+                     d->reserved, d->free_blocks);
     mem_free(c.exts);
     mem_free(c.named);
     counts_free(&c);

@@ -115,12 +115,9 @@ static uint64_t child_add(struct child *c, uint32_t space)
     x = child_map_journal(&c->map, r, space, &rsn);
     x->vouched = true;
     ext_insert(x);
-    o->frozen = true;
+    ext_apply_freeze(o, rsn);
     for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++)
         vblk_lend(o, b, c->own[b]);
-    c->d->credits -= o->credits;
-    o->credits = 0;
-    ext_dirty(o, rsn);
     return rsn;
 }
 
@@ -136,6 +133,8 @@ static int child_journal(struct child *c)
         rc = origin_check(c);
     if (rc == 0)
         rc = child_map_room(&c->map);
+    if (rc == 0 && c->a->reserve)
+        rc = reserve_room(c->d, c->a->id, c->o->credits);
     if (rc == 0 && create_admitted(c->d->e, c->a))
         return journal_wait(c->d, child_add(c, cost));
     journal_space_return(c->d, cost);

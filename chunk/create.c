@@ -65,6 +65,7 @@ void ext_place_return(struct dev *d, const struct ext_place *p)
 
 void create_fill(struct rec_create *r, const struct create_args *a, const struct ext_place *p)
 {
+    r->h.flags = a->reserve ? REC_F_RESERVED : 0;
     r->epoch = a->epoch;
     r->volume_id = a->volume_id;
     r->family = a->family != 0 ? a->family : a->id;
@@ -81,7 +82,7 @@ uint64_t ext_create_add(struct ext *x, const struct create_args *a, const struct
     uint64_t rsn;
 
     create_fill(r, a, p);
-    r->h.flags = arriving ? REC_F_ARRIVING : 0;
+    r->h.flags |= arriving ? REC_F_ARRIVING : 0;
     x->durable_epoch = a->epoch;
     rsn = journal_add(d, &r->h, NULL, create_cost(d), false);
     ext_apply_create(x, r, rsn);
@@ -112,7 +113,7 @@ int create_exists(struct engine *e, const struct create_args *a)
 
 static int create_plain(struct engine *e, const struct create_args *a)
 {
-    struct dev *d = dev_choose(e, META_BLOCKS);
+    struct dev *d = dev_choose(e, META_BLOCKS + (a->reserve ? BLOCKS_PER_EXTENT : 0));
     struct ext_place place;
     struct ext *x;
     int rc;
@@ -125,6 +126,12 @@ static int create_plain(struct engine *e, const struct create_args *a)
     if (!create_admitted(e, a)) { /* meanwhile */
         ext_place_return(d, &place);
         return create_exists(e, a);
+    }
+    if (a->reserve)
+        rc = reserve_room(d, a->id, 0);
+    if (rc < 0) {
+        ext_place_return(d, &place);
+        return rc;
     }
     x = ext_new(d, a->id, place.head);
     x->vouched = true;

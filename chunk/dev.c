@@ -267,6 +267,12 @@ static int disks_open(struct dev *d, const struct journal_host *host)
     return rc;
 }
 
+static void promise(void *arg, struct ext *x)
+{
+    (void)arg;
+    credits_keep(x);
+}
+
 int dev_open(struct engine *e, const char *path, const struct super_block *sb,
              const struct journal_host *host, struct dev **ret)
 {
@@ -293,6 +299,7 @@ int dev_open(struct engine *e, const char *path, const struct super_block *sb,
     if (rc < 0)
         goto err_after_open;
     d->replaying = false;
+    dev_ext_foreach(d, promise, NULL);
     if (d->any_damaged) /* for good, before anybody asks */
         rc = checkpoint_to(d, d->j.durable_rsn);
     if (rc < 0)

@@ -436,7 +436,8 @@ static const uint8_t drain_rank[] = {
 static void view_add(struct disk_view *v, const struct dev_stats *st)
 {
     v->size_bytes += st->size_bytes;
-    v->used_bytes += st->used_bytes;
+    v->used_bytes += st->used_bytes + st->reserved_bytes;
+    v->reserved_bytes += st->reserved_bytes;
     v->extents += st->extents;
     if (drain_rank[st->drain] > drain_rank[v->drain]) {
         v->drain = st->drain;
@@ -489,6 +490,7 @@ void disk_view_message(const struct disk_view *v, Zbs__Chunk__Disk *m)
     m->journal_on = (char *)v->journal_on;
     m->size_bytes = v->size_bytes;
     m->used_bytes = v->used_bytes;
+    m->reserved_bytes = v->reserved_bytes;
     m->state = v->state;
     m->extents = v->extents;
     m->drain = v->drain;

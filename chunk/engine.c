@@ -151,6 +151,7 @@ void engine_dev_stats(const struct engine *e, uint32_t dev, struct dev_stats *re
     *ret = (struct dev_stats){
         .size_bytes = (uint64_t)d->g.blocks * BLOCK_BYTES,
         .used_bytes = (uint64_t)(d->g.blocks - d->free_blocks) * BLOCK_BYTES,
+        .reserved_bytes = (uint64_t)d->reserved * BLOCK_BYTES,
         .journal_bytes = (uint64_t)d->j.units * d->j.unit,
         .journal_used_bytes = journal_used(d) * d->j.unit,
         .bytes_written = d->bytes_written,

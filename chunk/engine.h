@@ -115,6 +115,7 @@ enum drain { DRAIN_NONE, DRAIN_RUNNING, DRAIN_DONE, DRAIN_STOPPED };
 enum disk_state { DISK_HEALTHY, DISK_FAILING, DISK_FAILED, DISK_DRAINING };
 struct dev_stats {
     uint64_t size_bytes, used_bytes; /* of data blocks in this region */
+    uint64_t reserved_bytes;         /* of those not in use: promised to reserved extents */
     uint64_t extents;
     uint64_t journal_bytes, journal_used_bytes;
     uint64_t bytes_written;
@@ -175,6 +176,7 @@ struct create_args {
     uint32_t slot;
     uint64_t family;               /* of the root of its family of origins and children; 0: id */
     uint64_t origin, origin_epoch; /* origin 0: none */
+    bool reserve;                  /* as of engine_reserve_extent, from its beginning */
 };
 co_fn int engine_create_as(struct engine *e, const struct create_args *a) MUST_CHECK;
 co_fn int engine_create(struct engine *e, uint64_t id, uint64_t epoch, uint64_t volume_id,
@@ -196,7 +198,7 @@ struct open_info {
     uint32_t n_uncommitted;
     uint8_t allocated[BLOCKS_PER_EXTENT / 8]; /* which blocks hold anything */
     uint8_t shared[BLOCKS_PER_EXTENT / 8];    /* of these: which need a new block when written */
-    bool frozen;
+    bool frozen, reserved;
     uint32_t credits;
     struct missing_info missing[MISSING_MAX];
     uint32_t n_missing;
@@ -268,8 +270,16 @@ co_fn int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch,
  * copied to children. */
 int engine_vouch(struct engine *e, uint64_t id, uint64_t epoch) MUST_CHECK;
 int engine_check_epoch(struct engine *e, uint64_t id, uint64_t epoch) MUST_CHECK;
+/* More credits for the extent's owner: what it holds is promised to it until it is opened again. */
 int engine_reserve(struct engine *e, uint64_t id, uint64_t epoch, uint32_t blocks,
                    uint32_t *ret_granted) MUST_CHECK;
+/* on: promises blocks for all of the extent, durably, so that no write to it is ever refused for
+ * want of space, be it open or not, now and after any start; what is discarded stays promised. Its
+ * owner needs no credits. Off: takes that back; the owner holds `credits` then, at most. A child
+ * takes the promise from its origin. ERR_NOSPACE: there is no room, and nothing has changed;
+ * ERR_PERM: it is frozen. */
+co_fn int engine_reserve_extent(struct engine *e, uint64_t id, uint64_t epoch, bool on,
+                                uint32_t credits) MUST_CHECK;
 
 struct page_range {
     uint32_t first, count;
@@ -351,7 +361,7 @@ struct replica_info {
     uint64_t id, epoch, volume_id, family;
     struct version last_version;
     uint32_t blocks; /* of its own: not those that it only shares */
-    bool frozen;
+    bool frozen, reserved;
 };
 /* By ascending id, above `after`. Returns how many were stored. */
 uint32_t engine_list(struct engine *e, uint64_t after, struct replica_info *ret, uint32_t max,

@@ -147,6 +147,7 @@ struct ext *ext_new(struct dev *d, uint64_t id, uint32_t head)
     mpage_init(&x->head_page, d, MP_HEAD, head, x);
     budget_fixed(&d->e->memory, sizeof(*x));
     co_mutex_init(&x->load_lock);
+    co_mutex_init(&x->bind);
     co_range_lock_init(&x->lock);
     list_init(&x->ops);
     list_init(&x->doom);
@@ -167,7 +168,7 @@ void ext_put(struct ext *x)
     if (--x->refs > 0)
         return;
     ASSERT(list_empty(&x->ops) && x->n_vblk == 0);
-    x->dev->credits -= x->credits;
+    credits_put(x, 0);
     x->dev->extents -= !x->forgotten;
     x->dev->ext_count--;
     co_cond_broadcast(&x->dev->doomed_less);
@@ -201,7 +202,7 @@ void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn)
         x->meta_block[k] = r->meta_block[k];
         bit_set(x->dev, r->meta_block[k], rsn);
     }
-    ext_dirty(x, rsn);
+    ext_apply_reserve(x, (r->h.flags & REC_F_RESERVED) != 0, rsn);
     mpage_release(&x->map->gens);
 }
 
@@ -227,7 +228,7 @@ void ext_apply_arrive(struct ext *x, const struct rec_arrive *r, uint64_t rsn)
     x->is_void = r->is_void != 0;
     x->frozen = r->frozen != 0;
     x->dev->e->any_void |= x->is_void;
-    ext_dirty(x, rsn);
+    ext_apply_reserve(x, (r->h.flags & REC_F_RESERVED) != 0, rsn);
 }
 
 /* Of the extent itself; its blocks' references go besides. */
@@ -248,6 +249,13 @@ void ext_apply_void(struct ext *x, bool on, uint64_t rsn)
         version_free(x);
     }
     ext_dirty(x, rsn);
+}
+
+/* It is an origin: nothing more is written but repairs, and nothing need be promised. */
+void ext_apply_freeze(struct ext *x, uint64_t rsn)
+{
+    x->frozen = true;
+    ext_apply_reserve(x, false, rsn);
 }
 
 /* What it held can't be trusted: it is a missing replica from now on, until its owner, who has to
@@ -316,6 +324,7 @@ static void list_one(void *arg, struct ext *x)
             .last_version = x->last,
             .blocks = x->blocks,
             .frozen = x->frozen,
+            .reserved = x->reserved,
         };
 }
 

@@ -40,7 +40,8 @@ struct ext {
     uint64_t epoch, volume_id, family;
     uint32_t slot;
     bool is_void;
-    bool frozen; /* an origin: repaired only; its own blocks may be its children's, too */
+    bool frozen;   /* an origin: repaired only; its own blocks may be its children's, too */
+    bool reserved; /* blocks for all of it are promised (credits.c) */
     struct version cp, last;
     struct uncommitted *unc; /* by page, not overlapping */
     uint32_t n_unc, cap_unc;
@@ -67,6 +68,8 @@ struct ext {
     uint64_t open_epoch;    /* 0: not open */
     uint64_t durable_epoch; /* the epoch as journaled */
     uint32_t credits;
+    uint32_t claims;      /* blocks that its running requests have claimed, and not mapped yet */
+    struct co_mutex bind; /* held while one of its blocks gets a place */
     bool vouched; /* made since the start, or compared since with other replicas by an owner */
     bool deleting, dead;
     bool damaged;     /* found at replay */
@@ -120,8 +123,20 @@ co_fn void ext_damaged(struct ext *x, const char *why); /* void from now on, and
 void ext_apply_create(struct ext *x, const struct rec_create *r, uint64_t rsn);
 void ext_apply_delete(struct dev *d, const struct rec_delete *r, uint64_t rsn);
 void ext_apply_void(struct ext *x, bool on, uint64_t rsn);
+void ext_apply_freeze(struct ext *x, uint64_t rsn);
 void ext_apply_versions(struct ext *x, const struct rec_versions *r);
 void ext_apply_arrive(struct ext *x, const struct rec_arrive *r, uint64_t rsn);
+
+/* credits.c: what is promised to extents. A reserved one has as many credits as blocks may yet get
+ * a place of their own in it, but for those that running requests have claimed. */
+void credits_put(struct ext *x, uint32_t n); /* so many, whatever they were */
+void credits_keep(struct ext *x);            /* a reserved one has other blocks or claims now */
+void credits_open(struct ext *x, uint32_t wanted); /* of a new owner */
+/* Room for all of a reserved extent, of which it has so many blocks, or gets them from another.
+ * ERR_NOSPACE. */
+int reserve_room(const struct dev *d, uint64_t id, uint32_t own) MUST_CHECK;
+int reserve_check(const struct ext *x) MUST_CHECK; /* the same for one that is not reserved yet */
+void ext_apply_reserve(struct ext *x, bool on, uint64_t rsn);
 
 /* extent_ops.c */
 /* The extent in force; NULL: none. Waits while it changes its device. */

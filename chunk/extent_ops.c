@@ -165,19 +165,6 @@ int engine_check_epoch(struct engine *e, uint64_t id, uint64_t epoch)
 
 /* ---- open ---- */
 
-static void credits_set(struct ext *x, uint32_t wanted)
-{
-    int64_t room;
-
-    x->dev->credits -= x->credits;
-    x->credits = 0;
-    room = blocks_available(x->dev);
-    if (room <= 0)
-        return;
-    x->credits = (uint32_t)MIN((int64_t)wanted, room);
-    x->dev->credits += x->credits;
-}
-
 static void open_fill(struct ext *x, struct open_info *ret)
 {
     ret->commit_point = x->cp;
@@ -192,6 +179,7 @@ static void open_fill(struct ext *x, struct open_info *ret)
         memcpy(ret->uncommitted, x->unc, x->n_unc * sizeof(*x->unc));
     }
     ret->frozen = x->frozen;
+    ret->reserved = x->reserved;
     for (uint32_t w = 0; w < BLOCKS_PER_EXTENT / 64; w++) {
         uint64_t mapped = x->allocated[w] | x->shared[w];
         uint64_t need = x->frozen ? mapped : mapped & ~x->allocated[w];
@@ -300,29 +288,11 @@ int engine_open_as(struct engine *e, const struct open_args *a, struct open_info
         rc = err_set(ERR_STALE, "extent %" PRIu64 " is at epoch %" PRIu64, id, x->epoch);
     if (rc == 0) {
         x->open_epoch = epoch;
-        credits_set(x, a->credit_blocks);
+        credits_open(x, a->credit_blocks);
         open_fill(x, ret);
     }
     ext_put(x);
     return rc;
-}
-
-int engine_reserve(struct engine *e, uint64_t id, uint64_t epoch, uint32_t blocks,
-                   uint32_t *ret_granted)
-{
-    struct ext *x = ext_find(e, id);
-    int rc = x != NULL ? epoch_check(x, epoch) : no_replica(id);
-
-    *ret_granted = 0;
-    if (rc < 0)
-        return rc;
-    if (blocks_available(x->dev) < (int64_t)blocks)
-        return err_set(ERR_NOSPACE, "disk %s: %" PRIu32 " blocks are not free", x->dev->path,
-                       blocks);
-    x->credits += blocks;
-    x->dev->credits += blocks;
-    *ret_granted = blocks;
-    return 0;
 }
 
 int engine_commit_point(struct engine *e, uint64_t id, uint64_t epoch, struct version cp)

@@ -147,6 +147,7 @@ static_assert(sizeof(struct roll_page) == PAGE_BYTES, "on disk");
 #define EXTENT_F_VOID     1u
 #define EXTENT_F_FROZEN   2u /* an origin: never written again */
 #define EXTENT_F_ARRIVING 4u /* the twin of an extent that moves here: not in force */
+#define EXTENT_F_RESERVED 8u /* blocks for all of it are promised */
 
 struct extent_head {
     struct meta_head h;
@@ -279,6 +280,7 @@ enum rec_type {
     REC_VERSIONS = 14, /* of an arriving extent */
     REC_ARRIVE = 15,   /* an arriving extent is in force */
     REC_THAW = 16,     /* blocks of a frozen extent's own are only read from now on */
+    REC_RESERVE = 17,  /* blocks for all of the extent are promised, or are not any more */
     REC_TYPES
 };
 struct rec_head {
@@ -305,9 +307,9 @@ struct rec_create {
     uint32_t meta_block[META_BLOCKS]; /* numbers + 1 */
 } PACKED;
 /* Then struct rec_ref[n_refs]: of every block in the map. Its map pages are durable before. The
- * origin is frozen from here on (until REC_THAW); what was journaled of it before lies, when it is
- * home, where the child's map says. Of a twin the origin is a relative that it shares with; nothing
- * is frozen. */
+ * origin is frozen from here on (until REC_THAW), and nothing is promised to it; what was journaled
+ * of it before lies, when it is home, where the child's map says. Of a twin the origin is a
+ * relative that it shares with; nothing is frozen. */
 struct rec_child {
     struct rec_create c;
     uint64_t origin;
@@ -366,6 +368,7 @@ struct rec_delete { /* then struct rec_ref[n_refs]: of every block in the map */
     uint32_t n_refs;
 } PACKED;
 #define REC_F_ARRIVING 1u /* CREATE, CHILD: a twin, until REC_ARRIVE */
+#define REC_F_RESERVED 2u /* CREATE, CHILD, ARRIVE: as of REC_RESERVE; without: it is not */
 struct rec_versions {     /* then struct disk_uncommitted[count] */
     struct rec_head h;
     uint32_t count, reserved;
@@ -387,6 +390,10 @@ struct thaw_block {
 struct rec_thaw { /* then struct thaw_block[count] */
     struct rec_head h;
     uint32_t count, reserved;
+} PACKED;
+struct rec_reserve {
+    struct rec_head h;
+    uint64_t on; /* 1: promised */
 } PACKED;
 struct rec_void {
     struct rec_head h;

@@ -74,7 +74,7 @@ uint32_t head_pack(struct ext *x, uint8_t *pages, uint64_t *offs, uint64_t gen)
     h->slot = x->slot;
     h->family = x->family;
     h->flags = (x->is_void ? EXTENT_F_VOID : 0) | (x->frozen ? EXTENT_F_FROZEN : 0) |
-               (x->arriving ? EXTENT_F_ARRIVING : 0);
+               (x->arriving ? EXTENT_F_ARRIVING : 0) | (x->reserved ? EXTENT_F_RESERVED : 0);
     h->cp_epoch = x->cp.epoch;
     h->cp_gen = x->cp.gen;
     h->last_epoch = x->last.epoch;
@@ -198,7 +198,8 @@ static int head_parse(struct ext *x, const struct extent_head *h)
     if (h->h.owner == 0 || h->uncommitted > UNCOMMITTED_MAX || h->missing > MISSING_MAX ||
         h->tail_bytes > EXTENT_TAIL_MAX ||
         h->uncommitted * sizeof(struct disk_uncommitted) > h->tail_bytes ||
-        (h->flags & ~(EXTENT_F_VOID | EXTENT_F_FROZEN | EXTENT_F_ARRIVING)) != 0)
+        (h->flags & ~(EXTENT_F_VOID | EXTENT_F_FROZEN | EXTENT_F_ARRIVING | EXTENT_F_RESERVED)) !=
+            0)
         return bad_head(x, "a field is out of range");
     for (uint32_t k = 0; k < META_BLOCKS; k++) {
         if (h->meta_block[k] == BLOCK_NONE || h->meta_block[k] > d->g.blocks)
@@ -211,6 +212,7 @@ static int head_parse(struct ext *x, const struct extent_head *h)
     x->is_void = (h->flags & EXTENT_F_VOID) != 0;
     x->arriving = (h->flags & EXTENT_F_ARRIVING) != 0;
     x->frozen = (h->flags & EXTENT_F_FROZEN) != 0;
+    x->reserved = (h->flags & EXTENT_F_RESERVED) != 0;
     x->dev->e->any_void |= x->is_void;
     x->cp = (struct version){h->cp_epoch, h->cp_gen};
     x->last = (struct version){h->last_epoch, h->last_gen};

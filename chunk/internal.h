@@ -76,7 +76,8 @@ struct dev {
     uint32_t roll_damaged;   /* so many of its pages were damaged, or older than what they name */
     uint32_t free_blocks;    /* not allocated, those pending included */
     uint32_t claimed;        /* promised to running writes */
-    uint32_t credits;        /* promised to extents */
+    uint32_t credits;        /* promised to extents, */
+    uint32_t reserved;       /* of these, to reserved ones */
     uint32_t reserve_blocks; /* for overwrites by copy */
     uint32_t spares;         /* taken by such, and no former block is free for it yet */
     struct list pending;     /* struct pending_free by rsn */

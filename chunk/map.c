@@ -142,6 +142,7 @@ void head_bits_put(struct ext *x, uint32_t block, const struct map_entry *en)
     if (block_allocated(x, block) != own) {
         x->allocated[block / 64] ^= bit;
         x->blocks += own ? 1 : UINT32_MAX; /* -1 */
+        credits_keep(x);
     }
     if (block_shared(x, block) != entry_shared(en))
         x->shared[block / 64] ^= bit;

@@ -31,7 +31,7 @@ int twin_check(const struct move *m)
         return err_set(ERR_NO_REPLICA, "extent %" PRIu64 " is being deleted", x->id);
     if (ext_is_apart(m->dev->e, x->id)) /* meanwhile */
         return err_set(ERR_AGAIN, "a copy of extent %" PRIu64 " is being deleted", x->id);
-    return 0;
+    return m->twin.reserve ? reserve_room(m->dev, x->id, 0) : 0;
 }
 
 /* An empty one. */
@@ -165,6 +165,7 @@ static int state_journal(const struct ext *x, struct ext *y)
     r->last_gen = x->last.gen;
     r->is_void = x->is_void;
     r->frozen = x->frozen;
+    r->h.flags = x->reserved ? REC_F_RESERVED : 0;
     rc = state_add(y, &r->h, &rsn);
     return rc == 0 ? journal_wait(y->dev, rsn) : rc;
 }
@@ -220,8 +221,8 @@ static void take_over(struct move *m)
     y->epoch = x->epoch;
     y->open_epoch = x->open_epoch;
     y->vouched = x->vouched;
-    y->credits = (uint32_t)MIN((int64_t)x->credits, room);
-    y->dev->credits += y->credits;
+    if (!y->reserved)
+        credits_put(y, (uint32_t)MIN((int64_t)x->credits, room));
     y->switching = true; /* until the former one is gone */
     x->dead = true;
     x->move = NULL;
@@ -247,6 +248,19 @@ void move_target_failed(struct ext *x, const struct dev *d)
     co_cond_broadcast(&x->ops_ended);
 }
 
+/* What was promised since the twin was made; REC_ARRIVE says whether it is in force. */
+static int twin_reserve(struct move *m)
+{
+    struct ext *y = m->to;
+    int rc = m->from->reserved && !y->reserved ? reserve_check(y) : 0;
+
+    if (rc == 0 && m->from->reserved) {
+        y->reserved = true;
+        credits_keep(y);
+    }
+    return rc;
+}
+
 static int move_switch(struct move *m)
 {
     struct map_hold hold = {0};
@@ -258,6 +272,8 @@ static int move_switch(struct move *m)
         rc = map_hold(m->from, 0, BLOCKS_PER_EXTENT - 1, &hold);
     if (rc == ERR_CORRUPT)
         rc = 0; /* what is left of it */
+    if (rc == 0)
+        rc = twin_reserve(m);
     if (rc == 0)
         rc = dev_flush(m->to->dev);
     if (rc == 0)
@@ -312,7 +328,8 @@ int ext_move(struct ext *x, struct dev *d)
                                    .epoch = x->durable_epoch,
                                    .volume_id = x->volume_id,
                                    .slot = x->slot,
-                                   .family = x->family};
+                                   .family = x->family,
+                                   .reserve = x->reserved};
     rc = move_run(m);
     if (rc == 0)
         log_debug("extent.moved", "extent=%" PRIu64 " from=%s to=%s", x->id, x->dev->path, d->path);

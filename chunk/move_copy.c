@@ -123,6 +123,7 @@ static int twin_bind(struct ext *y, uint32_t b)
 {
     struct dev *d = y->dev;
     struct rec_alloc *r;
+    struct claim claim;
     uint32_t block;
     int rc;
 
@@ -132,11 +133,11 @@ static int twin_bind(struct ext *y, uint32_t b)
     rc = rec_space(d, &r->h);
     if (rc < 0)
         return rc;
-    rc = blocks_available(d) < 1 ? err_set(ERR_NOSPACE, "disk %s is full", d->path) : 0;
+    rc = blocks_claim(y, 1, &claim);
     if (rc == 0) {
-        d->claimed++;
         rc = block_take(y, b, &block);
-        d->claimed -= rc < 0;
+        if (rc < 0)
+            blocks_unclaim(y, &claim);
     }
     if (rc < 0) {
         journal_space_return(d, journal_cost(d, r->h.bytes, 0));
@@ -146,6 +147,7 @@ static int twin_bind(struct ext *y, uint32_t b)
     r->index = b;
     r->block = block;
     map_apply_alloc(y, b, block, rec_add(d, &r->h));
+    block_placed(y);
     return 0;
 }
 
@@ -184,9 +186,14 @@ static int twin_keep(struct ext *y, uint32_t b)
     uint32_t cost = thaw_cost(y, 1);
     int rc = journal_space(y->dev, cost, false);
 
-    if (rc == 0)
-        thaw_add_one(y, b, cost);
-    return rc;
+    if (rc < 0)
+        return rc;
+    if (y->reserved && blocks_available(y->dev) < 1) { /* it may need another in its place */
+        journal_space_return(y->dev, cost);
+        return err_set(ERR_NOSPACE, "disk %s is full", y->dev->path);
+    }
+    thaw_add_one(y, b, cost);
+    return 0;
 }
 
 /* Zeroes, and the block is free if they are all of it. */

@@ -329,7 +329,7 @@ static int twin_journal(struct sharing *s)
     if (rc == 0) {
         struct rec_child *r = child_map_rec(&s->map, s->donor[0]->id);
 
-        r->c.h.flags = REC_F_ARRIVING;
+        r->c.h.flags |= REC_F_ARRIVING;
         s->m->to = child_map_journal(&s->map, r, cost, &rsn);
         ext_apart_begin(s->m->to);
     }

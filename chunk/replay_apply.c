@@ -130,6 +130,7 @@ static uint64_t rec_bytes(const struct rec_head *h)
         [REC_ARRIVE] = sizeof(struct rec_arrive),
         [REC_CHILD] = sizeof(struct rec_child),
         [REC_THAW] = sizeof(struct rec_thaw),
+        [REC_RESERVE] = sizeof(struct rec_reserve),
     };
     uint64_t n = h->type < REC_TYPES ? fixed[h->type] : 0;
 
@@ -306,8 +307,7 @@ static void apply_origin(struct replay *rp, const struct rec_child *r, uint64_t 
 
     if (o == NULL || (r->c.h.flags & REC_F_ARRIVING)) /* a relative of a twin */
         return;
-    o->frozen = true;
-    ext_dirty(o, rsn);
+    ext_apply_freeze(o, rsn);
 }
 
 static void apply_create(struct replay *rp, const struct rec_create *r, uint64_t rsn)
@@ -434,6 +434,9 @@ static int apply_extent(struct ext *x, const struct rec_head *h, uint64_t rsn, u
         return 0;
     case REC_VOID:
         ext_apply_void(x, ((const struct rec_void *)h)->on != 0, rsn);
+        return 0;
+    case REC_RESERVE:
+        ext_apply_reserve(x, ((const struct rec_reserve *)h)->on != 0, rsn);
         return 0;
     case REC_ALLOC:
         return apply_alloc(x, (const struct rec_alloc *)h, rsn);

@@ -60,8 +60,9 @@ struct disk_view {
     char path[256], model[64], error[256];
     char journal_on[256]; /* the disk that has its journals; "": itself */
     uint64_t size_bytes, used_bytes, extents;
-    uint32_t state; /* enum disk_state */
-    uint32_t drain; /* enum drain */
+    uint64_t reserved_bytes; /* of used_bytes: promised, and nothing is there yet */
+    uint32_t state;          /* enum disk_state */
+    uint32_t drain;          /* enum drain */
 };
 /* *ret: mem_ memory. */
 co_fn uint32_t server_disk_views(struct server *s, struct disk_view **ret);

@@ -124,7 +124,8 @@ static int bind(struct op *op, uint32_t index)
 {
     struct ext *x = op->ext;
     uint32_t block, cost = journal_cost(x->dev, sizeof(struct rec_alloc), 0);
-    int rc = blocks_claim(x, 1);
+    struct claim claim;
+    int rc = blocks_claim(x, 1, &claim);
 
     if (rc < 0)
         return rc;
@@ -134,19 +135,19 @@ static int bind(struct op *op, uint32_t index)
     rc = block_take(x, index, &block);
     if (rc < 0)
         goto err_after_space;
+    claim.n--;
     rc = op_check(op);
     if (rc == 0) {
         share_alloc_add(x, index, block, cost);
+        block_placed(x);
         return 0;
     }
-    block_untake(x->dev, block);
-    journal_space_return(x->dev, cost);
-    return rc;
+    block_return(x, &claim, block);
 
 err_after_space:
     journal_space_return(x->dev, cost);
 err_after_claim:
-    blocks_unclaim(x, 1);
+    blocks_unclaim(x, &claim);
     return rc;
 }
 

@@ -115,10 +115,6 @@ bool block_owned(const struct dev *d, uint32_t block);
 void block_disown(struct dev *d, uint32_t block);
 bool shared_bit_get(const struct dev *d, uint32_t block);
 void shared_bit_put(struct dev *d, uint32_t block, bool on, uint64_t rsn);
-int64_t blocks_available(const struct dev *d); /* for credits and new blocks */
-/* Promises n blocks to a write of x: its credits first. ERR_NOSPACE. */
-int blocks_claim(struct ext *x, uint32_t n);
-void blocks_unclaim(struct ext *x, uint32_t n); /* back to the extent's credits */
 /* Gives out one claimed block, for block `index` of the extent or for metadata; waits for pending
  * ones. */
 co_fn int block_take(struct ext *x, uint32_t index, uint32_t *ret);
@@ -129,6 +125,19 @@ bool block_take_spare(struct ext *x, uint32_t index, bool in_row, uint32_t *ret)
 void block_untake(struct dev *d, uint32_t block); /* never written to the journal; not claimed */
 int head_take(struct dev *d, uint32_t *ret);
 void head_untake(struct dev *d, uint32_t head);
+
+/* credits.c */
+int64_t blocks_available(const struct dev *d); /* for credits and new blocks */
+struct claim {                                 /* blocks promised to a running request */
+    uint32_t n;                                /* those not yet taken (block_take) */
+    uint32_t credits;                          /* so many were the extent's credits before */
+};
+/* Promises n blocks to a request of x: its credits first. ERR_NOSPACE, unless it is reserved. */
+int blocks_claim(struct ext *x, uint32_t n, struct claim *ret) MUST_CHECK;
+void blocks_unclaim(struct ext *x, struct claim *c); /* those that are left */
+void block_placed(struct ext *x);                    /* one that was taken is in the map now */
+/* One that was taken, and never written to the journal, is only claimed again. */
+void block_return(struct ext *x, struct claim *c, uint32_t block);
 
 /* place.c: a place among those that are not busy (as a bit's number); false if all are. in_row: the
  * blocks behind it will be written next, so a long run is better than what is free near */

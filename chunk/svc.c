@@ -113,6 +113,7 @@ static co_fn int create_one(struct rpc_request *q, size_t i)
         .family = it->family,
         .origin = it->origin,
         .origin_epoch = it->origin_epoch,
+        .reserve = it->reserve,
     };
     int rc = extent_here(q, it->extent_id, it->family);
 
@@ -195,6 +196,7 @@ static co_fn int open_one(struct rpc_request *q, size_t i)
     r->allocated.data = rpc_alloc(q, sizeof(oi.allocated));
     memcpy(r->allocated.data, oi.allocated, sizeof(oi.allocated));
     r->frozen = oi.frozen;
+    r->reserved = oi.reserved;
     if (!mem_is_zero(oi.shared, sizeof(oi.shared))) {
         r->shared.len = sizeof(oi.shared);
         r->shared.data = rpc_alloc(q, sizeof(oi.shared));
@@ -362,6 +364,16 @@ static co_fn int svc_reserve(struct rpc_request *q)
                : engine_reserve(engine_of(q), m->extent_id, m->epoch, m->blocks, &reply->granted);
 }
 
+static co_fn int svc_replica_reserve(struct rpc_request *q)
+{
+    const Zbs__Chunk__ReplicaReserveRequest *m = (const Zbs__Chunk__ReplicaReserveRequest *)q->msg;
+    int rc = extent_here(q, m->extent_id, m->family);
+
+    return rc < 0 ? rc
+                  : engine_reserve_extent(engine_of(q), m->extent_id, m->epoch, m->reserve,
+                                          m->credit_blocks);
+}
+
 /* ---- missing sets ---- */
 
 static const struct page_range *ranges_of(struct rpc_request *q, Zbs__PageRange **in, size_t n)
@@ -502,6 +514,7 @@ static co_fn int svc_list_replicas(struct rpc_request *q)
         r->blocks = info[i].blocks;
         r->family = info[i].family;
         r->frozen = info[i].frozen;
+        r->reserved = info[i].reserved;
         reply->replicas[i] = r;
     }
     return 0;
@@ -555,4 +568,5 @@ const struct rpc_method chunk_methods[] = {
     {.handler = svc_disk_drain},
     {.handler = svc_disk_remove},
     {.handler = svc_diff},
+    {.handler = svc_replica_reserve},
 };

@@ -286,31 +286,47 @@ static bool seg_needs_block(const struct writing *w, const struct seg *s)
     return s->how != SEG_ZERO && !block_allocated(w->x, s->first / PAGES_PER_BLOCK);
 }
 
-/* Gives the extent's block a place, ahead of the pages that will lie there. */
-static int block_bind(struct writing *w, uint32_t index)
+/* Others may write to the block at the same time; it is bound once. */
+static int block_bind_locked(struct writing *w, uint32_t index)
 {
     struct dev *d = w->x->dev;
     uint32_t block, cost = journal_cost(d, sizeof(struct rec_alloc), 0);
-    int rc = journal_space(d, cost, false);
+    int rc;
 
+    if (block_allocated(w->x, index))
+        return 0;
+    rc = journal_space(d, cost, false);
     if (rc < 0)
         return rc;
-    ASSERT(w->claimed > 0);
+    ASSERT(w->claim.n > 0);
     rc = block_take(w->x, index, &block);
     if (rc < 0)
         goto err_after_space;
-    w->claimed--;
+    w->claim.n--;
     rc = op_check(&w->op);
-    if (rc < 0 || block_allocated(w->x, index)) { /* another writer of the block was faster */
-        block_untake(d, block);
+    if (rc < 0 || block_allocated(w->x, index)) { /* another has adopted one */
+        block_return(w->x, &w->claim, block);
         goto err_after_space;
     }
     share_alloc_add(w->x, index, block, cost);
+    block_placed(w->x);
     w->new_blocks++;
     return 0;
 
 err_after_space:
     journal_space_return(d, cost);
+    return rc;
+}
+
+/* Gives the extent's block a place, ahead of the pages that will lie there. */
+static int block_bind(struct writing *w, uint32_t index)
+{
+    int rc = co_mutex_lock(&w->x->bind);
+
+    if (rc < 0)
+        return rc;
+    rc = block_bind_locked(w, index);
+    co_mutex_unlock(&w->x->bind);
     return rc;
 }
 
@@ -329,10 +345,9 @@ static int space_prepare(struct writing *w)
             last_index = index;
     }
     if (need > 0) {
-        rc = blocks_claim(w->x, need);
+        rc = blocks_claim(w->x, need, &w->claim);
         if (rc < 0)
             return rc;
-        w->claimed = need;
     }
     for (uint32_t i = 0; i < w->n_segs; i++) {
         struct seg *s = &w->segs[i];
@@ -340,7 +355,7 @@ static int space_prepare(struct writing *w)
         rc = 0;
         if (s->how == SEG_BLOCK && seg_needs_block(w, s)) {
             rc = block_take(w->x, s->first / PAGES_PER_BLOCK, &s->block);
-            w->claimed -= rc == 0;
+            w->claim.n -= rc == 0;
             s->is_new = true;
         } else if (s->how == SEG_BLOCK) {
             if (!block_take_spare(w->x, s->first / PAGES_PER_BLOCK, in_row, &s->block))
@@ -443,11 +458,15 @@ static void writing_free(struct writing *w)
     for (uint32_t i = 0; i < w->n_segs; i++) {
         if (w->segs[i].how != SEG_BLOCK || w->segs[i].block == BLOCK_NONE || w->segs[i].done)
             continue;
-        block_untake(w->x->dev, w->segs[i].block);
-        w->x->dev->spares -= !w->segs[i].is_new;
+        if (w->segs[i].is_new) {
+            block_return(w->x, &w->claim, w->segs[i].block);
+        } else {
+            block_untake(w->x->dev, w->segs[i].block);
+            w->x->dev->spares--;
+        }
     }
-    if (w->claimed > 0)
-        blocks_unclaim(w->x, w->claimed);
+    if (w->claim.n > 0)
+        blocks_unclaim(w->x, &w->claim);
     map_release(&w->hold);
     buf_put(w->copy);
     buf_put(w->edge[0].buf);

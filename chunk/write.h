@@ -55,7 +55,8 @@ struct writing {
     struct seg *segs; /* &one as long as that is enough */
     struct seg one;
     uint32_t n_segs, cap_segs;
-    uint32_t claimed, new_blocks;
+    struct claim claim;
+    uint32_t new_blocks;
     struct refs_hold refs; /* of the blocks that it may drop */
     uint64_t last_rsn;
     struct merging merging;

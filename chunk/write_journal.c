@@ -221,6 +221,8 @@ static int journal_map(struct writing *w, struct seg *s)
         ASSERT(s->is_new == !block_allocated(w->x, s->first / PAGES_PER_BLOCK));
     }
     map_queue(s, r, cost, s->how == SEG_BLOCK);
+    if (s->how == SEG_BLOCK && s->is_new)
+        block_placed(w->x);
     return 0;
 }
 

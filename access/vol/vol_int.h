@@ -67,6 +67,7 @@ enum chunk_method {
     CHUNK_DISK_DRAIN,
     CHUNK_DISK_REMOVE,
     CHUNK_DIFF,
+    CHUNK_REPLICA_RESERVE,
 };
 
 enum io_kind { IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_COMPARE_AND_WRITE };

@@ -23,7 +23,8 @@ enum method {
     SCRUB,
     DISK_DRAIN,
     DISK_REMOVE,
-    DIFF
+    DIFF,
+    REPLICA_RESERVE
 };
 
 #endif
