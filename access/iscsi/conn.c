@@ -6,12 +6,25 @@
 
 #define TURN_PATIENCE (10 * NSEC_PER_SEC)
 
-void iscsi_conn_break(struct iscsi_conn *c, const char *why)
+void iscsi_conn_init(struct stream_conn *stream)
 {
-    if (c->broken != NULL)
-        return;
-    c->broken = why;
-    net_shutdown(c->net);
+    struct iscsi_conn *c = CONTAINER_OF(stream, struct iscsi_conn, stream);
+    struct iscsi_target *t = CONTAINER_OF(stream->server, struct iscsi_target, stream);
+
+    c->t = t;
+    c->statsn = 1;
+    c->login_deadline = co_now() + t->conf.login_timeout_ms * NSEC_PER_MSEC;
+    c->text_in = mem_alloc(ISCSI_TEXT_MAX);
+    params_init(&c->params);
+    list_init(&c->tx_free);
+    co_sem_init(&c->credits, t->conf.memory_bytes);
+    co_group_init(&c->group);
+}
+
+void iscsi_conn_broken(struct stream_conn *stream)
+{
+    struct iscsi_conn *c = CONTAINER_OF(stream, struct iscsi_conn, stream);
+
     if (c->session == NULL)
         return;
     task_abort_running(c);
@@ -110,7 +123,7 @@ static co_fn int logout_receive(struct iscsi_conn *c, const struct pdu_in *in)
     p->bhs[1] = FLAG_FINAL;
     p->bhs[2] = (uint8_t)answer;
     put_be32(p->bhs + 16, in->itt);
-    p->last = c->phase == CONN_LOGOUT;
+    p->item.last = c->phase == CONN_LOGOUT;
     iscsi_conn_send_plain(c, p);
     return 0;
 }
@@ -124,7 +137,8 @@ static co_fn int conn_wait_turn(struct iscsi_conn *c, const struct pdu_in *p)
     nsec_t former = co_deadline_push(co_now() + TURN_PATIENCE);
     int rc = 0;
 
-    while (rc == 0 && s->conn_count > 1 && c->broken == NULL && session_cmdsn(s, p) == CMDSN_HOLD)
+    while (rc == 0 && s->conn_count > 1 && c->stream.broken == NULL &&
+           session_cmdsn(s, p) == CMDSN_HOLD)
         rc = co_cond_wait(&s->turn);
     co_deadline_restore(former);
     if (session_cmdsn(s, p) == CMDSN_HOLD)
@@ -201,60 +215,52 @@ co_fn int iscsi_serve(struct iscsi_conn *c)
 
 /* ---- life ---- */
 
-static void conn_free(struct iscsi_conn *c)
+static void conn_fini(struct iscsi_conn *c)
 {
-    struct iscsi_target *t = c->t;
-
-    ASSERT(c->session == NULL && list_empty(&c->tx));
+    ASSERT(c->session == NULL);
     while (!list_empty(&c->tx_free))
-        mem_free(LIST_ENTRY(list_pop_front(&c->tx_free), struct pdu_out, link));
+        mem_free(list_pop_front(&c->tx_free)); /* link is a PDU's first member */
     buf_put(c->text_answer);
     mem_free(c->text_in);
-    mem_free(c->rx);
-    net_close(c->net);
-    list_del(&c->link);
-    t->conn_count--;
-    mem_free(c);
-    co_cond_broadcast(&t->conn_gone);
 }
 
-co_fn int iscsi_conn_main(void *arg)
+/* Login and full feature phase. */
+static co_fn int conn_run(struct iscsi_conn *c)
 {
-    struct iscsi_conn *c = arg;
-    int rc;
+    unsigned long long id = c->stream.id;
+    const char *peer = net_peer(c->stream.net);
+    int rc = iscsi_login(c);
 
-    co_spawn_detached_deadline(&c->group, "iscsi-writer", iscsi_writer_main, c);
-    rc = iscsi_login(c);
     if (rc == 0) {
         if (c->session != NULL)
             log_info("iscsi.session", "conn=%llu initiator=%s address=%s target=%s tsih=%u cid=%u",
-                     (unsigned long long)c->id, c->initiator, net_peer(c->net),
-                     c->session->node->iqn, c->session->tsih, c->cid);
+                     id, c->initiator, peer, c->session->node->iqn, c->session->tsih, c->cid);
         rc = iscsi_serve(c);
     }
     if (rc < 0 && !(c->phase == CONN_LOGIN && rc == ERR_CLOSED))
-        log_info("iscsi.closed", "conn=%llu initiator=%s address=%s why=\"%s\"",
-                 (unsigned long long)c->id, c->initiator, net_peer(c->net), err_text(rc));
+        log_info("iscsi.closed", "conn=%llu initiator=%s address=%s why=\"%s\"", id, c->initiator,
+                 peer, err_text(rc));
+    return rc;
+}
 
+co_fn void iscsi_conn_serve(struct stream_conn *stream)
+{
+    struct iscsi_conn *c = CONTAINER_OF(stream, struct iscsi_conn, stream);
     struct co_shield shield;
+    int rc;
+
+    stream_sender_start(stream);
+    rc = conn_run(c);
     co_shield_begin(&shield);
-    /* What is queued may still leave (a login's refusal, a logout's answer), but a peer that does
-     * not take it is not waited for long. */
-    c->tx_closing = true;
-    co_cond_signal(&c->tx_wake);
     if (rc < 0 && c->phase != CONN_LOGIN)
-        iscsi_conn_break(c, "the reader ended");
-    nsec_t former = co_deadline_push(co_now() + 2 * NSEC_PER_SEC);
-    while (!c->tx_broken && co_cond_wait(&c->tx_done) == 0)
-        ;
-    co_deadline_restore(former);
-    iscsi_conn_break(c, "the connection ends");
+        stream_break(stream, "the reader ended");
+    /* Otherwise what is queued may still leave: a login's refusal, a logout's answer. */
+    stream_sender_end(stream);
     if (c->session != NULL)
         task_abort_all(c);
     co_group_join(&c->group);
     if (c->session != NULL)
         session_leave(c);
     co_shield_end(&shield);
-    conn_free(c);
-    return 0;
+    conn_fini(c);
 }

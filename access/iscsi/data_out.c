@@ -22,7 +22,7 @@ void data_out_damaged(struct iscsi_task *task, const char *why)
 {
     if (!task->damaged)
         log_info("iscsi.damaged", "conn=%llu itt=0x%08x why=\"%s\"",
-                 (unsigned long long)task->conn->id, task->itt, why);
+                 (unsigned long long)task->conn->stream.id, task->itt, why);
     task->damaged = true;
 }
 

@@ -17,16 +17,13 @@
 #include "access/iscsi/iscsi.h"
 #include "access/iscsi/param.h"
 #include "access/iscsi/pdu.h"
+#include "access/stream/stream.h"
 #include "common/base/assert.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
-#include "common/co/sync.h"
-#include "common/env/env.h"
 
 #define ISCSI_NAME_MAX      223u
 #define ISCSI_TEXT_MAX      16384u /* text of one negotiation, collected over several PDUs */
-#define ISCSI_RX_BYTES      16384u /* read ahead of a connection */
-#define ISCSI_DIRECT_BYTES  16384u /* segments from here on are received in place */
 #define ISCSI_IMMEDIATE_MAX 16u    /* immediate commands beyond the window */
 #define ISCSI_PATHS_WAIT    (2 * NSEC_PER_SEC) /* for other paths to hear of a reset, an end */
 #define ISCSI_PLAIN_MAX     64u                /* queued answers to anything but commands */
@@ -58,12 +55,7 @@ struct iscsi_node {
     bool marked; /* of exports_update */
 };
 
-/* Where connections come in. */
-struct iscsi_portal {
-    struct iscsi_target *t;
-    struct net_listener *listener; /* NULL: not there */
-    bool is_virtual;
-};
+enum { ISCSI_PORTAL, ISCSI_VIRTUAL_PORTAL }; /* the target's listeners */
 
 /* An initiator port that was sent to another portal, and when. */
 #define ISCSI_SENT_MAX 64u
@@ -74,19 +66,15 @@ struct iscsi_sent {
 };
 
 struct iscsi_target {
+    struct stream_server stream;
     struct iscsi_conf conf; /* with defaults filled in */
-    struct iscsi_portal portal, virtual_portal;
     struct iscsi_sent sent[ISCSI_SENT_MAX];
     struct pr_registry reservations;
     struct co_wg reservation_news; /* being obeyed */
     struct list nodes;
-    struct list conns;
-    uint32_t conn_count;
     struct scsi_ports *ports; /* the portals of the cluster, this one among them */
     uint16_t next_tsih;
-    uint64_t next_conn_id;
-    struct co_group accept_group, group;
-    struct co_cond conn_gone;
+    struct co_group group; /* units; removed nodes */
     /* reading the export table anew (refresh.c); counts of calls */
     struct co_group refresh_group;
     uint64_t refresh_wanted, refresh_begun, refresh_ended;
@@ -111,7 +99,7 @@ uint16_t iscsi_portal_tag(const char *addr);
 enum statsn_use { STATSN_NONE, STATSN_NEXT, STATSN_ADVANCE };
 
 struct pdu_out {
-    struct list link;
+    struct stream_item item; /* `last`: the connection ends after it */
     struct iscsi_conn *conn;
     uint8_t bhs[BHS_BYTES];
     uint8_t head_digest[DIGEST_BYTES];
@@ -121,7 +109,6 @@ struct pdu_out {
     uint8_t tail[3 + DIGEST_BYTES]; /* padding, data digest */
     uint8_t statsn;                 /* enum statsn_use */
     bool plain;                     /* counts towards ISCSI_PLAIN_MAX */
-    bool last;                      /* the connection ends after it */
     uint32_t credit_bytes;          /* given back once sent */
     uint8_t small[2 + SCSI_SENSE_MAX];
 };
@@ -131,15 +118,12 @@ struct pdu_out {
 enum conn_phase { CONN_LOGIN, CONN_FULL, CONN_LOGOUT };
 
 struct iscsi_conn {
-    struct list link; /* t->conns */
+    struct stream_conn stream; /* first member */
     struct iscsi_target *t;
-    struct net_conn *net;
-    uint64_t id;
     enum conn_phase phase;
-    struct co_group group; /* writer, tasks, task management */
+    struct co_group group; /* tasks, task management */
     struct params params;
     bool header_digest, data_digest; /* in force */
-    bool is_virtual;                 /* came in at the virtual portal */
     bool discovery;
     uint16_t cid;
     char initiator[ISCSI_NAME_MAX + 1];
@@ -150,28 +134,26 @@ struct iscsi_conn {
     uint32_t statsn;
 
     /* receiving */
-    uint8_t *rx;
-    uint32_t rx_pos, rx_end;
     uint32_t last_data_len;
     nsec_t login_deadline;
     bool pinged;
-    uint32_t burst; /* PDUs handled since the reader last waited */
-    char *text_in;  /* of a request that spans PDUs */
+    char *text_in; /* of a request that spans PDUs */
     uint32_t text_in_len;
     struct buf *text_answer; /* what is left of a long answer */
     uint32_t text_answer_at, text_answer_len, text_itt;
 
     /* sending */
-    struct list tx, tx_free;
-    struct co_cond tx_wake, tx_done;
+    struct list tx_free; /* PDUs for reuse */
     uint32_t tx_free_count, tx_plain;
-    bool tx_closing; /* nothing more comes: the writer ends when the queue is empty */
-    bool tx_broken;
-    const char *broken; /* not NULL: it ends, and this is why; nothing that it holds is begun */
 
     struct co_sem credits; /* payload bytes */
     uint32_t tmfs;         /* task management requests in progress */
 };
+
+static inline bool iscsi_conn_is_virtual(const struct iscsi_conn *c)
+{
+    return c->stream.listener == ISCSI_VIRTUAL_PORTAL;
+}
 
 /* Reads one header and judges it as pdu_parse does. Additional header segments are skipped. */
 co_fn int conn_read_header(struct iscsi_conn *c, struct pdu_in *ret,
@@ -188,14 +170,15 @@ void iscsi_conn_send(struct iscsi_conn *c, struct pdu_out *p);
 void iscsi_conn_send_plain(struct iscsi_conn *c, struct pdu_out *p);
 co_fn int conn_plain_wait(struct iscsi_conn *c) MUST_CHECK;
 void conn_reject(struct iscsi_conn *c, const struct pdu_in *p, enum pdu_reject reason);
-/* Breaks the connection: its reader will end, and no command of it is begun any more. It takes the
- * other connections of its session with it (error recovery level 0), unless it logged out. Does
- * not suspend. why: static. */
-void iscsi_conn_break(struct iscsi_conn *c, const char *why);
 uint32_t conn_exp_cmdsn(const struct iscsi_conn *c);
 
-co_fn int iscsi_conn_main(void *arg);   /* conn.c: struct iscsi_conn */
-co_fn int iscsi_writer_main(void *arg); /* conn_tx.c */
+/* Of the target's streams (conn.c, conn_tx.c). A connection that is broken takes the others of its
+ * session with it (error recovery level 0), unless it logged out. */
+void iscsi_conn_init(struct stream_conn *c);
+co_fn void iscsi_conn_serve(struct stream_conn *c);
+void iscsi_conn_broken(struct stream_conn *c);
+int iscsi_pdu_pieces(struct stream_conn *c, struct stream_item *item, struct iovec *iov);
+void iscsi_pdu_sent(struct stream_conn *c, struct stream_item *item);
 
 /* 0 once in full feature phase. */
 co_fn int iscsi_login(struct iscsi_conn *c) MUST_CHECK;

@@ -105,7 +105,7 @@ static int login_redirect(struct login *l, const struct iscsi_node *node)
     if (to == NULL)
         return 0;
     log_info("iscsi.redirect", "initiator=%s address=%s target=%s to=%s", l->c->initiator,
-             net_peer(l->c->net), l->iqn, to);
+             net_peer(l->c->stream.net), l->iqn, to);
     text_add(&l->out, "TargetAddress", to); /* without the tag: RFC 7143, 13.8 */
     return login_refuse(l, LOGIN_MOVED_TEMPORARILY, "sent to another portal");
 }
@@ -337,7 +337,7 @@ static void login_respond(struct login *l, uint8_t flags, uint16_t tsih)
         p->data = p->buf->data;
         p->len = (uint32_t)l->out.len;
     }
-    p->last = l->status != LOGIN_OK;
+    p->item.last = l->status != LOGIN_OK;
     l->out.len = 0;
     iscsi_conn_send_plain(c, p);
 }
@@ -429,8 +429,8 @@ co_fn int iscsi_login(struct iscsi_conn *c)
     if (rc > 0) {
         /* The last response leaves without digests: they hold from the next PDU on, and the
          * initiator sends none before it has seen the response. */
-        while (c->tx_plain > 0 && !c->tx_broken)
-            co_cond_wait_always(&c->tx_done);
+        while (c->tx_plain > 0 && !c->stream.tx_ended)
+            co_cond_wait_always(&c->stream.tx_progress);
         c->header_digest = c->params.value[PARAM_HEADER_DIGEST];
         c->data_digest = c->params.value[PARAM_DATA_DIGEST];
         c->phase = CONN_FULL;

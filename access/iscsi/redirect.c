@@ -48,11 +48,11 @@ const char *iscsi_redirect(struct iscsi_conn *c, const struct iscsi_node *node,
 
     if (!iscsi_redirects(t))
         return NULL;
-    to = c->is_virtual ? scsi_alua_place(&node->scsi, net_peer(c->net))
-                       : scsi_ports_home(t->ports, net_peer(c->net));
+    to = iscsi_conn_is_virtual(c) ? scsi_alua_place(&node->scsi, net_peer(c->stream.net))
+                                  : scsi_ports_home(t->ports, net_peer(c->stream.net));
     if (to == 0)
         to = own;
-    if ((to == own && !c->is_virtual) || back_soon(t, c->initiator, isid))
+    if ((to == own && !iscsi_conn_is_virtual(c)) || back_soon(t, c->initiator, isid))
         return NULL;
     for (uint32_t i = 0; i < t->ports->count; i++) {
         if (t->ports->list[i].number == to)

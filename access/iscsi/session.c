@@ -12,7 +12,7 @@
 static bool session_ends(const struct iscsi_session *s)
 {
     LIST_FOREACH (c, &s->conns, const struct iscsi_conn, session_link) {
-        if (c->broken == NULL)
+        if (c->stream.broken == NULL)
             return false;
     }
     return true;
@@ -21,7 +21,7 @@ static bool session_ends(const struct iscsi_session *s)
 void session_break(struct iscsi_session *s, const char *why)
 {
     LIST_FOREACH (c, &s->conns, struct iscsi_conn, session_link)
-        iscsi_conn_break(c, why);
+        stream_break(&c->stream, why);
 }
 
 /* A session of this initiator that has to end first: of the same port, because a login of the
@@ -51,12 +51,12 @@ static co_fn int session_reinstate(struct iscsi_conn *c, struct iscsi_node *node
                      old->tsih);
         session_break(old, "the initiator logged in again");
         nsec_t former = co_deadline_push(until);
-        int rc = co_cond_wait(&node->t->conn_gone);
+        int rc = co_cond_wait(&node->t->stream.conn_gone);
         co_deadline_restore(former);
         if (rc < 0)
             return err_set(rc, "commands of the initiator's former session do not end");
-        if (c->broken != NULL)
-            return err_set(ERR_CLOSED, "%s", c->broken);
+        if (c->stream.broken != NULL)
+            return err_set(ERR_CLOSED, "%s", c->stream.broken);
     }
     return 0;
 }
@@ -112,7 +112,7 @@ co_fn int session_open(struct iscsi_conn *c, struct iscsi_node *node, const uint
         list_push_back(&s->free, &s->tasks[i].link);
     }
     pr_initiator_name(port, s->initiator, isid);
-    scsi_nexus_init(&s->nexus, &node->scsi, net_peer(c->net),
+    scsi_nexus_init(&s->nexus, &node->scsi, net_peer(c->stream.net),
                     iscsi_portal_tag(iscsi_target_addr(t)), port);
     list_push_back(&node->sessions, &s->link);
     session_add(s, c);
@@ -172,7 +172,7 @@ bool session_has_room(struct iscsi_session *s, uint16_t cid)
 static bool session_has(const struct iscsi_session *s, uint64_t conn_id)
 {
     LIST_FOREACH (c, &s->conns, struct iscsi_conn, session_link) {
-        if (c->id == conn_id)
+        if (c->stream.id == conn_id)
             return true;
     }
     return false;
@@ -180,15 +180,15 @@ static bool session_has(const struct iscsi_session *s, uint64_t conn_id)
 
 co_fn int session_drop(struct iscsi_conn *c, struct iscsi_conn *other, const char *why)
 {
-    uint64_t id = other->id;
+    uint64_t id = other->stream.id;
     nsec_t former = co_deadline_push(co_now() + REINSTATE_LIMIT);
     int rc = 0;
 
     other->logged_out = true;
-    iscsi_conn_break(other, why);
+    stream_break(&other->stream, why);
     while (rc == 0 && session_has(c->session, id))
-        rc = c->broken != NULL ? err_set(ERR_CLOSED, "%s", c->broken)
-                               : co_cond_wait(&c->t->conn_gone);
+        rc = c->stream.broken != NULL ? err_set(ERR_CLOSED, "%s", c->stream.broken)
+                                      : co_cond_wait(&c->t->stream.conn_gone);
     co_deadline_restore(former);
     return rc < 0 ? err_prefix(rc, "the session's other connection does not end") : 0;
 }

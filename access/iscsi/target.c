@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The portal: listening, limits, end; and what the outside asks about sessions. */
+ * The target as a whole: start, limits, end; and what the outside asks about sessions. */
 #include <stdio.h>
 #include <string.h>
 #include "access/iscsi/iscsi_int.h"
@@ -47,97 +47,14 @@ void iscsi_target_portals_update(struct iscsi_target *t, const char *const *addr
         ports_free(former);
 }
 
-static struct iscsi_conn *conn_new(const struct iscsi_portal *portal, struct net_conn *net)
-{
-    struct iscsi_target *t = portal->t;
-    struct iscsi_conn *c = MEM_NEW(struct iscsi_conn);
-
-    c->t = t;
-    c->net = net;
-    c->is_virtual = portal->is_virtual;
-    c->id = ++t->next_conn_id;
-    c->statsn = 1;
-    c->login_deadline = co_now() + t->conf.login_timeout_ms * NSEC_PER_MSEC;
-    c->rx = mem_alloc(ISCSI_RX_BYTES);
-    c->text_in = mem_alloc(ISCSI_TEXT_MAX);
-    params_init(&c->params);
-    list_init(&c->tx);
-    list_init(&c->tx_free);
-    co_cond_init(&c->tx_wake);
-    co_cond_init(&c->tx_done);
-    co_sem_init(&c->credits, t->conf.memory_bytes);
-    co_group_init(&c->group);
-    list_push_back(&t->conns, &c->link);
-    t->conn_count++;
-    return c;
-}
-
-/* Connections that have just been closed may not have been noticed yet. */
-#define PLACE_PATIENCE NSEC_PER_SEC
-
-static co_fn bool place_there(struct iscsi_target *t)
-{
-    nsec_t former = co_deadline_push(co_now() + PLACE_PATIENCE);
-
-    while (t->conn_count >= t->conf.connections && co_cond_wait(&t->conn_gone) == 0)
-        ;
-    co_deadline_restore(former);
-    return t->conn_count < t->conf.connections;
-}
-
-static co_fn int accept_main(void *arg)
-{
-    struct iscsi_portal *portal = arg;
-    struct iscsi_target *t = portal->t;
-
-    for (;;) {
-        struct net_conn *net;
-        int rc = net_accept(portal->listener, &net);
-
-        if (rc == ERR_CANCELED || co_canceled())
-            return 0;
-        if (rc < 0) {
-            /* Out of descriptors or the like: others may end. */
-            log_warn("iscsi.accept", "why=\"%s\"", err_text(rc));
-            if (co_sleep(100 * NSEC_PER_MSEC) < 0)
-                return 0;
-            continue;
-        }
-        if (!place_there(t)) {
-            log_warn("iscsi.refused", "address=%s why=\"%u connections already\"", net_peer(net),
-                     t->conn_count);
-            net_close(net);
-            continue;
-        }
-        co_spawn(&t->group, "iscsi-conn", iscsi_conn_main, conn_new(portal, net));
-    }
-}
-
-static co_fn int portal_listen(struct iscsi_target *t, struct iscsi_portal *portal,
-                               const char *addr)
-{
-    int rc = net_listen(addr, &portal->listener);
-
-    portal->t = t;
-    if (rc < 0)
-        return err_prefix(rc, "iSCSI portal %s", addr);
-    log_info("iscsi.listen", "portal=%s", net_listener_addr(portal->listener));
-    return 0;
-}
-
-static co_fn int portals_listen(struct iscsi_target *t)
-{
-    const char *addr = t->conf.listen_virtual;
-    int rc = portal_listen(t, &t->portal, t->conf.listen);
-
-    if (rc < 0 || addr == NULL || addr[0] == '\0')
-        return rc;
-    rc = portal_listen(t, &t->virtual_portal, addr);
-    t->virtual_portal.is_virtual = true;
-    if (rc < 0)
-        net_listener_close(t->portal.listener);
-    return rc;
-}
+static const struct stream_ops stream_ops = {
+    .conn_bytes = sizeof(struct iscsi_conn),
+    .init = iscsi_conn_init,
+    .serve = iscsi_conn_serve,
+    .broken = iscsi_conn_broken,
+    .pieces = iscsi_pdu_pieces,
+    .sent = iscsi_pdu_sent,
+};
 
 co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target **ret)
 {
@@ -154,12 +71,10 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
     /* The longest transfer must fit, or it would wait for ever. */
     t->conf.memory_bytes = MAX(t->conf.memory_bytes, SCSI_TRANSFER_BYTES_MAX);
     ASSERT(t->conf.window <= 4096);
+    stream_server_init(&t->stream, &stream_ops, "iscsi", t->conf.connections);
     pr_registry_init(&t->reservations, conf->pr_store);
     co_wg_init(&t->reservation_news);
     list_init(&t->nodes);
-    list_init(&t->conns);
-    co_cond_init(&t->conn_gone);
-    co_group_init(&t->accept_group);
     co_group_init(&t->group);
     co_group_init(&t->refresh_group);
     co_cond_init(&t->refreshed);
@@ -167,24 +82,23 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
     t->next_tsih = (uint16_t)env_random();
     for (size_t i = 0; i < ARRAY_SIZE(t->sent); i++)
         t->sent[i].at = INT64_MIN / 2; /* never */
-    rc = portals_listen(t);
+    rc = stream_listen(&t->stream, ISCSI_PORTAL, conf->listen);
+    if (rc == 0)
+        rc = stream_listen(&t->stream, ISCSI_VIRTUAL_PORTAL, conf->listen_virtual);
     if (rc < 0) {
+        stream_server_end(&t->stream, 0);
         mem_free(t);
         return rc;
     }
-    t->conf.listen = net_listener_addr(t->portal.listener);
     iscsi_target_portals_update(t, NULL, 0);
-    co_spawn_detached_deadline(&t->accept_group, "iscsi-accept", accept_main, &t->portal);
-    if (t->virtual_portal.listener != NULL)
-        co_spawn_detached_deadline(&t->accept_group, "iscsi-accept", accept_main,
-                                   &t->virtual_portal);
+    stream_accept(&t->stream);
     *ret = t;
     return 0;
 }
 
 const char *iscsi_target_addr(const struct iscsi_target *t)
 {
-    return t->conf.listen;
+    return stream_server_addr(&t->stream, ISCSI_PORTAL);
 }
 
 /* Asynchronous event 1: log out within some seconds. */
@@ -193,7 +107,7 @@ static void conn_ask_logout(struct iscsi_conn *c, uint32_t timeout_ms)
     struct pdu_out *p;
 
     if (c->phase == CONN_LOGIN || c->session == NULL) {
-        iscsi_conn_break(c, "the target stops");
+        stream_break(&c->stream, "the target stops");
         return;
     }
     p = conn_pdu(c, OP_ASYNC);
@@ -209,27 +123,17 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
     struct co_shield shield;
 
     co_shield_begin(&shield);
-    co_group_close(&t->accept_group);
+    stream_accept_end(&t->stream);
     t->stopping = true;
     co_group_close(&t->refresh_group);
     co_cond_broadcast(&t->refreshed);
-    LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
+    LIST_FOREACH (c, &t->stream.conns, struct iscsi_conn, stream.link)
         conn_ask_logout(c, t->conf.logout_timeout_ms);
-    nsec_t former = co_deadline_push(co_now() + t->conf.logout_timeout_ms * NSEC_PER_MSEC);
-    while (t->conn_count > 0 && co_cond_wait(&t->conn_gone) == 0)
-        ;
-    co_deadline_restore(former);
-    LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
-        iscsi_conn_break(c, "the target stops");
-    while (t->conn_count > 0)
-        co_cond_wait_always(&t->conn_gone);
+    stream_server_end(&t->stream, t->conf.logout_timeout_ms);
     iscsi_target_exports_update(t, &(Zbs__Meta__ExportsGetReply)ZBS__META__EXPORTS_GET_REPLY__INIT);
     co_group_join(&t->group);
     co_wg_wait(&t->reservation_news);
     co_shield_end(&shield);
-    net_listener_close(t->portal.listener);
-    if (t->virtual_portal.listener != NULL)
-        net_listener_close(t->virtual_portal.listener);
     ports_free(t->ports);
     ASSERT(list_empty(&t->nodes));
     pr_registry_fini(&t->reservations);
@@ -238,9 +142,7 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
 
 void iscsi_target_drop(struct iscsi_target *t, const char *why)
 {
-    log_warn("iscsi.drop", "connections=%u why=\"%s\"", t->conn_count, why);
-    LIST_FOREACH (c, &t->conns, struct iscsi_conn, link)
-        iscsi_conn_break(c, why);
+    stream_server_drop(&t->stream, why);
 }
 
 int iscsi_target_reservations_changed(struct iscsi_target *t, uint64_t volume_id)
@@ -273,14 +175,14 @@ void iscsi_target_space_changed(struct iscsi_target *t)
 void iscsi_target_sessions(struct iscsi_target *t,
                            void (*fn)(void *arg, const struct iscsi_session_view *v), void *arg)
 {
-    LIST_FOREACH (c, &t->conns, struct iscsi_conn, link) {
+    LIST_FOREACH (c, &t->stream.conns, struct iscsi_conn, stream.link) {
         const struct iscsi_session *s = c->session;
 
         if (s == NULL || LIST_FIRST(&s->conns, struct iscsi_conn, session_link) != c)
             continue; /* each session once, with the address of its oldest connection */
         struct iscsi_session_view v = {.target = s->node->iqn,
                                        .initiator = s->initiator,
-                                       .address = net_peer(c->net),
+                                       .address = net_peer(c->stream.net),
                                        .reads = s->reads,
                                        .writes = s->writes,
                                        .read_bytes = s->read_bytes,

@@ -168,7 +168,7 @@ struct iscsi_task *task_find(struct iscsi_session *s, uint32_t itt)
 
 static bool task_dead(const struct iscsi_task *task)
 {
-    return task->cmd.abort_requested || task->conn->broken != NULL;
+    return task->cmd.abort_requested || task->conn->stream.broken != NULL;
 }
 
 /* Waits for the unit to appear and to be open, not for long; then the command's checks. */
@@ -261,13 +261,13 @@ static void task_lost(struct iscsi_task *task)
     nsec_t now = co_now();
 
     task->phase = TASK_RESPOND;
-    if (task->conn->broken != NULL)
+    if (task->conn->stream.broken != NULL)
         return;
     if (now - t->lost_logged >= NSEC_PER_SEC) {
         log_warn("iscsi.unanswered",
                  "conn=%llu initiator=%s target=%s lun=%u opcode=0x%02x error=%s why=\"%s\" "
                  "unreported=%u",
-                 (unsigned long long)task->conn->id, task->session->initiator,
+                 (unsigned long long)task->conn->stream.id, task->session->initiator,
                  task->session->node->iqn, cmd->lun_number, cmd->cdb[0], err_name(cmd->lost),
                  err_text(cmd->lost), t->lost_unlogged);
         t->lost_logged = now;
@@ -275,7 +275,7 @@ static void task_lost(struct iscsi_task *task)
     } else {
         t->lost_unlogged++;
     }
-    iscsi_conn_break(task->conn, "a write has no certain outcome");
+    stream_break(&task->conn->stream, "a write has no certain outcome");
 }
 
 static void task_respond(struct iscsi_task *task)

@@ -13,8 +13,8 @@ static void add_portals(const struct iscsi_conn *c, struct text_out *out)
 {
     const struct iscsi_target *t = c->t;
 
-    if (c->is_virtual && iscsi_redirects(t)) {
-        const char *addr = net_listener_addr(t->virtual_portal.listener);
+    if (iscsi_conn_is_virtual(c) && iscsi_redirects(t)) {
+        const char *addr = stream_server_addr(&t->stream, ISCSI_VIRTUAL_PORTAL);
 
         text_addf(out, "TargetAddress", "%s,%u", addr, iscsi_portal_tag(addr));
         return;

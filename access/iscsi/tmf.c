@@ -139,7 +139,7 @@ static co_fn int tmf_main(void *arg)
     p->bhs[1] = FLAG_FINAL;
     p->bhs[2] = (uint8_t)response;
     put_be32(p->bhs + 16, tmf->pdu.itt);
-    p->last = function == TMF_COLD_RESET && response == TMF_COMPLETE;
+    p->item.last = function == TMF_COLD_RESET && response == TMF_COMPLETE;
     c->tmfs--;
     iscsi_conn_send_plain(c, p);
     mem_free(tmf);

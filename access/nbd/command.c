@@ -37,11 +37,11 @@ static void request_failed(struct nbd_request *q, int rc)
         nbd_reply_error(q, error, err_text(rc));
         return;
     }
-    if (q->c->broken == NULL)
+    if (q->c->stream.broken == NULL)
         log_warn("nbd.unanswered", "conn=%llu export=%s command=%u offset=%llu len=%u why=\"%s\"",
-                 (unsigned long long)q->c->id, q->c->name, q->type, (unsigned long long)q->off,
-                 q->len, err_text(rc));
-    nbd_conn_break(q->c, "a request's outcome is not known");
+                 (unsigned long long)q->c->stream.id, q->c->name, q->type,
+                 (unsigned long long)q->off, q->len, err_text(rc));
+    stream_break(&q->c->stream, "a request's outcome is not known");
     nbd_request_free(q);
 }
 
@@ -56,8 +56,8 @@ static co_fn int write_zero_data(struct nbd_request *q)
     memset(q->buf->data, 0, MIN(q->len, NBD_ZERO_STEP));
     for (uint32_t at = 0, n; at < q->len && rc == 0; at += n) {
         n = MIN(q->len - at, NBD_ZERO_STEP);
-        rc = q->c->broken != NULL ? err_set(ERR_CLOSED, "%s", q->c->broken)
-                                  : b->ops->write(b, q->off + at, n, q->buf, 0);
+        rc = q->c->stream.broken != NULL ? err_set(ERR_CLOSED, "%s", q->c->stream.broken)
+                                         : b->ops->write(b, q->off + at, n, q->buf, 0);
     }
     return rc;
 }
@@ -76,8 +76,8 @@ static co_fn int change(struct nbd_request *q)
     struct block_backend *b = q->c->backend;
     int rc = b->ops->confirm != NULL ? b->ops->confirm(b) : 0;
 
-    if (rc == 0 && q->c->broken != NULL)
-        rc = err_set(ERR_CLOSED, "%s", q->c->broken);
+    if (rc == 0 && q->c->stream.broken != NULL)
+        rc = err_set(ERR_CLOSED, "%s", q->c->stream.broken);
     if (rc < 0 || q->len == 0)
         return rc;
     if (q->type == NBD_CMD_WRITE)

@@ -6,7 +6,7 @@
 
 static co_fn int send_bytes(struct nbd_conn *c, struct iovec *iov, int n)
 {
-    return net_writev_full(c->net, iov, n);
+    return net_writev_full(c->stream.net, iov, n);
 }
 
 co_fn int nbd_option_reply(struct nbd_conn *c, uint32_t option, uint32_t type, const void *data,

@@ -9,11 +9,11 @@
 
 #include "access/nbd/nbd.h"
 #include "access/nbd/proto.h"
+#include "access/stream/stream.h"
 #include "common/base/assert.h"
 #include "common/base/bytes.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
-#include "common/env/env.h"
 
 #define NBD_BLOCK_MIN       BLOCK_SECTOR_BYTES
 #define NBD_BLOCK_PREFERRED 4096u
@@ -21,28 +21,21 @@
 #define NBD_NAME_MAX        255u   /* of an export */
 #define NBD_OPTION_MAX      16384u /* data of an option that is looked at */
 #define NBD_OPTION_SKIP_MAX (1024u * 1024)
-#define NBD_RX_BYTES        16384u         /* read ahead */
-#define NBD_DIRECT_BYTES    16384u         /* payloads from here on are received in place */
 #define NBD_EXTENTS_MAX     128u           /* descriptors of one BLOCK_STATUS reply */
 #define NBD_ZERO_STEP       (1024u * 1024) /* zeroes that keep their space are written so */
 #define NBD_CONTEXT_ID      1u             /* of base:allocation */
 #define NBD_CONTEXT_NAME    "base:allocation"
 
+enum { NBD_TCP, NBD_LOCAL }; /* its listeners */
+
 struct nbd_server {
+    struct stream_server stream;
     struct nbd_conf conf; /* with defaults filled in */
-    struct net_listener *tcp, *local;
-    struct list conns;
-    uint32_t conn_count;
-    struct co_group accept_group, group;
-    struct co_cond conn_gone;
-    uint64_t next_conn_id;
 };
 
 struct nbd_conn {
-    struct list link; /* server->conns */
+    struct stream_conn stream; /* first member */
     struct nbd_server *s;
-    struct net_conn *net;
-    uint64_t id;
 
     /* negotiated */
     bool fixed, no_zeroes, structured;
@@ -51,28 +44,19 @@ struct nbd_conn {
     bool context;                  /* base:allocation is selected for the export that is open */
     bool ending;                   /* its reader has ended */
 
-    /* receiving */
-    uint8_t *rx;
-    uint32_t rx_pos, rx_end;
-    uint32_t last_payload;
-    uint32_t burst; /* requests since the reader last waited */
-
     /* transmission */
-    struct co_group requests, writer;
+    struct co_group requests;
     struct co_sem slots, memory;
-    struct list tx, tx_free;
+    uint32_t last_payload;
+    struct list tx_free; /* pieces for reuse */
     uint32_t tx_free_count;
-    struct co_cond tx_wake, tx_done;
-    bool tx_closing; /* nothing more comes: the writer ends when the queue is empty */
-    bool tx_ended;
-    const char *broken; /* not NULL: it ends, and this is why; nothing that it holds is begun */
 };
 
 /* ---- conn.c ---- */
 
-co_fn int nbd_conn_main(void *arg); /* struct nbd_conn; frees it */
-/* Its reader will end, and no request of it is begun any more. Does not suspend. why: static. */
-void nbd_conn_break(struct nbd_conn *c, const char *why);
+void nbd_conn_init(struct stream_conn *c);
+co_fn void nbd_conn_serve(struct stream_conn *c);
+void nbd_conn_broken(struct stream_conn *c);
 /* Exactly len bytes. dst NULL: drops them. payload: a request's header may follow, nothing else. */
 co_fn int nbd_read(struct nbd_conn *c, void *dst, uint32_t len, bool payload) MUST_CHECK;
 
@@ -138,6 +122,7 @@ void nbd_reply_error(struct nbd_request *q, uint32_t error, const char *text);
 void nbd_reply_read(struct nbd_request *q);
 /* Descriptors, ready to be sent, lie in q->buf. */
 void nbd_reply_status(struct nbd_request *q, uint32_t count);
-co_fn int nbd_writer_main(void *arg); /* struct nbd_conn */
+int nbd_reply_pieces(struct stream_conn *c, struct stream_item *item, struct iovec *iov);
+void nbd_reply_sent(struct stream_conn *c, struct stream_item *item);
 
 #endif

@@ -80,8 +80,8 @@ static bool others_end(const struct nbd_conn *c)
 {
     uint64_t volume_id = export_info(c).volume_id;
 
-    LIST_FOREACH (o, &c->s->conns, struct nbd_conn, link) {
-        if ((o->ending || o->broken != NULL) && o->requests.count > 0 &&
+    LIST_FOREACH (o, &c->s->stream.conns, struct nbd_conn, stream.link) {
+        if ((o->ending || o->stream.broken != NULL) && o->requests.count > 0 &&
             export_info(o).volume_id == volume_id)
             return true;
     }
@@ -93,7 +93,7 @@ co_fn int nbd_export_settle(struct nbd_conn *c)
     int rc = 0;
 
     while (rc == 0 && others_end(c))
-        rc = co_cond_wait(&c->s->conn_gone);
+        rc = co_cond_wait(&c->s->stream.conn_gone);
     return rc < 0 ? err_prefix(rc, "requests of a former connection have not ended") : 0;
 }
 

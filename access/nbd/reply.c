@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Answers and the writer. The last piece of an answer carries its request, which is freed (with
- * its payload and its place among those in flight) once that has left: a client that does not read
- * its answers stops itself. */
+ * Answers. The last piece of an answer carries its request, which is freed (with its payload and
+ * its place among those in flight) once that has left. */
 #include <string.h>
 #include "access/nbd/nbd_int.h"
 
 #define TX_FREE_MAX  64u /* pieces kept for reuse */
-#define TX_IOVS      96  /* of one writev */
 #define TEXT_MAX     160u
 #define HOLE_BYTES   32768u /* shorter runs of zeroes are sent as data */
 #define ERROR_FIXED  6u     /* error number and length of its text */
@@ -15,14 +13,14 @@
 #define HEAD_MAX     (NBD_STRUCTURED_REPLY_BYTES + ERROR_FIXED + TEXT_MAX)
 
 struct piece {
-    struct list link; /* first member */
+    struct stream_item item; /* first member */
     uint32_t head_len, len;
     const uint8_t *data;      /* in the request's buffer */
     struct nbd_request *ends; /* NULL: more of this answer follows */
     uint8_t head[HEAD_MAX];
 };
 
-/* ---- queue ---- */
+/* ---- pieces ---- */
 
 static struct piece *piece_new(struct nbd_conn *c, uint32_t head_len)
 {
@@ -31,10 +29,9 @@ static struct piece *piece_new(struct nbd_conn *c, uint32_t head_len)
     if (list_empty(&c->tx_free)) {
         p = MEM_NEW(struct piece);
     } else {
-        p = LIST_ENTRY(list_pop_front(&c->tx_free), struct piece, link);
+        p = LIST_ENTRY(list_pop_front(&c->tx_free), struct piece, item.link);
         c->tx_free_count--;
     }
-    list_init(&p->link);
     p->head_len = head_len;
     p->len = 0;
     p->data = NULL;
@@ -42,13 +39,26 @@ static struct piece *piece_new(struct nbd_conn *c, uint32_t head_len)
     return p;
 }
 
-static void piece_done(struct nbd_conn *c, struct piece *p)
+int nbd_reply_pieces(struct stream_conn *stream, struct stream_item *item, struct iovec *iov)
 {
+    struct piece *p = CONTAINER_OF(item, struct piece, item);
+
+    (void)stream;
+    iov[0] = (struct iovec){p->head, p->head_len};
+    iov[1] = (struct iovec){(void *)(uintptr_t)p->data, p->len};
+    return p->len > 0 ? 2 : 1;
+}
+
+void nbd_reply_sent(struct stream_conn *stream, struct stream_item *item)
+{
+    struct nbd_conn *c = CONTAINER_OF(stream, struct nbd_conn, stream);
+    struct piece *p = CONTAINER_OF(item, struct piece, item);
+
     if (p->ends != NULL)
         nbd_request_free(p->ends);
     if (c->tx_free_count < TX_FREE_MAX) {
         c->tx_free_count++;
-        list_push_back(&c->tx_free, &p->link);
+        list_push_back(&c->tx_free, &p->item.link);
     } else {
         mem_free(p);
     }
@@ -56,12 +66,7 @@ static void piece_done(struct nbd_conn *c, struct piece *p)
 
 static void piece_send(struct nbd_conn *c, struct piece *p)
 {
-    if (c->tx_ended) {
-        piece_done(c, p);
-        return;
-    }
-    list_push_back(&c->tx, &p->link);
-    co_cond_signal(&c->tx_wake);
+    stream_send(&c->stream, &p->item);
 }
 
 /* ---- answers ---- */
@@ -186,51 +191,4 @@ void nbd_reply_status(struct nbd_request *q, uint32_t count)
     p->data = q->buf->data;
     p->len = count * 8;
     piece_send(q->c, p);
-}
-
-/* ---- writer ---- */
-
-/* As much of the queue as one writev takes. */
-static co_fn int send_some(struct nbd_conn *c)
-{
-    struct iovec iov[TX_IOVS];
-    struct list out;
-    int n = 0, rc;
-
-    list_init(&out);
-    while (!list_empty(&c->tx) && n + 2 <= TX_IOVS) {
-        struct piece *p = LIST_ENTRY(list_pop_front(&c->tx), struct piece, link);
-
-        iov[n++] = (struct iovec){p->head, p->head_len};
-        if (p->len > 0)
-            iov[n++] = (struct iovec){(void *)(uintptr_t)p->data, p->len};
-        list_push_back(&out, &p->link);
-    }
-    rc = net_writev_full(c->net, iov, n);
-    while (!list_empty(&out))
-        piece_done(c, LIST_ENTRY(list_pop_front(&out), struct piece, link));
-    return rc;
-}
-
-co_fn int nbd_writer_main(void *arg)
-{
-    struct nbd_conn *c = arg;
-    int rc = 0;
-
-    while (rc == 0) {
-        if (!list_empty(&c->tx)) {
-            rc = send_some(c);
-        } else if (c->tx_closing) {
-            break;
-        } else {
-            rc = co_cond_wait(&c->tx_wake);
-        }
-    }
-    c->tx_ended = true;
-    while (!list_empty(&c->tx))
-        piece_done(c, LIST_ENTRY(list_pop_front(&c->tx), struct piece, link));
-    co_cond_broadcast(&c->tx_done);
-    if (rc < 0)
-        nbd_conn_break(c, "the client takes no answers");
-    return 0;
 }

@@ -6,8 +6,6 @@
 #include <string.h>
 #include "access/nbd/nbd_int.h"
 
-#define BURST_MAX 64u /* requests before others get a turn */
-
 void nbd_request_free(struct nbd_request *q)
 {
     struct nbd_conn *c = q->c;
@@ -104,15 +102,10 @@ static co_fn int request_begin(struct nbd_request *q)
 
 static co_fn int read_header(struct nbd_conn *c, uint8_t *head)
 {
-    int rc;
+    int rc = stream_turn(&c->stream);
 
-    if (++c->burst >= BURST_MAX) { /* a flood of input may not hold the loop */
-        c->burst = 0;
-        rc = co_yield ();
-        if (rc < 0)
-            return rc;
-    }
-    rc = nbd_read(c, head, NBD_REQUEST_BYTES, false);
+    if (rc == 0)
+        rc = nbd_read(c, head, NBD_REQUEST_BYTES, false);
     if (rc < 0)
         return rc;
     if (get_be32(head) != NBD_REQUEST_MAGIC)

@@ -18,7 +18,6 @@ static struct onc_request *request_new(struct onc_conn *c)
 
     q->call.conn = c;
     xdr_out_init(&q->call.out);
-    list_init(&q->tx);
     list_push_back(&c->calls, &q->link);
     return q;
 }
@@ -59,7 +58,7 @@ void *onc_call_arg(const struct onc_call *call)
 
 const char *onc_call_peer(const struct onc_call *call)
 {
-    return net_peer(call->conn->net);
+    return net_peer(call->conn->stream.net);
 }
 
 const struct addr *onc_call_peer_addr(const struct onc_call *call)
@@ -219,7 +218,7 @@ static co_fn int request_main(void *arg)
     onc_reply_begin(&q->call);
     if (q->procedure->handler != NULL)
         stat = q->procedure->handler(&q->call);
-    if (stat == ONC_DROPPED || q->call.conn->broken != NULL) {
+    if (stat == ONC_DROPPED || q->call.conn->stream.broken != NULL) {
         onc_request_free(q);
         return 0;
     }

@@ -7,41 +7,30 @@
 #define ZBS_ACCESS_NFS_RPC_INT_H
 
 #include "access/nfs/rpc.h"
+#include "access/stream/stream.h"
 #include "common/base/assert.h"
 #include "common/base/bytes.h"
 #include "common/base/list.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
-#include "common/co/sync.h"
-#include "common/env/env.h"
 
-#define ONC_RX_BYTES     16384u /* read ahead */
-#define ONC_DIRECT_BYTES 16384u /* bulk data from here on is received in place */
-#define ONC_HEAD_BYTES   1024u  /* hold a call's header and what is before its bulk data */
-#define ONC_AUTH_BYTES   400u   /* of a credential or verifier */
-#define ONC_MARK_BYTES   4u
-#define ONC_LAST         (UINT32_C(1) << 31) /* of a record's mark: its last fragment */
+#define ONC_HEAD_BYTES 1024u /* hold a call's header and what is before its bulk data */
+#define ONC_AUTH_BYTES 400u  /* of a credential or verifier */
+#define ONC_MARK_BYTES 4u
+#define ONC_LAST       (UINT32_C(1) << 31) /* of a record's mark: its last fragment */
 
 struct onc_server {
+    struct stream_server stream;
     struct onc_conf conf; /* with defaults filled in */
-    struct net_listener *listener;
-    struct list conns;
-    uint32_t conn_count;
-    struct co_group accept_group, group;
-    struct co_cond conn_gone;
 };
 
 struct onc_conn {
-    struct list link; /* server->conns */
+    struct stream_conn stream; /* first member */
     struct onc_server *s;
-    struct net_conn *net;
     struct addr peer;
 
     /* receiving */
-    uint8_t *rx;
-    uint32_t rx_pos, rx_end;
     uint32_t last_bulk; /* bytes of the last call's bulk data */
-    uint32_t burst;     /* fragments since the reader last waited */
     uint32_t fragment;  /* bytes of it that are still to come */
     uint32_t record;    /* bytes of this record so far */
     bool last;          /* this fragment ends the record */
@@ -50,21 +39,15 @@ struct onc_conn {
     uint64_t call_count;
     char machine[ONC_MACHINE_MAX + 1]; /* of the last call */
     struct list calls;                 /* in flight */
-    struct co_group requests, writer;
+    struct co_group requests;
     struct co_sem slots, memory;
-
-    /* sending */
-    struct list tx;
-    struct co_cond tx_wake, tx_done;
-    bool tx_closing; /* nothing more comes: the writer ends when the queue is empty */
-    bool tx_ended;
-    const char *broken; /* not NULL: it ends, and this is why; nothing that it holds is begun */
 };
 
 /* A call and what only these files know of it. */
 struct onc_request {
     struct onc_call call;
-    struct list link, tx; /* conn->calls; conn->tx */
+    struct list link;        /* conn->calls */
+    struct stream_item item; /* its answer */
     const struct onc_procedure *procedure;
     uint32_t held;   /* memory credits */
     uint8_t *record; /* that call.args points into; NULL: none */
@@ -72,9 +55,9 @@ struct onc_request {
 
 /* ---- rpc_conn.c ---- */
 
-co_fn int onc_conn_main(void *arg); /* struct onc_conn; frees it */
-/* Its reader will end, and no call of it is begun any more. Does not suspend. why: static. */
-void onc_conn_break(struct onc_conn *c, const char *why);
+void onc_conn_init(struct stream_conn *c);
+co_fn void onc_conn_serve(struct stream_conn *c);
+void onc_conn_broken(struct stream_conn *c);
 
 /* ---- rpc_record.c ---- */
 
@@ -103,6 +86,7 @@ void onc_reply_auth_error(struct onc_call *call, uint32_t why);
 void onc_reply_version_error(struct onc_call *call);
 /* Queues it; ends the request. */
 void onc_reply_send(struct onc_request *q);
-co_fn int onc_writer_main(void *arg); /* struct onc_conn */
+int onc_reply_pieces(struct stream_conn *c, struct stream_item *item, struct iovec *iov);
+void onc_reply_sent(struct stream_conn *c, struct stream_item *item);
 
 #endif

@@ -158,7 +158,7 @@ def access_stop():
         wait_for("the end of the session", lambda: len(c.cli_json("access", "list")) == 2, 30)
         c.dev("cont", "1", "access")
         log = pathlib.Path(c.env()["nodes"][0]["access"]["log"])
-        wait_for("the end of the connections", lambda: "nbd.drop" in log.read_text(), 30)
+        wait_for("the end of the connections", lambda: "stream.drop server=nbd" in log.read_text(), 30)
     reconnect(fault)
 
 

@@ -92,7 +92,7 @@ void nbdworld_run(struct nbdworld *w)
 
 co_fn void nbdworld_quiet(struct nbdworld *w)
 {
-    while (w->server->conn_count > 0)
+    while (w->server->stream.conn_count > 0)
         ASSERT(co_sleep(NSEC_PER_MSEC) == 0);
 }
 

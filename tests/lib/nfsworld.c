@@ -202,6 +202,6 @@ void nfsworld_run(struct nfsworld *w)
 
 co_fn void nfsworld_quiet(struct nfsworld *w)
 {
-    while (w->server->onc->conn_count + w->server->portmap->conn_count > 0)
+    while (w->server->onc->stream.conn_count + w->server->portmap->stream.conn_count > 0)
         ASSERT(co_sleep(NSEC_PER_MSEC) == 0);
 }

@@ -349,7 +349,7 @@ static void body_limits(struct nbdworld *w)
     for (int i = 0; i < N; i++)
         CHECK(nc_send(&n, NBD_CMD_TRIM, 0, 0, 512, NULL) == 0);
     (void)!co_sleep(NSEC_PER_MSEC);
-    struct nbd_conn *c = LIST_FIRST(&w->server->conns, struct nbd_conn, link);
+    struct nbd_conn *c = LIST_FIRST(&w->server->stream.conns, struct nbd_conn, stream.link);
     CHECK(c->requests.count == 8);
     co_event_set(&until, 0);
     while (seen < N) {

@@ -380,14 +380,14 @@ static void ending_body(void)
     wait_for(&waiting, 1);
     onc_close(&o);
     wait_for(&waiting, 0);
-    wait_for(&server->conn_count, 0);
+    wait_for(&server->stream.conn_count, 0);
     onc_open(&o, onc_server_addr(server));
     send_call(&o, PROC_WAIT);
     wait_for(&waiting, 1);
     onc_server_drop(server, "the test says so");
     CHECK(onc_recv(&o, &a) == ERR_CLOSED);
     onc_close(&o);
-    wait_for(&server->conn_count, 0);
+    wait_for(&server->stream.conn_count, 0);
     onc_open(&o, onc_server_addr(server)); /* in flight when the server stops */
     send_call(&o, PROC_WAIT);
     wait_for(&waiting, 1);
