@@ -268,6 +268,8 @@ static int apply_kind(struct apply *a)
         return apply_volume_shrink(a);
     case ZBS__METALOG__RECORD__KIND_VOLUME_FLATTEN:
         return apply_volume_flatten(a);
+    case ZBS__METALOG__RECORD__KIND_VOLUME_PASS:
+        return apply_volume_pass(a);
     case ZBS__METALOG__RECORD__KIND_RESERVATION_SET:
         return apply_reservation_set(a);
     case ZBS__METALOG__RECORD__KIND_SHARE_SET:

@@ -57,6 +57,11 @@ int apply_volumes_snapshot(struct apply *a);
 int apply_volume_clone(struct apply *a);
 int apply_volume_rollback(struct apply *a);
 int apply_volume_flatten(struct apply *a);
+int apply_volume_pass(struct apply *a);
+/* It is thick or thin from now on; its slots become so by and by. */
+void apply_volume_thick(struct apply *a, struct volume *v, bool thick);
+/* Its slots from this one on are others than they were: if it is thick, they have to become so. */
+void apply_volume_thick_from(struct apply *a, struct volume *v, uint32_t slot);
 int apply_volume_policy(struct apply *a);
 int apply_pool_policy(struct apply *a);
 int apply_policy_sweep(struct apply *a);

@@ -84,10 +84,12 @@ int apply_file_grow(struct apply *a)
     const Zbs__Metalog__FileGrow *m = a->record->file_grow;
     struct inode *i = find_file(a, m->inode_id);
     struct volume *v = i != NULL ? state_volume(a->st, i->volume_id) : NULL;
+    uint32_t slots = v != NULL ? v->n_slots : 0;
 
     if (v == NULL || m->size_bytes < v->size_bytes || m->size_bytes > VOLUME_BYTES_MAX)
         return apply_misfit(a, "volume of a file");
     state_volume_resize(v, m->size_bytes);
+    apply_volume_thick_from(a, v, slots);
     v->version = a->number;
     if (v->luns > 0)
         a->st->exports_version = a->number;

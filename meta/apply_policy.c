@@ -55,6 +55,7 @@ int apply_volume_policy(struct apply *a)
         return apply_misfit(a, "name is taken");
     state_volume_policy(a->st, v, m->replicas, m->min_replicas);
     limits_set(&v->limits, m->limits);
+    apply_volume_thick(a, v, m->thick);
     volume_changed(a, v);
     view_volume(&view, a->st, v);
     a->reply = view_pack(&view.base, a->pad);

@@ -76,6 +76,7 @@ int apply_volumes_snapshot(struct apply *a)
             s->file_bytes = tree_inode(&a->st->tree, v->inode_id)->size;
         codec_put_volume(a->to, s);
         v->shared_at = v->version = a->number;
+        apply_volume_thick_from(a, v, 0);
         codec_put_volume(a->to, v);
         reply.snapshots[i] = PAD_NEW(a->pad, Zbs__Meta__Volume);
         view_volume(reply.snapshots[reply.n_snapshots++], a->st, s);
@@ -140,6 +141,7 @@ int apply_volume_rollback(struct apply *a)
     apply_import_begin(a, v, &m->import_content);
     if (v->flattening) /* that was of the former table */
         state_volume_flatten(a->st, v, true, 0);
+    apply_volume_thick_from(a, v, 0);
     codec_put_volume(a->to, v);
     apply_file_rollback(a, v, s, m->time_ns);
     reply_volume(a, v);

@@ -35,6 +35,7 @@ int apply_volume_add(struct apply *a)
     memcpy(v->uuid, m->uuid.data, 16);
     v->version = a->number;
     apply_import_begin(a, v, &m->import_content);
+    apply_volume_thick(a, v, m->thick);
     codec_put_volume(a->to, v);
     reply_volume(a, v);
     return 0;
@@ -64,12 +65,14 @@ int apply_volume_set(struct apply *a)
 {
     const Zbs__Metalog__VolumeSet *m = a->record->volume_set;
     struct volume *v = state_volume(a->st, m->volume_id);
+    uint32_t slots = v != NULL ? v->n_slots : 0;
 
     if (v == NULL || v->removed || (m->size_bytes != 0 && m->size_bytes < v->size_bytes) ||
         m->size_bytes > VOLUME_BYTES_MAX)
         return apply_misfit(a, "volume");
     if (m->size_bytes != 0)
         state_volume_resize(v, m->size_bytes);
+    apply_volume_thick_from(a, v, slots);
     if (m->name[0] != 0) {
         if (pool_volume(v->pool, m->name) != NULL)
             return apply_misfit(a, "name is taken");

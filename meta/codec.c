@@ -94,10 +94,23 @@ void codec_put_pool(const struct codec_sink *to, const struct pool *p)
     codec_sink_put(to, &k, &m.base);
 }
 
+/* NULL: a thin volume, with nothing to do. */
+static Zbs__Metalog__KvProvisioning *provisioning_kv(const Zbs__Meta__Provisioning *from,
+                                                     Zbs__Metalog__KvProvisioning *to)
+{
+    zbs__metalog__kv_provisioning__init(to);
+    to->thick = from->thick;
+    to->pass = from->pass;
+    to->next_slot = from->next_slot;
+    to->no_space = from->no_space;
+    return from->thick || from->pass != 0 ? to : NULL;
+}
+
 void codec_put_volume(const struct codec_sink *to, const struct volume *v)
 {
     struct key k = key_of_u64(KEY_VOLUME, v->id);
     Zbs__Metalog__KvVolume m = ZBS__METALOG__KV_VOLUME__INIT;
+    Zbs__Metalog__KvProvisioning provisioning;
     Zbs__Metalog__KvLimits limits;
 
     m.id = v->id;
@@ -122,6 +135,7 @@ void codec_put_volume(const struct codec_sink *to, const struct volume *v)
     m.policy_left = v->policy_left;
     m.flattening = v->flattening;
     m.flatten_next = v->flatten_next;
+    m.provisioning = provisioning_kv(&v->provisioning, &provisioning);
     m.importing = v->importing;
     m.inode_id = v->inode_id;
     m.file_bytes = v->file_bytes;

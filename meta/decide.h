@@ -74,6 +74,15 @@ int decide_volume_flatten(const struct decide *d, Zbs__Metalog__Record **ret);
 int answer_volume_flatten(const struct decide *d, ProtobufCMessage *reply);
 int decide_slot_flattened(const struct decide *d, Zbs__Metalog__Record **ret);
 
+/* ---- thick and thin volumes, decide_thick.c ---- */
+/* The policy is to have this thickness. */
+int decide_thickness(const struct volume *v, Zbs__Meta__Thickness to,
+                     Zbs__Metalog__VolumePolicy *policy);
+int decide_slot_provisioned(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_slot_provisioned(const struct decide *d, ProtobufCMessage *reply);
+/* Is the session that says this to do the next slot, too? Else another is asked. */
+bool pass_goes_on(const struct state *st, const Zbs__Meta__SlotProvisionedRequest *rq);
+
 int decide_volume_set(const struct decide *d, Zbs__Metalog__Record **ret);
 int answer_volume_set(const struct decide *d, ProtobufCMessage *reply);
 int decide_volume_move(const struct decide *d, Zbs__Metalog__Record **ret);

@@ -85,7 +85,8 @@ static int place_extent(const struct decide *d, const struct volume *v,
     struct place_want want = {.replicas = v->replicas,
                               .failure_domain = v->pool->failure_domain,
                               .preferred_host = host,
-                              .seed = d->w->random + salt};
+                              .seed = d->w->random + salt,
+                              .room = volume_room(v)};
     uint32_t n;
 
     if (worth_waiting(d, v->replicas))

@@ -121,6 +121,7 @@ static Zbs__Metalog__VolumePolicy *policy_of(const struct decide *d, const struc
     m->replicas = v->replicas;
     m->min_replicas = v->min_replicas;
     m->pool_id = v->pool_id;
+    m->thick = v->provisioning.thick;
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_VOLUME_POLICY);
     (*ret)->volume_policy = m;
     return m;
@@ -140,8 +141,10 @@ int decide_volume_set(const struct decide *d, Zbs__Metalog__Record **ret)
                          &m->min_replicas);
     if (rc == 0)
         rc = decide_limits(d, &v->limits, rq->limits, &m->limits);
+    if (rc == 0)
+        rc = decide_thickness(v, rq->thickness, m);
     if (rc == 0 && m->replicas == v->replicas && m->min_replicas == v->min_replicas &&
-        limits_same(&v->limits, m->limits))
+        m->thick == v->provisioning.thick && limits_same(&v->limits, m->limits))
         *ret = NULL;
     return rc;
 }

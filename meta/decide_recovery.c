@@ -86,10 +86,12 @@ static void replicas_sort(const struct world *w, const struct extent *e, struct 
 static uint32_t adopt(const struct state *st, struct world *w, const struct extent *e,
                       const struct replicas *r, uint32_t *ids)
 {
+    const struct volume *v = extent_volume(st, e);
     struct place_want want = {.replicas = e->wanted,
                               .preferred_host = "",
                               .failure_domain = failure_domain(st, e),
-                              .seed = e->family};
+                              .seed = e->family,
+                              .room = v != NULL ? volume_room(v) : 0};
     uint32_t n;
 
     if (r->n_keep >= e->wanted)
@@ -177,7 +179,8 @@ Zbs__Metalog__Record *decide_move(const struct state *st, struct world *w, const
     struct place_want want = {.replicas = e->wanted,
                               .preferred_host = "",
                               .failure_domain = domain,
-                              .seed = e->family ^ w->random};
+                              .seed = e->family ^ w->random,
+                              .room = v != NULL ? volume_room(v) : 0};
     uint32_t others[SLOT_REPLICAS_MAX], *to = PAD_NEW_ARRAY(pad, uint32_t, SLOT_REPLICAS_MAX);
     Zbs__Metalog__Record *rec;
     struct place_chunk *source = chunk_at(w, from);

@@ -157,6 +157,7 @@ int decide_volume_create(const struct decide *d, Zbs__Metalog__Record **ret)
     m->created_ns = (uint64_t)d->w->wall_ns;
     m->uuid = (ProtobufCBinaryData){.data = d->w->uuid, .len = sizeof(d->w->uuid)};
     m->import_content = rq->import_content;
+    m->thick = rq->thick;
     return 0;
 }
 

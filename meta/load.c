@@ -103,6 +103,17 @@ static int load_pool(struct loader *l, const uint8_t *key, size_t key_len,
     return 0;
 }
 
+static void load_provisioning(struct state *st, struct volume *v, const Zbs__Metalog__KvVolume *m)
+{
+    const Zbs__Metalog__KvProvisioning *p = m->provisioning;
+
+    if (p == NULL)
+        return;
+    v->provisioning.thick = p->thick;
+    if (!m->removed)
+        state_volume_pass(st, v, p->pass, p->next_slot, p->no_space);
+}
+
 static int load_volume(struct loader *l, const uint8_t *key, size_t key_len,
                        const ProtobufCMessage *msg)
 {
@@ -141,6 +152,7 @@ static int load_volume(struct loader *l, const uint8_t *key, size_t key_len,
     if (m->flattening && !m->removed)
         state_volume_flatten(l->st, v, true, m->flatten_next);
     v->importing = m->importing;
+    load_provisioning(l->st, v, m);
     if (m->inode_id != 0)
         state_volume_of_file(l->st, v, m->inode_id);
     v->file_bytes = m->file_bytes;

@@ -48,8 +48,9 @@ struct choice {
     uint32_t n_chosen;
     bool owed; /* any server may be chosen, else only one that can take data now */
     bool live_only;
-    bool full; /* full ones, too */
-    bool kin;  /* only those that are preferred */
+    bool full;     /* full ones, too */
+    bool kin;      /* only those that are preferred */
+    uint64_t room; /* only those with so much free */
     struct prng prng;
 };
 
@@ -61,6 +62,8 @@ static bool is_candidate(const struct choice *ch, const struct place_chunk *c,
     if (!ch->owed && (!c->alive || !c->heard || c->free_bytes == 0))
         return false;
     if (ch->live_only && (!c->alive || !c->heard || c->free_bytes == 0))
+        return false;
+    if (c->free_bytes < ch->room)
         return false;
     if (host != NULL && !same_place(c->host, host))
         return false;
@@ -117,11 +120,16 @@ static bool choose_by_distance(struct choice *ch, const char *host)
     return false;
 }
 
-/* What is full will soon refuse writes: rather nearer than there, and nobody's copy goes there. */
+/* What is full will soon refuse writes: rather nearer than there, and nobody's copy goes there.
+ * Rather nearer, too, than where the space can't be promised. */
 static bool choose_one(struct choice *ch, const char *host)
 {
     ch->full = false;
+    ch->room = ch->want->room;
     if (choose_by_distance(ch, host))
+        return true;
+    ch->room = 0;
+    if (ch->want->room > 0 && choose_by_distance(ch, host))
         return true;
     ch->full = host == NULL && !ch->live_only;
     return ch->full && choose_by_distance(ch, host);

@@ -30,6 +30,7 @@ struct place_want {
     const char *failure_domain; /* "host", "rack", "zone" */
     const char *preferred_host; /* "": none */
     uint64_t seed;
+    uint64_t room; /* bytes that had better be free there; 0: any will do */
 };
 
 /* Fills ret_ids with at most want->replicas chunk ids, the preferred host's first, and returns how

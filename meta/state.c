@@ -132,6 +132,7 @@ void state_fini(struct state *st)
     sorted_fini(&st->removed);
     sorted_fini(&st->policies);
     sorted_fini(&st->flattens);
+    sorted_fini(&st->passes);
     state_settings_fini(st);
     state_reservations_fini(st);
     tree_fini(&st->tree);

@@ -140,11 +140,13 @@ struct volume {
     bool flattening;              /* its slots from flatten_next on get blocks of their own */
     uint32_t flatten_next;
     nsec_t flatten_task_ns; /* when that was last asked of a session; not in the store */
-    uint64_t importing;     /* mutation: of the import's begin; 0: there is none */
-    uint8_t content[16];    /* of a snapshot: its uuid where it was taken; what an import makes */
-    uint64_t granted_at;    /* mutation of the last grant */
-    uint64_t inode_id;      /* of the file whose volume it is, or is to be; 0: none */
-    uint64_t file_bytes;    /* of a snapshot of such a volume: the file's size */
+    Zbs__Meta__Provisioning provisioning; /* as it is shown */
+    nsec_t pass_task_ns; /* when its next slot was last asked for; not in the store */
+    uint64_t importing;  /* mutation: of the import's begin; 0: there is none */
+    uint8_t content[16]; /* of a snapshot: its uuid where it was taken; what an import makes */
+    uint64_t granted_at; /* mutation of the last grant */
+    uint64_t inode_id;   /* of the file whose volume it is, or is to be; 0: none */
+    uint64_t file_bytes; /* of a snapshot of such a volume: the file's size */
     uint32_t n_slots, n_pages;
     struct slot_page **pages;  /* leases; NULL: nothing used in it */
     struct table_page **table; /* extents; NULL: holes */
@@ -198,6 +200,7 @@ struct state {
     struct sorted removed;  /* volumes to be swept, by id */
     struct sorted policies; /* volumes with policy_left, by id */
     struct sorted flattens; /* volumes that are flattened, by id */
+    struct sorted passes;   /* volumes that are being made thick or thin, by id */
     struct list orphans;    /* slots whose owner has ended */
     struct list fresh;      /* extents that are not created yet */
     struct list unsettled[DANGERS];
@@ -260,6 +263,10 @@ void state_volume_shrink(struct state *st, struct volume *v, uint64_t size_bytes
 void state_volume_policy(struct state *st, struct volume *v, uint32_t replicas, uint32_t min);
 void state_volume_policy_left(struct state *st, struct volume *v, uint32_t pages);
 void state_volume_flatten(struct state *st, struct volume *v, bool on, uint32_t next_slot);
+/* The walk over its slots that makes it thick, or thin, goes on at this one; it ends behind the
+ * last, and with number 0. */
+void state_volume_pass(struct state *st, struct volume *v, uint64_t pass, uint32_t next_slot,
+                       bool no_space);
 void state_volume_mark_removed(struct state *st, struct volume *v);
 void state_volume_free(struct state *st, struct volume *v); /* a removed one */
 struct slot *volume_slot_make(struct volume *v, uint32_t number);

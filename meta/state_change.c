@@ -28,6 +28,7 @@ static struct volume *volume_new(struct state *st, uint64_t id, const char *name
     v->layout = *layout;
     v->size_bytes = size_bytes;
     v->n_slots = layout_slots(layout, size_bytes);
+    zbs__meta__provisioning__init(&v->provisioning);
     v->n_pages = DIV_UP(v->n_slots, SLOTS_PER_PAGE);
     v->pages = MEM_NEW_ARRAY(struct slot_page *, MAX(v->n_pages, 1u));
     v->table = MEM_NEW_ARRAY(struct table_page *, MAX(v->n_pages, 1u));
@@ -110,6 +111,8 @@ void state_volume_shrink(struct state *st, struct volume *v, uint64_t size_bytes
     }
     v->n_pages = pages;
     state_volume_policy_left(st, v, MIN(v->policy_left, pages));
+    state_volume_pass(st, v, v->provisioning.pass, v->provisioning.next_slot,
+                      v->provisioning.no_space);
 }
 
 void state_volume_policy_left(struct state *st, struct volume *v, uint32_t pages)
@@ -134,6 +137,22 @@ void state_volume_flatten(struct state *st, struct volume *v, bool on, uint32_t 
     v->flatten_task_ns = 0;
 }
 
+void state_volume_pass(struct state *st, struct volume *v, uint64_t pass, uint32_t next_slot,
+                       bool no_space)
+{
+    Zbs__Meta__Provisioning *p = &v->provisioning;
+    bool was = p->pass != 0, is = pass != 0 && next_slot < v->n_slots;
+
+    if (was && !is)
+        sorted_remove(&st->passes, compare_volume_id, &v->id);
+    else if (!was && is)
+        sorted_insert(&st->passes, compare_volume_id, &v->id, v);
+    p->pass = is ? pass : 0;
+    p->next_slot = is ? next_slot : 0;
+    p->no_space = is && no_space;
+    v->pass_task_ns = 0;
+}
+
 void state_volume_policy(struct state *st, struct volume *v, uint32_t replicas, uint32_t min)
 {
     if (v->replicas == replicas && v->min_replicas == min)
@@ -149,6 +168,7 @@ void state_volume_mark_removed(struct state *st, struct volume *v)
     ASSERT(!v->removed && v->luns == 0);
     state_volume_policy_left(st, v, 0);
     state_volume_flatten(st, v, false, 0);
+    state_volume_pass(st, v, 0, 0, false);
     sorted_remove(&v->pool->volumes, compare_volume, v->name);
     v->pool = NULL;
     v->removed = true;

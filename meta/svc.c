@@ -147,6 +147,17 @@ static void after_tree_change(struct lead *l, const ProtobufCMessage *msg,
     }
 }
 
+/* Nobody else is asked meanwhile. */
+static void after_slot_provisioned(struct lead *l, const ProtobufCMessage *msg,
+                                   const Zbs__Metalog__Record *r)
+{
+    const Zbs__Meta__SlotProvisionedRequest *rq = (const void *)msg;
+
+    (void)r;
+    if (pass_goes_on(&l->m->st, rq))
+        state_volume(&l->m->st, rq->volume_id)->pass_task_ns = co_now();
+}
+
 /* ---- the table ---- */
 
 #define MSG(name)      &zbs__meta__##name##__descriptor
@@ -349,6 +360,11 @@ static const struct svc_op svc_ops[] = {
      .decide = decide_file_zero,
      .answer = answer_file,
      .mutation_at = MUTATION(FileZeroRequest)},
+    {.request = MSG(slot_provisioned_request),
+     .decide = decide_slot_provisioned,
+     .answer = answer_slot_provisioned,
+     .mutation_at = MUTATION(SlotProvisionedRequest),
+     .after = after_slot_provisioned},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -504,7 +520,7 @@ const struct rpc_method svc_meta_methods[META_METHODS] = {
     [META_VOLUME_SNAPSHOT] = {.handler = hold_request},
     [META_VOLUME_CLONE] = {.handler = svc_run},
     [META_VOLUME_ROLLBACK] = {.handler = hold_request},
-    [META_POOL_SET... META_FILE_ZERO] = {.handler = svc_run},
+    [META_POOL_SET... META_SLOT_PROVISIONED] = {.handler = svc_run},
 };
 _Static_assert(ARRAY_SIZE(svc_ops) == META_METHODS - 4,
                "every method but Leader and those that hold volumes has a row");

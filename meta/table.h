@@ -20,6 +20,11 @@ static inline bool extent_is_shared(const struct state *st, const struct extent 
 }
 /* The lease under which an extent's replicas are changed; NULL: it never had one. */
 struct slot *extent_lease(const struct state *st, const struct extent *e);
+/* What each server that has an extent of the volume is to have room for. */
+static inline uint64_t volume_room(const struct volume *v)
+{
+    return v->provisioning.thick ? EXTENT_BYTES : 0;
+}
 /* What a lease is about; NULL: a hole. */
 struct extent *slot_extent(const struct slot *s);
 /* Was the extent granted with this lease to be written in place, and not become shared since? If

@@ -8,9 +8,11 @@
  *   REMOVE  take a member out that is one too many
  *   RELEASE give back a lease, when the host is in maintenance
  *   FLATTEN give the next slot of a volume blocks of its own
- * An extent's owner is asked, else one of the live sessions: on a host that holds a member if
- * there is one, else any, chosen by the extent's id; so when that session ends, another is chosen.
- * The lists are rotated while they are looked through, so that a long one is covered in turns. */
+ *   THICK   have its space promised by all replicas of the next slot of a volume; make it if it is
+ * a hole or shared THIN    take that promise back An extent's owner is asked, else one of the live
+ * sessions: on a host that holds a member if there is one, else any, chosen by the extent's id; so
+ * when that session ends, another is chosen. The lists are rotated while they are looked through,
+ * so that a long one is covered in turns. */
 #include <string.h>
 #include "common/base/prng.h"
 #include "meta/family.h"
@@ -22,6 +24,7 @@
 #define OPENS_MAX    16u                 /* in one answer: opening is not urgent */
 #define OPEN_AFTER   (2 * NSEC_PER_SEC)  /* clients of a dead owner come by themselves first */
 #define RETURNS_MAX  64u                 /* replicas on their way back, of one session */
+#define ROOM_AGAIN   (5 * NSEC_PER_SEC)  /* for a slot that there was no space for */
 #define REPLACE_WAIT (30 * NSEC_PER_SEC) /* for another place of what goes before a relative */
 
 enum {
@@ -30,7 +33,9 @@ enum {
     TASK_OPEN = 2,
     TASK_REPAIR = 3,
     TASK_REMOVE = 10,
-    TASK_FLATTEN = 60
+    TASK_FLATTEN = 60,
+    TASK_THICK = 61,
+    TASK_THIN = 62
 };
 
 struct tasks {
@@ -324,18 +329,30 @@ static void give_repairs(struct tasks *t)
     }
 }
 
-/* The owner of the slot, else who would be asked to work on its extent. */
-static bool flattens(const struct tasks *t, const struct volume *v)
+/* Is the session the owner of the slot, else who would be asked to work on its extent? */
+static bool is_for_slot(const struct tasks *t, const struct volume *v, uint32_t number)
 {
     const struct state *st = &t->l->m->st;
-    const struct slot *s = v->flatten_next < v->n_slots ? volume_slot(v, v->flatten_next) : NULL;
+    const struct slot *s = volume_slot(v, number);
     const struct session *owner = s != NULL ? slot_owner(st, s) : NULL;
-    const struct extent *e =
-        v->flatten_next < v->n_slots ? volume_extent(v, v->flatten_next) : NULL;
+    const struct extent *e = volume_extent(v, number);
 
     if (owner != NULL)
         return owner == t->session;
     return e != NULL ? is_for(t, e) : t->session == st->sessions.items[0];
+}
+
+static Zbs__Meta__Task *give_slot(struct tasks *t, const struct volume *v, uint32_t number,
+                                  uint32_t kind)
+{
+    Zbs__Meta__Task *task = PAD_NEW(t->pad, Zbs__Meta__Task);
+
+    zbs__meta__task__init(task);
+    task->volume_id = v->id;
+    task->slot = number;
+    task->kind = kind;
+    t->m->tasks[t->m->n_tasks++] = task;
+    return task;
 }
 
 static void give_flattens(struct tasks *t)
@@ -344,16 +361,28 @@ static void give_flattens(struct tasks *t)
 
     for (uint32_t i = 0; i < volumes->count && t->m->n_tasks < TASKS_MAX; i++) {
         struct volume *v = volumes->items[i];
-        Zbs__Meta__Task *task;
 
-        if (t->now - v->flatten_task_ns < TASK_AGAIN || !flattens(t, v))
+        if (t->now - v->flatten_task_ns < TASK_AGAIN || !is_for_slot(t, v, v->flatten_next))
             continue;
         v->flatten_task_ns = t->now;
-        task = t->m->tasks[t->m->n_tasks++] = PAD_NEW(t->pad, Zbs__Meta__Task);
-        zbs__meta__task__init(task);
-        task->volume_id = v->id;
-        task->slot = v->flatten_next;
-        task->kind = TASK_FLATTEN;
+        give_slot(t, v, v->flatten_next, TASK_FLATTEN);
+    }
+}
+
+/* Whoever has done a slot goes on with the next by itself: only if that ends is it asked again. */
+static void give_passes(struct tasks *t)
+{
+    const struct sorted *volumes = &t->l->m->st.passes;
+
+    for (uint32_t i = 0; i < volumes->count && t->m->n_tasks < TASKS_MAX; i++) {
+        struct volume *v = volumes->items[i];
+        const Zbs__Meta__Provisioning *p = &v->provisioning;
+
+        if (t->now - v->pass_task_ns < (p->no_space ? ROOM_AGAIN : TASK_AGAIN) ||
+            !is_for_slot(t, v, p->next_slot))
+            continue;
+        v->pass_task_ns = t->now;
+        give_slot(t, v, p->next_slot, p->thick ? TASK_THICK : TASK_THIN)->pass = p->pass;
     }
 }
 
@@ -371,4 +400,5 @@ void tasks_fill(struct live *l, const struct session *s, struct pad *pad,
     give_repairs(&t);
     give_releases(&t);
     give_flattens(&t);
+    give_passes(&t);
 }

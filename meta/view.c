@@ -76,6 +76,7 @@ void view_volume(Zbs__Meta__Volume *m, const struct state *st, const struct volu
     m->pool_id = v->pool_id;
     m->flattening = v->flattening;
     m->flatten_next = v->flatten_next;
+    m->provisioning = (Zbs__Meta__Provisioning *)&v->provisioning;
     m->importing = v->importing;
     m->inode_id = v->inode_id;
     if (v->snapshot || v->importing != 0)
@@ -182,6 +183,7 @@ void view_grant(Zbs__Meta__Grant *m, const struct state *st, const struct volume
         m->epoch = s->epoch;
     }
     m->shared = v->snapshot;
+    m->thick = v->provisioning.thick;
     if (e == NULL)
         return;
     grant_extent(m, st, e, pad);

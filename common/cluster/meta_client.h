@@ -78,6 +78,7 @@ enum meta_method {
     META_LOCK_FORGET,
     META_LOCK_LIST,
     META_FILE_ZERO,
+    META_SLOT_PROVISIONED,
     META_METHODS
 };
 

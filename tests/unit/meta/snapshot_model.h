@@ -44,13 +44,14 @@ struct model {
     struct packed reply;
     uint64_t number, names, sessions[SESSIONS];
     struct mvolume volumes[VOLUMES];
-    struct idmap seen;    /* extent id -> 1: was ever in a table */
-    struct idmap origins; /* of extents that are not created: origin, or itself if it has none */
+    struct idmap seen;     /* extent id -> 1: was ever in a table */
+    struct idmap origins;  /* of extents that are not created: origin, or itself if it has none */
+    struct idmap promised; /* extent id -> mutation number when its replicas promised its space */
 };
 
 /* Of all seeds: what the random requests have reached. */
 static struct {
-    uint64_t children, thawed, snapshots, rollbacks, clones;
+    uint64_t children, thawed, snapshots, rollbacks, clones, thick, thin;
 } reached;
 
 static inline uint64_t below(struct model *m, uint64_t n)
@@ -489,6 +490,74 @@ static inline void random_policy(struct model *m)
     }
 }
 
+static inline int set_thickness(struct model *m, char *name, Zbs__Meta__Thickness to)
+{
+    Zbs__Meta__VolumeSetRequest rq = ZBS__META__VOLUME_SET_REQUEST__INIT;
+
+    rq.pool = (char *)"p";
+    rq.name = name;
+    rq.thickness = to;
+    return act(m, decide_volume_set, &rq.base);
+}
+
+static inline int provisioned(struct model *m, uint64_t volume_id, uint32_t slot, uint64_t pass,
+                              bool no_space)
+{
+    Zbs__Meta__SlotProvisionedRequest rq = ZBS__META__SLOT_PROVISIONED_REQUEST__INIT;
+
+    rq.session_id = m->sessions[0];
+    rq.volume_id = volume_id;
+    rq.slot = slot;
+    rq.pass = pass;
+    rq.no_space = no_space;
+    return act(m, decide_slot_provisioned, &rq.base);
+}
+
+/* What the session that is asked to does with the next slot. */
+static inline void provision(struct model *m, struct mvolume *v)
+{
+    const Zbs__Meta__Provisioning *p = &real(m, v)->provisioning;
+    uint32_t n = p->next_slot;
+    const struct slot *s = volume_slot(real(m, v), n);
+    const struct session *owner = s != NULL ? slot_owner(&m->st, s) : NULL;
+    bool shared = model_shared(m, v->ids[n], n);
+
+    if (p->thick) {
+        assert_int_equal(
+            acquire(m, owner != NULL ? owner->id : m->sessions[0], v->id, n, 1, true, false), 0);
+        check_allocated(m, v, n, shared);
+        idmap_put(&m->promised, v->ids[n], m->st.next_mutation);
+    } else if (v->ids[n] != 0 && !shared) {
+        idmap_del(&m->promised, v->ids[n]);
+    }
+    assert_int_equal(provisioned(m, v->id, n, p->pass, false), 0);
+}
+
+static inline void random_thick(struct model *m)
+{
+    struct mvolume *v = pick(m, false);
+    const Zbs__Meta__Provisioning *p;
+
+    if (v == NULL)
+        return;
+    p = &real(m, v)->provisioning;
+    if (below(m, 3) == 0)
+        assert_int_equal(set_thickness(m, v->name, 1 + (Zbs__Meta__Thickness)below(m, 2)), 0);
+    for (uint64_t n = below(m, 2 * SLOTS); n > 0 && p->pass != 0; n--) {
+        if (below(m, 20) == 0)
+            assert_int_equal(provisioned(m, v->id, p->next_slot, p->pass, true), 0);
+        provision(m, v);
+    }
+    if (p->pass == 0)
+        *(p->thick ? &reached.thick : &reached.thin) += 1;
+    if (p->thick && below(m, 4) == 0) { /* a replica could not promise */
+        uint32_t slot = (uint32_t)below(m, v->n);
+
+        assert_int_equal(provisioned(m, v->id, slot, 0, true), 0);
+        assert_true(p->pass != 0 && p->next_slot <= slot);
+    }
+}
+
 static inline void random_rename(struct model *m)
 {
     Zbs__Meta__VolumeRenameRequest rq = ZBS__META__VOLUME_RENAME_REQUEST__INIT;
@@ -607,6 +676,7 @@ static inline void tear_down(struct model *m)
 {
     idmap_fini(&m->seen);
     idmap_fini(&m->origins);
+    idmap_fini(&m->promised);
     pad_fini(&m->pad);
     state_fini(&m->st);
 }

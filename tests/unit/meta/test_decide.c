@@ -288,6 +288,24 @@ static void the_full_come_last(void **state)
     assert_int_equal(ids[0], f->chunks[0].id);
 }
 
+/* A thick extent's are rather in the same rack than where it can't have its space, and rather there
+ * than not at all. */
+static void the_thick_go_where_there_is_room(void **state)
+{
+    struct fixture *f = *state;
+    struct place_want want = {
+        .replicas = 2, .failure_domain = "rack", .preferred_host = "host-1", .room = GIB};
+    uint32_t ids[SLOT_REPLICAS_MAX];
+
+    f->chunks[2].free_bytes = f->chunks[3].free_bytes = GIB - 1;
+    for (want.seed = 0; want.seed < 50; want.seed++) {
+        assert_int_equal(place_choose(f->chunks, HOSTS, &want, ids), 2);
+        assert_true(ids[0] == f->chunks[1].id && ids[1] == f->chunks[0].id);
+    }
+    want.replicas = HOSTS;
+    assert_int_equal(place_choose(f->chunks, HOSTS, &want, ids), HOSTS);
+}
+
 static void too_few_servers_owe_a_replica(void **state)
 {
     struct fixture *f = *state;
@@ -765,6 +783,7 @@ int main(void)
         CASE(racks_are_kept_apart),
         CASE(space_weighs),
         CASE(the_full_come_last),
+        CASE(the_thick_go_where_there_is_room),
         CASE(too_few_servers_owe_a_replica),
         CASE(later_servers_are_adopted),
         CASE(one_owner_at_a_time),

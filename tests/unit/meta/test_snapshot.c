@@ -35,6 +35,7 @@ static void check_reload(struct model *m)
     assert_int_equal(loaded.n_extents, m->st.n_extents);
     assert_int_equal(loaded.n_degraded, m->st.n_degraded);
     assert_int_equal(loaded.pages.count, m->st.pages.count);
+    assert_int_equal(loaded.passes.count, m->st.passes.count);
     for (uint64_t i = 0; i < loaded.extents.cap; i++) {
         const struct extent *e = (const void *)(uintptr_t)loaded.extents.entries[i].value, *other;
 
@@ -45,6 +46,24 @@ static void check_reload(struct model *m)
         assert_true(extent_is_shared(&loaded, e) == extent_is_shared(&m->st, other));
     }
     state_fini(&loaded);
+}
+
+/* All slots of a thick volume that are said to be done have an extent of their own with a promise
+ * from after it was last shared; those of a thin one have none. */
+static void check_promises(struct model *m, struct mvolume *v)
+{
+    const struct volume *r = real(m, v);
+    uint32_t done = r->provisioning.pass != 0 ? r->provisioning.next_slot : r->n_slots;
+
+    for (uint32_t n = 0; n < done; n++) {
+        const struct extent *e = volume_extent(r, n);
+        uint64_t promised = e != NULL ? idmap_get(&m->promised, e->id) : 0;
+
+        if (r->provisioning.thick)
+            assert_true(promised > r->shared_at && extent_volume(&m->st, e) == r);
+        else if (e != NULL && extent_volume(&m->st, e) == r)
+            assert_true(promised <= r->shared_at);
+    }
 }
 
 static void check_all(struct model *m)
@@ -66,8 +85,11 @@ static void check_all(struct model *m)
             if (idmap_get(&m->origins, e->id) != 0)
                 idmap_put(&live, idmap_get(&m->origins, e->id), 1);
         }
-        if (v->id != 0)
-            assert_int_equal(real(m, v)->extents, extents);
+        if (v->id == 0)
+            continue;
+        assert_int_equal(real(m, v)->extents, extents);
+        if (!v->snapshot)
+            check_promises(m, v);
     }
     assert_int_equal(live.count, m->st.extents.count);
     for (uint64_t i = 0; i < m->seen.cap; i++) {
@@ -83,6 +105,7 @@ static void (*const actions[])(struct model *) = {
     random_created,  random_created, random_release, random_snapshot, random_clone,
     random_rollback, random_delete,  random_resize,  random_rename,   random_recovery,
     random_recovery, random_policy,  end_session,    make_volume,     random_release,
+    random_thick,    random_thick,
 };
 
 static int model_main(void *arg)
@@ -104,6 +127,7 @@ static int model_main(void *arg)
     }
     assert_int_equal(m->st.extents.count, 0);
     assert_int_equal(m->st.pages.count, 0);
+    assert_int_equal(m->st.passes.count, 0);
     check_all(m);
     kv_close(m->kv);
     tear_down(m);
@@ -126,6 +150,7 @@ static void tables_are_like_plain_arrays(void **state)
         free(m);
     }
     assert_true(reached.children > 500 && reached.thawed > 50);
+    assert_true(reached.thick > 50 && reached.thin > 50);
     assert_true(reached.snapshots > 50 && reached.clones > 50 && reached.rollbacks > 50);
 }
 
