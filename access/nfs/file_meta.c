@@ -53,10 +53,17 @@ static co_fn int ask(struct file *f, enum meta_method method, const ProtobufCMes
     return rc;
 }
 
-static void mutation(struct file *f, Zbs__Meta__Mutation *ret)
-{
-    f->files->backend.mutation(f->files->backend.arg, ret);
-}
+/* `ask` for a request that changes something: what these have in common is filled in. */
+#define CHANGE(f, method, rq)                                                                      \
+    ({                                                                                             \
+        const struct nfs_backend *change_backend = &(f)->files->backend;                           \
+        Zbs__Meta__Mutation change_mutation;                                                       \
+                                                                                                   \
+        change_backend->mutation(change_backend->arg, &change_mutation);                           \
+        (rq)->mutation = &change_mutation;                                                         \
+        (rq)->inode_id = (f)->by_id.key;                                                           \
+        ask(f, method, &(rq)->base);                                                               \
+    })
 
 co_fn int file_get(struct file *f)
 {
@@ -78,32 +85,24 @@ co_fn int file_missing(struct file *f, int rc)
 co_fn int file_tell_data(struct file *f, uint64_t off, const void *data, uint32_t len)
 {
     Zbs__Meta__FileWriteRequest rq = ZBS__META__FILE_WRITE_REQUEST__INIT;
-    Zbs__Meta__Mutation m;
 
-    mutation(f, &m);
-    rq.mutation = &m;
-    rq.inode_id = f->by_id.key;
     rq.offset = off;
     rq.data = (ProtobufCBinaryData){len, (uint8_t *)(uintptr_t)data};
     rq.change = f->attr.change;
-    return ask(f, META_FILE_WRITE, &rq.base);
+    return CHANGE(f, META_FILE_WRITE, &rq);
 }
 
 co_fn int file_tell_written(struct file *f, uint64_t size, uint64_t cut)
 {
     Zbs__Meta__FileWrittenRequest rq = ZBS__META__FILE_WRITTEN_REQUEST__INIT;
     uint64_t now = (uint64_t)env_wall_ns();
-    Zbs__Meta__Mutation m;
     int rc;
 
-    mutation(f, &m);
-    rq.mutation = &m;
-    rq.inode_id = f->by_id.key;
     rq.size = size;
     rq.cut = cut;
     rq.mtime_ns = size > 0 ? MAX(now, f->mtime_ns) : f->mtime_ns;
     f->mtime_told = rq.mtime_ns;
-    rc = ask(f, META_FILE_WRITTEN, &rq.base);
+    rc = CHANGE(f, META_FILE_WRITTEN, &rq);
     if (rc == 0 && f->mtime_ns <= rq.mtime_ns)
         f->mtime_ns = 0;
     return rc;
@@ -114,38 +113,26 @@ co_fn int file_tell_written(struct file *f, uint64_t size, uint64_t cut)
 co_fn int file_ask_candidate(struct file *f, uint64_t bytes)
 {
     Zbs__Meta__FileVolumeRequest rq = ZBS__META__FILE_VOLUME_REQUEST__INIT;
-    Zbs__Meta__Mutation m;
 
-    mutation(f, &m);
-    rq.mutation = &m;
-    rq.inode_id = f->by_id.key;
     rq.bytes = bytes;
-    return ask(f, META_FILE_VOLUME, &rq.base);
+    return CHANGE(f, META_FILE_VOLUME, &rq);
 }
 
 co_fn int file_ask_attach(struct file *f, uint64_t volume_id, uint64_t change)
 {
     Zbs__Meta__FileAttachRequest rq = ZBS__META__FILE_ATTACH_REQUEST__INIT;
-    Zbs__Meta__Mutation m;
 
-    mutation(f, &m);
-    rq.mutation = &m;
-    rq.inode_id = f->by_id.key;
     rq.volume_id = volume_id;
     rq.change = change;
-    return ask(f, META_FILE_ATTACH, &rq.base);
+    return CHANGE(f, META_FILE_ATTACH, &rq);
 }
 
 co_fn int file_ask_grow(struct file *f, uint64_t bytes)
 {
     Zbs__Meta__FileGrowRequest rq = ZBS__META__FILE_GROW_REQUEST__INIT;
-    Zbs__Meta__Mutation m;
 
-    mutation(f, &m);
-    rq.mutation = &m;
-    rq.inode_id = f->by_id.key;
     rq.bytes = bytes;
-    return ask(f, META_FILE_GROW, &rq.base);
+    return CHANGE(f, META_FILE_GROW, &rq);
 }
 
 /* ---- zeroing ---- */
@@ -153,25 +140,17 @@ co_fn int file_ask_grow(struct file *f, uint64_t bytes)
 co_fn int file_ask_zero(struct file *f, uint64_t session)
 {
     Zbs__Meta__FileZeroRequest rq = ZBS__META__FILE_ZERO_REQUEST__INIT;
-    Zbs__Meta__Mutation m;
 
-    mutation(f, &m);
-    rq.mutation = &m;
-    rq.inode_id = f->by_id.key;
     rq.session_id = session;
-    return ask(f, META_FILE_ZERO, &rq.base);
+    return CHANGE(f, META_FILE_ZERO, &rq);
 }
 
 co_fn int file_tell_zeroed(struct file *f, uint64_t session)
 {
     Zbs__Meta__FileZeroedRequest rq = ZBS__META__FILE_ZEROED_REQUEST__INIT;
-    Zbs__Meta__Mutation m;
 
-    mutation(f, &m);
-    rq.mutation = &m;
-    rq.inode_id = f->by_id.key;
     rq.size = f->attr.size;
     rq.dirty_end = f->dirty_end;
     rq.session_id = session;
-    return ask(f, META_FILE_ZEROED, &rq.base);
+    return CHANGE(f, META_FILE_ZEROED, &rq);
 }

@@ -123,6 +123,18 @@ co_fn enum nfs_status nfs_admit(struct onc_call *call, const struct nfs_handle *
                                 struct nfs_cred *ret);
 /* A message that refers to *who. */
 void nfs_cred_message(const struct nfs_cred *who, Zbs__Meta__Credentials *ret);
+/* nfs_meta_call for a request that changes something: what these have in common is filled in. */
+#define nfs_meta_change(call, asker, method, rq, r)                                                \
+    ({                                                                                             \
+        Zbs__Meta__Mutation change_mutation;                                                       \
+        Zbs__Meta__Credentials change_cred;                                                        \
+                                                                                                   \
+        nfs_call_mutation(call, &change_mutation);                                                 \
+        nfs_cred_message(asker, &change_cred);                                                     \
+        (rq)->mutation = &change_mutation;                                                         \
+        (rq)->who = &change_cred;                                                                  \
+        nfs_meta_call(nfs_server_of(call), method, &(rq)->base, r);                                \
+    })
 
 /* An inode of the handle's share, as meta has it now, into *r. */
 co_fn int nfs_inode_get(struct nfs_server *s, const struct nfs_fh *fh, struct rpc_reply *r,

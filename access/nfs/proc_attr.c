@@ -61,21 +61,15 @@ static co_fn int set(struct onc_call *call, struct setattr_args *a, const struct
 {
     struct nfs_server *s = nfs_server_of(call);
     Zbs__Meta__InodeSetRequest rq = ZBS__META__INODE_SET_REQUEST__INIT;
-    Zbs__Meta__Mutation mutation;
-    Zbs__Meta__Credentials cred;
     int rc = ERR_BUSY;
 
-    nfs_call_mutation(call, &mutation);
-    nfs_cred_message(who, &cred);
-    rq.mutation = &mutation;
-    rq.who = &cred;
     rq.inode_id = a->h.fh.inode_id;
     rq.attrs = &a->sattr.message;
     rq.guard = a->guard;
     rq.guard_ctime_ns = a->guard_ctime_ns;
     for (int i = 0; rc == ERR_BUSY && i < SETTLE_TRIES; i++) {
         rpc_reply_free(r);
-        rc = nfs_meta_call(s, META_INODE_SET, &rq.base, r);
+        rc = nfs_meta_change(call, who, META_INODE_SET, &rq, r);
         if (rc == ERR_BUSY)
             rc = nfs_file_settle(s->files, rq.inode_id) < 0 ? ERR_TIMEOUT : ERR_BUSY;
     }

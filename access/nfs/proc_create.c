@@ -9,9 +9,7 @@ struct create {
     struct nfs_name name;
     struct nfs_sattr sattr;
     enum nfs_status status;           /* not NFS3_OK: there can't be such an inode */
-    Zbs__Meta__InodeCreateRequest rq; /* refers to all the others */
-    Zbs__Meta__Mutation mutation;
-    Zbs__Meta__Credentials cred;
+    Zbs__Meta__InodeCreateRequest rq; /* refers to the others */
 };
 
 static void take_where(struct onc_call *call, struct create *c)
@@ -32,12 +30,8 @@ static void take_attrs(struct onc_call *call, struct create *c)
 static co_fn int create(struct onc_call *call, struct create *c, const struct nfs_cred *who,
                         struct rpc_reply *r)
 {
-    nfs_call_mutation(call, &c->mutation);
-    nfs_cred_message(who, &c->cred);
-    c->rq.mutation = &c->mutation;
-    c->rq.who = &c->cred;
     c->rq.dir_id = c->dir.fh.inode_id;
-    return nfs_meta_call(nfs_server_of(call), META_INODE_CREATE, &c->rq.base, r);
+    return nfs_meta_change(call, who, META_INODE_CREATE, &c->rq, r);
 }
 
 /* An existing file that was truncated so may have left a tail in its volume. */

@@ -34,17 +34,11 @@ static co_fn int remove_name(struct onc_call *call, struct place *p, const struc
                              bool directory, struct rpc_reply *r)
 {
     Zbs__Meta__InodeRemoveRequest rq = ZBS__META__INODE_REMOVE_REQUEST__INIT;
-    Zbs__Meta__Mutation mutation;
-    Zbs__Meta__Credentials cred;
 
-    nfs_call_mutation(call, &mutation);
-    nfs_cred_message(who, &cred);
-    rq.mutation = &mutation;
-    rq.who = &cred;
     rq.dir_id = p->dir.fh.inode_id;
     rq.name = p->name.text;
     rq.directory = directory;
-    return nfs_meta_call(nfs_server_of(call), META_INODE_REMOVE, &rq.base, r);
+    return nfs_meta_change(call, who, META_INODE_REMOVE, &rq, r);
 }
 
 static co_fn enum onc_accept removal(struct onc_call *call, bool directory)
@@ -86,18 +80,12 @@ static co_fn int rename_name(struct onc_call *call, struct place *from, struct p
                              const struct nfs_cred *who, struct rpc_reply *r)
 {
     Zbs__Meta__InodeRenameRequest rq = ZBS__META__INODE_RENAME_REQUEST__INIT;
-    Zbs__Meta__Mutation mutation;
-    Zbs__Meta__Credentials cred;
 
-    nfs_call_mutation(call, &mutation);
-    nfs_cred_message(who, &cred);
-    rq.mutation = &mutation;
-    rq.who = &cred;
     rq.from_dir_id = from->dir.fh.inode_id;
     rq.from_name = from->name.text;
     rq.to_dir_id = to->dir.fh.inode_id;
     rq.to_name = to->name.text;
-    return nfs_meta_call(nfs_server_of(call), META_INODE_RENAME, &rq.base, r);
+    return nfs_meta_change(call, who, META_INODE_RENAME, &rq, r);
 }
 
 co_fn enum onc_accept nfs_rename(struct onc_call *call)
@@ -134,17 +122,11 @@ static co_fn int link_name(struct onc_call *call, const struct nfs_handle *inode
                            const struct nfs_cred *who, struct rpc_reply *r)
 {
     Zbs__Meta__InodeLinkRequest rq = ZBS__META__INODE_LINK_REQUEST__INIT;
-    Zbs__Meta__Mutation mutation;
-    Zbs__Meta__Credentials cred;
 
-    nfs_call_mutation(call, &mutation);
-    nfs_cred_message(who, &cred);
-    rq.mutation = &mutation;
-    rq.who = &cred;
     rq.inode_id = inode->fh.inode_id;
     rq.dir_id = p->dir.fh.inode_id;
     rq.name = p->name.text;
-    return nfs_meta_call(nfs_server_of(call), META_INODE_LINK, &rq.base, r);
+    return nfs_meta_change(call, who, META_INODE_LINK, &rq, r);
 }
 
 co_fn enum onc_accept nfs_link(struct onc_call *call)
