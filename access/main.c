@@ -38,8 +38,8 @@ static const struct conf_key keys[] = {
      .help = "NBD over TCP, without authentication or encryption: whoever reaches the address "
              "reads and writes every volume of the cluster; empty: none"},
     {FIELD(nfs_listen), .type = CONF_ADDRESS_LISTEN, .otherwise = "", .example = "10.0.0.1:2049",
-     .help = "NFS version 3 and MOUNT, over TCP, for the shares; 0.0.0.0:2049 if clients use an "
-             "address that keepalived moves; empty: none"},
+     .help = "NFS version 3, over TCP, for the shares, and MOUNT and locks, also over UDP; "
+             "0.0.0.0:2049 if clients use an address that keepalived moves; empty: none"},
     {FIELD(portmap_listen), .type = CONF_ADDRESS_LISTEN, .otherwise = "", .example = "10.0.0.1:111",
      .help =
          "Portmapper for NFS clients that ask one for the port (ESXi, and Linux without options "

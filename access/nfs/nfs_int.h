@@ -77,12 +77,13 @@ struct nfs_server {
     struct nfs_conf conf;
     char *cluster_id;
     struct onc_server *onc, *portmap;
+    struct onc_udp *udp, *portmap_udp;
     struct nfs_files *files;
     struct nfs_shares shares;
     struct list mounts;
     uint32_t mount_count;
     struct list lock_waits; /* struct nlm_wait */
-    uint16_t port;          /* of NFS and MOUNT */
+    uint16_t port;          /* of all programs but the portmapper */
     uint8_t verifier[NFS3_VERIFIER_BYTES];
 };
 

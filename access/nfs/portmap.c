@@ -4,9 +4,16 @@
  * can register anything here, and it calls nobody on others' behalf. */
 #include "access/nfs/nfs_int.h"
 
-/* Programs whose ports are told: what NFS clients look for. */
-static const struct onc_program *const programs[] = {&nfs_program, &nfs_mount_program,
-                                                     &nfs_lock_program, &nfs_status_program, NULL};
+/* What NFS clients look for; over both protocols at one port, but NFS itself. */
+static const struct {
+    const struct onc_program *program;
+    uint32_t protocol;
+} mappings[] = {
+    {&nfs_program, PORTMAP_TCP},        {&nfs_mount_program, PORTMAP_TCP},
+    {&nfs_mount_program, PORTMAP_UDP},  {&nfs_lock_program, PORTMAP_TCP},
+    {&nfs_lock_program, PORTMAP_UDP},   {&nfs_status_program, PORTMAP_TCP},
+    {&nfs_status_program, PORTMAP_UDP},
+};
 
 static co_fn enum onc_accept on_refused(struct onc_call *call)
 {
@@ -22,9 +29,10 @@ static co_fn enum onc_accept on_getport(struct onc_call *call)
     (void)xdr_u32(&call->args); /* port, without meaning here */
     if (call->args.bad)
         return ONC_GARBAGE_ARGS;
-    for (size_t i = 0; programs[i] != NULL; i++) {
-        if (programs[i]->number == number && programs[i]->version == version &&
-            protocol == PORTMAP_TCP)
+    for (size_t i = 0; i < ARRAY_SIZE(mappings); i++) {
+        const struct onc_program *p = mappings[i].program;
+
+        if (p->number == number && p->version == version && mappings[i].protocol == protocol)
             port = nfs_server_of(call)->port;
     }
     xdr_put_u32(&call->out, port);
@@ -33,11 +41,11 @@ static co_fn enum onc_accept on_getport(struct onc_call *call)
 
 static co_fn enum onc_accept on_dump(struct onc_call *call)
 {
-    for (size_t i = 0; programs[i] != NULL; i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(mappings); i++) {
         xdr_put_bool(&call->out, true);
-        xdr_put_u32(&call->out, programs[i]->number);
-        xdr_put_u32(&call->out, programs[i]->version);
-        xdr_put_u32(&call->out, PORTMAP_TCP);
+        xdr_put_u32(&call->out, mappings[i].program->number);
+        xdr_put_u32(&call->out, mappings[i].program->version);
+        xdr_put_u32(&call->out, mappings[i].protocol);
         xdr_put_u32(&call->out, nfs_server_of(call)->port);
     }
     xdr_put_bool(&call->out, false);

@@ -119,6 +119,7 @@ enum portmap_procedure {
     PORTMAP_PROCEDURES
 };
 
-#define PORTMAP_TCP 6u /* IPPROTO_TCP */
+#define PORTMAP_TCP 6u  /* IPPROTO_TCP */
+#define PORTMAP_UDP 17u /* IPPROTO_UDP */
 
 #endif

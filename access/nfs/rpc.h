@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ONC RPC (RFC 5531) over TCP with record marking, the server's side: programs as tables of
- * procedures, many calls of a connection in flight, answers in the order in which they are ready.
- * A program's handler decodes its arguments from the call and puts its results into it; headers,
- * errors of the protocol, credentials and limits are dealt with here. Belongs to the loop that
- * started it. */
+ * ONC RPC (RFC 5531), the server's side, over TCP with record marking and over UDP: programs as
+ * tables of procedures, many calls of a connection in flight, answers in the order in which they
+ * are ready. A program's handler decodes its arguments from the call and puts its results into it;
+ * headers, errors of the protocol, credentials and limits are dealt with here. Belongs to the loop
+ * that started it. */
 #ifndef ZBS_ACCESS_NFS_RPC_H
 #define ZBS_ACCESS_NFS_RPC_H
 
@@ -13,10 +13,11 @@
 #include "common/base/buf.h"
 #include "common/co/co.h"
 
-#define ONC_MACHINE_MAX  255u
-#define ONC_GIDS_MAX     16u             /* of AUTH_SYS */
-#define ONC_RECORD_BYTES 16384u          /* of a call, without its bulk data */
-#define ONC_BULK_BYTES   (1024u * 1024u) /* of a call's bulk data */
+#define ONC_MACHINE_MAX    255u
+#define ONC_GIDS_MAX       16u             /* of AUTH_SYS */
+#define ONC_RECORD_BYTES   16384u          /* of a call, without its bulk data */
+#define ONC_BULK_BYTES     (1024u * 1024u) /* of a call's bulk data */
+#define ONC_DATAGRAM_BYTES 8192u           /* of a call or an answer over UDP */
 
 enum onc_auth { ONC_AUTH_NONE = 0, ONC_AUTH_SYS = 1 };
 
@@ -41,10 +42,13 @@ struct onc_cred {
 
 struct onc_server;
 struct onc_conn;
+struct onc_source;
+struct onc_udp;
 
 /* One call; lives until its answer has left. */
 struct onc_call {
-    struct onc_conn *conn;
+    struct onc_conn *conn; /* NULL: it came in a datagram */
+    const struct onc_source *source;
     uint32_t xid, program, version, procedure;
     struct onc_cred cred;
     /* Without the bulk data: what is left of it, and where it was. */
@@ -103,8 +107,17 @@ struct onc_client_view {
 void onc_server_clients(const struct onc_server *s,
                         void (*fn)(void *arg, const struct onc_client_view *v), void *arg);
 
+/* The same programs over UDP; of the conf, listen, name, programs and arg count. A call and its
+ * answer fit into one datagram of ONC_DATAGRAM_BYTES: longer calls are dropped, longer answers are
+ * ONC_SYSTEM_ERR. Procedures that need bulk data can't be called. */
+co_fn int onc_udp_start(const struct onc_conf *conf, struct onc_udp **ret) MUST_CHECK;
+/* Calls in flight get no answer: their clients repeat them. */
+co_fn void onc_udp_stop(struct onc_udp *u);
+const char *onc_udp_addr(const struct onc_udp *u); /* with the real port */
+
 void *onc_call_arg(const struct onc_call *call);
 const char *onc_call_peer(const struct onc_call *call);             /* "10.0.0.7:813" */
+const char *onc_call_local(const struct onc_call *call);            /* where it came to */
 const struct addr *onc_call_peer_addr(const struct onc_call *call); /* the same, parsed */
 /* Takes memory of the connection for bulk data of the results until the answer has left. */
 co_fn int onc_call_reserve(struct onc_call *call, uint32_t bytes) MUST_CHECK;

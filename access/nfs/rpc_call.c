@@ -5,11 +5,6 @@
  * its socket. */
 #include "access/nfs/rpc_int.h"
 
-#define RPC_VERSION 2u
-
-enum { MSG_CALL = 0 };
-enum { AUTH_BADCRED = 1, AUTH_BADVERF = 3 };
-
 /* ---- requests ---- */
 
 static struct onc_request *request_new(struct onc_conn *c)
@@ -17,6 +12,7 @@ static struct onc_request *request_new(struct onc_conn *c)
     struct onc_request *q = MEM_NEW(struct onc_request);
 
     q->call.conn = c;
+    q->call.source = &c->source;
     xdr_out_init(&q->call.out);
     list_push_back(&c->calls, &q->link);
     return q;
@@ -43,118 +39,13 @@ co_fn int onc_call_reserve(struct onc_call *call, uint32_t bytes)
     uint32_t credits = ROUND_UP(bytes, BUF_ALIGN);
     int rc;
 
+    ASSERT(call->conn != NULL);
     if (q->held + credits > call->conn->s->conf.memory_bytes)
         return err_set(ERR_TOO_LARGE, "a call that needs %u bytes", credits);
     rc = co_sem_acquire(&call->conn->memory, credits);
     if (rc == 0)
         q->held += credits;
     return rc;
-}
-
-void *onc_call_arg(const struct onc_call *call)
-{
-    return call->conn->s->conf.arg;
-}
-
-const char *onc_call_peer(const struct onc_call *call)
-{
-    return net_peer(call->conn->stream.net);
-}
-
-const struct addr *onc_call_peer_addr(const struct onc_call *call)
-{
-    return &call->conn->peer;
-}
-
-/* ---- the header ---- */
-
-/* authsys_parms of RFC 5531, appendix A. */
-static bool take_sys(struct onc_cred *cred, const uint8_t *body, uint32_t len)
-{
-    struct xdr_in in;
-    const uint8_t *name;
-    uint32_t name_len;
-
-    xdr_in_init(&in, body, len);
-    (void)xdr_u32(&in); /* stamp */
-    name = xdr_opaque(&in, sizeof(cred->machine) - 1, &name_len);
-    for (uint32_t i = 0; name != NULL && i < name_len; i++)
-        cred->machine[i] = name[i] > ' ' && name[i] < 0x7f ? (char)name[i] : '?';
-    cred->uid = xdr_u32(&in);
-    cred->gid = xdr_u32(&in);
-    cred->gid_count = xdr_u32(&in);
-    if (cred->gid_count > ONC_GIDS_MAX)
-        return false;
-    for (uint32_t i = 0; i < cred->gid_count; i++)
-        cred->gids[i] = xdr_u32(&in);
-    return !in.bad;
-}
-
-static bool take_cred(struct onc_cred *cred, struct xdr_in *in)
-{
-    uint32_t flavor = xdr_u32(in), len;
-    const uint8_t *body = xdr_opaque(in, ONC_AUTH_BYTES, &len);
-
-    if (in->bad || (flavor != ONC_AUTH_NONE && flavor != ONC_AUTH_SYS))
-        return false;
-    cred->flavor = flavor;
-    return flavor == ONC_AUTH_NONE || take_sys(cred, body, len);
-}
-
-static bool take_verf(struct xdr_in *in)
-{
-    uint32_t len;
-
-    (void)xdr_u32(in); /* flavor */
-    (void)xdr_opaque(in, ONC_AUTH_BYTES, &len);
-    return !in->bad;
-}
-
-/* False: what is wrong was put as the answer. */
-static bool find_procedure(struct onc_request *q)
-{
-    const struct onc_program *const *programs = q->call.conn->s->conf.programs, *found = NULL;
-    uint32_t low = UINT32_MAX, high = 0;
-
-    for (size_t i = 0; programs[i] != NULL; i++) {
-        if (programs[i]->number != q->call.program)
-            continue;
-        low = MIN(low, programs[i]->version);
-        high = MAX(high, programs[i]->version);
-        if (programs[i]->version == q->call.version)
-            found = programs[i];
-    }
-    if (found == NULL) {
-        onc_reply_error(&q->call, high == 0 ? ONC_PROG_UNAVAIL : ONC_PROG_MISMATCH, low, high);
-        return false;
-    }
-    if (q->call.procedure >= found->procedure_count ||
-        found->procedures[q->call.procedure].name == NULL) {
-        onc_reply_error(&q->call, ONC_PROC_UNAVAIL, 0, 0);
-        return false;
-    }
-    q->procedure = &found->procedures[q->call.procedure];
-    return true;
-}
-
-/* Likewise. Behind xid and type. */
-static bool take_header(struct onc_request *q, struct xdr_in *in)
-{
-    struct onc_call *call = &q->call;
-    uint32_t version = xdr_u32(in);
-
-    call->program = xdr_u32(in);
-    call->version = xdr_u32(in);
-    call->procedure = xdr_u32(in);
-    if (version != RPC_VERSION)
-        onc_reply_version_error(call);
-    else if (!take_cred(&call->cred, in))
-        onc_reply_auth_error(call, AUTH_BADCRED);
-    else if (!take_verf(in))
-        onc_reply_auth_error(call, AUTH_BADVERF);
-    else
-        return find_procedure(q);
-    return false;
 }
 
 /* ---- arguments ---- */
@@ -213,18 +104,11 @@ static co_fn int receive_bulk(struct onc_request *q, const struct xdr_in *args)
 static co_fn int request_main(void *arg)
 {
     struct onc_request *q = arg;
-    enum onc_accept stat = ONC_SUCCESS;
 
-    onc_reply_begin(&q->call);
-    if (q->procedure->handler != NULL)
-        stat = q->procedure->handler(&q->call);
-    if (stat == ONC_DROPPED || q->call.conn->stream.broken != NULL) {
+    if (onc_call_run(&q->call, q->procedure) && q->call.conn->stream.broken == NULL)
+        onc_reply_send(q);
+    else
         onc_request_free(q);
-        return 0;
-    }
-    if (stat != ONC_SUCCESS)
-        onc_reply_error(&q->call, stat, 0, 0);
-    onc_reply_send(q);
     return 0;
 }
 
@@ -232,8 +116,7 @@ static co_fn int request_main(void *arg)
 static bool in_flight_already(const struct onc_request *q)
 {
     LIST_FOREACH (other, &q->call.conn->calls, struct onc_request, link) {
-        if (other != q && other->call.xid == q->call.xid &&
-            other->call.program == q->call.program && other->call.procedure == q->call.procedure)
+        if (other != q && onc_call_same(&other->call, &q->call))
             return true;
     }
     return false;
@@ -248,7 +131,7 @@ static co_fn int receive_rest(struct onc_request *q, struct xdr_in *in, uint32_t
     struct onc_conn *c = q->call.conn;
     int rc = 0;
 
-    *ret_good = take_header(q, in);
+    *ret_good = onc_header_take(&q->call, in, &q->procedure);
     if (*ret_good)
         rc = q->procedure->bulk != NULL ? receive_bulk(q, in) : receive_plain(q, in->p, have);
     if (rc == ERR_INVAL) {
@@ -275,8 +158,7 @@ co_fn int onc_call_receive(struct onc_conn *c)
         return rc;
     q = request_new(c);
     xdr_in_init(&in, c->head, have);
-    q->call.xid = xdr_u32(&in);
-    if (xdr_u32(&in) != MSG_CALL || in.bad) {
+    if (!onc_call_begins(&q->call, &in)) {
         onc_request_free(q);
         return err_set(ERR_PROTO, "a record that is no call");
     }

@@ -3,19 +3,12 @@
  * ONC RPC: a connection from its first call to its last. */
 #include "access/nfs/rpc_int.h"
 
-/* A peer whose address can't be understood belongs to no network. */
-static void peer_set(struct onc_conn *c)
-{
-    if (addr_parse(net_peer(c->stream.net), &c->peer) < 0)
-        c->peer = (struct addr){.kind = ADDR_UNIX};
-}
-
 void onc_conn_init(struct stream_conn *stream)
 {
     struct onc_conn *c = CONTAINER_OF(stream, struct onc_conn, stream);
 
     c->s = CONTAINER_OF(stream->server, struct onc_server, stream);
-    peer_set(c);
+    onc_source_init(&c->source, &c->s->conf, net_peer(stream->net), net_local(stream->net));
     c->head = mem_alloc(ONC_RECORD_BYTES);
     list_init(&c->calls);
     co_group_init(&c->requests);

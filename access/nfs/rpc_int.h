@@ -19,6 +19,13 @@
 #define ONC_MARK_BYTES 4u
 #define ONC_LAST       (UINT32_C(1) << 31) /* of a record's mark: its last fragment */
 
+/* Where calls come from: a connection, or one datagram. */
+struct onc_source {
+    const struct onc_conf *conf;
+    const char *peer_text, *local_text;
+    struct addr peer;
+};
+
 struct onc_server {
     struct stream_server stream;
     struct onc_conf conf; /* with defaults filled in */
@@ -27,7 +34,7 @@ struct onc_server {
 struct onc_conn {
     struct stream_conn stream; /* first member */
     struct onc_server *s;
-    struct addr peer;
+    struct onc_source source;
 
     /* receiving */
     uint32_t last_bulk; /* bytes of the last call's bulk data */
@@ -69,6 +76,20 @@ co_fn int onc_record_read(struct onc_conn *c, void *dst, uint32_t len, uint32_t 
 bool onc_record_ended(const struct onc_conn *c);
 /* Drops what is left of it. */
 co_fn int onc_record_skip(struct onc_conn *c) MUST_CHECK;
+
+/* ---- rpc_header.c ---- */
+
+/* The texts have to stay. */
+void onc_source_init(struct onc_source *source, const struct onc_conf *conf, const char *peer,
+                     const char *local);
+/* Takes xid and type: is it a call? */
+bool onc_call_begins(struct onc_call *call, struct xdr_in *in);
+/* Takes the rest of the header. False: what is wrong was put as the answer. */
+bool onc_header_take(struct onc_call *call, struct xdr_in *in, const struct onc_procedure **ret);
+/* Is one the other, sent again? (By the same client.) */
+bool onc_call_same(const struct onc_call *a, const struct onc_call *b);
+/* Executes it. False: there is to be no answer. */
+co_fn bool onc_call_run(struct onc_call *call, const struct onc_procedure *procedure);
 
 /* ---- rpc_call.c ---- */
 

@@ -39,6 +39,10 @@ const struct onc_program nfs_program = {
 
 static const struct onc_program *const served[] = {&nfs_program, &nfs_mount_program,
                                                    &nfs_lock_program, &nfs_status_program, NULL};
+/* Over UDP: what a client needs around its mount. NFS is for TCP: a WRITE would be so many packets
+ * that one of them is always lost. */
+static const struct onc_program *const served_udp[] = {&nfs_mount_program, &nfs_lock_program,
+                                                       &nfs_status_program, NULL};
 static const struct onc_program *const mapped[] = {&nfs_portmap_program, NULL};
 
 /* Clients write again what they had written unstably when the verifier changes. All that was
@@ -68,6 +72,16 @@ static co_fn int listen_at(struct nfs_server *s, const char *name, const char *a
     return onc_server_start(&conf, ret);
 }
 
+/* Where the same server listens over TCP. */
+static co_fn int listen_udp(struct nfs_server *s, const struct onc_server *tcp, const char *name,
+                            const struct onc_program *const *programs, struct onc_udp **ret)
+{
+    struct onc_conf conf = {
+        .listen = onc_server_addr(tcp), .name = name, .programs = programs, .arg = s};
+
+    return onc_udp_start(&conf, ret);
+}
+
 static co_fn int listen_all(struct nfs_server *s)
 {
     struct addr addr = {0};
@@ -75,12 +89,15 @@ static co_fn int listen_all(struct nfs_server *s)
 
     if (rc == 0)
         rc = addr_parse(onc_server_addr(s->onc), &addr);
+    if (rc == 0)
+        rc = listen_udp(s, s->onc, "nfs", served_udp, &s->udp);
     if (rc < 0)
         return rc;
     s->port = addr.port;
     if (s->conf.portmap_listen == NULL || s->conf.portmap_listen[0] == '\0')
         return 0;
-    return listen_at(s, "portmap", s->conf.portmap_listen, mapped, &s->portmap);
+    rc = listen_at(s, "portmap", s->conf.portmap_listen, mapped, &s->portmap);
+    return rc < 0 ? rc : listen_udp(s, s->portmap, "portmap", mapped, &s->portmap_udp);
 }
 
 co_fn int nfs_server_start(const struct nfs_conf *conf, struct nfs_server **ret)
@@ -108,8 +125,12 @@ co_fn void nfs_server_stop(struct nfs_server *s)
     struct co_shield shield;
 
     co_shield_begin(&shield);
+    if (s->portmap_udp != NULL)
+        onc_udp_stop(s->portmap_udp);
     if (s->portmap != NULL)
         onc_server_stop(s->portmap);
+    if (s->udp != NULL)
+        onc_udp_stop(s->udp);
     if (s->onc != NULL)
         onc_server_stop(s->onc);
     nfs_shares_fini(&s->shares);

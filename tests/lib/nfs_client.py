@@ -5,7 +5,8 @@ import socket
 import struct
 import threading
 
-MOUNT, NFS = 100005, 100003
+PORTMAP, NFS, MOUNT, NLM, NSM = 100000, 100003, 100005, 100021, 100024
+TCP, UDP = 6, 17
 JUKEBOX = 10008
 
 
@@ -51,17 +52,11 @@ class Client:
             self.connect()
         self.socket.sendall(struct.pack(">I", 1 << 31 | len(message)) + message)
         length = struct.unpack(">I", self.receive(4))[0] & 0x7fffffff
-        answer = self.receive(length)
-        xid, reply, stat = struct.unpack_from(">III", answer)
-        if (xid, reply, stat) != (self.xid, 1, 0) or struct.unpack_from(">I", answer, 20)[0] != 0:
-            raise Error(f"an answer that is none: {answer[:24].hex()}")
-        return answer[24:]
+        return take_answer(self.xid, self.receive(length))
 
-    def call(self, program, procedure, arguments):
+    def call(self, program, procedure, arguments, version=3):
         self.xid += 1
-        credential = struct.pack(">IIIII", 0, 0, 0, 0, 0)
-        message = (struct.pack(">IIIIII", self.xid, 0, 2, program, 3, procedure) +
-                   struct.pack(">II", 1, len(credential)) + credential + struct.pack(">II", 0, 0) + arguments)
+        message = call_message(self.xid, program, version, procedure, arguments)
         for _ in range(20):
             try:
                 return self.attempt(message)
@@ -100,6 +95,48 @@ class Client:
 
     def truncate(self, handle, size):
         self.nfs(2, opaque(handle) + struct.pack(">IIIIQIII", 0, 0, 0, 1, size, 0, 0, 0))
+
+
+class DatagramClient:
+    """Calls of any program over UDP, sent again until they are answered."""
+    def __init__(self, server, xid=1):
+        host, port = server.rsplit(":", 1)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.settimeout(1)
+        self.socket.connect((host, int(port)))  # an answer from another address would not come in
+        self.xid = xid
+
+    def close(self):
+        self.socket.close()
+
+    def call(self, program, version, procedure, arguments=b"", times=1):
+        """times: it is sent so often at once, as a network may do it."""
+        self.xid += 1
+        for _ in range(20):
+            for _ in range(times):
+                self.socket.send(call_message(self.xid, program, version, procedure, arguments))
+            try:
+                while True:
+                    answer = self.socket.recv(65536)
+                    if struct.unpack_from(">I", answer)[0] == self.xid:  # else a former call's second answer
+                        return take_answer(self.xid, answer)
+            except OSError:  # nothing came, or nobody listens there yet
+                pass
+        raise Error("no server answers")
+
+
+# ---- ONC RPC ----
+
+def call_message(xid, program, version, procedure, arguments):
+    credential = struct.pack(">IIIII", 0, 0, 0, 0, 0)
+    return (struct.pack(">IIIIII", xid, 0, 2, program, version, procedure) +
+            struct.pack(">II", 1, len(credential)) + credential + struct.pack(">II", 0, 0) + arguments)
+
+
+def take_answer(xid, answer):
+    if struct.unpack_from(">III", answer) != (xid, 1, 0) or struct.unpack_from(">I", answer, 20)[0] != 0:
+        raise Error(f"an answer that is none: {answer[:24].hex()}")
+    return answer[24:]
 
 
 # ---- XDR ----

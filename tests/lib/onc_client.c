@@ -17,9 +17,19 @@ co_fn void onc_open(struct onc_client *o, const char *addr)
     ASSERT(net_connect(addr, &o->net) == 0);
 }
 
+co_fn void onc_open_udp(struct onc_client *o, const char *from, const char *addr)
+{
+    memset(o, 0, sizeof(*o));
+    strcpy(o->way.peer, addr);
+    ASSERT(net_dgram_open(from, &o->udp) == 0);
+}
+
 void onc_close(struct onc_client *o)
 {
-    net_close(o->net);
+    if (o->udp != NULL)
+        net_dgram_close(o->udp);
+    else
+        net_close(o->net);
 }
 
 static void put_auth(const struct onc_client *o, struct xdr_out *out)
@@ -63,6 +73,10 @@ co_fn int onc_send(struct onc_client *o, struct xdr_out *out)
     size_t step = o->fragment != 0 ? o->fragment : out->len, at = 0;
     int rc = 0;
 
+    if (o->udp != NULL) {
+        rc = net_dgram_send(o->udp, out->data, out->len, &o->way);
+        at = out->len;
+    }
     while (rc == 0 && at < out->len) {
         size_t n = MIN(step, out->len - at);
         uint8_t mark[4];
@@ -100,13 +114,34 @@ static void take_answer(struct onc_answer *a)
         ASSERT(a->in.left == 0);
 }
 
+static co_fn int recv_udp(struct onc_client *o, struct onc_answer *a)
+{
+    struct net_way way;
+    ssize_t len;
+
+    a->record = mem_alloc(NET_DATAGRAM_MAX);
+    len = net_dgram_recv(o->udp, a->record, NET_DATAGRAM_MAX, &way);
+    if (len < 0) {
+        onc_answer_free(a);
+        return (int)len;
+    }
+    ASSERT(len % 4 == 0 && len <= (ssize_t)ONC_DATAGRAM_BYTES &&
+           strcmp(way.peer, o->way.peer) == 0);
+    xdr_in_init(&a->in, a->record, (size_t)len);
+    take_answer(a);
+    return 0;
+}
+
 co_fn int onc_recv(struct onc_client *o, struct onc_answer *a)
 {
     uint8_t mark[4];
     uint32_t len;
-    int rc = net_read_full(o->net, mark, sizeof(mark));
+    int rc;
 
     memset(a, 0, sizeof(*a));
+    if (o->udp != NULL)
+        return recv_udp(o, a);
+    rc = net_read_full(o->net, mark, sizeof(mark));
     if (rc < 0)
         return rc;
     len = get_be32(mark) & ~LAST;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A small client of ONC RPC over TCP, for tests and fuzzers: makes calls out of XDR, cuts them into
- * fragments, takes answers apart. Asserts that what it is answered has the form of RFC 5531. */
+ * A small client of ONC RPC over TCP or UDP, for tests and fuzzers: makes calls out of XDR, cuts
+ * them into fragments, takes answers apart. Asserts that what it is answered has the form of RFC
+ * 5531. */
 #ifndef ZBS_TESTS_ONC_CLIENT_H
 #define ZBS_TESTS_ONC_CLIENT_H
 
@@ -9,7 +10,9 @@
 #include "common/env/env.h"
 
 struct onc_client {
-    struct net_conn *net;
+    struct net_conn *net;  /* TCP */
+    struct net_dgram *udp; /* one of the two; the other is NULL */
+    struct net_way way;
     uint32_t xid; /* last one given */
     uint32_t uid, gid;
     bool none;         /* AUTH_NONE */
@@ -26,6 +29,8 @@ struct onc_answer {
 };
 
 co_fn void onc_open(struct onc_client *o, const char *addr);
+/* Over UDP: nothing is sent again, whatever is lost. */
+co_fn void onc_open_udp(struct onc_client *o, const char *from, const char *addr);
 void onc_close(struct onc_client *o);
 /* Begins a call; arguments are put behind it. */
 void onc_begin(struct onc_client *o, struct xdr_out *out, uint32_t program, uint32_t version,

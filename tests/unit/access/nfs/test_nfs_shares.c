@@ -253,6 +253,9 @@ static int portmap_script(struct vworld *w)
     CHECK(port_of(&o, NFS_PROGRAM, NFS_V3, 6) == 2049);
     CHECK(port_of(&o, MOUNT_PROGRAM, MOUNT_V3, 6) == 2049);
     CHECK(port_of(&o, NFS_PROGRAM, NFS_V3, 17) == 0);
+    CHECK(port_of(&o, MOUNT_PROGRAM, MOUNT_V3, 17) == 2049);
+    CHECK(port_of(&o, NLM_PROGRAM, NLM_V4, 17) == 2049);
+    CHECK(port_of(&o, NSM_PROGRAM, NSM_V1, 17) == 2049);
     CHECK(port_of(&o, NFS_PROGRAM, 4, 6) == 0);
     CHECK(port_of(&o, 1, 1, 6) == 0);
     onc_begin(&o, &out, PORTMAP_PROGRAM, PORTMAP_V2, PORTMAP_DUMP);
@@ -275,12 +278,43 @@ static void test_portmap(void **state)
     run_script(portmap_script);
 }
 
+/* ---- what a client needs around its mount, over UDP ---- */
+
+static int udp_script(struct vworld *w)
+{
+    struct onc_client o;
+    struct xdr_out out;
+    struct onc_answer a;
+
+    share_begin(w);
+    onc_open_udp(&o, "0.0.0.0:0", portmap_addrs[1]);
+    CHECK(port_of(&o, MOUNT_PROGRAM, MOUNT_V3, 17) == 2049);
+    onc_close(&o);
+    onc_open_udp(&o, "0.0.0.0:0", nfs_addrs[1]);
+    onc_begin(&o, &out, MOUNT_PROGRAM, MOUNT_V3, MOUNT3_MNT);
+    xdr_put_string(&out, "/" SHARE);
+    onc_ask(&o, &out, &a);
+    CHECK(xdr_u32(&a.in) == MNT3_OK);
+    onc_answer_free(&a);
+    onc_begin(&o, &out, NFS_PROGRAM, NFS_V3, NFS3_NULL);
+    CHECK(onc_send(&o, &out) == 0 && onc_recv(&o, &a) == 0 && a.stat == ONC_PROG_UNAVAIL);
+    onc_answer_free(&a);
+    onc_close(&o);
+    return 0;
+}
+
+static void test_udp(void **state)
+{
+    (void)state;
+    run_script(udp_script);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mount),   cmocka_unit_test(test_lists),
         cmocka_unit_test(test_squash),  cmocka_unit_test(test_handles),
-        cmocka_unit_test(test_portmap),
+        cmocka_unit_test(test_portmap), cmocka_unit_test(test_udp),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
