@@ -52,6 +52,8 @@ int apply_volume_set(struct apply *a);
 int apply_volume_remove(struct apply *a);
 /* It is removed, to be swept; false: it is unknown, or exported. */
 bool apply_volume_drop(struct apply *a, uint64_t volume_id) MUST_CHECK;
+/* The volume's snapshots, in the pad, with room for one more. */
+struct volume **apply_snapshots_of(struct apply *a, const struct volume *v, uint32_t *ret_count);
 int apply_volume_sweep(struct apply *a);
 int apply_volumes_snapshot(struct apply *a);
 int apply_volume_clone(struct apply *a);

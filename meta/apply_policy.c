@@ -23,15 +23,10 @@ static void volume_changed(struct apply *a, struct volume *v)
 /* With its snapshots, whose names contain its own. */
 static bool move_volume(struct apply *a, struct volume *v, struct pool *to)
 {
-    struct volume **of = PAD_NEW_ARRAY(a->pad, struct volume *, v->pool->volumes.count);
-    uint32_t n = 0;
+    uint32_t n;
+    struct volume **of = apply_snapshots_of(a, v, &n);
 
-    for (uint32_t i = 0; i < v->pool->volumes.count; i++) {
-        struct volume *s = v->pool->volumes.items[i];
-
-        if (s == v || (s->snapshot && s->origin_id == v->id))
-            of[n++] = s;
-    }
+    of[n++] = v;
     for (uint32_t i = 0; i < n; i++) {
         if (pool_volume(to, of[i]->name) != NULL)
             return false;

@@ -69,7 +69,7 @@ int apply_volumes_snapshot(struct apply *a)
             pool_volume(v->pool, item->name) != NULL)
             return apply_misfit(a, "snapshot");
         s = volume_like(a, v, a->number + i, item->name, m->created_ns, item->uuid.data);
-        s->snapshot = true;
+        state_volume_snapshot(s);
         share_table(a, s, v);
         import_end(s, v);
         if (v->inode_id != 0)

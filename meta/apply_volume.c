@@ -41,17 +41,25 @@ int apply_volume_add(struct apply *a)
     return 0;
 }
 
+struct volume **apply_snapshots_of(struct apply *a, const struct volume *v, uint32_t *ret_count)
+{
+    uint32_t named, n = 0;
+    struct volume **all = volume_snapshots(v, &named);
+    struct volume **of = PAD_NEW_ARRAY(a->pad, struct volume *, named + 1);
+
+    for (uint32_t i = 0; i < named; i++) {
+        if (all[i]->origin_id == v->id)
+            of[n++] = all[i];
+    }
+    *ret_count = n;
+    return of;
+}
+
 static void rename_snapshots(struct apply *a, const struct volume *v, const char *name)
 {
-    struct volume **of = PAD_NEW_ARRAY(a->pad, struct volume *, v->pool->volumes.count);
-    uint32_t n = 0;
+    uint32_t n;
+    struct volume **of = apply_snapshots_of(a, v, &n);
 
-    for (uint32_t i = 0; i < v->pool->volumes.count; i++) {
-        struct volume *s = v->pool->volumes.items[i];
-
-        if (s->snapshot && s->origin_id == v->id)
-            of[n++] = s;
-    }
     for (uint32_t i = 0; i < n; i++) {
         state_volume_rename(of[i], pad_printf(a->pad, "%s%s", name, strchr(of[i]->name, '@')));
         of[i]->version = a->number;

@@ -164,8 +164,10 @@ int decide_volume_move(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__VolumeMoveRequest *rq = (const void *)d->rq;
     Zbs__Metalog__VolumePolicy *m;
+    struct volume *v, **snapshots;
+    const struct volume *taken;
     struct pool *to;
-    struct volume *v;
+    uint32_t n;
     int rc = decide_volume(d, rq->pool, rq->name, &v);
 
     if (rc == 0)
@@ -178,12 +180,13 @@ int decide_volume_move(const struct decide *d, Zbs__Metalog__Record **ret)
     if (v->snapshot)
         return err_set(ERR_PERM, "'%s/%s' is a snapshot: it is moved with its volume", rq->pool,
                        rq->name);
-    for (uint32_t i = 0; i < v->pool->volumes.count; i++) {
-        const struct volume *s = v->pool->volumes.items[i];
-
-        if ((s == v || (s->snapshot && s->origin_id == v->id)) && pool_volume(to, s->name) != NULL)
-            return err_set(ERR_EXISTS, "volume '%s/%s' exists already", to->name, s->name);
-    }
+    snapshots = volume_snapshots(v, &n);
+    taken = pool_volume(to, v->name);
+    for (uint32_t i = 0; i < n && taken == NULL; i++)
+        if (snapshots[i]->origin_id == v->id)
+            taken = pool_volume(to, snapshots[i]->name);
+    if (taken != NULL)
+        return err_set(ERR_EXISTS, "volume '%s/%s' exists already", to->name, taken->name);
     m = policy_of(d, v, ret);
     m->pool_id = to->id;
     return decide_limits(d, &v->limits, NULL, &m->limits);

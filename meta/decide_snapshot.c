@@ -51,11 +51,13 @@ static int check_import_begin(const ProtobufCBinaryData *content, const struct v
                               const struct volume *s)
 {
     int rc = check_uuid("content of the import", content);
+    uint32_t n;
+    struct volume **snapshots = volume_snapshots(v, &n);
 
-    for (uint32_t i = 0; rc == 0 && i < v->pool->volumes.count; i++) {
-        const struct volume *other = v->pool->volumes.items[i];
+    for (uint32_t i = 0; rc == 0 && i < n; i++) {
+        const struct volume *other = snapshots[i];
 
-        if (other->snapshot && other->origin_id == v->id && other->id > s->id)
+        if (other->origin_id == v->id && other->id > s->id)
             rc = err_set(ERR_STALE, "the stream begins at snapshot '%s/%s', but '%s/%s' is newer",
                          v->pool->name, s->name, v->pool->name, other->name);
     }

@@ -209,11 +209,14 @@ int answer_volume_resize(const struct decide *d, ProtobufCMessage *reply)
 static int check_snapshot_renames(const struct decide *d, const struct volume *v,
                                   const char *new_name)
 {
-    for (uint32_t i = 0; i < v->pool->volumes.count; i++) {
-        const struct volume *s = v->pool->volumes.items[i];
+    uint32_t n;
+    struct volume **snapshots = volume_snapshots(v, &n);
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct volume *s = snapshots[i];
         const char *name;
 
-        if (!s->snapshot || s->origin_id != v->id)
+        if (s->origin_id != v->id)
             continue;
         name = pad_printf(d->pad, "%s%s", new_name, strchr(s->name, '@'));
         if (strlen(name) > NAME_BYTES_MAX)
@@ -329,11 +332,9 @@ int answer_volume_get(const struct decide *d, ProtobufCMessage *reply)
 static bool list_volumes(const struct decide *d, const struct pool *p, const char *after,
                          Zbs__Meta__VolumeListReply *m)
 {
-    for (uint32_t i = 0; i < p->volumes.count; i++) {
+    for (uint32_t i = pool_volumes_behind(p, after); i < p->volumes.count; i++) {
         const struct volume *v = p->volumes.items[i];
 
-        if (after != NULL && strcmp(v->name, after) <= 0)
-            continue;
         if (m->n_volumes >= VOLUME_LIST_MAX) {
             m->more = true;
             return false;
@@ -363,7 +364,7 @@ int answer_volume_list(const struct decide *d, ProtobufCMessage *reply)
 
         if ((only != NULL && p != only) || (rq->after_pool[0] != 0 && order < 0))
             continue;
-        if (!list_volumes(d, p, rq->after_pool[0] != 0 && order == 0 ? rq->after_name : NULL, m))
+        if (!list_volumes(d, p, rq->after_pool[0] != 0 && order == 0 ? rq->after_name : "", m))
             break;
     }
     return 0;

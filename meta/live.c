@@ -26,7 +26,11 @@ static int compare_session_live(const void *item, const void *key)
 
 void live_init(struct live *l, struct metad *m, uint64_t term)
 {
-    *l = (struct live){.m = m, .start = co_now(), .view_version = term << 32 | 1};
+    *l = (struct live){.m = m,
+                       .start = co_now(),
+                       .view_version = term << 32 | 1,
+                       .changes = MEM_NEW_ARRAY(struct volume_change, VOLUME_CHANGES),
+                       .volumes_version = term << 32 | 1};
 }
 
 static void chunk_live_free(struct chunk_live *c)
@@ -38,6 +42,7 @@ static void chunk_live_free(struct chunk_live *c)
 
 void live_fini(struct live *l)
 {
+    mem_free(l->changes);
     for (uint32_t i = 0; i < l->chunks.count; i++)
         chunk_live_free(l->chunks.items[i]);
     for (uint32_t i = 0; i < l->sessions.count; i++)
@@ -225,16 +230,18 @@ void live_chunks_check(struct live *l, nsec_t now)
 
 void live_volume_changed(struct live *l, uint64_t volume_id)
 {
-    l->changes[l->n_changes++ % VOLUME_CHANGES] =
-        (struct volume_change){.volume_id = volume_id, .at = co_now()};
+    struct volume_change *c = &l->changes[l->n_changes % VOLUME_CHANGES];
+
+    if (l->n_changes >= VOLUME_CHANGES && co_now() - c->at <= CHANGES_SHOWN)
+        l->volumes_version++;
+    *c = (struct volume_change){.volume_id = volume_id, .at = co_now()};
+    l->n_changes++;
 }
 
-/* More than the ring holds: every session is named all volumes anew. */
 void live_pool_changed(struct live *l, const struct pool *pool)
 {
     if (pool->volumes.count > VOLUME_CHANGES / 2) {
-        for (uint32_t i = 0; i < l->sessions.count; i++)
-            ((struct session_live *)l->sessions.items[i])->knows_volumes = false;
+        l->volumes_version++;
         return;
     }
     for (uint32_t i = 0; i < pool->volumes.count; i++)

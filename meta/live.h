@@ -49,7 +49,6 @@ struct chunk_live {
 struct session_live {
     uint64_t id;
     nsec_t seen;
-    bool knows_volumes; /* was told once which volumes may have changed */
     bool told;          /* has renewed with this leader */
     uint64_t copied;    /* bytes to replicas that return, as last told */
     uint64_t copy_left; /* to those under way */
@@ -59,7 +58,8 @@ struct session_live {
     uint64_t reservations_seen; /* up to which it obeys them */
 };
 
-#define VOLUME_CHANGES 256u
+#define CHANGES_SHOWN  (2 * NSEC_PER_SEC) /* a change is repeated: an answer may be lost */
+#define VOLUME_CHANGES 4096u
 struct volume_change {
     uint64_t volume_id;
     nsec_t at;
@@ -67,11 +67,12 @@ struct volume_change {
 
 struct live {
     struct metad *m;
-    struct sorted chunks, sessions;               /* by id */
-    nsec_t start;                                 /* of the time-to-live of those not heard */
-    uint64_t view_version;                        /* term << 32 | count */
-    struct volume_change changes[VOLUME_CHANGES]; /* a ring */
+    struct sorted chunks, sessions; /* by id */
+    nsec_t start;                   /* of the time-to-live of those not heard */
+    uint64_t view_version;          /* term << 32 | count */
+    struct volume_change *changes;  /* a ring of VOLUME_CHANGES */
     uint64_t n_changes;
+    uint64_t volumes_version; /* term << 32 | count: changes when more did than the ring tells */
     struct shares shares;
 };
 

@@ -145,7 +145,8 @@ static int load_volume(struct loader *l, const uint8_t *key, size_t key_len,
     limits_set(&v->limits, m->limits);
     if (!m->removed)
         state_volume_policy_left(l->st, v, MIN(m->policy_left, v->n_pages));
-    v->snapshot = m->snapshot;
+    if (m->snapshot)
+        state_volume_snapshot(v);
     v->origin_id = m->origin_id;
     v->shared_at = m->shared_at;
     v->table_at = m->table_at;

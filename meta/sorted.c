@@ -9,7 +9,8 @@
 
 void sorted_fini(struct sorted *v)
 {
-    mem_free(v->items);
+    if (v->items != NULL)
+        mem_free(v->items - v->gap);
     *v = (struct sorted){0};
 }
 
@@ -38,14 +39,34 @@ void *sorted_find(const struct sorted *v, sorted_compare compare, const void *ke
     return found ? v->items[at] : NULL;
 }
 
+/* A free place behind the items: half of all that are in front of them, or new ones. */
+static void make_room(struct sorted *v)
+{
+    uint32_t gap = v->gap / 2;
+    void **base = v->items != NULL ? v->items - v->gap : NULL;
+
+    if (v->gap <= v->cap / 4) {
+        v->cap = v->cap == 0 ? 8 : v->cap * 2;
+        base = mem_realloc(base, v->cap * sizeof(void *));
+        gap = v->gap;
+    }
+    memmove(base + gap, base + v->gap, v->count * sizeof(void *));
+    v->items = base + gap;
+    v->gap = gap;
+}
+
 void sorted_insert_at(struct sorted *v, uint32_t at, void *item)
 {
     ASSERT(at <= v->count);
-    if (v->count == v->cap) {
-        v->cap = v->cap == 0 ? 8 : v->cap * 2;
-        v->items = mem_realloc(v->items, v->cap * sizeof(void *));
+    if (v->gap > 0 && at < v->count - at) {
+        v->items--;
+        v->gap--;
+        memmove(v->items, v->items + 1, at * sizeof(void *));
+    } else {
+        if (v->gap + v->count == v->cap)
+            make_room(v);
+        memmove(v->items + at + 1, v->items + at, (v->count - at) * sizeof(void *));
     }
-    memmove(v->items + at + 1, v->items + at, (v->count - at) * sizeof(void *));
     v->items[at] = item;
     v->count++;
 }
@@ -66,7 +87,13 @@ void *sorted_remove_at(struct sorted *v, uint32_t at)
     ASSERT(at < v->count);
     item = v->items[at];
     v->count--;
-    memmove(v->items + at, v->items + at + 1, (v->count - at) * sizeof(void *));
+    if (at < v->count - at) {
+        memmove(v->items + 1, v->items, at * sizeof(void *));
+        v->items++;
+        v->gap++;
+    } else {
+        memmove(v->items + at, v->items + at + 1, (v->count - at) * sizeof(void *));
+    }
     return item;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Vector of pointers kept in the order of a key that a comparison function knows. */
+ * Vector of pointers kept in the order of a key that a comparison function knows. What comes and
+ * goes at either end costs nothing, and elsewhere the shorter side moves. */
 #ifndef ZBS_META_SORTED_H
 #define ZBS_META_SORTED_H
 
@@ -10,6 +11,7 @@
 struct sorted {
     void **items;
     uint32_t count, cap;
+    uint32_t gap; /* free places before the items, of cap */
 };
 /* < 0: the item comes before the key, 0: is it, > 0: comes after. */
 typedef int (*sorted_compare)(const void *item, const void *key);

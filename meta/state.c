@@ -172,6 +172,26 @@ struct volume *pool_volume(const struct pool *pool, const char *name)
     return sorted_find(&pool->volumes, compare_volume, name);
 }
 
+uint32_t pool_volumes_behind(const struct pool *pool, const char *name)
+{
+    bool found;
+    uint32_t at = sorted_lower(&pool->volumes, compare_volume, name, &found);
+
+    return at + found;
+}
+
+struct volume **volume_snapshots(const struct volume *v, uint32_t *ret_count)
+{
+    const struct sorted *all = &v->pool->volumes;
+    bool found;
+    uint32_t first = sorted_lower(all, compare_snapshot, v, &found), end = first;
+
+    while (end < all->count && compare_snapshot(all->items[end], v) == 0)
+        end++;
+    *ret_count = end - first;
+    return (struct volume **)all->items + first;
+}
+
 struct chunk *state_chunk(const struct state *st, uint32_t id)
 {
     return sorted_find(&st->chunks, compare_chunk, &id);

@@ -21,6 +21,7 @@ struct pool {
     uint32_t replicas, min_replicas;
     char *failure_domain;     /* "host", "rack", "zone" */
     struct sorted volumes;    /* by name; without removed ones */
+    uint64_t bytes;           /* sum of their sizes, without snapshots */
     Zbs__Meta__Limits limits; /* as they are shown */
 };
 
@@ -221,6 +222,11 @@ struct pool *state_pool(const struct state *st, const char *name);
 struct pool *state_pool_by_id(const struct state *st, uint32_t id);
 struct volume *state_volume(const struct state *st, uint64_t id); /* removed ones too */
 struct volume *pool_volume(const struct pool *pool, const char *name);
+/* Index in pool->volumes of the first whose name comes behind this one. */
+uint32_t pool_volumes_behind(const struct pool *pool, const char *name);
+/* The volumes whose names are of its snapshots, in its pool's vector: its own, and those of a
+ * former volume of its name. */
+struct volume **volume_snapshots(const struct volume *v, uint32_t *ret_count);
 struct chunk *state_chunk(const struct state *st, uint32_t id);
 struct chunk *state_chunk_by_uuid(const struct state *st, const uint8_t *uuid);
 struct session *state_session(const struct state *st, uint64_t id);
@@ -253,6 +259,7 @@ struct volume *state_volume_add(struct state *st, struct pool *pool, uint64_t id
 /* A removed volume, on loading: it has no pool any more. */
 struct volume *state_volume_add_removed(struct state *st, uint64_t id, const char *name,
                                         const struct layout *layout, uint64_t size_bytes);
+void state_volume_snapshot(struct volume *v); /* a new one: it is one */
 void state_volume_of_file(struct state *st, struct volume *v, uint64_t inode_id);
 void state_volume_resize(struct volume *v, uint64_t size_bytes);
 void state_volume_rename(struct volume *v, const char *name);

@@ -36,14 +36,28 @@ static struct volume *volume_new(struct state *st, uint64_t id, const char *name
     return v;
 }
 
+/* Into a pool, and out of it. */
+static void pool_put(struct pool *pool, struct volume *v)
+{
+    v->pool = pool;
+    v->pool_id = pool->id;
+    sorted_insert(&pool->volumes, compare_volume, v->name, v);
+    pool->bytes += v->snapshot ? 0 : v->size_bytes;
+}
+
+static void pool_take(struct volume *v)
+{
+    sorted_remove(&v->pool->volumes, compare_volume, v->name);
+    v->pool->bytes -= v->snapshot ? 0 : v->size_bytes;
+    v->pool = NULL;
+}
+
 struct volume *state_volume_add(struct state *st, struct pool *pool, uint64_t id, const char *name,
                                 const struct layout *layout, uint64_t size_bytes)
 {
     struct volume *v = volume_new(st, id, name, layout, size_bytes);
 
-    v->pool = pool;
-    v->pool_id = pool->id;
-    sorted_insert(&pool->volumes, compare_volume, name, v);
+    pool_put(pool, v);
     st->n_volumes++;
     return v;
 }
@@ -58,6 +72,14 @@ struct volume *state_volume_add_removed(struct state *st, uint64_t id, const cha
     return v;
 }
 
+void state_volume_snapshot(struct volume *v)
+{
+    ASSERT(!v->snapshot);
+    if (v->pool != NULL)
+        v->pool->bytes -= v->size_bytes;
+    v->snapshot = true;
+}
+
 void state_volume_of_file(struct state *st, struct volume *v, uint64_t inode_id)
 {
     ASSERT(v->inode_id == 0 && inode_id != 0);
@@ -69,7 +91,8 @@ void state_volume_resize(struct volume *v, uint64_t size_bytes)
 {
     uint32_t pages;
 
-    ASSERT(v->pool != NULL && size_bytes >= v->size_bytes);
+    ASSERT(v->pool != NULL && !v->snapshot && size_bytes >= v->size_bytes);
+    v->pool->bytes += size_bytes - v->size_bytes;
     v->size_bytes = size_bytes;
     v->n_slots = layout_slots(&v->layout, size_bytes);
     pages = DIV_UP(v->n_slots, SLOTS_PER_PAGE);
@@ -84,24 +107,25 @@ void state_volume_resize(struct volume *v, uint64_t size_bytes)
 
 void state_volume_rename(struct volume *v, const char *name)
 {
-    sorted_remove(&v->pool->volumes, compare_volume, v->name);
+    struct pool *pool = v->pool;
+
+    pool_take(v);
     str_set(&v->name, name);
-    sorted_insert(&v->pool->volumes, compare_volume, v->name, v);
+    pool_put(pool, v);
 }
 
 void state_volume_move(struct volume *v, struct pool *to)
 {
-    sorted_remove(&v->pool->volumes, compare_volume, v->name);
-    v->pool = to;
-    v->pool_id = to->id;
-    sorted_insert(&to->volumes, compare_volume, v->name, v);
+    pool_take(v);
+    pool_put(to, v);
 }
 
 void state_volume_shrink(struct state *st, struct volume *v, uint64_t size_bytes)
 {
     uint32_t pages;
 
-    ASSERT(v->pool != NULL && size_bytes <= v->size_bytes);
+    ASSERT(v->pool != NULL && !v->snapshot && size_bytes <= v->size_bytes);
+    v->pool->bytes -= v->size_bytes - size_bytes;
     v->size_bytes = size_bytes;
     v->n_slots = layout_slots(&v->layout, size_bytes);
     pages = DIV_UP(v->n_slots, SLOTS_PER_PAGE);
@@ -169,8 +193,7 @@ void state_volume_mark_removed(struct state *st, struct volume *v)
     state_volume_policy_left(st, v, 0);
     state_volume_flatten(st, v, false, 0);
     state_volume_pass(st, v, 0, 0, false);
-    sorted_remove(&v->pool->volumes, compare_volume, v->name);
-    v->pool = NULL;
+    pool_take(v);
     v->removed = true;
     st->n_volumes--;
     sorted_insert(&st->removed, compare_volume_id, &v->id, v);

@@ -22,6 +22,17 @@ static inline int compare_volume(const void *item, const void *key)
     return strcmp(((const struct volume *)item)->name, key);
 }
 
+/* The key is a volume: all its snapshots are equal. */
+static inline int compare_snapshot(const void *item, const void *key)
+{
+    const char *name = ((const struct volume *)item)->name;
+    const char *of = ((const struct volume *)key)->name;
+    size_t len = strlen(of);
+    int order = strncmp(name, of, len);
+
+    return order != 0 ? order : (unsigned char)name[len] - '@';
+}
+
 static inline int compare_volume_id(const void *item, const void *key)
 {
     return compare_u64(((const struct volume *)item)->id, *(const uint64_t *)key);

@@ -8,8 +8,6 @@
 #include "meta/reservations.h"
 #include "meta/settings.h"
 
-#define CHANGES_SHOWN (2 * NSEC_PER_SEC) /* a change is repeated: an answer may be lost */
-
 /* ---- renewals ---- */
 
 void knock_session_renew(struct lead *l, const ProtobufCMessage *msg)
@@ -49,34 +47,19 @@ static void fill_views(struct lead *l, struct pad *pad, Zbs__Meta__SessionRenewR
     }
 }
 
-/* A session that renews with this leader for the first time may have missed any change: then all
- * volumes that it holds slots of are named. */
-static void fill_volumes(struct lead *l, const struct session *s, struct pad *pad,
-                         Zbs__Meta__SessionRenewReply *m)
+/* What the ring tells. To a session that was told by another leader the version says the rest. */
+static void fill_volumes(const struct live *l, struct pad *pad, Zbs__Meta__SessionRenewReply *m)
 {
-    struct session_live *live = live_session(&l->live, s->id);
-    uint64_t first = l->live.n_changes > VOLUME_CHANGES ? l->live.n_changes - VOLUME_CHANGES : 0;
+    uint64_t oldest = l->n_changes > VOLUME_CHANGES ? l->n_changes - VOLUME_CHANGES : 0;
+    uint64_t first = l->n_changes;
     nsec_t since = co_now() - CHANGES_SHOWN;
 
-    if (!live->knows_volumes) {
-        uint32_t n = 0;
-
-        live->knows_volumes = true;
-        m->volumes_changed = PAD_NEW_ARRAY(pad, uint64_t, l->m->st.volumes.count);
-        for (uint64_t i = 0; i < l->m->st.volumes.cap; i++) {
-            if (l->m->st.volumes.entries[i].id != 0 && n < VOLUME_LIST_MAX)
-                m->volumes_changed[n++] = l->m->st.volumes.entries[i].id;
-        }
-        m->n_volumes_changed = n;
-        return;
-    }
-    m->volumes_changed = PAD_NEW_ARRAY(pad, uint64_t, VOLUME_CHANGES);
-    for (uint64_t i = first; i < l->live.n_changes; i++) {
-        const struct volume_change *c = &l->live.changes[i % VOLUME_CHANGES];
-
-        if (c->at >= since)
-            m->volumes_changed[m->n_volumes_changed++] = c->volume_id;
-    }
+    while (first > oldest && l->changes[(first - 1) % VOLUME_CHANGES].at >= since)
+        first--;
+    m->volumes_version = l->volumes_version;
+    m->volumes_changed = PAD_NEW_ARRAY(pad, uint64_t, l->n_changes - first);
+    for (uint64_t i = first; i < l->n_changes; i++)
+        m->volumes_changed[m->n_volumes_changed++] = l->changes[i % VOLUME_CHANGES].volume_id;
 }
 
 /* Of healthy disks. */
@@ -108,7 +91,7 @@ int status_session_renew(struct lead *l, const struct decide *d, ProtobufCMessag
     m->exports_version = d->st->exports_version;
     if (rq->view_version != m->view_version)
         fill_views(l, d->pad, m);
-    fill_volumes(l, s, d->pad, m);
+    fill_volumes(&l->live, d->pad, m);
     m->settings_version = d->st->settings_version;
     if (rq->settings_version != m->settings_version) {
         m->settings = view_settings(d->st, d->pad);

@@ -44,17 +44,21 @@ static void expire_sessions(struct upkeep *u, nsec_t now)
     }
 }
 
+/* Small volumes, as files have them, go by the hundred: as much as a large one loses at once. */
 static void sweep_volumes(struct upkeep *u)
 {
-    struct packed reply;
-    struct pad pad;
-    Zbs__Metalog__Record *r;
+    const struct state *st = &u->m->st;
+    uint32_t changes = 0;
 
-    pad_init(&pad);
-    r = decide_sweep(&u->m->st, &pad);
-    if (r != NULL)
-        lead_submit(u->m, r, &pad, &reply);
-    pad_fini(&pad);
+    while (st->removed.count > 0 && changes < SWEEP_MAX) {
+        struct packed reply;
+        struct pad pad;
+
+        changes += 1 + ((const struct volume *)st->removed.items[0])->extents;
+        pad_init(&pad);
+        lead_submit(u->m, decide_sweep(st, &pad), &pad, &reply);
+        pad_fini(&pad);
+    }
 }
 
 static void sweep_policies(struct upkeep *u)

@@ -41,12 +41,7 @@ void view_pool(Zbs__Meta__Pool *m, const struct pool *p)
     m->min_replicas = p->min_replicas;
     m->failure_domain = p->failure_domain;
     m->volumes = p->volumes.count;
-    for (uint32_t i = 0; i < p->volumes.count; i++) {
-        const struct volume *v = p->volumes.items[i];
-
-        if (!v->snapshot)
-            m->size_bytes += v->size_bytes;
-    }
+    m->size_bytes = p->bytes;
     m->limits = view_limits(&p->limits);
 }
 

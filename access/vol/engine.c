@@ -45,6 +45,7 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     list_init(&e->chunks);
     list_init(&e->accesses);
     list_init(&e->volumes);
+    htab_init(&e->volumes_by_id);
     list_init(&e->open);
     list_init(&e->dirty);
     list_init(&e->op_pool);

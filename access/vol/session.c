@@ -247,6 +247,7 @@ static int task_run(struct vol_engine *e, const Zbs__Meta__Task *task)
 struct tasks {
     struct vol_engine *e;
     struct rpc_reply r;
+    bool all_changed; /* volumes */
 };
 
 /* Looking a volume up asks meta: not in the renewer's time. */
@@ -255,14 +256,10 @@ static int tasks_run(void *arg)
     struct tasks *ts = arg;
     const Zbs__Meta__SessionRenewReply *a = (const Zbs__Meta__SessionRenewReply *)ts->r.msg;
 
-    for (size_t i = 0; i < a->n_volumes_changed; i++) {
-        struct volume *v = vol_object_find(ts->e, a->volumes_changed[i]);
-
-        if (v && v->known)
-            best_effort(vol_object_refresh(v));
-        if (ts->e->volume_changed)
-            ts->e->volume_changed(ts->e->arg, a->volumes_changed[i]);
-    }
+    if (ts->all_changed)
+        vol_objects_changed(ts->e);
+    for (size_t i = 0; i < a->n_volumes_changed; i++)
+        vol_object_changed(ts->e, a->volumes_changed[i]);
     for (size_t i = 0; i < a->n_tasks && !co_canceled(); i++)
         (void)task_run(ts->e, a->tasks[i]);
     rpc_reply_free(&ts->r);
@@ -304,7 +301,9 @@ static void space_take(struct vol_engine *e, uint64_t bytes, uint64_t free_bytes
 static void renewed(struct vol_engine *e, struct rpc_reply *r)
 {
     const Zbs__Meta__SessionRenewReply *a = (const Zbs__Meta__SessionRenewReply *)r->msg;
+    bool all_changed = a->volumes_version != e->volumes_version;
 
+    e->volumes_version = a->volumes_version;
     if (a->view_version != e->view_version) {
         bool whole = a->n_chunks > 0 || a->n_accesses > 0;
 
@@ -328,10 +327,11 @@ static void renewed(struct vol_engine *e, struct rpc_reply *r)
     }
     qos_answered(e, a);
     reservations_renewed(e, a);
-    if (a->n_tasks || a->n_volumes_changed) {
+    if (a->n_tasks || a->n_volumes_changed || all_changed) {
         struct tasks *ts = MEM_NEW(struct tasks);
 
         ts->e = e;
+        ts->all_changed = all_changed;
         ts->r = *r;
         rpc_reply_init(r);
         co_spawn_detached_deadline(&e->bg, "tasks", tasks_run, ts);

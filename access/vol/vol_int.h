@@ -223,7 +223,7 @@ struct vol_engine {
     struct htab reserved; /* struct reserved, by volume */
     struct list forwards; /* struct io, of other access servers */
     struct co_cond forward_less;
-    uint64_t view_version, exports_version, settings_version;
+    uint64_t view_version, exports_version, settings_version, volumes_version;
     uint64_t space_bytes, space_free_bytes; /* of healthy disks; 0: not known */
     uint64_t settings[SETTINGS];            /* of the cluster; the defaults until meta was heard */
     char cluster_id[64];
@@ -232,6 +232,7 @@ struct vol_engine {
     struct list chunks;
     struct list accesses;
     struct list volumes;
+    struct htab volumes_by_id;
     struct volume *extents; /* one of them: shared extents that we work on (recover.c) */
     struct co_group bg;     /* cancelled at stop: timers, drivers, copies */
     struct co_group io;     /* never cancelled: what was sent to members */
@@ -290,10 +291,12 @@ int access_volume_write(struct rpc_request *q);
 
 struct volume {
     struct list link;
+    struct htab_node by_id; /* not of vol_engine.extents */
     struct vol_engine *e;
     struct vol_info info;
     uint64_t version;
     bool known; /* info is filled */
+    bool stale; /* and may have changed since: asked for when it is opened next */
     bool deleted;
     bool held; /* no I/O begins (hold.c) */
     uint64_t shared_at,
@@ -311,6 +314,9 @@ co_fn int vol_object_refresh(struct volume *v) MUST_CHECK;
 /* What meta says of it; older than what is known: nothing happens. */
 int vol_object_told(struct volume *v, const Zbs__Meta__Volume *m) MUST_CHECK;
 struct volume *vol_object_find(struct vol_engine *e, uint64_t id);
+/* Meta says that it has changed, or that any may have. Those in use are asked for at once. */
+co_fn void vol_object_changed(struct vol_engine *e, uint64_t id);
+co_fn void vol_objects_changed(struct vol_engine *e);
 struct slot *vol_slot_at(struct volume *v, uint32_t index); /* NULL beyond the end */
 void vol_objects_free(struct vol_engine *e);
 

@@ -8,10 +8,7 @@
 
 struct volume *vol_object_find(struct vol_engine *e, uint64_t id)
 {
-    LIST_FOREACH (v, &e->volumes, struct volume, link)
-        if (v->info.id == id)
-            return v;
-    return NULL;
+    return HTAB_FIND(&e->volumes_by_id, id, struct volume, by_id);
 }
 
 static void volume_mark_deleted(struct volume *v)
@@ -66,6 +63,7 @@ int vol_object_told(struct volume *v, const Zbs__Meta__Volume *m)
     qos_update(v, m);
     v->version = m->version;
     v->known = true;
+    v->stale = false;
     return 0;
 }
 
@@ -99,12 +97,13 @@ int vol_object_get(struct vol_engine *e, uint64_t id, struct volume **ret)
         v->info.id = id;
         co_mutex_init(&v->loading);
         list_push_back(&e->volumes, &v->link);
+        htab_insert(&e->volumes_by_id, &v->by_id, id);
     }
-    if (!v->known) {
+    if (!v->known || v->stale) {
         rc = co_mutex_lock(&v->loading);
         if (rc < 0)
             return rc;
-        if (!v->known && !v->deleted)
+        if ((!v->known || v->stale) && !v->deleted)
             rc = vol_object_refresh(v);
         co_mutex_unlock(&v->loading);
     }
@@ -113,6 +112,40 @@ int vol_object_get(struct vol_engine *e, uint64_t id, struct volume **ret)
     if (rc == 0)
         *ret = v;
     return rc;
+}
+
+void vol_object_changed(struct vol_engine *e, uint64_t id)
+{
+    struct volume *v = vol_object_find(e, id);
+
+    if (v && v->known)
+        best_effort(vol_object_refresh(v));
+    if (e->volume_changed)
+        e->volume_changed(e->arg, id);
+}
+
+static bool volume_used(const struct volume *v)
+{
+    bool used = v->handles > 0;
+
+    for (uint32_t i = 0; i < v->cap_slots && !used; i++)
+        used = v->slots[i] && v->slots[i]->tenure;
+    return used;
+}
+
+void vol_objects_changed(struct vol_engine *e)
+{
+    uint64_t *ids = mem_alloc(MAX(e->volumes_by_id.count, 1u) * sizeof(*ids));
+    size_t n = 0;
+
+    HTAB_FOREACH (v, &e->volumes_by_id, struct volume, by_id) {
+        if (volume_used(v))
+            ids[n++] = v->info.id;
+        v->stale = v->known && !v->deleted;
+    }
+    for (size_t i = 0; i < n && !co_canceled(); i++)
+        vol_object_changed(e, ids[i]);
+    mem_free(ids);
 }
 
 struct slot *vol_slot_at(struct volume *v, uint32_t index)
@@ -130,7 +163,7 @@ void vol_objects_free(struct vol_engine *e)
         struct volume *v = LIST_FIRST(&e->volumes, struct volume, link);
 
         if (!v)
-            return;
+            break;
         list_del(&v->link);
         for (uint32_t i = 0; i < v->cap_slots; i++)
             if (v->slots[i])
@@ -139,4 +172,5 @@ void vol_objects_free(struct vol_engine *e)
         mem_free(v->qos);
         mem_free(v);
     }
+    htab_fini(&e->volumes_by_id);
 }

@@ -32,13 +32,14 @@ struct receiver {
 static int base_find(struct receiver *rx, char ret[STREAM_NAME_ROOM])
 {
     Zbs__Meta__VolumeListRequest q = ZBS__META__VOLUME_LIST_REQUEST__INIT;
-    char after[2 * STREAM_NAME_ROOM] = "";
+    char after[2 * STREAM_NAME_ROOM]; /* its snapshots come behind the volume */
     size_t len = strlen(rx->to.volume);
     bool more = true;
 
     ret[0] = 0;
+    snprintf(after, sizeof(after), "%s", rx->to.volume);
     q.pool = (char *)rx->to.pool;
-    q.after_pool = (char *)"";
+    q.after_pool = (char *)rx->to.pool;
     q.after_name = after;
     while (more && !ret[0]) {
         const Zbs__Meta__VolumeListReply *m;
@@ -57,7 +58,6 @@ static int base_find(struct receiver *rx, char ret[STREAM_NAME_ROOM])
                 snprintf(ret, STREAM_NAME_ROOM, "%s", v->name + len + 1);
             snprintf(after, sizeof(after), "%s", v->name);
         }
-        q.after_pool = (char *)rx->to.pool;
         more = m->more && m->n_volumes > 0;
         rpc_reply_free(&r);
     }

@@ -79,6 +79,30 @@ static void sorted_keeps_the_order(void **state)
     sorted_fini(&v);
 }
 
+/* As a queue, and as one that grows at its front. */
+static void sorted_moves_with_its_ends(void **state)
+{
+    static uint32_t numbers[4000];
+    struct sorted v = {0};
+
+    (void)state;
+    for (uint32_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+        numbers[i] = i;
+        sorted_push(&v, &numbers[i]);
+        if (i >= 10)
+            assert_ptr_equal(sorted_remove_at(&v, 0), &numbers[i - 10]);
+    }
+    assert_int_equal(v.count, 10);
+    assert_true(v.cap <= 64);
+    for (uint32_t i = ARRAY_SIZE(numbers) - 10; i-- > 0;)
+        sorted_insert_at(&v, 0, &numbers[i]);
+    for (uint32_t i = 0; i < ARRAY_SIZE(numbers); i++)
+        assert_ptr_equal(v.items[i], &numbers[i]);
+    while (v.count > 0)
+        assert_non_null(sorted_remove_at(&v, v.count / 3));
+    sorted_fini(&v);
+}
+
 static void pad_gives_zeroed_memory(void **state)
 {
     struct pad pad;
@@ -104,6 +128,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idmap_equals_its_model),
         cmocka_unit_test(sorted_keeps_the_order),
+        cmocka_unit_test(sorted_moves_with_its_ends),
         cmocka_unit_test(pad_gives_zeroed_memory),
     };
 

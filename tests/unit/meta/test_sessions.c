@@ -23,7 +23,7 @@ struct access_twin {
     uint64_t session_id, incarnation;
     bool silent, expired;
     uint32_t alive_chunks, accesses, returns, opens;
-    uint64_t changed_volume, exports_version;
+    uint64_t changed_volume, volumes_version, exports_version;
 };
 
 struct cast {
@@ -135,6 +135,7 @@ static void take_renewal(struct access_twin *a, const Zbs__Meta__SessionRenewRep
             a->alive_chunks += m->chunks[i]->alive;
     }
     a->exports_version = m->exports_version;
+    a->volumes_version = m->volumes_version;
     for (size_t i = 0; i < m->n_tasks; i++) {
         a->returns += m->tasks[i]->kind == 0;
         a->opens += m->tasks[i]->kind == 2;
@@ -375,6 +376,7 @@ static int garbage_script(struct mworld *w)
     Zbs__Meta__VolumeDeleteRequest del = ZBS__META__VOLUME_DELETE_REQUEST__INIT;
     struct rpc_reply r;
     struct grant g = {0};
+    uint64_t version;
     struct cast c;
 
     cast_enter(&c, w);
@@ -389,10 +391,13 @@ static int garbage_script(struct mworld *w)
     rpc_reply_free(&r);
     (void)co_sleep(MSEC(600));
     assert_int_equal(c.accesses[0].changed_volume, c.volume_id);
+    version = c.accesses[0].volumes_version; /* one change is named */
+    assert_true(version != 0);
     assert_int_equal(call(w, META_VOLUME_DELETE, &del.base, &r), 0);
     rpc_reply_free(&r);
     sim_proc_crash(w->metas[wait_leader(w)].proc);
     (void)co_sleep(SEC(6));
+    assert_true(c.accesses[0].volumes_version != version); /* another leader knows of none */
     for (uint32_t i = 0; i < CHUNKS; i++) {
         assert_true(c.chunks[i].n_confirmed >= 4);
         assert_int_equal(c.chunks[i].n_deleted, 0); /* confirmed ones are not given again */
