@@ -411,6 +411,7 @@ static Zbs__Meta__RecoveryChunk *chunk_view(struct lead *l, const struct chunk *
     m->host = c->host;
     m->maintenance = c->maintenance;
     m->removing = c->removing;
+    m->alive = live->alive;
     m->replicas = c->replicas;
     m->away_s = (uint64_t)(away / NSEC_PER_SEC);
     m->grace_s = away > 0 && away < grace ? (uint64_t)((grace - away) / NSEC_PER_SEC) + 1 : 0;

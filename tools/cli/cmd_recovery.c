@@ -48,7 +48,8 @@ static void span_text(uint64_t s, char dst[32])
 
 static json_t *chunk_json(const Zbs__Meta__RecoveryChunk *m)
 {
-    char text[96] = "", left[32], away[32];
+    const char *what = m->alive ? "without a healthy disk" : "away";
+    char text[128] = "", left[32], away[32];
 
     span_text(m->grace_s, left);
     span_text(m->away_s, away);
@@ -57,13 +58,13 @@ static json_t *chunk_json(const Zbs__Meta__RecoveryChunk *m)
     else if (m->maintenance)
         snprintf(text, sizeof(text), "in maintenance");
     else if (m->grace_s > 0)
-        snprintf(text, sizeof(text), "away for %s, replaced in %s", away, left);
+        snprintf(text, sizeof(text), "%s for %s, replaced in %s", what, away, left);
     else
-        snprintf(text, sizeof(text), "away for %s, being replaced", away);
-    return json_pack("{s:i,s:s,s:i,s:b,s:b,s:I,s:I,s:s}", "chunk", (int)m->chunk_id, "host",
+        snprintf(text, sizeof(text), "%s for %s, being replaced", what, away);
+    return json_pack("{s:i,s:s,s:i,s:b,s:b,s:b,s:I,s:I,s:s}", "chunk", (int)m->chunk_id, "host",
                      m->host, "replicas", (int)m->replicas, "maintenance", (int)m->maintenance,
-                     "removing", (int)m->removing, "away_s", (json_int_t)m->away_s, "grace_s",
-                     (json_int_t)m->grace_s, "state", text);
+                     "removing", (int)m->removing, "alive", (int)m->alive, "away_s",
+                     (json_int_t)m->away_s, "grace_s", (json_int_t)m->grace_s, "state", text);
 }
 
 static json_t *status_json(const Zbs__Meta__RecoveryStatusReply *m)

@@ -123,6 +123,59 @@ static void test_fail(void **state)
     }
 }
 
+/* ---- the last disk fails ---- */
+
+/* What recovery's status says of a node's chunk server. False: nothing, so all is well there. */
+static bool recovery_status(struct vworld *w, uint32_t node, bool *ret_alive)
+{
+    Zbs__Meta__RecoveryStatusRequest q = ZBS__META__RECOVERY_STATUS_REQUEST__INIT;
+    const Zbs__Meta__RecoveryStatusReply *m;
+    struct rpc_reply r;
+    bool found = false;
+
+    CHECK(meta_ask(w, META_RECOVERY_STATUS, &q.base, &r) == 0);
+    m = (const Zbs__Meta__RecoveryStatusReply *)r.msg;
+    for (size_t i = 0; i < m->n_chunks; i++) {
+        if (strcmp(m->chunks[i]->host, w->nodes[node].host) != 0)
+            continue;
+        *ret_alive = m->chunks[i]->alive;
+        found = true;
+    }
+    rpc_reply_free(&r);
+    return found;
+}
+
+/* A server without a healthy disk is not one that is away. */
+static int script_last(struct vworld *w)
+{
+    bool alive;
+
+    wait_ready(w);
+    CHECK(volume_make(w, 3, VOLUME) == 0);
+    fill(w, 1);
+    (void)co_sleep(SEC(1));
+    CHECK(!recovery_status(w, 1, &alive));
+    sim_disk_fail(w->nodes[1].procs[CHUNK], DISK, true);
+    sim_disk_fail(w->nodes[1].procs[CHUNK], DISK2, true);
+    fill(w, 1001);
+    (void)co_sleep(SEC(2));
+    CHECK(recovery_status(w, 1, &alive) && alive);
+    crash(w, 1, CHUNK);
+    (void)co_sleep(SEC(2));
+    CHECK(recovery_status(w, 1, &alive) && !alive);
+    return 0;
+}
+
+static void test_last(void **state)
+{
+    struct vworld w;
+
+    (void)state;
+    disks_init(&w, 4);
+    world_run(&w, script_last, SEC(1000));
+    world_fini(&w);
+}
+
 /* ---- a disk is absent at a start ---- */
 
 static int script_absent(struct vworld *w)
@@ -264,9 +317,8 @@ static void test_exchange(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fail),
-        cmocka_unit_test(test_absent),
-        cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_fail),     cmocka_unit_test(test_last),
+        cmocka_unit_test(test_absent),   cmocka_unit_test(test_drain),
         cmocka_unit_test(test_exchange),
     };
 
