@@ -40,16 +40,55 @@ static void bitmap_read(uint64_t *dst, const ProtobufCBinaryData *src)
         memcpy(dst, src->data, len);
 }
 
-/* Writes under way when a replica is opened again took theirs before; it may not have seen them. */
-static void credits_under_way(const struct tenure *t, struct member *m)
+/* Adds the blocks that a write may need at a replica. */
+static void blocks_of(const struct op *op, const struct member *m, uint64_t *bits)
 {
-    LIST_FOREACH (op, &t->ops, struct op, link) {
-        for (uint32_t b = op->off / BLOCK_BYTES; op->kind == ZBS__CHUNK__WRITE_KIND__WRITE_DATA &&
-                                                 b <= (op->off + op->len - 1) / BLOCK_BYTES;
-             b++) {
-            m->credits -= !bit_get(m->allocated, b) && m->credits > 0;
-            bit_set(m->allocated, b);
-        }
+    uint32_t end = op->off + op->len;
+    uint32_t first = op->off / BLOCK_BYTES, last = (end - 1) / BLOCK_BYTES;
+
+    if (op->kind == ZBS__CHUNK__WRITE_KIND__WRITE_DATA) {
+        for (uint32_t b = first; b <= last; b++)
+            bit_set(bits, b);
+        return;
+    }
+    if (op->off % PAGE_BYTES && bit_get(m->shared, first))
+        bit_set(bits, first);
+    if (end % PAGE_BYTES && bit_get(m->shared, last))
+        bit_set(bits, last);
+}
+
+/* Of writes under way that a replica has not confirmed, and may not have seen. */
+static void blocks_under_way(const struct tenure *t, uint32_t i, uint64_t *ret)
+{
+    memset(ret, 0, BLOCKS_PER_EXTENT / 8);
+    LIST_FOREACH (op, &t->ops, struct op, link)
+        if (op->dst & ~op->got & 1u << i)
+            blocks_of(op, &t->m[i], ret);
+}
+
+uint32_t credits_to_reopen(const struct tenure *t, uint32_t i)
+{
+    uint64_t bits[BLOCKS_PER_EXTENT / 64];
+    uint32_t n = CREDITS_OPEN;
+
+    blocks_under_way(t, i, bits);
+    for (uint32_t w = 0; w < ARRAY_SIZE(bits); w++)
+        n += (uint32_t)__builtin_popcountll(bits[w]);
+    return n;
+}
+
+/* Writes under way when a replica is opened again took theirs before. */
+static void credits_under_way(struct tenure *t, uint32_t i)
+{
+    struct member *m = &t->m[i];
+    uint64_t bits[BLOCKS_PER_EXTENT / 64];
+
+    blocks_under_way(t, i, bits);
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT; b++) {
+        if (!bit_get(bits, b) || bit_get(m->allocated, b))
+            continue;
+        m->credits -= m->credits > 0;
+        bit_set(m->allocated, b);
     }
 }
 
@@ -62,7 +101,7 @@ void credits_opened(struct tenure *t, uint32_t i, const Zbs__Chunk__OpenResult *
     for (uint32_t w = 0; w < ARRAY_SIZE(m->allocated); w++)
         m->allocated[w] &= ~m->shared[w];
     m->credits = r->credit_blocks;
-    credits_under_way(t, m);
+    credits_under_way(t, i);
     credits_recount(t);
 }
 

@@ -233,7 +233,8 @@ int member_reopen(struct tenure *t, uint32_t i)
     }
     m->reopening = true;
     t->open &= ~bit;
-    call.credit_blocks = CREDITS_OPEN;
+    m->credits = 0; /* its server has forgotten them */
+    call.credit_blocks = credits_to_reopen(t, i);
     call.thaw = !t->repair;
     rc = chunk_open(m->chunk, &call);
     if (rc == 0)

@@ -666,6 +666,9 @@ co_fn int credits_ensure(struct tenure *t, uint32_t off, uint32_t len) MUST_CHEC
  * blocks that are shared. */
 co_fn int credits_ensure_edges(struct tenure *t, uint32_t off, uint32_t len) MUST_CHECK;
 void credits_freed(struct tenure *t, uint32_t off, uint32_t len);
+/* As many as to ask for when a server that starts anew, which has forgotten its promises, opens a
+ * replica again: writes are under way to it. */
+uint32_t credits_to_reopen(const struct tenure *t, uint32_t i);
 void credits_opened(struct tenure *t, uint32_t i, const Zbs__Chunk__OpenResult *r);
 void credits_recount(struct tenure *t);
 
