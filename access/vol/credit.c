@@ -237,6 +237,15 @@ int credits_ensure_edges(struct tenure *t, uint32_t off, uint32_t len)
     return rc;
 }
 
+void credits_unused(struct tenure *t, uint32_t off, uint32_t len)
+{
+    for (uint32_t b = off / BLOCK_BYTES; b <= (off + len - 1) / BLOCK_BYTES; b++) {
+        bit_clear(t->allocated, b);
+        for (uint32_t i = 0; i < t->n; i++)
+            bit_clear(t->m[i].allocated, b);
+    }
+}
+
 void credits_freed(struct tenure *t, uint32_t off, uint32_t len)
 {
     uint32_t first = DIV_UP(off, BLOCK_BYTES), end = (off + len) / BLOCK_BYTES;

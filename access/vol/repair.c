@@ -2,8 +2,11 @@
  *
  * Repair of pages that a member could not read (PROTOCOL 4.2): under the range lock, after
  * reading again, from another member, as an ordinary versioned write to all. If a write found it,
- * the write itself mends the page: it goes there as what it has made of the whole page. */
+ * the write itself mends the page: it goes there as what it has made of the whole page. Where no
+ * member can read it, that write fails; one of the whole page mends it. */
 #include "access/vol/vol_int.h"
+
+#define READ_TRIES 3u
 
 struct repair {
     struct tenure *t;
@@ -60,31 +63,66 @@ static struct op *whole_new(const struct op *op, struct buf *b, bool zero)
     return whole;
 }
 
-struct op *op_whole(struct op *op, uint32_t i)
+static bool page_unreadable(struct tenure *t, uint32_t i, uint32_t page)
+{
+    struct buf *b = buf_alloc(PAGE_BYTES);
+    int rc = ERR_CORRUPT;
+
+    /* More than once: what arrives may have been damaged on its way. */
+    for (uint32_t k = 0; k < READ_TRIES && is_unread(rc); k++)
+        rc = replica_read(t, i, page * PAGE_BYTES, PAGE_BYTES, b, 0, NULL, t->e->member_deadline);
+    buf_put(b);
+    return is_unread(rc);
+}
+
+/* Or was it only the payload that arrived damaged? */
+static bool edges_unreadable(const struct op *op, uint32_t i)
+{
+    uint32_t end = op->off + op->len;
+
+    return (op->off % PAGE_BYTES && page_unreadable(op->t, i, op_first_page(op))) ||
+           (end % PAGE_BYTES && page_unreadable(op->t, i, end / PAGE_BYTES));
+}
+
+/* Who may have done it, or do it, whose pages it could have. */
+static uint32_t able(const struct op *op)
+{
+    return op->dst & op->t->set & ~op->unread;
+}
+
+struct op *op_whole(struct op *op, uint32_t i, int why)
 {
     struct tenure *t = op->t;
     uint32_t bit = 1u << i, len = op_pages(op) * PAGE_BYTES;
+    bool fits = len <= OP_BYTES_MAX + 2 * PAGE_BYTES;
+    struct buf *b = fits ? buf_alloc(len) : NULL;
     struct op *whole = NULL;
     nsec_t since = co_now();
-    struct buf *b;
 
-    if (len > OP_BYTES_MAX + 2 * PAGE_BYTES)
-        return NULL;
-    b = buf_alloc(len);
-    while (!whole && !t->lost && (t->set | t->joining) & bit && op->dst & t->set & ~bit) {
-        uint32_t have = op->got & t->set & ~bit;
+    if (edges_unreadable(op, i))
+        op->unread |= bit;
+    while (!whole && !op->done && !t->lost && (t->set | t->joining) & bit && able(op) & ~bit) {
+        uint32_t have = op->got & able(op) & ~bit;
         bool zero = false;
 
-        if (have && members_read(t, ~have, ROUND_DOWN(op->off, PAGE_BYTES), len, b, 0, &zero) == 0)
+        if (fits && have &&
+            members_read(t, ~have, ROUND_DOWN(op->off, PAGE_BYTES), len, b, 0, &zero) == 0)
             whole = whole_new(op, b, zero);
         else if (co_sleep(t->leaving & bit ? IDLE_PAUSE : RETRY_PAUSE) < 0)
             break;
         else if (co_now() - since >= t->e->member_deadline)
             member_fail(t, i, false, "it can't read a page that is written in part");
     }
+    if (whole)
+        op->unread &= ~bit; /* now it can */
+    else if (!t->lost && (t->set & bit) && !able(op))
+        op_fail(op, why);
+    else if (!op->done)
+        best_effort(co_sleep(RETRY_PAUSE));
     log_info("replica.repairing", "extent=%" PRIu64 " chunk=%u page=%u pages=%u done=%d",
              t->extent_id, t->m[i].chunk->id, op_first_page(op), op_pages(op), whole != NULL);
-    buf_put(b);
+    if (b)
+        buf_put(b);
     return whole;
 }
 
@@ -97,7 +135,7 @@ static int repair_page(struct tenure *t, uint32_t i, uint32_t page)
 
     if (rc == 0)
         rc = replica_read(t, i, op->off, PAGE_BYTES, b, 0, NULL, t->e->member_deadline);
-    if (rc == ERR_IO || rc == ERR_CORRUPT) { /* else it was not this page, or it was mended */
+    if (is_unread(rc)) { /* else it was not this page, or it was mended */
         rc = op_rewrite(op, 1u << i);
         log_info("replica.repaired", "extent=%" PRIu64 " chunk=%u page=%u rc=%d", t->extent_id,
                  t->m[i].chunk->id, page, rc);

@@ -264,7 +264,7 @@ static bool member_judge(struct tenure *t, uint32_t i, int rc, const struct memb
 {
     struct member *m = &t->m[i];
 
-    if (q->pass_unread && (rc == ERR_IO || rc == ERR_CORRUPT))
+    if (q->pass_unread && is_unread(rc))
         return true;
     switch (rc) {
     case ERR_STALE:

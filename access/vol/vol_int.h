@@ -628,6 +628,7 @@ struct op {
     uint32_t missing[MEMBERS_MAX];
     uint32_t n_missing;
     uint32_t dst, got;
+    uint32_t unread; /* members that can't read a page that it changes in part */
     uint32_t through; /* joining replicas that are current once they have this */
     bool done;
     int rc;
@@ -642,8 +643,11 @@ void op_put(struct op *op);
 co_fn int op_lock(struct op *op) MUST_CHECK;
 /* From here on it is on its way, whatever becomes of the caller. Needs the lock and credits. */
 void op_send(struct op *op);
-/* 0: confirmed by every member; ERR_STALE: lost; ERR_TIMEOUT, ERR_CANCELED: still under way. */
+/* 0: confirmed by every member; ERR_STALE: lost; ERR_TIMEOUT, ERR_CANCELED: still under way;
+ * ERR_IO, ERR_CORRUPT: it was not done, because no member can read what it changes in part. */
 co_fn int op_wait(struct op *op) MUST_CHECK;
+/* Nobody has done it, nor ever will. */
+void op_fail(struct op *op, int rc);
 void ops_check(struct tenure *t); /* membership changed */
 static inline uint32_t op_first_page(const struct op *op)
 {
@@ -665,7 +669,9 @@ co_fn int credits_ensure(struct tenure *t, uint32_t off, uint32_t len) MUST_CHEC
 /* The same for a zero or discard: pages that it covers in part are written, which needs a place in
  * blocks that are shared. */
 co_fn int credits_ensure_edges(struct tenure *t, uint32_t off, uint32_t len) MUST_CHECK;
+/* The blocks of a write were freed; or it was not done, and they may not be there. */
 void credits_freed(struct tenure *t, uint32_t off, uint32_t len);
+void credits_unused(struct tenure *t, uint32_t off, uint32_t len);
 /* As many as to ask for when a server that starts anew, which has forgotten its promises, opens a
  * replica again: writes are under way to it. */
 uint32_t credits_to_reopen(const struct tenure *t, uint32_t i);
@@ -694,9 +700,14 @@ co_fn int tenure_read(struct tenure *t, uint32_t off, uint32_t len, struct buf *
  * writes the same to all of them. ERR_AGAIN: not now, the volume is held. */
 co_fn int op_rewrite(struct op *op, uint32_t except) MUST_CHECK;
 void repair_start(struct tenure *t, uint32_t i, uint32_t off, uint32_t len);
-/* Of a write that a member can't do, because it can't read a page that it changes in part: the same
- * with whole pages, as another member has them that has done it. NULL: nobody will have. */
-co_fn struct op *op_whole(struct op *op, uint32_t i);
+static inline bool is_unread(int rc)
+{
+    return rc == ERR_IO || rc == ERR_CORRUPT;
+}
+/* Of a write that a member can't do (why), because it can't read a page that it changes in part:
+ * the same with whole pages, as another member has them that has done it. NULL: try again, unless
+ * it has ended: if nobody else can do it, then with this error. */
+co_fn struct op *op_whole(struct op *op, uint32_t i, int why);
 
 /* ---- leaving, joining (leave.c, join.c) ---- */
 

@@ -148,6 +148,21 @@ static void op_finish(struct op *op, int rc)
         op_unlist(op);
 }
 
+void op_fail(struct op *op, int rc)
+{
+    struct tenure *t = op->t;
+
+    if (op->done)
+        return;
+    /* Those that return may have done it: what they have, and nobody else, they will miss. */
+    for (uint32_t i = 0; i < t->n; i++)
+        if (op->dst >> i & 1)
+            member_give_up_join(t, i, "no member can do a write that it was sent");
+    op_finish(op, rc);
+    credits_unused(t, op->off, op->len);
+    commit_advance(t);
+}
+
 static void op_check(struct op *op)
 {
     struct tenure *t = op->t;
@@ -261,9 +276,10 @@ static int op_sender(void *arg)
 
     ASSERT(cp.epoch < t->epoch || cp.gen < op->gen);
     rc = op_call(op, s->i, op, cp, partial);
-    if (partial && (rc == ERR_IO || rc == ERR_CORRUPT)) {
-        whole = op_whole(op, s->i);
-        rc = op_call(op, s->i, whole ? whole : op, cp, false);
+    while (partial && is_unread(rc) && !whole && !op->done) {
+        whole = op_whole(op, s->i, rc);
+        if (!op->done)
+            rc = op_call(op, s->i, whole ? whole : op, cp, !whole);
     }
     if (rc == 0) {
         pace_foreground(t->m[s->i].chunk, co_now() - sent);
@@ -331,5 +347,10 @@ int op_wait(struct op *op)
         if (rc < 0 && !op->done)
             return rc;
     }
+    if (is_unread(op->rc))
+        return err_set(op->rc,
+                       "extent %" PRIu64 ", pages %u+%u: no replica can read what is kept of a "
+                       "page",
+                       op->t->extent_id, op_first_page(op), op_pages(op));
     return op->rc;
 }
