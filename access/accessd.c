@@ -171,6 +171,13 @@ static bool redirects(void *arg)
     return vol_engine_setting(d->engine, SETTING_ISCSI_REDIRECT) != 0;
 }
 
+static nsec_t return_delay(void *arg)
+{
+    struct accessd *d = arg;
+
+    return (nsec_t)vol_engine_setting(d->engine, SETTING_ISCSI_RETURN) * NSEC_PER_SEC;
+}
+
 /* ---- NBD exports: every volume, by POOL/VOLUME ---- */
 
 static int nbd_open(void *arg, const char *name, struct block_backend **ret)
@@ -431,6 +438,7 @@ static int iscsi_begin(struct accessd *d)
         .open = backend_open,
         .refresh = exports_fetch,
         .redirects = redirects,
+        .return_delay = return_delay,
         .arg = d,
         .reservations = true,
         .pr_store = &d->pr_store,

@@ -26,6 +26,9 @@ struct iscsi_conf {
     co_fn int (*refresh)(void *arg);
     /* Are initiators sent to the portal of their own host? NULL: they are not. */
     bool (*redirects)(void *arg);
+    /* With redirects: how long that portal has to have been there before a session elsewhere is
+     * asked to return to it; 0, or NULL: never. */
+    nsec_t (*return_delay)(void *arg);
     void *arg;
     /* Persistent reservations: units have none without them (a store that all front ends of a
      * volume share, or a registry of memory where this process is the only one). */

@@ -57,24 +57,33 @@ struct iscsi_node {
 
 enum { ISCSI_PORTAL, ISCSI_VIRTUAL_PORTAL }; /* the target's listeners */
 
-/* An initiator port that was sent to another portal, and when. */
-#define ISCSI_SENT_MAX 64u
-struct iscsi_sent {
-    char initiator[ISCSI_NAME_MAX + 1];
-    uint8_t isid[6];
-    nsec_t at;
+/* Initiator ports to which something was done at a target, and when (seen.c). */
+struct iscsi_seen {
+    struct {
+        uint64_t key;
+        nsec_t at;
+    } list[512];
 };
+
+uint64_t seen_key(const char *iqn, const char *initiator, const uint8_t isid[6]);
+void seen_init(struct iscsi_seen *seen);
+void seen_note(struct iscsi_seen *seen, uint64_t key);
+void seen_forget(struct iscsi_seen *seen, uint64_t key);
+/* Was it noted within that time? */
+bool seen_lately(const struct iscsi_seen *seen, uint64_t key, nsec_t span);
 
 struct iscsi_target {
     struct stream_server stream;
-    struct iscsi_conf conf; /* with defaults filled in */
-    struct iscsi_sent sent[ISCSI_SENT_MAX];
+    struct iscsi_conf conf;  /* with defaults filled in */
+    struct iscsi_seen sent;  /* to another portal */
+    struct iscsi_seen asked; /* to move back to their own */
     struct pr_registry reservations;
     struct co_wg reservation_news; /* being obeyed */
     struct list nodes;
     struct scsi_ports *ports; /* the portals of the cluster, this one among them */
     uint16_t next_tsih;
     struct co_group group; /* units; removed nodes */
+    struct co_group return_group;
     /* reading the export table anew (refresh.c); counts of calls */
     struct co_group refresh_group;
     uint64_t refresh_wanted, refresh_begun, refresh_ended;
@@ -124,6 +133,7 @@ struct iscsi_conn {
     struct co_group group; /* tasks, task management */
     struct params params;
     bool header_digest, data_digest; /* in force */
+    bool came_back;                  /* was sent elsewhere, and could not log in there */
     bool discovery;
     uint16_t cid;
     char initiator[ISCSI_NAME_MAX + 1];
@@ -190,6 +200,13 @@ const char *iscsi_redirect(struct iscsi_conn *c, const struct iscsi_node *node,
 /* Full feature phase until logout (0) or an error. */
 co_fn int iscsi_serve(struct iscsi_conn *c) MUST_CHECK;
 
+/* Asks the initiator to end this connection, which has a session, by a logout within some seconds.
+ * Does not suspend. */
+void iscsi_ask_logout(struct iscsi_conn *c, uint32_t seconds);
+void session_return_init(struct iscsi_session *s, const struct iscsi_conn *c);
+/* return.c: struct iscsi_target; asks sessions to move back to their initiators' own portals. */
+co_fn int iscsi_return_main(void *arg);
+
 /* ---- sessions ---- */
 
 struct iscsi_session {
@@ -211,6 +228,11 @@ struct iscsi_session {
     struct co_cond task_ended;
     struct co_cond turn;          /* ExpCmdSN has moved */
     nsec_t looked[SCSI_LUNS_MAX]; /* when meta was asked for a unit that there was not */
+    /* return.c */
+    bool follows;   /* it came in while logins were sent on, as its initiator's next one will be */
+    bool came_back; /* from its home, where it could not log in */
+    uint16_t home;  /* number of the portal at home; 0: it is here, or there is none */
+    nsec_t home_since; /* that has been so */
     uint64_t reads, writes, read_bytes, write_bytes;
 };
 

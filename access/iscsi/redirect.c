@@ -7,11 +7,10 @@
  * Nobody is sent around in a circle: a portal to which an initiator is sent is, as that access
  * server sees it, the initiator's own; and whoever comes back soon, because it could not log in
  * there, stays. */
-#include <string.h>
-#include <strings.h>
 #include "access/iscsi/iscsi_int.h"
 
-#define BACK_SOON (10 * NSEC_PER_SEC)
+/* Initiators wait for a connection and a login for 15 s as a rule. */
+#define BACK_SOON (20 * NSEC_PER_SEC)
 
 bool iscsi_redirects(const struct iscsi_target *t)
 {
@@ -19,25 +18,15 @@ bool iscsi_redirects(const struct iscsi_target *t)
 }
 
 /* Was it sent away from here a moment ago? If not, it will have been. */
-static bool back_soon(struct iscsi_target *t, const char *initiator, const uint8_t isid[6])
+static bool back_soon(struct iscsi_target *t, uint64_t key)
 {
-    struct iscsi_sent *oldest = &t->sent[0];
+    bool back = seen_lately(&t->sent, key, BACK_SOON);
 
-    for (size_t i = 0; i < ARRAY_SIZE(t->sent); i++) {
-        struct iscsi_sent *s = &t->sent[i];
-
-        if (memcmp(s->isid, isid, sizeof(s->isid)) == 0 &&
-            strcasecmp(s->initiator, initiator) == 0 && co_now() - s->at < BACK_SOON) {
-            s->initiator[0] = '\0';
-            return true;
-        }
-        if (s->at < oldest->at)
-            oldest = s;
-    }
-    strcpy(oldest->initiator, initiator);
-    memcpy(oldest->isid, isid, sizeof(oldest->isid));
-    oldest->at = co_now();
-    return false;
+    if (back)
+        seen_forget(&t->sent, key);
+    else
+        seen_note(&t->sent, key);
+    return back;
 }
 
 const char *iscsi_redirect(struct iscsi_conn *c, const struct iscsi_node *node,
@@ -52,7 +41,10 @@ const char *iscsi_redirect(struct iscsi_conn *c, const struct iscsi_node *node,
                                   : scsi_ports_home(t->ports, net_peer(c->stream.net));
     if (to == 0)
         to = own;
-    if ((to == own && !iscsi_conn_is_virtual(c)) || back_soon(t, c->initiator, isid))
+    if (to == own && !iscsi_conn_is_virtual(c))
+        return NULL;
+    c->came_back = back_soon(t, seen_key(node->iqn, c->initiator, isid));
+    if (c->came_back)
         return NULL;
     for (uint32_t i = 0; i < t->ports->count; i++) {
         if (t->ports->list[i].number == to)

@@ -98,6 +98,7 @@ co_fn int session_open(struct iscsi_conn *c, struct iscsi_node *node, const uint
     s->tsih = session_new_tsih(t);
     s->exp_cmdsn = cmdsn;
     s->window = t->conf.window;
+    session_return_init(s, c);
     list_init(&s->free);
     list_init(&s->active);
     list_init(&s->held);

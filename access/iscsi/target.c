@@ -77,11 +77,12 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
     list_init(&t->nodes);
     co_group_init(&t->group);
     co_group_init(&t->refresh_group);
+    co_group_init(&t->return_group);
     co_cond_init(&t->refreshed);
     t->lost_logged = -NSEC_PER_SEC;
     t->next_tsih = (uint16_t)env_random();
-    for (size_t i = 0; i < ARRAY_SIZE(t->sent); i++)
-        t->sent[i].at = INT64_MIN / 2; /* never */
+    seen_init(&t->sent);
+    seen_init(&t->asked);
     rc = stream_listen(&t->stream, ISCSI_PORTAL, conf->listen);
     if (rc == 0)
         rc = stream_listen(&t->stream, ISCSI_VIRTUAL_PORTAL, conf->listen_virtual);
@@ -92,6 +93,8 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
     }
     iscsi_target_portals_update(t, NULL, 0);
     stream_accept(&t->stream);
+    if (conf->return_delay != NULL)
+        co_spawn_detached_deadline(&t->return_group, "iscsi-return", iscsi_return_main, t);
     *ret = t;
     return 0;
 }
@@ -99,23 +102,6 @@ co_fn int iscsi_target_start(const struct iscsi_conf *conf, struct iscsi_target 
 const char *iscsi_target_addr(const struct iscsi_target *t)
 {
     return stream_server_addr(&t->stream, ISCSI_PORTAL);
-}
-
-/* Asynchronous event 1: log out within some seconds. */
-static void conn_ask_logout(struct iscsi_conn *c, uint32_t timeout_ms)
-{
-    struct pdu_out *p;
-
-    if (c->phase == CONN_LOGIN || c->session == NULL) {
-        stream_break(&c->stream, "the target stops");
-        return;
-    }
-    p = conn_pdu(c, OP_ASYNC);
-    p->bhs[1] = FLAG_FINAL;
-    put_be32(p->bhs + 16, TAG_NONE);
-    p->bhs[36] = 1;
-    put_be16(p->bhs + 42, (uint16_t)DIV_UP(timeout_ms, 1000));
-    iscsi_conn_send_plain(c, p);
 }
 
 co_fn void iscsi_target_stop(struct iscsi_target *t)
@@ -126,9 +112,14 @@ co_fn void iscsi_target_stop(struct iscsi_target *t)
     stream_accept_end(&t->stream);
     t->stopping = true;
     co_group_close(&t->refresh_group);
+    co_group_close(&t->return_group);
     co_cond_broadcast(&t->refreshed);
-    LIST_FOREACH (c, &t->stream.conns, struct iscsi_conn, stream.link)
-        conn_ask_logout(c, t->conf.logout_timeout_ms);
+    LIST_FOREACH (c, &t->stream.conns, struct iscsi_conn, stream.link) {
+        if (c->phase == CONN_LOGIN || c->session == NULL)
+            stream_break(&c->stream, "the target stops");
+        else
+            iscsi_ask_logout(c, DIV_UP(t->conf.logout_timeout_ms, 1000));
+    }
     stream_server_end(&t->stream, t->conf.logout_timeout_ms);
     iscsi_target_exports_update(t, &(Zbs__Meta__ExportsGetReply)ZBS__META__EXPORTS_GET_REPLY__INIT);
     co_group_join(&t->group);

@@ -24,6 +24,10 @@ const struct setting_def setting_defs[SETTINGS] = {
                           "how long a replica has to be unknown before it is deleted"},
     [SETTING_ISCSI_REDIRECT] = {"iscsi.redirect", UNIT_COUNT, 0, 0, 1,
                                 "1: initiators are sent to the access server of their own host"},
+    [SETTING_ISCSI_RETURN] = {"iscsi.return", UNIT_SECONDS, 30, 0, DAY,
+                              "with iscsi.redirect: how long an initiator's own access server has "
+                              "to be there again before its sessions elsewhere are asked to move "
+                              "to it; 0s: never"},
     [SETTING_RECOVERY_EXTENTS] = {"recovery.extents", UNIT_COUNT, 8, 1, 64,
                                   "extents that an access server copies at once"},
     [SETTING_RECOVERY_GRACE] = {"recovery.grace", UNIT_SECONDS, 10 * MINUTE, 1, 30 * DAY,

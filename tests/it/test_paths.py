@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Which of its paths an initiator is told to use, by all access servers alike, and where its logins are sent."""
+import json
 import os
 import struct
 import sys
@@ -111,7 +112,45 @@ def redirect():
         return ""
 
 
-CASES = {"asymmetric": asymmetric, "redirect": redirect}
+def serving(c):
+    """Access servers that the load is logged in at."""
+    r = c.cli("--json", "iscsi", "sessions", ok=False)
+    return [s["access"] for s in json.loads(r.stdout)] if r.returncode == 0 else None
+
+
+def home():
+    """A load whose home is node 2, through libiscsi and the virtual portal: it returns by itself once node 2 is well
+    again, and leaves when that stops in order. No command fails."""
+    with Cluster() as c:
+        urls = c.export("paths")
+        portals = [u.split("/")[2] for u in urls]
+        virtual = portals[0].replace(":3260", ":3261")
+        add_virtual(c, 1, virtual)
+        c.cli("setting", "set", "iscsi.redirect", "1")
+        c.cli("setting", "set", "iscsi.return", "3s")
+        # libiscsi can't be told which address to come from
+        run("ip", "route", "replace", "local", "127.0.0.0/8", "dev", "lo", "src", portals[1].rsplit(":", 1)[0],
+            "table", "local")
+        url = urls[0].replace(portals[0], virtual)
+        wait_for("sent home", lambda: sent_to(url, f"e{os.urandom(2).hex()}") == portals[1], 20)
+        stop = os.path.join(c.dir, "stop")
+        load = c.load([url], 300, stop_file=stop)
+        check(serving(c) == ["access-2"], "it begins at home")
+        c.dev("kill", "2", "access")
+        wait_for("another serves it", lambda: serving(c) in (["access-1"], ["access-3"]), 30)
+        c.dev("start", "2", "access")
+        wait_for("home again", lambda: serving(c) == ["access-2"], 30)
+        c.dev("term", "2", "access")
+        wait_for("its home is left", lambda: serving(c) in (["access-1"], ["access-3"]), 30)
+        with open(stop, "w"):
+            pass
+        r = c.load_result(load)
+        log = open(os.path.join(c.cluster, "node2", "access", "log")).read()
+        check("iscsi.session" in log and "iscsi.closed" not in log, "it logged out when it was asked to, and was not cut off")
+        return f"{r['reads'] + r['writes']} commands, at {r['reconnects'] + 1} servers in turn, no error"
+
+
+CASES = {"asymmetric": asymmetric, "redirect": redirect, "home": home}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))
