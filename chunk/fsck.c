@@ -261,6 +261,26 @@ static int counts_compare(struct fsck *f)
     return rc;
 }
 
+/* What reserved extents may yet need is free, unless damage has taken it. */
+static void promises_compare(struct fsck *f)
+{
+    const struct dev *d = f->d;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < f->n_exts; i++)
+        n += f->exts[i]->reserved;
+    if (n > 0)
+        note(f->conf,
+             "worker %" PRIu32 ": %" PRIu32 " extents are reserved: %" PRIu32
+             " blocks are promised to them, %" PRIu32 " are free",
+             f->e->conf.worker, n, d->reserved, d->free_blocks);
+    if (d->reserved > d->free_blocks)
+        finding(f,
+                "%" PRIu32 " blocks are promised to reserved extents, and %" PRIu32 " are free: "
+                "a write may find no space",
+                d->reserved, d->free_blocks);
+}
+
 /* ---- counting anew ---- */
 
 static void bit_assign(struct dev *d, uint32_t i, bool on)
@@ -345,6 +365,8 @@ static int region_examine(struct fsck *f, enum pass pass)
     f->v.damaged = voids(f) - MIN(before, voids(f));
     if (rc == 0)
         rc = pass == PASS_REPAIR ? counts_assign(f) : counts_compare(f);
+    if (rc == 0 && pass == PASS_CHECK)
+        promises_compare(f);
     return rc;
 }
 

@@ -51,9 +51,15 @@ static void begin(struct life *l, struct change *c)
     life_change(l, c);
 }
 
+/* Whether an extent is reserved does not change while it is written to. */
+static bool may_refuse(const struct life *l, const struct change *c)
+{
+    return l->may_fill && !(c->kind == CH_WRITE && l->m->x[c->ext].reserved.acked);
+}
+
 static bool end(struct life *l, struct change *c, int rc, const char *what)
 {
-    if (rc == ERR_NOSPACE && l->may_fill) {
+    if (rc == ERR_NOSPACE && may_refuse(l, c)) {
         c->phase = PH_REFUSED;
         l->refused++;
     } else if (rc < 0) {
@@ -99,29 +105,34 @@ bool life_start(struct life *l)
 
 /* ---- extents ---- */
 
-bool life_create(struct life *l, uint32_t ext)
+bool life_create(struct life *l, uint32_t ext, bool reserve)
 {
-    struct change c = {.kind = CH_CREATE, .ext = ext, .epoch = l->m->x[ext].epoch_maybe + 1};
+    struct change c = {
+        .kind = CH_CREATE, .ext = ext, .epoch = l->m->x[ext].epoch_maybe + 1, .reserve = reserve};
+    struct create_args a = {
+        .id = model_id(ext), .epoch = c.epoch, .volume_id = 7, .slot = ext, .reserve = reserve};
     int rc;
 
     begin(l, &c);
-    rc = engine_create(l->e, model_id(ext), c.epoch, 7, ext);
+    rc = engine_create_as(l->e, &a);
     return end(l, &c, rc, "creation");
 }
 
-bool life_child(struct life *l, uint32_t origin, uint32_t ext)
+bool life_child(struct life *l, uint32_t origin, uint32_t ext, bool reserve)
 {
     const struct model_extent *o = &l->m->x[origin];
     struct change c = {.kind = CH_CREATE,
                        .ext = ext,
                        .epoch = MAX(l->m->x[ext].epoch_maybe, o->epoch_maybe) + 1,
-                       .origin = origin + 1};
+                       .origin = origin + 1,
+                       .reserve = reserve};
     struct create_args a = {.id = model_id(ext),
                             .epoch = c.epoch,
                             .volume_id = 8,
                             .slot = ext,
                             .origin = model_id(origin),
-                            .origin_epoch = o->epoch};
+                            .origin_epoch = o->epoch,
+                            .reserve = reserve};
     int rc;
 
     begin(l, &c);
@@ -150,6 +161,16 @@ bool life_open(struct life *l, uint32_t ext, bool thaw)
     l->gen[ext] = 0;
     co_cond_broadcast(&l->changed);
     return true;
+}
+
+bool life_reserve(struct life *l, uint32_t ext, bool on)
+{
+    struct change c = {.kind = CH_RESERVE, .ext = ext, .reserve = on};
+    int rc;
+
+    begin(l, &c);
+    rc = engine_reserve_extent(l->e, model_id(ext), l->epoch[ext], on, life_below(l, 3));
+    return end(l, &c, rc, "reservation");
 }
 
 bool life_delete(struct life *l, uint32_t ext)
@@ -285,6 +306,45 @@ bool life_write(struct life *l, uint32_t ext, uint32_t first, uint32_t n, enum w
     begin(l, &c);
     l->ops++;
     return end(l, &c, write_send(l, &c), "write");
+}
+
+static bool model_uses(uint32_t block)
+{
+    bool uses = false;
+
+    for (uint32_t b = 0; b < MODEL_BLOCKS; b++)
+        uses |= model_block(b) == block;
+    return uses;
+}
+
+bool life_full(struct life *l, uint32_t ext)
+{
+    struct buf *page = buf_alloc(PAGE_BYTES);
+    uint32_t crc;
+    int rc = 0;
+
+    memset(page->data, 1, PAGE_BYTES);
+    crc = crc32c(0, page->data, PAGE_BYTES);
+    for (uint32_t b = 0; b < BLOCKS_PER_EXTENT && rc == 0; b++) {
+        struct write_args a = {.id = model_id(ext),
+                               .v = {l->epoch[ext], l->gen[ext] + 1},
+                               .off = b * BLOCK_BYTES,
+                               .len = PAGE_BYTES,
+                               .payload = page,
+                               .crc = &crc,
+                               .n_crc = 1};
+        struct write_result res;
+
+        if (model_uses(b))
+            continue;
+        rc = engine_write(l->e, &a, &res);
+        l->gen[ext]++;
+    }
+    buf_put(page);
+    if (rc < 0)
+        return life_fail(l, "filling extent %u: %s", ext, err_text(rc));
+    life_change(l, &(struct change){.kind = CH_FULL, .ext = ext});
+    return life_cp(l, ext);
 }
 
 bool life_again(struct life *l, const struct change *c)

@@ -22,7 +22,8 @@ struct life {
     uint32_t disks;
     uint64_t rng;
     bool same_epoch; /* opens under the epoch that extents have: the owner is still the same */
-    bool may_fill;   /* running out of space is an answer, not a failure */
+    bool may_fill;   /* running out of space is an answer, not a failure, but to a write to a
+                      * reserved extent */
     /* its state */
     struct engine *e;
     uint64_t epoch[EXTENTS_MAX]; /* opened under; 0: not open */
@@ -48,8 +49,11 @@ void life_change(struct life *l, const struct change *c);
 
 /* All of these return false after a failure. */
 co_fn bool life_start(struct life *l); /* opens the disk, replays */
-co_fn bool life_create(struct life *l, uint32_t ext);
-co_fn bool life_child(struct life *l, uint32_t origin, uint32_t ext);
+co_fn bool life_create(struct life *l, uint32_t ext, bool reserve);
+co_fn bool life_child(struct life *l, uint32_t origin, uint32_t ext, bool reserve);
+co_fn bool life_reserve(struct life *l, uint32_t ext, bool on);
+co_fn bool life_full(struct life *l,
+                     uint32_t ext); /* fills the blocks that the model does not use */
 co_fn bool life_open(struct life *l, uint32_t ext, bool thaw); /* under a higher epoch */
 co_fn bool life_delete(struct life *l, uint32_t ext);
 /* Sectors of the extent, as writes of the stream; where it is frozen, as repairs. */

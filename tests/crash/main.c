@@ -206,8 +206,9 @@ static void tally_add(struct tally *sum, const struct tally *t)
 static void report(const struct recording *r, const struct crash_conf *conf,
                    const struct tally *sum, int seconds)
 {
-    printf("%-12s %5" PRIu64 " requests, %5" PRIu64 " device writes of %3" PRIu64 " MiB; ",
-           r->w->name, r->ops, r->tape->n_w, r->tape->bytes >> 20);
+    printf("%-12s %5" PRIu64 " requests, %3" PRIu64 " found no space, %5" PRIu64
+           " device writes of %3" PRIu64 " MiB; ",
+           r->w->name, r->ops, r->refused, r->tape->n_w, r->tape->bytes >> 20);
     if (conf->moments != 0)
         printf("%6" PRIu64 " damaged pages", sum->checks);
     else

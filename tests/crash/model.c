@@ -172,14 +172,17 @@ static void create_step(struct model *m, struct model_extent *x, const struct ch
         memset(x->set, 0, sizeof(x->set));
         for (uint32_t p = 0; p < MODEL_PAGES; p++)
             memset(x->page[p].missing, 0, sizeof(x->page[p].missing));
-        x->there = x->frozen = (struct flag2){false, false};
+        x->there = x->frozen = x->reserved = (struct flag2){false, false};
         x->epoch = 0;
         x->origin = c->origin;
     }
     flag2_step(&x->there, true, c->phase);
+    flag2_step(&x->reserved, c->reserve, c->phase);
     x->epoch_maybe = c->epoch;
-    if (origin)
+    if (origin) {
         flag2_step(&origin->frozen, true, c->phase);
+        flag2_step(&origin->reserved, false, c->phase);
+    }
     if (c->phase == PH_DONE) {
         x->epoch = c->epoch;
         x->origin = 0;
@@ -211,9 +214,10 @@ static void seen_step(struct model *m, struct model_extent *x, const struct chan
     switch (c->kind) {
     case CH_SEEN_EXTENT:
         if (x->origin != 0) { /* frozen by the same record */
-            struct flag2 *f = &m->x[x->origin - 1].frozen;
+            struct model_extent *o = &m->x[x->origin - 1];
 
-            f->acked = f->maybe = f->acked || c->seen;
+            o->frozen.acked = o->frozen.maybe = o->frozen.acked || c->seen;
+            o->reserved.acked = o->reserved.maybe = o->reserved.acked && !c->seen;
             x->origin = 0;
         }
         if (!c->seen)
@@ -228,6 +232,7 @@ static void seen_step(struct model *m, struct model_extent *x, const struct chan
         x->last = (struct version2){c->v, c->v};
         x->cp = (struct version2){c->cp, c->cp};
         x->frozen = (struct flag2){c->seen, c->seen};
+        x->reserved = (struct flag2){c->reserve, c->reserve};
         break;
     case CH_SEEN_PAGE:
         page_settle(x, c->first, c->seen);
@@ -280,6 +285,12 @@ void model_apply(struct model *m, const struct change *c)
         break;
     case CH_CLEAR:
         missing_step(x, c, false);
+        break;
+    case CH_RESERVE:
+        flag2_step(&x->reserved, c->reserve, c->phase);
+        break;
+    case CH_FULL:
+        x->full = true;
         break;
     case CH_RESTART:
         m->n_pending = 0;

@@ -37,7 +37,9 @@ struct model_set {
 struct model_extent {
     struct flag2 there;
     struct flag2 frozen; /* it has, or had, a child, and was not thawed since */
-    uint32_t origin;     /* plus one, while the child is being made; 0: none */
+    struct flag2 reserved;
+    bool full;       /* its other blocks hold something, too */
+    uint32_t origin; /* plus one, while the child is being made; 0: none */
     uint64_t epoch, epoch_maybe;
     struct version2 cp, last; /* at least acked, at most maybe */
     struct model_set set[REPLICAS];
@@ -48,7 +50,7 @@ struct model_extent {
 };
 
 enum change_kind {
-    CH_CREATE, /* epoch; origin: plus one, or 0 */
+    CH_CREATE, /* epoch; origin: plus one, or 0; reserve */
     CH_DELETE,
     CH_OPEN,  /* epoch, thaw */
     CH_WRITE, /* first, n: sectors; number, v, cp, replicas, write */
@@ -56,10 +58,12 @@ enum change_kind {
     CH_SET,   /* replicas, v: start; everything; drop */
     CH_ADD,   /* replicas; first, n: sectors of whole pages */
     CH_CLEAR,
+    CH_RESERVE, /* reserve */
+    CH_FULL,
     /* what a restart showed of what was on its way */
     CH_SEEN_EXTENT,  /* seen */
     CH_SEEN_EPOCH,   /* epoch */
-    CH_SEEN_OPEN,    /* epoch, v: last version, cp, seen: frozen */
+    CH_SEEN_OPEN,    /* epoch, v: last version, cp, seen: frozen, reserve */
     CH_SEEN_PAGE,    /* first: page; seen: the write on its way happened */
     CH_SEEN_SET,     /* replicas, seen, v */
     CH_SEEN_MISSING, /* replicas, first: page, seen */
@@ -75,7 +79,7 @@ struct change {
     uint64_t epoch;
     struct version v, cp;
     enum write_kind write;
-    bool everything, drop, seen, thaw;
+    bool everything, drop, seen, thaw, reserve;
 };
 
 struct model {

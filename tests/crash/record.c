@@ -33,6 +33,20 @@ static int format_main(void *arg)
     return rc;
 }
 
+/* Before anything is recorded. */
+static int fill_main(void *arg)
+{
+    struct record_life *rl = arg;
+    struct life *l = &rl->l;
+
+    if (!life_start(l) || !life_create(l, 0, true) || !life_open(l, 0, false) || !life_full(l, 0))
+        return 0;
+    if (engine_flush(l->e) < 0)
+        (void)life_fail(l, "flush: %s", err_text(ERR_IO));
+    engine_stop(l->e);
+    return 0;
+}
+
 static int record_main(void *arg)
 {
     struct record_life *rl = arg;
@@ -79,9 +93,10 @@ static void record_life(struct recording *r, struct sim *s, struct sim_proc *p, 
     struct record_life *rl = calloc(1, sizeof(*rl));
     struct ending e = {p, rl};
     const struct workload *w = r->w;
+    bool fill = r->tape == NULL;
 
     rl->w = w;
-    rl->last = no + 1 == w->lives;
+    rl->last = fill || no + 1 == w->lives;
     rl->until_ops = w->ops * w->streams * (60 + sim_random(s) % 30) / 100;
     rl->l = (struct life){.m = m,
                           .log = &r->log,
@@ -92,7 +107,7 @@ static void record_life(struct recording *r, struct sim *s, struct sim_proc *p, 
                                    .memory_bytes = w->memory_bytes},
                           .rng = sim_random(s) | 1,
                           .may_fill = w->may_fill};
-    sim_proc_start(p, record_main, rl);
+    sim_proc_start(p, fill ? fill_main : record_main, rl);
     if (!sim_run_until(s, ended, &e, LIMIT) && life_ok(&rl->l))
         snprintf(r->failure, sizeof(r->failure), "life %u does not end", no);
     if (sim_proc_running(p))
@@ -127,8 +142,11 @@ void recording_make(struct recording *r, const struct workload *w, uint64_t seed
     (void)sim_run_until(s, is_over, p, LIMIT);
     if (sim_proc_running(p) || sim_proc_result(p) != 0)
         snprintf(r->failure, sizeof(r->failure), "the device can't be formatted");
+    if (w->reserved_first && r->failure[0] == 0)
+        record_life(r, s, p, m, 0);
     r->start = sim_image_of(p);
     r->tape = sim_tape_start(p);
+    sim_tape_mark(r->tape, r->log.n);
     for (uint32_t i = 0; i < w->lives && r->failure[0] == 0; i++)
         record_life(r, s, p, m, i);
     sim_tape_stop(p);

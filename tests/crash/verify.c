@@ -65,8 +65,8 @@ static bool within(const struct version2 *want, struct version v)
     return version_cmp(v, want->acked) >= 0 && version_cmp(v, want->maybe) <= 0;
 }
 
-/* Blocks that the extent has: none that nobody wrote to, all that hold something, none of those
- * that were given back. */
+/* Blocks that the extent has: none that nobody wrote to (unless it is full), all that hold
+ * something, none of those that were given back. */
 static bool look_blocks(struct look *k)
 {
     uint8_t known[BLOCKS_PER_EXTENT / 8] = {0};
@@ -79,7 +79,7 @@ static bool look_blocks(struct look *k)
             return life_fail(k->l, "extent %u: block %u was given back and is here", k->ext, b);
     }
     for (uint32_t i = 0; i < sizeof(known); i++) {
-        if (k->oi.allocated[i] & ~known[i])
+        if (!k->x->full && (k->oi.allocated[i] & ~known[i]))
             return life_fail(k->l, "extent %u: it has blocks that nobody wrote", k->ext);
     }
     return true;
@@ -100,6 +100,9 @@ static bool look_open(struct look *k)
                          k->oi.last_version.epoch, k->oi.last_version.gen);
     if (k->oi.frozen != x->frozen.acked && k->oi.frozen != x->frozen.maybe)
         return life_fail(k->l, "extent %u: frozen: %d", k->ext, k->oi.frozen);
+    if ((k->oi.reserved != x->reserved.acked && k->oi.reserved != x->reserved.maybe) ||
+        (k->oi.reserved && k->oi.frozen))
+        return life_fail(k->l, "extent %u: reserved: %d", k->ext, k->oi.reserved);
     for (uint32_t p = 0; p < MODEL_PAGES && ok; p++)
         ok = look_page(k, p);
     return ok && look_blocks(k);
@@ -227,7 +230,8 @@ static void settle_open(struct look *k)
                               .epoch = k->l->epoch[k->ext],
                               .v = k->oi.last_version,
                               .cp = k->oi.commit_point,
-                              .seen = k->oi.frozen});
+                              .seen = k->oi.frozen,
+                              .reserve = k->oi.reserved});
     for (uint32_t p = 0; p < MODEL_PAGES && k->settle; p++) {
         if (k->x->page[p].maybe.epoch != 0)
             settle(k, (struct change){.kind = CH_SEEN_PAGE, .first = p, .seen = k->happened[p]});

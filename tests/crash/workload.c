@@ -88,7 +88,7 @@ static bool admin_any(struct life *l, uint32_t i)
     (void)i;
     life_close(l, ext);
     if (what < 2)
-        ok = life_delete(l, ext) && life_create(l, ext) && life_open(l, ext, false);
+        ok = life_delete(l, ext) && life_create(l, ext, false) && life_open(l, ext, false);
     else if (what < 5)
         ok = life_open(l, ext, false);
     else
@@ -98,20 +98,24 @@ static bool admin_any(struct life *l, uint32_t i)
 }
 
 /* Deletes and makes extents: on a full device it may not find room for a new one. */
-static bool admin_room(struct life *l, uint32_t i)
+static bool room(struct life *l, uint32_t ext)
 {
-    uint32_t ext = i % l->m->n_ext;
     bool ok = true;
 
     life_close(l, ext);
     if (l->m->x[ext].there.acked && life_below(l, 2) == 0)
         ok = life_delete(l, ext);
     if (ok && !l->m->x[ext].there.acked)
-        ok = life_create(l, ext);
+        ok = life_create(l, ext, false);
     if (ok && l->m->x[ext].there.acked && l->epoch[ext] == 0)
         ok = life_open(l, ext, false);
     life_reopen(l, ext);
     return ok;
+}
+
+static bool admin_room(struct life *l, uint32_t i)
+{
+    return room(l, i % l->m->n_ext);
 }
 
 /* Empties one device, then the other, and so on. */
@@ -137,13 +141,12 @@ static bool admin_drain(struct life *l, uint32_t i)
 /* Makes an extent anew as the child of another, which is frozen from then on, until it is thawed,
  * or deletes one: origins before their children, and children before their origins. What is written
  * to a frozen one must not be seen in its children. */
-static bool admin_snapshot(struct life *l, uint32_t i)
+static bool snapshot(struct life *l, bool reserve)
 {
     uint32_t from = life_below(l, l->m->n_ext), n = l->m->n_ext - 1;
     uint32_t to = (from + 1 + life_below(l, n)) % l->m->n_ext;
     bool ok = true;
 
-    (void)i;
     life_close(l, from);
     life_close(l, to);
     if (l->m->x[to].there.acked)
@@ -155,9 +158,9 @@ static bool admin_snapshot(struct life *l, uint32_t i)
                         W_DATA) &&
              life_cp(l, from);
     if (ok && l->m->x[from].there.acked && life_below(l, 5) != 0)
-        ok = life_child(l, from, to);
+        ok = life_child(l, from, to, reserve);
     else if (ok)
-        ok = life_create(l, to);
+        ok = life_create(l, to, reserve);
     if (ok && l->m->x[to].there.acked)
         ok = life_open(l, to, false);
     life_reopen(l, from);
@@ -165,10 +168,47 @@ static bool admin_snapshot(struct life *l, uint32_t i)
     return ok;
 }
 
+static bool admin_snapshot(struct life *l, uint32_t i)
+{
+    (void)i;
+    return snapshot(l, false);
+}
+
 /* Families that grow and shrink move to and fro. */
 static bool admin_family(struct life *l, uint32_t i)
 {
     return (i % 3 != 2 || drain(l, i / 3)) && admin_snapshot(l, i);
+}
+
+/* The same, and for some all is promised. */
+static bool admin_thick_family(struct life *l, uint32_t i)
+{
+    uint32_t ext = life_below(l, l->m->n_ext);
+    const struct model_extent *x = &l->m->x[ext];
+    bool ok = true;
+
+    life_close(l, ext);
+    if (x->there.acked && !x->frozen.acked && l->epoch[ext] != 0 && life_below(l, 2) == 0)
+        ok = life_reserve(l, ext, !x->reserved.acked);
+    life_reopen(l, ext);
+    return ok && (i % 3 != 2 || drain(l, i / 3)) && snapshot(l, life_below(l, 2) == 0);
+}
+
+/* The first extent is reserved, but for moments; others come and go beside it. */
+static bool admin_thick(struct life *l, uint32_t i)
+{
+    uint32_t ext = 1 + i % (l->m->n_ext - 1);
+    bool ok = true;
+
+    life_close(l, 0);
+    if (life_below(l, 3) == 0)
+        ok = life_open(l, 0, false);
+    if (ok && l->m->x[0].reserved.acked && life_below(l, 3) == 0)
+        ok = life_reserve(l, 0, false);
+    if (ok && !l->m->x[0].reserved.acked)
+        ok = life_reserve(l, 0, true);
+    life_reopen(l, 0);
+    return ok && room(l, ext);
 }
 
 /* The scrubber joins what sequential writers left in two places. */
@@ -327,6 +367,19 @@ const struct workload workloads[] = {
      .op = op_full,
      .admin = admin_room,
      .admin_ops = 40},
+    {.name = "thick",
+     .disk_bytes = 270u << 20,
+     .ring_bytes = RING_MIN,
+     .flush_delay_ms = 3,
+     .extents = 3,
+     .streams = 3,
+     .ops = 60,
+     .lives = 3,
+     .may_fill = true,
+     .reserved_first = true,
+     .op = op_full,
+     .admin = admin_thick,
+     .admin_ops = 24},
     {.name = "pressure",
      .disk_bytes = 24u << 20,
      .physical_bytes = 4096,
@@ -386,6 +439,19 @@ const struct workload workloads[] = {
      .op = op_mixed,
      .admin = admin_family,
      .admin_ops = 18},
+    {.name = "thick-family",
+     .disk_bytes = 560u << 20,
+     .disks = 2,
+     .ring_bytes = RING_MIN,
+     .flush_delay_ms = 4,
+     .extents = 5,
+     .streams = 3,
+     .ops = 40,
+     .lives = 3,
+     .may_fill = true,
+     .op = op_mixed,
+     .admin = admin_thick_family,
+     .admin_ops = 24},
 };
 const uint32_t n_workloads = ARRAY_SIZE(workloads);
 
@@ -406,7 +472,7 @@ static bool extents_make(struct life *l)
 
     for (uint32_t i = 0; i < l->m->n_ext && ok; i++) {
         if (!l->m->x[i].there.acked)
-            ok = life_create(l, i);
+            ok = life_create(l, i, false);
         if (ok && l->m->x[i].there.acked && l->epoch[i] == 0)
             ok = life_open(l, i, false);
     }

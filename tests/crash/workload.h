@@ -25,6 +25,7 @@ struct workload {
     uint32_t ops;              /* of each stream in one life */
     uint32_t lives;            /* all but the last end by a kill */
     bool may_fill;
+    bool reserved_first; /* the first extent is reserved, and full (life_full), from the start */
     bool (*op)(struct stream *st, uint32_t i); /* co_fn: the i-th of a stream */
     bool (*admin)(struct life *l, uint32_t i); /* co_fn: beside the streams, or NULL */
     uint32_t admin_ops;

@@ -241,6 +241,52 @@ static void test_leak(void **state)
     expect_repair(&r, "blocks are taken and nothing names them");
 }
 
+/* A reserved extent, and another that has taken the rest. */
+static void body_reserved(struct rig *r)
+{
+    const struct create_args a = {.id = ID, .epoch = 1, .volume_id = 1, .reserve = true};
+    uint32_t n = 0;
+    int rc = 0;
+
+    CHECK(engine_create_as(r->e, &a) == 0 && create(r, ID + 1, 1) == 0);
+    CHECK(open_at(r, ID, 1) == 0 && open_at(r, ID + 1, 1) == 0);
+    for (; rc == 0; n++)
+        rc = put(r, (struct put){.id = ID + 1,
+                                 .v = V(1, n + 1),
+                                 .off = n * BLOCK_BYTES,
+                                 .len = PAGE_BYTES,
+                                 .byte = 1});
+    CHECK(rc == ERR_NOSPACE && engine_flush(r->e) == 0);
+}
+
+static void test_promise(void **state)
+{
+    struct rig r = rig_new(1, 290 * MIB, 2 * MIB);
+    struct super_block sb;
+    struct geometry g;
+    struct check c;
+
+    (void)state;
+    rig_life(&r, body_reserved, END_STOP);
+    rig_life(&r, body_nothing, END_STOP);
+    c = check_run(&r, false, true);
+    CHECK(c.rc == 0 && c.r.findings == 0);
+    CHECK(strstr(c.t.all_notes, "1 extents are reserved: 1024 blocks are promised") != NULL);
+    super_get(&r, &sb, &g);
+    for (uint32_t i = 0; i < 100; i++) {
+        CHECK(!bitmap_get(&r, g.blocks - 1 - i));
+        bitmap_flip(&r, g.blocks - 1 - i);
+    }
+    c = check_run(&r, false, false);
+    CHECK(c.rc == 0 && strstr(c.t.all, "1024 blocks are promised to reserved extents") != NULL);
+    c = check_run(&r, true, false);
+    CHECK(c.rc == 0 && c.r.findings > 0 && c.r.left == 0);
+    c = check_run(&r, false, false);
+    CHECK(c.rc == 0 && c.r.findings == 0);
+    rig_life(&r, body_nothing, END_STOP);
+    sim_free(r.s);
+}
+
 /* The dangerous way round: the engine gives the extent up. The same contradiction may be all that
  * shows that the end of the journal is lost, so it is not counted away. */
 static void test_used_counts_as_free(void **state)
@@ -476,17 +522,12 @@ static void test_not_ours(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sound),
-        cmocka_unit_test(test_leak),
-        cmocka_unit_test(test_used_counts_as_free),
-        cmocka_unit_test(test_references),
-        cmocka_unit_test(test_references_lost),
-        cmocka_unit_test(test_superblock),
-        cmocka_unit_test(test_anchors),
-        cmocka_unit_test(test_bitmap_pages),
-        cmocka_unit_test(test_repair_cut),
-        cmocka_unit_test(test_data),
-        cmocka_unit_test(test_not_ours),
+        cmocka_unit_test(test_sound),        cmocka_unit_test(test_leak),
+        cmocka_unit_test(test_promise),      cmocka_unit_test(test_used_counts_as_free),
+        cmocka_unit_test(test_references),   cmocka_unit_test(test_references_lost),
+        cmocka_unit_test(test_superblock),   cmocka_unit_test(test_anchors),
+        cmocka_unit_test(test_bitmap_pages), cmocka_unit_test(test_repair_cut),
+        cmocka_unit_test(test_data),         cmocka_unit_test(test_not_ours),
     };
 
     log_threshold = LOG_LV_ERROR + 1;
