@@ -15,11 +15,14 @@
 #include "tests/lib/chunk_methods.h"
 #include "tests/unit/common/sim_fixture.h"
 
-#define WORKERS    2u
-#define ADDR       "127.1.0.1:7200"
+#define WORKERS  2u
+#define ADDR     "127.1.0.1:7200"
+#define DISKS_IN 4u
+#define EXTENTS  24u
+
+#ifndef DISK_BYTES
 #define DISK_BYTES ((uint64_t)128 << 20)
-#define DISKS_IN   4u
-#define EXTENTS    24u
+#endif
 
 static const char *const disk_paths[DISKS_IN] = {"/dev/a", "/dev/b", "/dev/c", "/dev/d"};
 
@@ -290,7 +293,7 @@ static inline int sw_remove(struct server_world *w, const char *path, bool force
 
 struct sw_disk {
     uint32_t state, drain;
-    uint64_t extents, used_bytes, size_bytes;
+    uint64_t extents, used_bytes, reserved_bytes, size_bytes;
     char error[256], journal_on[256];
 };
 /* False: the server names no such disk. */
@@ -312,6 +315,7 @@ static inline bool sw_disk(struct server_world *w, const char *path, struct sw_d
         ret->drain = m->disks[i]->drain;
         ret->extents = m->disks[i]->extents;
         ret->used_bytes = m->disks[i]->used_bytes;
+        ret->reserved_bytes = m->disks[i]->reserved_bytes;
         ret->size_bytes = m->disks[i]->size_bytes;
         snprintf(ret->error, sizeof(ret->error), "%s", m->disks[i]->error);
         snprintf(ret->journal_on, sizeof(ret->journal_on), "%s", m->disks[i]->journal_on);
