@@ -53,6 +53,7 @@ struct extra {
 };
 
 struct workload;
+struct files;
 
 struct cluster {
     struct sim *sim;
@@ -68,8 +69,9 @@ struct cluster {
     uint32_t n_extras, n_spaces;
     struct history *history;
     struct workload *workload;
-    uint64_t watch;    /* sector whose operations are noted in the trace; UINT64_MAX: none */
-    char failure[512]; /* first violation found while running; "" so far */
+    struct files *files; /* NULL: this seed has none */
+    uint64_t watch;      /* sector whose operations are noted in the trace; UINT64_MAX: none */
+    char failure[512];   /* first violation found while running; "" so far */
 };
 
 /* Builds the world and formats the disks; nothing runs yet. */

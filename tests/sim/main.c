@@ -31,6 +31,7 @@ struct totals {
     uint64_t ops, passed, failed, searched, undecided;
     struct fault_stats faults;
     struct workload_stats work;
+    struct files_stats files;
 };
 
 static void add(struct totals *t, const struct seed_result *r)
@@ -50,6 +51,12 @@ static void add(struct totals *t, const struct seed_result *r)
     t->work.failed_reads += r->work.failed_reads;
     t->work.moves += r->work.moves;
     t->work.no_space += r->work.no_space;
+    t->files.names += r->files.names;
+    t->files.reads += r->files.reads;
+    t->files.writes += r->files.writes;
+    t->files.truncations += r->files.truncations;
+    t->files.snapshots += r->files.snapshots;
+    t->files.repeats += r->files.repeats;
     t->searched += r->searched;
     t->undecided += r->undecided;
 }
@@ -64,6 +71,12 @@ static void print_counts(const struct totals *t)
     printf("count op of unknown outcome %" PRIu64 "\n", t->work.unknown);
     printf("count op refused for want of space %" PRIu64 "\n", t->work.no_space);
     printf("count op leases moved %" PRIu64 "\n", t->work.moves);
+    printf("count op file names %" PRIu64 "\ncount op file reads %" PRIu64 "\n", t->files.names,
+           t->files.reads);
+    printf("count op file writes %" PRIu64 "\ncount op file truncations %" PRIu64 "\n",
+           t->files.writes, t->files.truncations);
+    printf("count op file snapshots %" PRIu64 "\ncount op file requests repeated %" PRIu64 "\n",
+           t->files.snapshots, t->files.repeats);
     printf("count check sectors decided by search %" PRIu64 "\n", t->searched);
     printf("count check sectors undecided %" PRIu64 "\n", t->undecided);
     for (int f = 0; f < FAULTS; f++)

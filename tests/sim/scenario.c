@@ -55,8 +55,9 @@ void scenario_print(const struct scenario *s, FILE *to)
 
     fprintf(to,
             "seed %" PRIu64 "\nspan %" PRId64
-            "\nclients %u\nreplicas %u\ndisks %u\ndisk_mib %u\nnoise",
-            s->seed, s->span / NSEC_PER_MSEC, s->clients, s->replicas, s->disks, s->disk_mib);
+            "\nclients %u\nfiles %u\nreplicas %u\ndisks %u\ndisk_mib %u\nnoise",
+            s->seed, s->span / NSEC_PER_MSEC, s->clients, s->files, s->replicas, s->disks,
+            s->disk_mib);
     for (uint32_t i = 0; i < NOISES; i++)
         if (s->noise >> i & 1)
             fprintf(to, " %s", noises[i]);
@@ -157,6 +158,8 @@ bool scenario_read(struct scenario *s, FILE *from)
             s->span = (nsec_t)number * NSEC_PER_MSEC;
         else if (strcmp(word, "clients") == 0)
             s->clients = (uint32_t)number;
+        else if (strcmp(word, "files") == 0)
+            s->files = (uint32_t)number;
         else if (strcmp(word, "replicas") == 0)
             s->replicas = (uint32_t)number;
         else if (strcmp(word, "disks") == 0)

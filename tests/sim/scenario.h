@@ -10,6 +10,7 @@
  *   seed 17               the world's: delays, the scheduler, what clients do
  *   span 25000            how long clients run and events strike
  *   clients 2             on each access server
+ *   files 1               or 0: there is a share, too (files.h)
  *   replicas 3            of the volume
  *   disks 2               of each chunk server
  *   disk_mib 4096         size of each
@@ -98,6 +99,7 @@ struct scenario {
     nsec_t span;
     uint32_t clients, replicas, disks, noise; /* noise: mask */
     uint32_t disk_mib;
+    uint32_t files;
     int32_t drift_ppm[HOSTS];
     uint32_t count;
     struct fault_event events[EVENTS_MAX]; /* by time */

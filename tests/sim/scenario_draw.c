@@ -300,6 +300,12 @@ static void recovery_draw(struct scenario *s, uint64_t x)
     }
 }
 
+/* In a quarter of the seeds whose disks are never full: a client of files waits for space. */
+static void share_draw(struct scenario *s, uint64_t x)
+{
+    s->files = s->disk_mib == LARGE_DISK_MIB && draw_below(&x, 4) == 0;
+}
+
 void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
 {
     uint64_t x = seed * 0xd1342543de82ef95u + 1;
@@ -316,4 +322,5 @@ void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)
     recovery_draw(s, x ^ 0x3c79ac492ba7b653u);
     space_draw(s, x ^ 0x2127599bf4325c37u);
     flatten_draw(s, x ^ 0x9e6c63d0676a9a99u);
+    share_draw(s, x ^ 0x7d4ab5a1f3e86c21u);
 }

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "tests/sim/files.h"
 #include "tests/sim/operator.h"
 
 #define HEAL_SECONDS 120
@@ -35,11 +36,15 @@ static void wait_idle(struct cluster *c)
     nsec_t until = co_now() + HEAL_SECONDS * NSEC_PER_SEC;
 
     workload_stop(c);
-    while (workload_active(c) && co_now() < until)
+    files_stop(c);
+    while (workload_active(c) + files_active(c) && co_now() < until)
         (void)co_sleep(100 * NSEC_PER_MSEC);
     if (workload_active(c))
         cluster_fail(c, "no progress: %u operations still hang %d s after all faults ended",
                      workload_active(c), HEAL_SECONDS);
+    if (files_active(c))
+        cluster_fail(c, "no progress: %u requests about files are repeated %d s after all faults",
+                     files_active(c), HEAL_SECONDS);
 }
 
 static void wait_final(struct cluster *c, const char *what)
@@ -50,6 +55,17 @@ static void wait_final(struct cluster *c, const char *what)
         (void)co_sleep(100 * NSEC_PER_MSEC);
     if (!workload_final_done(c))
         cluster_fail(c, "no progress: the final %s hang", what);
+}
+
+static void check_files(struct cluster *c)
+{
+    nsec_t until = co_now() + HEAL_SECONDS * NSEC_PER_SEC;
+
+    files_final(c, (uint32_t)(sim_random(c->sim) % HOSTS));
+    while (!files_done(c) && co_now() < until && !c->failure[0])
+        (void)co_sleep(100 * NSEC_PER_MSEC);
+    if (!files_done(c))
+        cluster_fail(c, "no progress: the files can't be read and removed");
 }
 
 static void check_contents(struct cluster *c)
@@ -86,6 +102,8 @@ static int director(void *arg)
     wait_idle(c);
     if (!c->failure[0] && cluster_wait_in_sync(c, HEAL_SECONDS * NSEC_PER_SEC) == 0)
         check_contents(c);
+    if (!c->failure[0])
+        check_files(c);
     if (!c->failure[0] && c->small)
         check_full(c);
     if (!c->failure[0])
@@ -121,6 +139,8 @@ struct seed_result seed_run(const struct scenario *s, bool trace, uint64_t watch
     r.c = cluster_new(s, trace);
     r.c->watch = watch;
     workload_start(r.c, s->clients);
+    if (s->files)
+        files_start(r.c);
     sim_control(r.c->sim, "127.1.0.99", "director", director, &r);
     if (!sim_run_until(r.c->sim, is_done, &r, s->span + 20 * 60 * NSEC_PER_SEC))
         cluster_fail(r.c, "no end after the whole time");
@@ -134,10 +154,12 @@ struct seed_result seed_run(const struct scenario *s, bool trace, uint64_t watch
     history_searched(r.c->history, &out.searched, &out.undecided);
     out.faults = r.faults;
     out.work = *workload_stats(r.c);
+    out.files = *files_stats(r.c);
     out.virtual_time = sim_now(r.c->sim);
     if (trace && sim_trace_text(r.c->sim))
         fputs(sim_trace_text(r.c->sim), stdout);
     workload_free(r.c);
+    files_free(r.c);
     cluster_free(r.c);
     return out;
 }

@@ -7,6 +7,7 @@
 #define ZBS_TESTS_SIM_SEED_H
 
 #include "tests/sim/faults.h"
+#include "tests/sim/files.h"
 #include "tests/sim/workload.h"
 
 struct seed_result {
@@ -14,6 +15,7 @@ struct seed_result {
     uint64_t hash, ops, searched, undecided;
     struct fault_stats faults;
     struct workload_stats work;
+    struct files_stats files;
     nsec_t virtual_time;
 };
 

@@ -11,6 +11,7 @@
 #include "common/base/assert.h"
 #include "common/base/units.h"
 #include "common/env/env.h"
+#include "tests/sim/files.h"
 
 #define PLACES       12
 #define SECTORS_MAX  40             /* of one operation: five pages */
@@ -594,6 +595,7 @@ void workload_engine_ready(void *arg, struct vol_engine *engine)
     n->engine = engine;
     if (!w)
         return;
+    files_engine_ready(n);
     start_client(&w->final[n->index], final_main);
     for (uint32_t i = 0; i < w->per_node; i++) {
         struct client *cl = &w->clients[n->index * CLIENTS_MAX + i];
@@ -619,6 +621,7 @@ void workload_engine_stopping(void *arg)
 
     if (!w)
         return;
+    files_engine_stopping(n);
     stop_client(&w->final[n->index]);
     for (uint32_t i = 0; i < w->per_node; i++)
         stop_client(&w->clients[n->index * CLIENTS_MAX + i]);
