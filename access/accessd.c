@@ -128,6 +128,14 @@ static void on_session_expired(void *arg)
         nfs_server_drop(d->nfs, "the session with meta expired");
 }
 
+static void on_file_recalled(void *arg, uint64_t inode_id, uint64_t lease)
+{
+    struct accessd *d = arg;
+
+    if (d->nfs)
+        nfs_server_recalled(d->nfs, inode_id, lease);
+}
+
 static co_fn int on_reservations_changed(void *arg, const uint64_t *volumes, size_t n)
 {
     struct accessd *d = arg;
@@ -398,6 +406,7 @@ static int engine_begin(struct accessd *d, uint64_t incarnation)
         .portals_changed = on_portals_changed,
         .volume_changed = on_volume_changed,
         .session_expired = on_session_expired,
+        .file_recalled = on_file_recalled,
         .reservations_changed = on_reservations_changed,
         .arg = d,
     };

@@ -300,6 +300,10 @@ static int apply_kind(struct apply *a)
         return apply_file_zeroed(a);
     case ZBS__METALOG__RECORD__KIND_FILE_ZERO:
         return apply_file_zero(a);
+    case ZBS__METALOG__RECORD__KIND_FILE_LEASE:
+        return apply_file_lease(a);
+    case ZBS__METALOG__RECORD__KIND_FILE_RETURN:
+        return apply_file_return(a);
     case ZBS__METALOG__RECORD__KIND_LOCK_SET:
         return apply_lock_set(a);
     case ZBS__METALOG__RECORD__KIND_LOCK_FORGET:

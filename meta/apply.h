@@ -86,6 +86,10 @@ int apply_file_grow(struct apply *a);
 int apply_file_written(struct apply *a);
 int apply_file_zeroed(struct apply *a);
 int apply_file_zero(struct apply *a);
+/* Write leases of sessions that have ended are forgotten when the file is written anyway. */
+void apply_writers_ended(struct apply *a, struct inode *i);
+int apply_file_lease(struct apply *a);
+int apply_file_return(struct apply *a);
 struct lock_holder;
 int apply_lock_set(struct apply *a);
 int apply_lock_forget(struct apply *a);

@@ -136,6 +136,55 @@ int apply_file_zeroed(struct apply *a)
     return 0;
 }
 
+/* ---- write leases ---- */
+
+static void forget_writers(struct apply *a, struct inode *i, uint64_t session_id)
+{
+    for (uint32_t k = i->writers != NULL ? i->writers->count : 0; k-- > 0;) {
+        uint64_t s = i->writers->sessions[k];
+
+        if (s == session_id || state_session(a->st, s) == NULL)
+            inode_writer_remove(i, k);
+    }
+}
+
+void apply_writers_ended(struct apply *a, struct inode *i)
+{
+    forget_writers(a, i, 0);
+}
+
+int apply_file_lease(struct apply *a)
+{
+    const Zbs__Metalog__FileLease *m = a->record->file_lease;
+    struct inode *i = find_file(a, m->inode_id);
+
+    if (i == NULL || i->volume_id == 0)
+        return apply_misfit(a, "write lease of a file");
+    forget_writers(a, i, m->session_id);
+    if (i->writers != NULL && i->writers->count >= FILE_WRITERS_MAX)
+        return apply_misfit(a, "too many write leases of a file");
+    inode_writer_add(i, m->session_id, a->number);
+    codec_put_inode(a->to, i);
+    return 0;
+}
+
+int apply_file_return(struct apply *a)
+{
+    const Zbs__Metalog__FileReturn *m = a->record->file_return;
+    struct inode *i = find_file(a, m->inode_id);
+    uint32_t k = 0, n = i != NULL && i->writers != NULL ? i->writers->count : 0;
+
+    while (k < n && i->writers->leases[k] != m->lease)
+        k++;
+    if (k == n)
+        return apply_misfit(a, "return of an unknown write lease");
+    inode_writer_remove(i, k);
+    codec_put_inode(a->to, i);
+    return 0;
+}
+
+/* ---- rollback ---- */
+
 /* What the snapshot's volume had beyond the end of the file is not known to be zeroes. */
 void apply_file_rollback(struct apply *a, const struct volume *v, const struct volume *snapshot,
                          uint64_t time_ns)
@@ -146,6 +195,7 @@ void apply_file_rollback(struct apply *a, const struct volume *v, const struct v
         return;
     i->size = snapshot->file_bytes;
     i->cut = a->number;
+    apply_writers_ended(a, i);
     i->dirty_end = v->size_bytes > i->size ? v->size_bytes : 0;
     i->mtime_ns = time_ns;
     apply_inode_touch(a, i, time_ns);

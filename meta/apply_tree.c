@@ -153,8 +153,10 @@ static void set_size(struct apply *a, struct inode *i, uint64_t size)
 {
     if (size < i->data_len)
         inode_set_data(i, i->data, size);
-    if (size < i->size)
+    if (size < i->size) {
         i->cut = a->number;
+        apply_writers_ended(a, i);
+    }
     if (size < i->size && i->volume_id != 0)
         i->dirty_end =
             MAX(i->dirty_end, MIN(i->size, state_volume(a->st, i->volume_id)->size_bytes));

@@ -55,6 +55,11 @@ void codec_put_inode(const struct codec_sink *to, const struct inode *i)
     m.dirty_end = i->dirty_end;
     m.cut = i->cut;
     m.zeroer = i->zeroer;
+    if (i->writers != NULL) {
+        m.writer_sessions = i->writers->sessions;
+        m.writer_leases = i->writers->leases;
+        m.n_writer_sessions = m.n_writer_leases = i->writers->count;
+    }
     m.data = (ProtobufCBinaryData){.data = i->data, .len = i->data_len};
     if (i->exclusive)
         m.verifier =

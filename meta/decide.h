@@ -64,7 +64,8 @@ int answer_volume_get(const struct decide *d, ProtobufCMessage *reply);
 int answer_volume_list(const struct decide *d, ProtobufCMessage *reply);
 int answer_volume_map(const struct decide *d, ProtobufCMessage *reply);
 
-/* The volumes' owners have to be held already. ERR_AGAIN: extents are to be opened first. */
+/* The volumes' owners have to be held already. ERR_AGAIN: extents are to be opened first, or write
+ * leases of a file to be recalled. */
 int decide_volume_snapshot(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_volume_clone(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_volume_rollback(const struct decide *d, Zbs__Metalog__Record **ret);
@@ -137,7 +138,8 @@ int decide_session(const struct decide *d, uint64_t id, struct session **ret);
 int decide_exported(const struct decide *d, const struct volume *v); /* ERR_BUSY: it is */
 /* ERR_PERM, with the file: it is a file's, so it can't be `what` (renamed, …) by itself. */
 int decide_not_of_file(const struct decide *d, const struct volume *v, const char *what);
-/* ERR_BUSY: an access server is about to write there, for the file whose volume it is. */
+/* ERR_BUSY: an access server is about to write there, for the file whose volume it is. ERR_AGAIN:
+ * some have write leases of the file, which are to be recalled first. */
 int decide_file_quiet(const struct decide *d, const struct volume *v);
 /* For n more, snapshots and removed ones included; those of files have a limit of their own. */
 int decide_volume_room(const struct decide *d, size_t n);

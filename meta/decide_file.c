@@ -291,8 +291,8 @@ int decide_not_of_file(const struct decide *d, const struct volume *v, const cha
     return rc;
 }
 
-/* While an access server copies a small file's bytes there, or zeroes behind the file's end, it
- * relies on what it knows of the volume. */
+/* While an access server copies a small file's bytes there, zeroes behind the file's end, or has a
+ * write lease, it relies on what it knows of the volume. */
 int decide_file_quiet(const struct decide *d, const struct volume *v)
 {
     const struct inode *i = v->inode_id != 0 ? tree_inode(&d->st->tree, v->inode_id) : NULL;
@@ -304,6 +304,9 @@ int decide_file_quiet(const struct decide *d, const struct volume *v)
                        v->name);
     if (i->zeroer != 0 && state_session(d->st, i->zeroer) != NULL)
         return err_set(ERR_BUSY, "the end of volume '%s/%s' is being zeroed", v->pool->name,
+                       v->name);
+    if (file_leases(d->st, i) > 0)
+        return err_set(ERR_AGAIN, "volume '%s/%s' is being written as a file", v->pool->name,
                        v->name);
     return 0;
 }

@@ -112,7 +112,7 @@ static int set_size(const struct decide *d, const struct permission_who *who, co
         return err_set(ERR_TOO_LARGE, "a file has at most 64 TiB");
     m->size = attrs->size->value;
     m->mtime_ns = (uint64_t)d->w->wall_ns;
-    return check_file_tail(i, m->size);
+    return m->size < i->size ? check_file_leases(d->st, i) : check_file_tail(i, m->size);
 }
 
 int decide_inode_set(const struct decide *d, Zbs__Metalog__Record **ret)

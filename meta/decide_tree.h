@@ -40,6 +40,15 @@ int answer_file(const struct decide *d, ProtobufCMessage *reply);
 /* ERR_BUSY: what is behind the file's end has to be zeroed before it can have this size. */
 int check_file_tail(const struct inode *i, uint64_t size);
 
+/* ---- decide_file_lease.c ---- */
+int decide_file_lease(const struct decide *d, Zbs__Metalog__Record **ret);
+int answer_file_lease(const struct decide *d, ProtobufCMessage *reply);
+int decide_file_return(const struct decide *d, Zbs__Metalog__Record **ret);
+/* How many write leases of sessions that live there are. */
+uint32_t file_leases(const struct state *st, const struct inode *i);
+/* ERR_BUSY: there are some, so nothing that was written may be taken away. */
+int check_file_leases(const struct state *st, const struct inode *i);
+
 /* ---- decide_lock.c ---- */
 int decide_lock_set(const struct decide *d, Zbs__Metalog__Record **ret);
 int decide_lock_clear(const struct decide *d, Zbs__Metalog__Record **ret);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "meta/decide_tree.h"
 #include "meta/hold_job.h"
 
 #define TRIES     4u
@@ -112,6 +113,25 @@ static int job_check(struct job *j)
     return rc == ERR_AGAIN ? 0 : rc;
 }
 
+/* A rollback takes away what was written: nobody may rely on its own writes any more. */
+static bool job_recall(struct job *j)
+{
+    const struct state *st = &j->l->m->st;
+    bool any = false;
+
+    for (uint32_t i = 0; i < j->n_volumes && j->decide == decide_volume_rollback; i++) {
+        const struct volume *v = state_volume(st, j->volumes[i]);
+        const struct inode *inode =
+            v != NULL && v->inode_id != 0 ? tree_inode(&st->tree, v->inode_id) : NULL;
+
+        if (inode == NULL || file_leases(st, inode) == 0)
+            continue;
+        recall_note(j->l, inode->id);
+        any = true;
+    }
+    return any;
+}
+
 static uint32_t job_find_opens(struct job *j)
 {
     j->n_opens = 0;
@@ -129,9 +149,12 @@ static co_fn int job_open(struct job *j)
 {
     nsec_t until = co_now() + OPEN_WAIT;
 
-    while (job_find_opens(j) > 0) {
+    while (job_find_opens(j) > 0 || job_recall(j)) {
         if (co_now() >= until)
-            return err_set(ERR_AGAIN, "extents that a dead access server left could not be opened");
+            return err_set(ERR_AGAIN,
+                           j->n_opens > 0
+                               ? "extents that a dead access server left could not be opened"
+                               : "an access server did not give its write lease back");
         if (j->l->ended || co_sleep(OPEN_TICK) < 0)
             return err_set(ERR_CANCELED, "the leader's term ended");
     }

@@ -208,7 +208,7 @@ static int hold_look(struct lead *l, const Zbs__Meta__HoldRequest *rq, struct pa
     m->attempt = rq->attempt;
     if (rq->attempt == 0) {
         if (j == NULL)
-            return 0;
+            return recall_fill(l, s->id, pad, m);
         m->attempt = j->attempt;
         answer_volumes(d.st, j->volumes, j->n_volumes, pad, m);
         return 1;

@@ -11,6 +11,7 @@
 #include "meta/gc.h"
 #include "meta/hold.h"
 #include "meta/live.h"
+#include "meta/recall.h"
 #include "meta/recovery.h"
 #include "meta/server.h"
 #include "meta/view.h"
@@ -33,6 +34,7 @@ struct lead {
     struct zk_term term;
     struct live live;
     struct holds holds;
+    struct recalls recalls;
     struct recovery recovery;
     struct gc gc;
     struct co_group group;

@@ -36,7 +36,8 @@ int load_inode(struct loader *l, const uint8_t *key, size_t key_len, const Proto
     (void)key_len;
     if (id == 0 || s == NULL || m->type <= ZBS__META__INODE_TYPE__INODE_NONE ||
         m->type > ZBS__META__INODE_TYPE__INODE_FIFO || m->data.len > FILE_INLINE_BYTES ||
-        (m->verifier.len != 0 && m->verifier.len != sizeof(i->verifier)))
+        (m->verifier.len != 0 && m->verifier.len != sizeof(i->verifier)) ||
+        m->n_writer_sessions > FILE_WRITERS_MAX || m->n_writer_leases != m->n_writer_sessions)
         return load_damaged("bad inode");
     i = tree_inode_add(&l->st->tree, s, id, (Zbs__Meta__InodeType)m->type);
     i->mode = m->mode;
@@ -53,6 +54,8 @@ int load_inode(struct loader *l, const uint8_t *key, size_t key_len, const Proto
     i->dirty_end = m->dirty_end;
     i->cut = m->cut;
     i->zeroer = m->zeroer;
+    for (size_t k = 0; k < m->n_writer_leases; k++)
+        inode_writer_add(i, m->writer_sessions[k], m->writer_leases[k]);
     inode_set_data(i, m->data.data, m->data.len);
     i->exclusive = m->verifier.len > 0;
     if (i->exclusive)

@@ -365,6 +365,15 @@ static const struct svc_op svc_ops[] = {
      .answer = answer_slot_provisioned,
      .mutation_at = MUTATION(SlotProvisionedRequest),
      .after = after_slot_provisioned},
+    {.request = MSG(file_lease_request),
+     .decide = decide_file_lease,
+     .answer = answer_file_lease,
+     .mutation_at = MUTATION(FileLeaseRequest)},
+    {.request = MSG(file_return_request),
+     .decide = decide_file_return,
+     .mutation_at = MUTATION(FileReturnRequest),
+     .always = true},
+    {.request = MSG(file_recall_request), .status = status_file_recall},
 };
 
 static const struct svc_op *svc_find(const ProtobufCMessage *rq)
@@ -520,7 +529,7 @@ const struct rpc_method svc_meta_methods[META_METHODS] = {
     [META_VOLUME_SNAPSHOT] = {.handler = hold_request},
     [META_VOLUME_CLONE] = {.handler = svc_run},
     [META_VOLUME_ROLLBACK] = {.handler = hold_request},
-    [META_POOL_SET... META_SLOT_PROVISIONED] = {.handler = svc_run},
+    [META_POOL_SET... META_FILE_RECALL] = {.handler = svc_run},
 };
 _Static_assert(ARRAY_SIZE(svc_ops) == META_METHODS - 4,
                "every method but Leader and those that hold volumes has a row");

@@ -127,6 +127,7 @@ static void inode_free(struct inode *i)
 {
     sorted_fini(&i->entries);
     mem_free(i->data);
+    mem_free(i->writers);
     mem_free(i);
 }
 
@@ -136,6 +137,32 @@ void tree_inode_remove(struct tree *t, struct inode *i)
     i->share->inodes--;
     idmap_del(&t->inodes, i->id);
     inode_free(i);
+}
+
+void inode_writer_add(struct inode *i, uint64_t session, uint64_t lease)
+{
+    struct writers *w = i->writers;
+
+    if (w == NULL)
+        w = i->writers = MEM_NEW(struct writers);
+    ASSERT(w->count < FILE_WRITERS_MAX);
+    w->sessions[w->count] = session;
+    w->leases[w->count++] = lease;
+}
+
+void inode_writer_remove(struct inode *i, uint32_t index)
+{
+    struct writers *w = i->writers;
+
+    w->count--;
+    for (uint32_t k = index; k < w->count; k++) {
+        w->sessions[k] = w->sessions[k + 1];
+        w->leases[k] = w->leases[k + 1];
+    }
+    if (w->count > 0)
+        return;
+    mem_free(w);
+    i->writers = NULL;
 }
 
 void inode_set_data(struct inode *i, const uint8_t *data, size_t len)

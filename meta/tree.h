@@ -33,6 +33,14 @@ struct share {
     uint64_t inodes;
 };
 
+/* Sessions with a write lease of a file; they may have ended. */
+#define FILE_WRITERS_MAX 8u
+struct writers {
+    uint32_t count;
+    uint64_t sessions[FILE_WRITERS_MAX];
+    uint64_t leases[FILE_WRITERS_MAX]; /* mutation numbers */
+};
+
 struct inode {
     uint64_t id; /* mutation number that made it */
     struct share *share;
@@ -47,15 +55,16 @@ struct inode {
     uint8_t *data;  /* a small file's bytes without zeroes at the end; a symbolic link's target */
     bool exclusive; /* made so, with this verifier */
     uint8_t verifier[8];
-    uint64_t volume_id;     /* that has the bytes; 0: `data` has them */
-    uint64_t candidate;     /* volume that is to become that */
-    uint64_t dirty_end;     /* above size: the volume's bytes up to here are to be zeroed */
-    uint64_t cut;           /* mutation number of its last truncation */
-    uint64_t zeroer;        /* session that zeroes; it may have ended */
-    struct list locks;      /* their holders, locks.h */
-    struct dir_entry *name; /* one of its names; NULL: which ones is not known */
-    struct inode *parent;   /* of a directory; the root's is itself */
-    struct sorted entries;  /* of a directory, by cookie */
+    uint64_t volume_id;      /* that has the bytes; 0: `data` has them */
+    uint64_t candidate;      /* volume that is to become that */
+    uint64_t dirty_end;      /* above size: the volume's bytes up to here are to be zeroed */
+    uint64_t cut;            /* mutation number of its last truncation */
+    uint64_t zeroer;         /* session that zeroes; it may have ended */
+    struct writers *writers; /* NULL: none */
+    struct list locks;       /* their holders, locks.h */
+    struct dir_entry *name;  /* one of its names; NULL: which ones is not known */
+    struct inode *parent;    /* of a directory; the root's is itself */
+    struct sorted entries;   /* of a directory, by cookie */
 };
 
 struct dir_entry {
@@ -107,6 +116,9 @@ struct inode *tree_inode_add(struct tree *t, struct share *s, uint64_t id,
 void tree_inode_remove(struct tree *t, struct inode *i); /* nothing names it, nothing is in it */
 /* The first bytes; what follows are zeroes. */
 void inode_set_data(struct inode *i, const uint8_t *data, size_t len);
+/* There is room for it. */
+void inode_writer_add(struct inode *i, uint64_t session, uint64_t lease);
+void inode_writer_remove(struct inode *i, uint32_t index);
 struct dir_entry *tree_entry_add(struct tree *t, struct inode *dir, const char *name,
                                  struct inode *i, uint64_t cookie);
 void tree_entry_remove(struct tree *t, struct dir_entry *e);

@@ -29,6 +29,8 @@ static co_fn void file_free(struct file *f)
     list_del(&f->link);
     htab_remove(&f->files->by_id, &f->by_id);
     f->files->count--;
+    if (!f->files->closing) /* then our session ends */
+        file_lease_return(f);
     if (f->volume != NULL)
         f->volume->ops->close(f->volume);
     mem_free(f->data);
@@ -178,6 +180,7 @@ co_fn void nfs_files_free(struct nfs_files *files)
     struct file *f;
 
     co_shield_begin(&shield);
+    files->closing = true;
     (void)co_group_close(&files->bg);
     pay_all(files, true);
     while ((f = LIST_FIRST(&files->idle, struct file, link)) != NULL)

@@ -50,8 +50,13 @@ co_fn int nfs_file_write(struct nfs_files *f, uint64_t inode_id, const struct nf
 co_fn int nfs_file_commit(struct nfs_files *f, uint64_t inode_id, struct nfs_wcc *wcc) MUST_CHECK;
 
 /* Bytes behind the size that a truncation left in the volume become zeroes (dirty_end of the inode,
- * as meta has it now). After a change of a size, and when meta answers ERR_BUSY because of them. */
+ * as meta has it now). After a change of a size. */
 co_fn int nfs_file_settle(struct nfs_files *f, uint64_t inode_id) MUST_CHECK;
+/* For a size that meta refused with ERR_BUSY: those who have write leases give them back, and the
+ * tail is zeroed. */
+co_fn int nfs_file_make_way(struct nfs_files *f, uint64_t inode_id) MUST_CHECK;
+/* Meta wants a write lease back, which may be over already. Does not suspend. */
+void nfs_files_recalled(struct nfs_files *f, uint64_t inode_id, uint64_t lease);
 
 /* An inode as meta has just told: the copy here is not older. Does not suspend. */
 void nfs_files_learn(struct nfs_files *f, const Zbs__Meta__Inode *inode);

@@ -6,9 +6,9 @@
  * meta, or confirmed. A write goes like this: what is to be zeroed first is zeroed; the bytes go to
  * the inode (if nobody was faster, `change`), or to the volume and are durable there; then meta is
  * told of the size, or asked, and only if the file was not truncated since the write began (`cut`)
- * it is answered, else done again. So a truncation on another access server never leaves bytes
- * behind the size, and never loses an answered write. Those that wait for meta at the same time
- * share one request. */
+ * it is answered, else done again. A write lease makes it needless to ask. So a truncation on
+ * another access server never leaves bytes behind the size, and never loses an answered write.
+ * Those that wait for meta at the same time share one request. */
 #ifndef ZBS_ACCESS_NFS_FILE_INT_H
 #define ZBS_ACCESS_NFS_FILE_INT_H
 
@@ -26,6 +26,8 @@
 #define FILE_MTIME_TIME (5 * NSEC_PER_SEC)   /* so long a COMMIT of unstable writes may take */
 #define FILE_CALL_TIME  (30 * NSEC_PER_SEC)  /* clients repeat after 60 s */
 #define FILE_PAUSE      (20 * NSEC_PER_MSEC) /* before something is tried again */
+#define FILE_RECALLED   (2 * NSEC_PER_SEC)   /* a write lease is not taken again so soon */
+#define FILE_ASKED      4u                   /* writes that ask before one is taken */
 
 /* One question to meta, for all who wait for its answer. */
 struct file_round {
@@ -54,6 +56,11 @@ struct file {
     struct co_mutex opening;      /* of the volume */
     struct co_mutex changing;     /* the inode's bytes, moving them out, growing */
     struct co_mutex zeroing;
+    uint64_t lease, lease_session; /* file_lease.c; 0: none */
+    uint64_t lease_over;           /* it and those before it are given back */
+    uint32_t asked;                /* by writes, for want of a lease */
+    nsec_t lease_from;             /* none is taken before */
+
     struct file_round *next; /* that will be asked; NULL: none */
     bool asking;             /* a coroutine asks, one round after the other */
     uint64_t mtime_ns;       /* of writes, not told yet; 0: none */
@@ -68,6 +75,7 @@ struct nfs_files {
     struct list idle;  /* the one used last at the end */
     struct list owing; /* files that the background has something to do for; it uses them */
     uint32_t count;
+    bool closing;
     struct co_group bg;
 };
 
@@ -94,6 +102,11 @@ co_fn int file_ask_attach(struct file *f, uint64_t volume_id, uint64_t change) M
 co_fn int file_ask_grow(struct file *f, uint64_t bytes) MUST_CHECK;
 co_fn int file_ask_zero(struct file *f, uint64_t session) MUST_CHECK;
 co_fn int file_tell_zeroed(struct file *f, uint64_t session) MUST_CHECK;
+/* *ret: 0 if there is none to be had. */
+co_fn int file_ask_lease(struct file *f, uint64_t session, uint64_t *ret) MUST_CHECK;
+co_fn int file_tell_return(struct file *f, uint64_t lease) MUST_CHECK;
+/* *ret: how many sessions still have one. */
+co_fn int file_ask_recall(struct file *f, uint32_t *ret) MUST_CHECK;
 
 /* ---- file_round.c ---- */
 
@@ -102,6 +115,15 @@ co_fn int file_tell_zeroed(struct file *f, uint64_t session) MUST_CHECK;
 co_fn int file_confirm(struct file *f, uint64_t size, uint64_t cut) MUST_CHECK;
 /* A copy that is younger than FILE_COPY_TIME: asks meta unless there is one. */
 co_fn int file_fresh(struct file *f) MUST_CHECK;
+
+/* ---- file_lease.c ---- */
+
+/* Is it certain without asking that the file was not truncated since the copy was made? */
+co_fn bool file_leased(struct file *f);
+/* Meta's word for a write, and a write lease if the file is written often. */
+co_fn int file_get_lease(struct file *f) MUST_CHECK;
+/* Ours, if there is one; meta is told. */
+co_fn void file_lease_return(struct file *f);
 
 /* ---- file_volume.c ---- */
 
@@ -119,6 +141,8 @@ static inline bool file_dirty(const struct file *f)
 {
     return f->dirty_end > f->attr.size;
 }
+/* Does the session certainly live? ERR_EXPIRED: it is not ours any more. */
+co_fn int file_session_lives(struct file *f, uint64_t session) MUST_CHECK;
 /* Until nothing behind the size is to be zeroed any more. */
 co_fn int file_zero(struct file *f) MUST_CHECK;
 

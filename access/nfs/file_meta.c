@@ -36,25 +36,36 @@ void file_learn(struct file *f, const Zbs__Meta__Inode *inode, nsec_t since)
     f->told = MAX(f->told, since);
 }
 
-static co_fn int ask(struct file *f, enum meta_method method, const ProtobufCMessage *request)
+/* *r is initialised here and has to be freed in every case. */
+static co_fn int ask(struct file *f, enum meta_method method, const ProtobufCMessage *request,
+                     struct rpc_reply *r)
 {
     struct nfs_backend *b = &f->files->backend;
-    nsec_t sent = co_now();
-    struct rpc_reply r;
     int rc;
 
-    rpc_reply_init(&r);
-    rc = b->call(b->arg, method, request, &r);
+    rpc_reply_init(r);
+    rc = b->call(b->arg, method, request, r);
+    if (rc == ERR_STALE)
+        f->gone = true;
+    return rc;
+}
+
+/* A request that is answered with the inode. */
+static co_fn int ask_inode(struct file *f, enum meta_method method, const ProtobufCMessage *request)
+{
+    nsec_t sent = co_now();
+    struct rpc_reply r;
+    int rc = ask(f, method, request, &r);
+
     if (rc == 0)
         file_learn(f, (const Zbs__Meta__Inode *)r.msg, sent);
-    else if (rc == ERR_STALE)
-        f->gone = true;
     rpc_reply_free(&r);
     return rc;
 }
 
-/* `ask` for a request that changes something: what these have in common is filled in. */
-#define CHANGE(f, method, rq)                                                                      \
+/* `fn` is `ask` or `ask_inode`, for a request that changes something: what these have in common is
+ * filled in. */
+#define CHANGE_BY(fn, f, method, rq, ...)                                                          \
     ({                                                                                             \
         const struct nfs_backend *change_backend = &(f)->files->backend;                           \
         Zbs__Meta__Mutation change_mutation;                                                       \
@@ -62,15 +73,16 @@ static co_fn int ask(struct file *f, enum meta_method method, const ProtobufCMes
         change_backend->mutation(change_backend->arg, &change_mutation);                           \
         (rq)->mutation = &change_mutation;                                                         \
         (rq)->inode_id = (f)->by_id.key;                                                           \
-        ask(f, method, &(rq)->base);                                                               \
+        fn(f, method, &(rq)->base, ##__VA_ARGS__);                                                 \
     })
+#define CHANGE(f, method, rq) CHANGE_BY(ask_inode, f, method, rq)
 
 co_fn int file_get(struct file *f)
 {
     Zbs__Meta__InodeGetRequest rq = ZBS__META__INODE_GET_REQUEST__INIT;
 
     rq.inode_id = f->by_id.key;
-    return ask(f, META_INODE_GET, &rq.base);
+    return ask_inode(f, META_INODE_GET, &rq.base);
 }
 
 co_fn int file_missing(struct file *f, int rc)
@@ -133,6 +145,51 @@ co_fn int file_ask_grow(struct file *f, uint64_t bytes)
 
     rq.bytes = bytes;
     return CHANGE(f, META_FILE_GROW, &rq);
+}
+
+/* ---- write leases ---- */
+
+co_fn int file_ask_lease(struct file *f, uint64_t session, uint64_t *ret)
+{
+    Zbs__Meta__FileLeaseRequest rq = ZBS__META__FILE_LEASE_REQUEST__INIT;
+    nsec_t sent = co_now();
+    struct rpc_reply r;
+    int rc;
+
+    rq.session_id = session;
+    rc = CHANGE_BY(ask, f, META_FILE_LEASE, &rq, &r);
+    if (rc == 0) {
+        file_learn(f, ((const Zbs__Meta__FileLeaseReply *)r.msg)->inode, sent);
+        *ret = ((const Zbs__Meta__FileLeaseReply *)r.msg)->lease;
+    }
+    rpc_reply_free(&r);
+    return rc;
+}
+
+co_fn int file_tell_return(struct file *f, uint64_t lease)
+{
+    Zbs__Meta__FileReturnRequest rq = ZBS__META__FILE_RETURN_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    rq.lease = lease;
+    rc = CHANGE_BY(ask, f, META_FILE_RETURN, &rq, &r);
+    rpc_reply_free(&r);
+    return rc;
+}
+
+co_fn int file_ask_recall(struct file *f, uint32_t *ret)
+{
+    Zbs__Meta__FileRecallRequest rq = ZBS__META__FILE_RECALL_REQUEST__INIT;
+    struct rpc_reply r;
+    int rc;
+
+    rq.inode_id = f->by_id.key;
+    rc = ask(f, META_FILE_RECALL, &rq.base, &r);
+    if (rc == 0)
+        *ret = ((const Zbs__Meta__FileRecallReply *)r.msg)->writers;
+    rpc_reply_free(&r);
+    return rc;
 }
 
 /* ---- zeroing ---- */

@@ -14,8 +14,10 @@ static co_fn int round_ask(struct file *f, const struct file_round *r)
 {
     int rc;
 
-    if (r->size <= f->attr.size || r->cut != f->cut)
+    if (r->size == 0)
         return file_get(f);
+    if (r->size <= f->attr.size || r->cut != f->cut)
+        return file_get_lease(f);
     rc = file_tell_written(f, r->size, r->cut);
     /* It was truncated meanwhile: those who wait see that in the copy, and write again. */
     return rc == ERR_MISCOMPARE || rc == ERR_BUSY ? file_get(f) : rc;

@@ -85,7 +85,7 @@ static co_fn int write_volume(struct file *f, const struct write *w)
         rc = file_volume(f, &b);
     if (rc == 0)
         rc = file_put_bytes(b, w->off, w->len, w->src, w->src_off);
-    if (rc == 0)
+    if (rc == 0 && (extends || !file_leased(f)))
         rc = file_confirm(f, end, cut);
     if (rc < 0)
         return file_missing(f, rc);

@@ -21,8 +21,7 @@ static co_fn int zero_cut_sector(struct block_backend *b, uint64_t from, uint64_
     return rc;
 }
 
-/* Is it still ours to zero? */
-static co_fn int hold_right(struct file *f, uint64_t session)
+co_fn int file_session_lives(struct file *f, uint64_t session)
 {
     struct nfs_backend *b = &f->files->backend;
     int rc = b->lease(b->arg);
@@ -40,12 +39,12 @@ static co_fn int zero_range(struct file *f, uint64_t session, uint64_t from, uin
 
     to = ROUND_UP(to, BLOCK_SECTOR_BYTES); /* behind the size everything may be zeroed */
     if (rc == 0)
-        rc = hold_right(f, session);
+        rc = file_session_lives(f, session);
     if (rc == 0 && from < at && from < to)
         rc = zero_cut_sector(b, from, at);
     for (; at < to && rc == 0; at += n) {
         n = MIN(to - at, ZERO_STEP);
-        rc = hold_right(f, session);
+        rc = file_session_lives(f, session);
         if (rc == 0)
             rc = b->ops->zero(b, at, n);
     }

@@ -32,6 +32,8 @@ const char *nfs_server_portmap_addr(const struct nfs_server *s); /* "" */
 /* Ends every connection; what the engine has not got yet is not begun. Does not suspend. */
 void nfs_server_drop(struct nfs_server *s, const char *why);
 void nfs_server_volume_changed(struct nfs_server *s, uint64_t volume_id);
+/* Meta wants a write lease of a file back. Does not suspend. */
+void nfs_server_recalled(struct nfs_server *s, uint64_t inode_id, uint64_t lease);
 
 /* Who is connected, for status. */
 void nfs_server_clients(const struct nfs_server *s,

@@ -107,6 +107,8 @@ co_fn int nfs_meta_call(struct nfs_server *s, enum meta_method method, const Pro
 void nfs_call_mutation(const struct onc_call *call, Zbs__Meta__Mutation *ret);
 enum nfs_status nfs_status_of(int rc);
 
+#define NFS_SIZE_TRIES 3 /* after nfs_file_make_way a size may be in somebody's way again */
+
 /* Arguments. */
 struct nfs_handle {
     struct nfs_fh fh;

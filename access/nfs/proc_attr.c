@@ -5,8 +5,6 @@
 #include "access/nfs/nfs_int.h"
 #include "common/cluster/permission.h"
 
-#define SETTLE_TRIES 3 /* a size may be changed while its tail is being zeroed */
-
 /* ---- GETATTR ---- */
 
 co_fn enum onc_accept nfs_getattr(struct onc_call *call)
@@ -55,7 +53,8 @@ static void take_guard(struct xdr_in *in, struct setattr_args *a)
     a->guard_ctime_ns = seconds * NSEC_PER_SEC + xdr_u32(in);
 }
 
-/* A file grows, or is written, behind a tail that a truncation left only when that is zeroed. */
+/* A file grows over a tail that a truncation left only when that is zeroed, and is truncated only
+ * when nobody has a write lease. */
 static co_fn int set(struct onc_call *call, struct setattr_args *a, const struct nfs_cred *who,
                      struct rpc_reply *r)
 {
@@ -67,11 +66,11 @@ static co_fn int set(struct onc_call *call, struct setattr_args *a, const struct
     rq.attrs = &a->sattr.message;
     rq.guard = a->guard;
     rq.guard_ctime_ns = a->guard_ctime_ns;
-    for (int i = 0; rc == ERR_BUSY && i < SETTLE_TRIES; i++) {
+    for (int i = 0; rc == ERR_BUSY && i < NFS_SIZE_TRIES; i++) {
         rpc_reply_free(r);
         rc = nfs_meta_change(call, who, META_INODE_SET, &rq, r);
         if (rc == ERR_BUSY)
-            rc = nfs_file_settle(s->files, rq.inode_id) < 0 ? ERR_TIMEOUT : ERR_BUSY;
+            rc = nfs_file_make_way(s->files, rq.inode_id) < 0 ? ERR_TIMEOUT : ERR_BUSY;
     }
     return rc;
 }

@@ -27,11 +27,38 @@ static void take_attrs(struct onc_call *call, struct create *c)
     c->rq.attrs = &c->sattr.message;
 }
 
+/* The size that an existing file is to have is in somebody's way: which file is it? (Meta has found
+ * already that the client may know, and truncate it.) */
+static co_fn int make_way(struct onc_call *call, const struct create *c)
+{
+    Zbs__Meta__LookupRequest rq = ZBS__META__LOOKUP_REQUEST__INIT;
+    struct nfs_server *s = nfs_server_of(call);
+    struct rpc_reply r;
+    uint64_t inode_id = 0;
+    int rc;
+
+    rq.dir_id = c->rq.dir_id;
+    rq.name = c->rq.name;
+    rc = nfs_meta_call(s, META_LOOKUP, &rq.base, &r);
+    if (rc == 0)
+        inode_id = ((const Zbs__Meta__LookupReply *)r.msg)->inode->id;
+    rpc_reply_free(&r);
+    return rc < 0 ? rc : nfs_file_make_way(s->files, inode_id);
+}
+
 static co_fn int create(struct onc_call *call, struct create *c, const struct nfs_cred *who,
                         struct rpc_reply *r)
 {
+    int rc = ERR_BUSY;
+
     c->rq.dir_id = c->dir.fh.inode_id;
-    return nfs_meta_change(call, who, META_INODE_CREATE, &c->rq, r);
+    for (int i = 0; rc == ERR_BUSY && i < NFS_SIZE_TRIES; i++) {
+        rpc_reply_free(r);
+        rc = nfs_meta_change(call, who, META_INODE_CREATE, &c->rq, r);
+        if (rc == ERR_BUSY)
+            rc = make_way(call, c) < 0 ? ERR_TIMEOUT : ERR_BUSY;
+    }
+    return rc;
 }
 
 /* An existing file that was truncated so may have left a tail in its volume. */

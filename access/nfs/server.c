@@ -161,6 +161,11 @@ void nfs_server_volume_changed(struct nfs_server *s, uint64_t volume_id)
     nfs_files_volume_changed(s->files, volume_id);
 }
 
+void nfs_server_recalled(struct nfs_server *s, uint64_t inode_id, uint64_t lease)
+{
+    nfs_files_recalled(s->files, inode_id, lease);
+}
+
 void nfs_server_clients(const struct nfs_server *s,
                         void (*fn)(void *arg, const struct onc_client_view *v), void *arg)
 {

@@ -36,6 +36,7 @@ static struct vol_engine *engine_new(const struct vol_engine_conf *conf)
     e->portals_changed = conf->portals_changed;
     e->volume_changed = conf->volume_changed;
     e->session_expired = conf->session_expired;
+    e->file_recalled = conf->file_recalled;
     e->arg = conf->arg;
     e->member_deadline =
         (conf->member_deadline_ms ? conf->member_deadline_ms : 1000) * NSEC_PER_MSEC;

@@ -5,7 +5,7 @@
  * every extent that we were granted is made clean: all members have confirmed a commit point that
  * covers every write. Then the leader is told, and its answer says what the volumes' extents are
  * now. Until it comes, or the session is gone, nothing begins: the record may be in the log
- * already. */
+ * already. The same call brings write leases of files that are recalled. */
 #include "access/vol/vol_int.h"
 
 #include <stdio.h>
@@ -401,6 +401,17 @@ static void hold_run(struct hold *h, const Zbs__Meta__HoldReply *a)
     hold_log(h, begin);
 }
 
+/* Meta tells until it has them back. */
+static void files_recalled(struct vol_engine *e, const Zbs__Meta__HoldReply *a)
+{
+    size_t n = MIN(a->n_recalled_inodes, a->n_recalled_leases);
+
+    for (size_t i = 0; i < n && e->file_recalled; i++)
+        e->file_recalled(e->arg, a->recalled_inodes[i], a->recalled_leases[i]);
+    if (n)
+        (void)co_sleep(RETRY_PAUSE);
+}
+
 int hold_waiter(void *arg)
 {
     struct vol_engine *e = arg;
@@ -422,6 +433,8 @@ int hold_waiter(void *arg)
             *h = (struct hold){.e = e, .session = session, .attempt = a->attempt};
             if (a->attempt)
                 hold_run(h, a);
+            else
+                files_recalled(e, a);
             mem_free(h);
         }
         rpc_reply_free(&r);

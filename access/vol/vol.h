@@ -44,6 +44,8 @@ struct vol_engine_conf {
     /* The reservations of these volumes were changed, perhaps by us: 0 once the front end obeys
      * them and nothing else is in flight; otherwise it is asked again. May be NULL. */
     co_fn int (*reservations_changed)(void *arg, const uint64_t *volumes, size_t n);
+    /* A write lease of a file is to be given back (FileReturn). Must not suspend. May be NULL. */
+    void (*file_recalled)(void *arg, uint64_t inode_id, uint64_t lease);
     void *arg;
 };
 

@@ -206,6 +206,7 @@ struct vol_engine {
     void (*portals_changed)(void *arg);
     void (*volume_changed)(void *arg, uint64_t volume_id);
     void (*session_expired)(void *arg);
+    void (*file_recalled)(void *arg, uint64_t inode_id, uint64_t lease);
     void *arg;
     nsec_t member_deadline;
     nsec_t boot_wait; /* after the session's begin, for a chunk server that never answered yet */

@@ -12,9 +12,13 @@
 
 #define VOLUME_UNIT (64u * 1024) /* volumes grow by this */
 #define FIRST_TIME  1000u
+#define STOP_TIME   (5 * NSEC_PER_MSEC)
 
 struct fw_inode {
     Zbs__Meta__Inode m;
+    struct {
+        uint64_t session, lease;
+    } writers[FW_SERVERS];
     uint8_t data[FILE_INLINE_BYTES];
 };
 
@@ -34,6 +38,29 @@ struct fw_handle {
 
 /* ---- steps ---- */
 
+void fw_suspend(struct fw_server *s)
+{
+    s->stopped = true;
+}
+
+void fw_resume(struct fw_server *s)
+{
+    s->session = ++s->w->last_session;
+    s->stopped = false;
+}
+
+static co_fn int stop_for_a_while(struct fw_server *s)
+{
+    int rc;
+
+    if (s->stopped)
+        return 0;
+    fw_suspend(s);
+    rc = co_sleep((nsec_t)prng_below(&s->w->prng, (uint64_t)STOP_TIME));
+    fw_resume(s);
+    return rc;
+}
+
 /* Before an effect, and once more after it: 0, or there is none (no answer). */
 static co_fn int step(struct fw_server *s)
 {
@@ -47,6 +74,8 @@ static co_fn int step(struct fw_server *s)
         return err_set(ERR_CANCELED, "the server crashed");
     if (rc == 0 && ((s->fail_in > 0 && --s->fail_in == 0) || prng_chance(&s->w->prng, s->fail_ppm)))
         rc = err_set(ERR_TIMEOUT, "injected");
+    if (rc == 0 && prng_chance(&s->w->prng, s->stop_ppm))
+        rc = stop_for_a_while(s);
     return rc;
 }
 
@@ -96,6 +125,17 @@ static co_fn int handle_begin(struct block_backend *b, struct block_backend **re
     return rc;
 }
 
+static co_fn int handle_begin_change(struct block_backend *b, struct block_backend **ret)
+{
+    struct fw_server *s = handle_of(b)->s;
+    uint64_t session = s->session;
+    int rc = handle_begin(b, ret);
+
+    if (rc == 0 && (s->session != session || s->stopped))
+        rc = err_set(ERR_AMBIGUOUS, "others may have opened it since");
+    return rc;
+}
+
 static co_fn int handle_end(struct block_backend *b, int rc)
 {
     return rc < 0 ? rc : step(handle_of(b)->s);
@@ -122,7 +162,7 @@ static co_fn int handle_write(struct block_backend *b, uint64_t off, uint32_t le
                               uint32_t src_off)
 {
     struct block_backend *v;
-    int rc = handle_begin(b, &v);
+    int rc = handle_begin_change(b, &v);
 
     handle_of(b)->s->w->volume_writes++;
     return handle_end(b, rc < 0 ? rc : v->ops->write(v, off, len, src, src_off));
@@ -131,7 +171,7 @@ static co_fn int handle_write(struct block_backend *b, uint64_t off, uint32_t le
 static co_fn int handle_zero(struct block_backend *b, uint64_t off, uint64_t len)
 {
     struct block_backend *v;
-    int rc = handle_begin(b, &v);
+    int rc = handle_begin_change(b, &v);
 
     return handle_end(b, rc < 0 ? rc : v->ops->zero(v, off, len));
 }
@@ -141,7 +181,7 @@ static co_fn int handle_caw(struct block_backend *b, uint64_t off, uint32_t len,
                             uint32_t *ret_offset)
 {
     struct block_backend *v;
-    int rc = handle_begin(b, &v);
+    int rc = handle_begin_change(b, &v);
 
     if (rc == 0)
         rc = v->ops->compare_and_write(v, off, len, cmp, cmp_off, src, src_off, ret_offset);
@@ -191,8 +231,30 @@ static void changed(struct filesworld *w, struct fw_inode *i, uint64_t mtime_ns)
     i->m.mtime_ns = mtime_ns > 0 ? MAX(i->m.mtime_ns, mtime_ns) : i->m.ctime_ns;
 }
 
+static bool session_lives(const struct filesworld *w, uint64_t session)
+{
+    for (uint32_t k = 0; k < FW_SERVERS; k++) {
+        const struct fw_server *s = &w->servers[k];
+
+        if (s->session == session && session != 0 && !s->stopped)
+            return true;
+    }
+    return false;
+}
+
+static uint32_t writers(const struct filesworld *w, const struct fw_inode *i)
+{
+    uint32_t n = 0;
+
+    for (uint32_t k = 0; k < FW_SERVERS; k++)
+        n += session_lives(w, i->writers[k].session);
+    return n;
+}
+
 static int set_size(struct filesworld *w, struct fw_inode *i, uint64_t size)
 {
+    if (size < i->m.size && writers(w, i) > 0)
+        return err_set(ERR_BUSY, "it is being written");
     if (size > i->m.size && i->m.dirty_end > i->m.size)
         return err_set(ERR_BUSY, "bytes behind the size are not zeroed yet");
     changed(w, i, 0);
@@ -279,15 +341,6 @@ static int do_written(struct filesworld *w, struct fw_inode *i,
     return 0;
 }
 
-static bool session_lives(const struct filesworld *w, uint64_t session)
-{
-    for (uint32_t k = 0; k < FW_SERVERS; k++) {
-        if (w->servers[k].session == session && session != 0)
-            return true;
-    }
-    return false;
-}
-
 static int do_zero(struct filesworld *w, struct fw_inode *i, const Zbs__Meta__FileZeroRequest *rq)
 {
     if (i->m.dirty_end <= i->m.size)
@@ -308,12 +361,52 @@ static int do_zeroed(struct fw_inode *i, const Zbs__Meta__FileZeroedRequest *rq)
     return 0;
 }
 
+static int do_lease(struct filesworld *w, struct fw_inode *i, const Zbs__Meta__FileLeaseRequest *rq)
+{
+    uint32_t k = 0;
+
+    if (i->m.volume_id == 0 || !session_lives(w, rq->session_id))
+        return 0;
+    while (i->writers[k].session != rq->session_id && session_lives(w, i->writers[k].session))
+        k++;
+    for (uint32_t n = 0; n < FW_SERVERS; n++) {
+        if (i->writers[n].session == rq->session_id)
+            i->writers[n].session = 0;
+    }
+    i->writers[k].session = rq->session_id;
+    i->writers[k].lease = ++w->last_number;
+    return 0;
+}
+
+static int do_return(struct fw_inode *i, const Zbs__Meta__FileReturnRequest *rq)
+{
+    for (uint32_t k = 0; k < FW_SERVERS; k++) {
+        if (i->writers[k].lease == rq->lease)
+            i->writers[k].session = i->writers[k].lease = 0;
+    }
+    return 0;
+}
+
+static int do_recall(struct filesworld *w, struct fw_inode *i)
+{
+    for (uint32_t k = 0; k < FW_SERVERS; k++) {
+        for (uint32_t n = 0; n < FW_SERVERS; n++) {
+            struct fw_server *s = &w->servers[n];
+
+            if (s->files != NULL && !s->crashed && !s->stopped && s->session != 0 &&
+                s->session == i->writers[k].session)
+                nfs_files_recalled(s->files, i->m.id, i->writers[k].lease);
+        }
+    }
+    return 0;
+}
+
 /* Every request has its inode's number behind the mutation. */
 static int decide(struct filesworld *w, enum meta_method method, const ProtobufCMessage *rq,
                   struct fw_inode **ret)
 {
     const Zbs__Meta__FileZeroRequest *any = (const void *)rq;
-    uint64_t id = method == META_INODE_GET
+    uint64_t id = method == META_INODE_GET || method == META_FILE_RECALL
                       ? ((const Zbs__Meta__InodeGetRequest *)(const void *)rq)->inode_id
                       : any->inode_id;
 
@@ -342,21 +435,53 @@ static int decide(struct filesworld *w, enum meta_method method, const ProtobufC
         return do_zero(w, i, (const void *)rq);
     case META_FILE_ZEROED:
         return do_zeroed(i, (const void *)rq);
+    case META_FILE_LEASE:
+        return do_lease(w, i, (const void *)rq);
+    case META_FILE_RETURN:
+        return do_return(i, (const void *)rq);
+    case META_FILE_RECALL:
+        return do_recall(w, i);
     default:
         return err_set(ERR_UNSUPPORTED, "no such request");
     }
 }
 
 /* The answer lives in the reply's payload, which goes with it. */
-static void answer(struct rpc_reply *r, const struct fw_inode *i)
-{
-    struct fw_inode *copy;
+struct answer {
+    struct fw_inode inode;
+    Zbs__Meta__FileLeaseReply lease;
+    Zbs__Meta__FileRecallReply recall;
+};
 
-    r->payload = buf_alloc(sizeof(*copy));
-    copy = (struct fw_inode *)(void *)r->payload->data;
-    *copy = *i;
-    copy->m.data.data = copy->data;
-    r->msg = &copy->m.base;
+static uint64_t lease_of(const struct fw_inode *i, const Zbs__Meta__FileLeaseRequest *rq)
+{
+    for (uint32_t k = 0; k < FW_SERVERS; k++) {
+        if (i->writers[k].session == rq->session_id)
+            return i->writers[k].lease;
+    }
+    return 0;
+}
+
+static void answer(struct rpc_reply *r, struct filesworld *w, const struct fw_inode *i,
+                   enum meta_method method, const ProtobufCMessage *rq)
+{
+    struct answer *a;
+
+    r->payload = buf_alloc(sizeof(*a));
+    a = (struct answer *)(void *)r->payload->data;
+    a->inode = *i;
+    a->inode.m.data.data = a->inode.data;
+    zbs__meta__file_lease_reply__init(&a->lease);
+    zbs__meta__file_recall_reply__init(&a->recall);
+    a->lease.inode = &a->inode.m;
+    r->msg = &a->inode.m.base;
+    if (method == META_FILE_LEASE) {
+        a->lease.lease = lease_of(i, (const void *)rq);
+        r->msg = &a->lease.base;
+    } else if (method == META_FILE_RECALL) {
+        a->recall.writers = writers(w, i);
+        r->msg = &a->recall.base;
+    }
 }
 
 static co_fn int server_call(void *arg, enum meta_method method, const ProtobufCMessage *request,
@@ -370,7 +495,7 @@ static co_fn int server_call(void *arg, enum meta_method method, const ProtobufC
     if (rc == 0)
         rc = decide(s->w, method, request, &i);
     if (rc == 0)
-        answer(r, i);
+        answer(r, s->w, i, method, request);
     return rc < 0 ? rc : step(s);
 }
 
@@ -387,7 +512,12 @@ static uint64_t server_session(void *arg)
 
 static co_fn int server_lease(void *arg)
 {
-    return step(arg);
+    struct fw_server *s = arg;
+    int rc = step(s);
+
+    while (rc == 0 && s->stopped)
+        rc = co_sleep(NSEC_PER_MSEC);
+    return rc;
 }
 
 /* ---- life ---- */
@@ -405,7 +535,7 @@ static void server_start(struct fw_server *s)
 
     s->crashed = false;
     s->crash_in = 0;
-    s->session = ++s->w->last_session;
+    fw_resume(s);
     s->files = nfs_files_new(&b);
 }
 
@@ -508,7 +638,7 @@ co_fn int fw_read(struct fw_server *s, uint64_t inode, uint64_t off, void *data,
     return rc;
 }
 
-/* As the procedure does it: ERR_BUSY asks for what is behind the size to be zeroed first. */
+/* As the procedure does it: after ERR_BUSY something is to be done first. */
 co_fn int fw_resize(struct fw_server *s, uint64_t inode, uint64_t size)
 {
     Zbs__Meta__InodeSetRequest rq = ZBS__META__INODE_SET_REQUEST__INIT;
@@ -528,8 +658,13 @@ co_fn int fw_resize(struct fw_server *s, uint64_t inode, uint64_t size)
         if (rc == 0)
             nfs_files_learn(s->files, (const Zbs__Meta__Inode *)r.msg);
         rpc_reply_free(&r);
-    } while (rc == ERR_BUSY && (rc = nfs_file_settle(s->files, inode)) == 0);
+    } while (rc == ERR_BUSY && (rc = nfs_file_make_way(s->files, inode)) == 0);
     return rc < 0 ? rc : nfs_file_settle(s->files, inode);
+}
+
+uint32_t fw_writers(struct filesworld *w, uint64_t inode)
+{
+    return writers(w, w->inodes[inode]);
 }
 
 const Zbs__Meta__Inode *fw_inode(struct filesworld *w, uint64_t inode)

@@ -21,6 +21,18 @@ struct way {
     answer_fn answer; /* NULL: what applying the record gave */
 };
 
+/* There is no other session that could be told. */
+static int answer_recall(const struct decide *d, ProtobufCMessage *reply)
+{
+    const Zbs__Meta__FileRecallRequest *rq = (const void *)d->rq;
+    struct inode *i;
+    int rc = decide_file(d, rq->inode_id, &i);
+
+    if (rc == 0)
+        ((Zbs__Meta__FileRecallReply *)reply)->writers = file_leases(d->st, i);
+    return rc;
+}
+
 static const struct way ways[] = {
     {META_SHARE_CREATE, decide_share_create, NULL},
     {META_SHARE_LIST, NULL, answer_share_list},
@@ -41,6 +53,9 @@ static const struct way ways[] = {
     {META_FILE_WRITTEN, decide_file_written, answer_file},
     {META_FILE_ZERO, decide_file_zero, answer_file},
     {META_FILE_ZEROED, decide_file_zeroed, answer_file},
+    {META_FILE_LEASE, decide_file_lease, answer_file_lease},
+    {META_FILE_RETURN, decide_file_return, NULL},
+    {META_FILE_RECALL, NULL, answer_recall},
     {META_LOCK_SET, decide_lock_set, NULL},
     {META_LOCK_CLEAR, decide_lock_clear, NULL},
     {META_LOCK_TEST, NULL, answer_lock_test},

@@ -203,6 +203,159 @@ static void zeroing_that_was_begun_is_finished(void **state)
     run(body_background);
 }
 
+/* ---- write leases ---- */
+
+#define LEASED 20000u /* bytes of the file */
+
+/* Writes until meta is not asked any more. */
+static co_fn void take_lease(struct filesworld *w, struct fw_server *s)
+{
+    uint64_t calls = 1;
+
+    for (uint32_t k = 0; calls > 0; k++) {
+        CHECK(k < 10);
+        memset(w->calls, 0, sizeof(w->calls));
+        CHECK(fw_write(s, 1, 100, "a", 1) == 0);
+        calls = w->calls[META_INODE_GET] + w->calls[META_FILE_LEASE];
+    }
+}
+
+static co_fn void make_leased(struct filesworld *w)
+{
+    uint8_t *data = mem_alloc(LEASED);
+
+    memset(data, 'a', LEASED);
+    CHECK(fw_write(&w->servers[0], 1, 0, data, LEASED) == 0);
+    mem_free(data);
+    for (uint32_t k = 0; k < FW_SERVERS; k++)
+        take_lease(w, &w->servers[k]);
+    CHECK(fw_writers(w, 1) == FW_SERVERS);
+}
+
+static co_fn int body_leases(void *arg)
+{
+    struct filesworld *w = arg;
+
+    make_leased(w);
+    for (uint32_t k = 0; k < FW_SERVERS; k++) {
+        struct fw_server *next = &w->servers[(k + 1) % FW_SERVERS];
+
+        CHECK(fw_resize(&w->servers[k], 1, 5000) == 0);
+        CHECK(fw_writers(w, 1) == 0);
+        CHECK(fw_write(next, 1, 10000, "b", 1) == 0); /* it knew a longer file */
+        CHECK(fw_inode(w, 1)->size == 10001);
+        expect_zeroes(&w->servers[k], 1, 5000, 5000, false);
+        CHECK(fw_resize(&w->servers[k], 1, LEASED) == 0);
+        CHECK(co_sleep(3 * NSEC_PER_SEC) == 0); /* what was recalled is not taken again at once */
+        for (uint32_t n = 0; n < FW_SERVERS; n++)
+            take_lease(w, &w->servers[n]);
+    }
+    CHECK(co_sleep(70 * NSEC_PER_SEC) == 0);
+    CHECK(fw_writers(w, 1) == 0); /* given back when it was closed */
+    return 0;
+}
+
+static void who_writes_often_need_not_ask(void **state)
+{
+    (void)state;
+    run(body_leases);
+}
+
+static co_fn int late_write(void *arg)
+{
+    CHECK(fw_write(arg, 1, 10000, "b", 1) == 0);
+    return 0;
+}
+
+/* Meta takes the session for ended; the server, which has a lease and knows a longer file, has yet
+ * to see that. */
+static co_fn int body_stopped(void *arg)
+{
+    struct filesworld *w = arg;
+    struct fw_server *s = &w->servers[0], *other = &w->servers[1];
+    struct co_group g;
+
+    make_leased(w);
+    fw_suspend(s);
+    CHECK(fw_resize(other, 1, 5000) == 0);
+    co_group_init(&g);
+    co_spawn(&g, "late", late_write, s);
+    CHECK(co_sleep(NSEC_PER_SEC / 2) == 0);
+    CHECK(fw_inode(w, 1)->size == 5000);
+    fw_resume(s);
+    (void)co_group_join(&g);
+    CHECK(fw_inode(w, 1)->size == 10001);
+    expect_zeroes(other, 1, 5000, 5000, false);
+    expect(other, 1, 10000, "b", 1, true);
+    return 0;
+}
+
+static void a_lease_ends_with_its_session(void **state)
+{
+    (void)state;
+    run(body_stopped);
+}
+
+static co_fn int write_main(void *arg)
+{
+    CHECK(fw_write(arg, 1, 100, "a", 1) == 0);
+    return 0;
+}
+
+/* A lease is recalled before the answer that brings it arrives. */
+static co_fn int body_overtaken(void *arg)
+{
+    struct filesworld *w = arg;
+    struct fw_server *s = &w->servers[0];
+    struct co_group g;
+
+    make_leased(w);
+    for (nsec_t delay = 0; delay < 200 * NSEC_PER_USEC; delay += NSEC_PER_USEC) {
+        fw_restart(s);
+        CHECK(fw_resize(s, 1, LEASED) == 0);
+        CHECK(co_sleep(3 * NSEC_PER_SEC) == 0);
+        take_lease(w, &w->servers[2]);
+        for (uint32_t k = 0; k < 3; k++) /* the next one asks for it */
+            CHECK(fw_write(s, 1, 100, "a", 1) == 0);
+        co_group_init(&g);
+        co_spawn(&g, "write", write_main, s);
+        CHECK(co_sleep(delay) == 0);
+        CHECK(fw_resize(&w->servers[1], 1, 5000) == 0);
+        (void)co_group_join(&g);
+        CHECK(fw_write(s, 1, 10000, "b", 1) == 0);
+        CHECK(fw_inode(w, 1)->size == 10001);
+    }
+    return 0;
+}
+
+static void what_was_recalled_is_not_used(void **state)
+{
+    (void)state;
+    run(body_overtaken);
+}
+
+static co_fn int body_holder_stops(void *arg)
+{
+    struct filesworld *w = arg;
+    nsec_t former;
+
+    make_leased(w);
+    w->servers[0].crashed = true; /* and meta does not know yet */
+    former = co_deadline_push(co_now() + NSEC_PER_SEC);
+    CHECK(fw_resize(&w->servers[1], 1, 5000) == ERR_TIMEOUT);
+    co_deadline_restore(former);
+    CHECK(fw_inode(w, 1)->size == LEASED);
+    fw_restart(&w->servers[0]);
+    CHECK(fw_resize(&w->servers[1], 1, 5000) == 0);
+    return 0;
+}
+
+static void a_truncation_waits_for_a_session_that_holds_a_lease(void **state)
+{
+    (void)state;
+    run(body_holder_stops);
+}
+
 /* ---- several at once ---- */
 
 struct writer {
@@ -227,17 +380,17 @@ static co_fn int body_neighbours(void *arg)
     struct filesworld *w = arg;
     struct co_group g;
     struct writer wr[FW_SERVERS];
-    uint8_t want[2 * 300];
+    uint8_t want[FW_SERVERS * 300];
 
     CHECK(fw_write(&w->servers[0], 1, 8000, "far", 3) == 0);
     co_group_init(&g);
     for (uint32_t k = 0; k < FW_SERVERS; k++) {
-        wr[k] = (struct writer){&w->servers[k], 1, 4000 + k, 2, 300, (uint8_t)('a' + k)};
+        wr[k] = (struct writer){&w->servers[k], 1, 4000 + k, FW_SERVERS, 300, (uint8_t)('a' + k)};
         co_spawn(&g, "writer", writer_main, &wr[k]);
     }
     co_group_join(&g);
     for (uint32_t k = 0; k < sizeof(want); k++)
-        want[k] = (uint8_t)('a' + k % 2);
+        want[k] = (uint8_t)('a' + k % FW_SERVERS);
     expect(&w->servers[0], 1, 4000, want, sizeof(want), false);
     return 0;
 }
@@ -408,6 +561,10 @@ int main(void)
         cmocka_unit_test(what_was_cut_off_does_not_come_back),
         cmocka_unit_test(another_zeroes_once_the_session_has_ended),
         cmocka_unit_test(zeroing_that_was_begun_is_finished),
+        cmocka_unit_test(who_writes_often_need_not_ask),
+        cmocka_unit_test(a_lease_ends_with_its_session),
+        cmocka_unit_test(what_was_recalled_is_not_used),
+        cmocka_unit_test(a_truncation_waits_for_a_session_that_holds_a_lease),
         cmocka_unit_test(neighbours_lose_nothing),
         cmocka_unit_test(those_who_wait_for_meta_share_a_request),
         cmocka_unit_test(the_end_is_confirmed),

@@ -23,6 +23,8 @@
                             */
 #define GIVE_UP_NS (2 * NSEC_PER_MSEC)
 
+static uint64_t the_leases; /* that servers were seen to have */
+
 struct model {
     uint8_t data[BYTES]; /* zeroes from size on */
     uint32_t size;
@@ -164,17 +166,37 @@ static co_fn void expect_all(struct filesworld *w, struct model *models)
 
 /* ---- one request after the other ---- */
 
+/* Through all servers, so that they get write leases; most of it within the file. */
+static co_fn void write_often(struct filesworld *w, struct model *models)
+{
+    for (uint32_t k = 0; k < 8 * FW_SERVERS; k++) {
+        struct op o;
+
+        op_draw(w, &o, OP_WRITE);
+        o.inode = 1;
+        o.len = MIN(o.len, 100u);
+        op_until_done(&o, false);
+        op_model(&o, &models[0]);
+        mem_free(o.data);
+    }
+    the_leases += fw_writers(w, 1);
+}
+
 static co_fn int body_serial(void *arg)
 {
     struct filesworld *w = arg;
     struct model *models = MEM_NEW_ARRAY(struct model, FILES);
 
-    for (uint32_t k = 0; k < FW_SERVERS; k++)
+    for (uint32_t k = 0; k < FW_SERVERS; k++) {
         w->servers[k].fail_ppm = 10000;
+        w->servers[k].stop_ppm = 2000;
+    }
     for (uint32_t k = 0; k < 400; k++) {
         struct op o;
         uint32_t off;
 
+        if (prng_chance(&w->prng, 100000))
+            write_often(w, models);
         op_draw(w, &o, prng_chance(&w->prng, 750000) ? OP_WRITE : OP_RESIZE);
         op_until_done(&o, true);
         op_model(&o, &models[o.inode - 1]);
@@ -198,6 +220,7 @@ static void answered_requests_are_there(void **state)
 
         filesworld_run(&w, seed, body_serial);
     }
+    CHECK(the_leases > SEEDS);
 }
 
 /* ---- a write, a truncation and growth at once ---- */
@@ -275,11 +298,15 @@ static co_fn int body_race(void *arg)
     struct filesworld *w = arg;
     struct model *m = MEM_NEW(struct model);
 
-    for (uint32_t k = 0; k < FW_SERVERS; k++)
+    for (uint32_t k = 0; k < FW_SERVERS; k++) {
         w->servers[k].fail_ppm = 5000;
+        w->servers[k].stop_ppm = 2000;
+    }
     for (uint32_t k = 0; k < 60; k++) {
         struct op grow = {.kind = OP_RESIZE, .inode = 1, .len = BYTES, .w = w};
 
+        if (k % 4 == 0)
+            write_often(w, m);
         race(w, m);
         op_until_done(&grow, false);
         op_model(&grow, m);
@@ -314,7 +341,9 @@ static const struct {
 } script[] = {
     {OP_WRITE, 0, 700},     {OP_WRITE, 3000, 3000}, {OP_WRITE, 70000, 1000}, {OP_WRITE, 5990, 1},
     {OP_RESIZE, 0, 5000},   {OP_WRITE, 20000, 512}, {OP_RESIZE, 0, 100},     {OP_RESIZE, 0, 90000},
-    {OP_WRITE, 4095, 8194}, {OP_RESIZE, 0, 0},      {OP_RESIZE, 0, BYTES},
+    {OP_WRITE, 4095, 8194}, {OP_WRITE, 1, 1},       {OP_WRITE, 2, 1},        {OP_WRITE, 3, 1},
+    {OP_WRITE, 4, 1},       {OP_WRITE, 5, 1},       {OP_RESIZE, 0, 3},       {OP_WRITE, 4, 1},
+    {OP_RESIZE, 0, 0},      {OP_RESIZE, 0, BYTES},
 };
 
 static co_fn void script_op(struct filesworld *w, uint32_t k, struct model *m)
