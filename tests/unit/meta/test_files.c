@@ -193,28 +193,6 @@ static void one_session_zeroes_at_a_time(void **state)
     assert_int_equal(file(r)->zeroer, 0);
 }
 
-/* The number of a session's lease; 0: it got none. */
-static uint64_t leases(struct frig *r, uint64_t session)
-{
-    Zbs__Meta__FileLeaseRequest rq = ZBS__META__FILE_LEASE_REQUEST__INIT;
-    Zbs__Meta__FileLeaseReply reply = ZBS__META__FILE_LEASE_REPLY__INIT;
-
-    rq.inode_id = r->f;
-    rq.session_id = session;
-    assert_int_equal(rig_do(&r->r, decide_file_lease, answer_file_lease, &rq.base, &reply.base), 0);
-    assert_int_equal(reply.inode->id, r->f);
-    return reply.lease;
-}
-
-static void returns(struct frig *r, uint64_t inode_id, uint64_t lease)
-{
-    Zbs__Meta__FileReturnRequest rq = ZBS__META__FILE_RETURN_REQUEST__INIT;
-
-    rq.inode_id = inode_id;
-    rq.lease = lease;
-    assert_int_equal(rig_do(&r->r, decide_file_return, NULL, &rq.base, NULL), 0);
-}
-
 static void nobody_cuts_what_others_write(void **state)
 {
     struct frig *r = *state;
@@ -222,26 +200,26 @@ static void nobody_cuts_what_others_write(void **state)
 
     state_session_add(&r->r.st, 901);
     state_session_add(&r->r.st, 902);
-    assert_int_equal(leases(r, 901), 0); /* bytes in the inode have no need of one */
+    assert_int_equal(takes_lease(&r->r, r->f, 901), 0); /* bytes in the inode have no need of one */
     attach(r, MIB);
     assert_int_equal(written(&r->r, r->f, 9000, 0), 0);
     change = file(r)->change;
-    assert_int_equal(leases(r, 903), 0); /* there is no such session */
-    first = leases(r, 901);
-    second = leases(r, 902);
+    assert_int_equal(takes_lease(&r->r, r->f, 903), 0); /* there is no such session */
+    first = takes_lease(&r->r, r->f, 901);
+    second = takes_lease(&r->r, r->f, 902);
     assert_true(first > 0 && second > first);
     assert_int_equal(file(r)->change, change);
     assert_int_equal(set_size_of(&r->r, r->f, 100), ERR_BUSY);
     assert_int_equal(set_size_of(&r->r, r->f, 9000), 0);
     assert_int_equal(set_size_of(&r->r, r->f, 10000), 0);
-    again = leases(r, 901);
+    again = takes_lease(&r->r, r->f, 901);
     assert_true(again > second);
     assert_int_equal(file_leases(&r->r.st, file(r)), 2);
-    returns(r, r->f, first); /* comes late */
+    returns_lease(&r->r, r->f, first); /* comes late */
     assert_int_equal(file_leases(&r->r.st, file(r)), 2);
-    returns(r, r->f, again);
-    returns(r, r->f, again);
-    returns(r, 1ull << 40, 1); /* no such file */
+    returns_lease(&r->r, r->f, again);
+    returns_lease(&r->r, r->f, again);
+    returns_lease(&r->r, 1ull << 40, 1); /* no such file */
     assert_int_equal(set_size_of(&r->r, r->f, 100), ERR_BUSY);
     state_session_remove(&r->r.st, state_session(&r->r.st, 902));
     assert_int_equal(set_size_of(&r->r, r->f, 100), 0);
@@ -256,11 +234,11 @@ static void few_sessions_have_leases_of_one_file(void **state)
     for (uint64_t s = 1; s <= FILE_WRITERS_MAX + 1; s++)
         state_session_add(&r->r.st, 900 + s);
     for (uint64_t s = 1; s <= FILE_WRITERS_MAX; s++)
-        assert_true(leases(r, 900 + s) > 0);
-    assert_int_equal(leases(r, 901 + FILE_WRITERS_MAX), 0);
-    assert_true(leases(r, 903) > 0); /* in place of its former one */
+        assert_true(takes_lease(&r->r, r->f, 900 + s) > 0);
+    assert_int_equal(takes_lease(&r->r, r->f, 901 + FILE_WRITERS_MAX), 0);
+    assert_true(takes_lease(&r->r, r->f, 903) > 0); /* in place of its former one */
     state_session_remove(&r->r.st, state_session(&r->r.st, 905));
-    assert_true(leases(r, 901 + FILE_WRITERS_MAX) > 0);
+    assert_true(takes_lease(&r->r, r->f, 901 + FILE_WRITERS_MAX) > 0);
     assert_int_equal(file_leases(&r->r.st, file(r)), FILE_WRITERS_MAX);
 }
 
@@ -377,9 +355,9 @@ static void a_rollback_takes_the_file_along(void **state)
     assert_int_equal(command(r, decide_volume_rollback, &back.base), ERR_BUSY);
     state_session_remove(&r->r.st, state_session(&r->r.st, ZEROER));
     state_session_add(&r->r.st, 901);
-    uint64_t change = file(r)->change, lease = leases(r, 901);
+    uint64_t change = file(r)->change, lease = takes_lease(&r->r, r->f, 901);
     assert_int_equal(command(r, decide_volume_rollback, &back.base), ERR_AGAIN);
-    returns(r, r->f, lease);
+    returns_lease(&r->r, r->f, lease);
     assert_int_equal(command(r, decide_volume_rollback, &back.base), 0);
     assert_int_equal(file(r)->size, 7000);
     assert_int_equal(file(r)->dirty_end, MIB);

@@ -8,11 +8,12 @@
 #include "common/base/prng.h"
 #include "common/env/sim.h"
 
-#define NAMES  6u
-#define NODES  4096u
-#define FIRST  0u /* the root's place in the model */
-#define NOBODY UINT32_MAX
-#define DATA   64u /* bytes of a small file, at most */
+#define NAMES   6u
+#define NODES   4096u
+#define FIRST   0u /* the root's place in the model */
+#define NOBODY  UINT32_MAX
+#define DATA    64u /* bytes of a small file, at most */
+#define WRITERS 3u  /* sessions */
 
 /* A node of the model; children by the number of their name. */
 struct node {
@@ -22,6 +23,7 @@ struct node {
     uint32_t child[NAMES];
     bool volume; /* a file's bytes are there, so not here */
     uint64_t size, dirty_end;
+    uint64_t leases[WRITERS]; /* 0: none */
     uint8_t data[DATA];
 };
 
@@ -33,6 +35,7 @@ struct model {
     struct prng prng;
     struct node nodes[NODES];
     uint32_t n_nodes;
+    uint64_t incarnation; /* of the newest session */
     uint32_t ok, refused;
 };
 
@@ -216,13 +219,22 @@ static bool is_dirty(const struct node *n, uint64_t size)
     return size > n->size && n->dirty_end > n->size;
 }
 
+static bool is_leased(const struct node *n)
+{
+    for (uint32_t i = 0; i < WRITERS; i++) {
+        if (n->leases[i] != 0)
+            return true;
+    }
+    return false;
+}
+
 static void do_size(struct model *m)
 {
     struct node *n = &m->nodes[pick(m, false)];
     uint64_t size = below(m, 2) == 0 ? below(m, DATA) : below(m, 4 * MIB);
     int want = n->type == DIR ? ERR_IS_DIR : n->type != REG ? ERR_INVAL : 0;
 
-    if (want == 0 && is_dirty(n, size))
+    if (want == 0 && (is_dirty(n, size) || (size < n->size && is_leased(n))))
         want = ERR_BUSY;
     expect(m, set_size_of(&m->a, n->id, size), want);
     if (want != 0)
@@ -307,6 +319,40 @@ static void do_lock(struct model *m)
         expect(m, unlocks(&m->a, l), 0);
     else if (locks(&m->a, l) == ERR_CONFLICT)
         m->refused++;
+}
+
+/* Another session of a writer, whose former one ends. */
+static void session_open(struct model *m, uint32_t writer)
+{
+    Zbs__Meta__SessionOpenRequest rq = ZBS__META__SESSION_OPEN_REQUEST__INIT;
+
+    rq.name = (char *)pad_printf(&m->a.pad, "writer-%u", writer);
+    rq.addr = (char *)"127.1.0.1:7300";
+    rq.incarnation = ++m->incarnation;
+    rq.former_is_dead = true;
+    assert_int_equal(rig_do(&m->a, decide_session_open, NULL, &rq.base, NULL), 0);
+    for (uint32_t i = 0; i < m->n_nodes; i++)
+        m->nodes[i].leases[writer] = 0;
+}
+
+static void do_lease(struct model *m)
+{
+    struct node *n = &m->nodes[pick(m, false)];
+    uint32_t writer = (uint32_t)below(m, WRITERS);
+    const struct session *s =
+        state_session_by_name(&m->a.st, pad_printf(&m->a.pad, "writer-%u", writer));
+    uint64_t lease;
+
+    if (s == NULL || below(m, 20) == 0) {
+        session_open(m, writer);
+    } else if (n->leases[writer] != 0 && below(m, 4) > 0) {
+        returns_lease(&m->a, n->id, n->leases[writer]);
+        n->leases[writer] = 0;
+    } else if (n->type == REG) {
+        lease = takes_lease(&m->a, n->id, s->id);
+        assert_true((lease > n->leases[writer]) == n->volume);
+        n->leases[writer] = lease;
+    }
 }
 
 /* ---- checks ---- */
@@ -442,8 +488,8 @@ static void do_sweep(struct model *m)
 }
 
 static void (*const actions[])(struct model *) = {
-    do_create, do_create, do_remove, do_link,    do_rename, do_mode, do_size,
-    do_write,  do_write,  do_attach, do_written, do_sweep,  do_lock, do_lock};
+    do_create, do_create, do_remove,  do_link,  do_rename, do_mode, do_size,  do_write,
+    do_write,  do_attach, do_written, do_sweep, do_lock,   do_lock, do_lease, do_lease};
 
 static void model_begin(struct model *m)
 {

@@ -301,6 +301,28 @@ UNUSED static int takes_zeroing(struct rig *r, uint64_t inode, uint64_t session)
 
 #define ZEROER 7u /* session that zeroes in these tests */
 
+/* The number of a session's write lease; 0: it got none. */
+UNUSED static uint64_t takes_lease(struct rig *r, uint64_t inode, uint64_t session)
+{
+    Zbs__Meta__FileLeaseRequest rq = ZBS__META__FILE_LEASE_REQUEST__INIT;
+    Zbs__Meta__FileLeaseReply reply = ZBS__META__FILE_LEASE_REPLY__INIT;
+
+    rq.inode_id = inode;
+    rq.session_id = session;
+    assert_int_equal(rig_do(r, decide_file_lease, answer_file_lease, &rq.base, &reply.base), 0);
+    assert_int_equal(reply.inode->id, inode);
+    return reply.lease;
+}
+
+UNUSED static void returns_lease(struct rig *r, uint64_t inode, uint64_t lease)
+{
+    Zbs__Meta__FileReturnRequest rq = ZBS__META__FILE_RETURN_REQUEST__INIT;
+
+    rq.inode_id = inode;
+    rq.lease = lease;
+    assert_int_equal(rig_do(r, decide_file_return, NULL, &rq.base, NULL), 0);
+}
+
 UNUSED static int zeroed(struct rig *r, uint64_t inode, uint64_t size, uint64_t dirty_end)
 {
     Zbs__Meta__FileZeroedRequest rq = ZBS__META__FILE_ZEROED_REQUEST__INIT;

@@ -164,6 +164,61 @@ static void test_bytes(void **state)
     run_script(bytes_script);
 }
 
+/* ---- write leases ---- */
+
+/* Through both servers, so often that they need not ask meta any more. */
+static void write_often(struct nfs_client *c, const struct nh *h, uint8_t *data)
+{
+    for (uint32_t k = 0; k < 20; k++) {
+        data[k] = (uint8_t)('a' + k);
+        OK(nfs_do_write(&c[k % 2], h, k, &data[k], 1, FILE_SYNC, NULL));
+    }
+}
+
+static int leases_script(struct vworld *w)
+{
+    static uint8_t data[100000];
+    struct nfs_client c[2];
+    struct nh root, h;
+    struct nattr attr;
+    nsec_t begin;
+
+    share_begin(w);
+    client_open(&c[0], 0, 0, &root);
+    client_open(&c[1], 1, 0, &root);
+    OK(nfs_do_create(&c[0], &root, "f", CREATE_GUARDED, NULL, 0, &h));
+    for (uint32_t round = 0; round < 3; round++) {
+        memset(data, 'x', sizeof(data));
+        OK(nfs_do_write(&c[0], &h, 0, data, sizeof(data), UNSTABLE, NULL));
+        write_often(c, &h, data);
+        begin = co_now();
+        OK(nfs_do_setattr(&c[round % 2], &h, &(struct nset){.size_set = true, .size = 777}, 0,
+                          NULL));
+        CHECK(co_now() - begin < NSEC_PER_SEC / 2); /* nobody waits for a session to end */
+        memset(data + 777, 0, sizeof(data) - 777);
+        data[50000] = 'y';
+        OK(nfs_do_write(&c[(round + 1) % 2], &h, 50000, data + 50000, 1, UNSTABLE, NULL));
+        OK(nfs_do_getattr(&c[round % 2], &h, &attr));
+        CHECK(attr.size == 50001);
+        check_bytes(&c[round % 2], &h, data, 50001);
+        (void)co_sleep(3 * NSEC_PER_SEC); /* what was recalled is not taken again at once */
+    }
+    write_often(c, &h, data);
+    OK(nfs_do_create(&c[1], &root, "f", CREATE_UNCHECKED,
+                     &(struct nset){.size_set = true, .size = 0}, 0, &h));
+    OK(nfs_do_getattr(&c[0], &h, &attr));
+    CHECK(attr.size == 0);
+    nfs_close(&c[0]);
+    nfs_close(&c[1]);
+    return 0;
+}
+
+static void test_leases(void **state)
+{
+    (void)state;
+    run_script(leases_script);
+}
+
 /* ---- the file system ---- */
 
 static int info_script(struct vworld *w)
@@ -196,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_listing),
         cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_leases),
         cmocka_unit_test(test_info),
     };
 
