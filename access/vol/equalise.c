@@ -102,27 +102,30 @@ struct piece {
     uint64_t rank;
 };
 
-/* Reads a piece from a member with its highest version. If its page can't be read there, nor from
- * another with the same version, that member leaves: what it alone has was never acknowledged. */
+/* Whom to read a piece from: a member with its highest version. If that can't be read there, nor
+ * from another that has it, then what a member without it has: some lack it, so it was never
+ * acknowledged. MEMBERS_MAX: nobody is left. */
+static uint32_t piece_source(const struct tenure *t, const struct piece *p, uint32_t unreadable)
+{
+    bool equal;
+    uint32_t i = best_of(t, p->rank, unreadable, &equal);
+
+    return i < MEMBERS_MAX ? i : best_of(t, p->rank, 0, &equal);
+}
+
 static int piece_read(struct tenure *t, const struct piece *p, struct buf *b, bool *ret_zero)
 {
     nsec_t since = co_now();
-    uint32_t unreadable = 0;
+    uint32_t once = 0, unreadable = 0;
 
     for (;;) {
-        bool equal;
-        uint32_t i = best_of(t, p->rank, 0, &equal);
-        uint32_t same = best_of(t, p->rank, unreadable, &equal);
-        uint64_t total = rangeset_total(&t->unc.pages);
+        uint32_t i = piece_source(t, p, unreadable);
         int rc;
 
         if (t->lost)
             return ERR_STALE;
         if (i == MEMBERS_MAX)
             return ERR_AGAIN; /* all are leaving */
-        if (same < MEMBERS_MAX &&
-            ver_cmp(t->unc.vers[same * total + p->rank], t->unc.vers[i * total + p->rank]) == 0)
-            i = same;
         rc = replica_read(t, i, p->first * PAGE_BYTES, p->count * PAGE_BYTES, b, 0, ret_zero,
                           t->e->member_deadline);
         if (rc == 0 || rc == ERR_CANCELED)
@@ -132,10 +135,11 @@ static int piece_read(struct tenure *t, const struct piece *p, struct buf *b, bo
         } else if (rc == ERR_NOT_OPEN) {
             t->open &= ~(1u << i);
             return ERR_AGAIN; /* it restarted: its versions are asked anew */
-        } else if (rc == ERR_IO || rc == ERR_CORRUPT || rc == ERR_NO_REPLICA) {
-            if (unreadable >> i & 1)
-                member_fail(t, i, true, "its latest pages cannot be read");
-            unreadable |= 1u << i;
+        } else if (rc == ERR_NO_REPLICA || (is_unread(rc) && unreadable >> i & 1)) {
+            member_fail(t, i, true, "its latest pages cannot be read");
+        } else if (is_unread(rc)) { /* once it may have been damaged on its way */
+            unreadable |= once & 1u << i;
+            once |= 1u << i;
         } else if (co_now() - since >= t->e->member_deadline) {
             member_fail(t, i, false, "silent while equalising");
         }
