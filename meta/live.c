@@ -129,6 +129,7 @@ static void copy_disk(struct disk_live *to, const Zbs__Chunk__Disk *from)
 {
     *to = (struct disk_live){.size_bytes = from->size_bytes,
                              .used_bytes = MIN(from->used_bytes, from->size_bytes),
+                             .reserved_bytes = from->reserved_bytes,
                              .extents = from->extents,
                              .state = from->state,
                              .drain = from->drain};
@@ -329,6 +330,7 @@ Zbs__Chunk__Disk **live_view_disks(const struct chunk_live *c, struct pad *pad)
         disks[i]->path = (char *)from->path;
         disks[i]->size_bytes = from->size_bytes;
         disks[i]->used_bytes = from->used_bytes;
+        disks[i]->reserved_bytes = from->reserved_bytes;
         disks[i]->extents = from->extents;
         disks[i]->state = from->state;
         disks[i]->drain = from->drain;

@@ -18,7 +18,7 @@ struct metad;
 struct disk_live {
     uint8_t uuid[16];
     char path[128], model[64], error[256], journal_on[128];
-    uint64_t size_bytes, used_bytes, extents;
+    uint64_t size_bytes, used_bytes, reserved_bytes, extents;
     uint32_t state, drain;
 };
 

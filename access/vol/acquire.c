@@ -20,6 +20,7 @@ static int grant_read(const Zbs__Meta__Grant *m, struct grant *g)
     g->set_number = m->set_number;
     g->created = m->created;
     g->shared = m->shared;
+    g->thick = m->thick;
     g->extent_epoch = m->extent_epoch;
     g->origin = m->origin;
     g->origin_epoch = m->origin_epoch;

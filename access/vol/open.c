@@ -12,7 +12,8 @@
 
 /* ---- one replica ---- */
 
-int replica_create(struct tenure *t, uint32_t i, uint64_t origin, uint64_t origin_epoch)
+static int create_call(struct tenure *t, uint32_t i, uint64_t origin, uint64_t origin_epoch,
+                       bool reserve)
 {
     Zbs__Chunk__CreateRequest req = ZBS__CHUNK__CREATE_REQUEST__INIT;
     Zbs__Chunk__CreateItem item = ZBS__CHUNK__CREATE_ITEM__INIT;
@@ -27,6 +28,7 @@ int replica_create(struct tenure *t, uint32_t i, uint64_t origin, uint64_t origi
     item.slot = t->slot->index;
     item.origin = origin;
     item.origin_epoch = origin_epoch;
+    item.reserve = reserve;
     req.items = items;
     req.n_items = 1;
     rpc_reply_init(&r);
@@ -44,6 +46,14 @@ int replica_create(struct tenure *t, uint32_t i, uint64_t origin, uint64_t origi
     }
     rpc_reply_free(&r);
     return rc;
+}
+
+/* A replica is worth more than its promise. */
+int replica_create(struct tenure *t, uint32_t i, uint64_t origin, uint64_t origin_epoch)
+{
+    int rc = create_call(t, i, origin, origin_epoch, t->thick);
+
+    return rc == ERR_NOSPACE && t->thick ? create_call(t, i, origin, origin_epoch, false) : rc;
 }
 
 /* Copies what the answer says, checked: it lives in the batch's reply. */
@@ -111,6 +121,8 @@ static int replica_open(struct open_state *o, uint32_t i)
         rc = member_opened(t, i, &call, false);
     else if (rc == 0)
         t->open |= 1u << i;
+    if (rc == 0)
+        thick_opened(t, i, call.result);
     open_call_done(&call);
     return rc;
 }
@@ -437,6 +449,8 @@ static void open_late(struct open_state *o)
         rc = chunk_open(t->m[i].chunk, &call);
         if (rc == 0)
             rc = member_opened(t, i, &call, false);
+        if (rc == 0)
+            thick_opened(t, i, call.result);
         open_call_done(&call);
         if (rc < 0)
             continue;
@@ -474,6 +488,7 @@ static void open_serve(struct open_state *o)
         if (t->joining >> i & 1)
             join_start(t, i);
     commit_note_dirty(t);
+    thick_serve(t);
     log_debug("extent.open",
               "extent=%" PRIu64 " epoch=%" PRIu64
               " set=%#x joining=%#x absent=%#x equalised=%" PRIu64,

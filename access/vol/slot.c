@@ -488,6 +488,10 @@ void slot_task(struct slot *s, const Zbs__Meta__Task *task)
     case TASK_FLATTEN:
         flatten_start(s);
         break;
+    case TASK_THICK:
+    case TASK_THIN:
+        thick_task(s->vol, task);
+        break;
     default:
         log_warn("task.unknown", "kind=%u", task->kind);
         break;

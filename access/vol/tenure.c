@@ -32,6 +32,7 @@ struct tenure *tenure_new(struct slot *s, const struct grant *g)
     t->origin = g->created ? 0 : g->origin;
     t->origin_epoch = g->origin_epoch;
     t->repair = s->extent_id != 0;
+    t->thick = g->thick;
     t->kin = s->kin;
     s->kin = NULL;
     s->tenures++;

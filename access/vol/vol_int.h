@@ -299,7 +299,8 @@ struct volume {
     bool known; /* info is filled */
     bool stale; /* and may have changed since: asked for when it is opened next */
     bool deleted;
-    bool held; /* no I/O begins (hold.c) */
+    bool held;    /* no I/O begins (hold.c) */
+    bool passing; /* its coroutine runs (thick.c) */
     uint64_t shared_at,
         table_at; /* as last told: what was granted before is shared, or forgotten */
     uint32_t handles;
@@ -352,6 +353,7 @@ struct grant {
     uint32_t n_members, n_absent;
     bool created;
     bool shared; /* with other volumes: read only, without opening */
+    bool thick;  /* all replicas are to promise space for all of it */
 };
 
 enum slot_state {
@@ -432,7 +434,16 @@ void slot_reset(struct slot *s);
 /* Waits until no I/O is inside; new ones wait. ERR_TIMEOUT after limit: not held then. */
 co_fn int slot_hold(struct slot *s, nsec_t limit) MUST_CHECK;
 void slot_unhold(struct slot *s);
-enum { TASK_RETURN, TASK_RELEASE, TASK_OPEN, TASK_REPAIR, TASK_REMOVE = 10, TASK_FLATTEN = 60 };
+enum {
+    TASK_RETURN,
+    TASK_RELEASE,
+    TASK_OPEN,
+    TASK_REPAIR,
+    TASK_REMOVE = 10,
+    TASK_FLATTEN = 60,
+    TASK_THICK,
+    TASK_THIN
+};
 void slot_task(struct slot *s, const Zbs__Meta__Task *task);
 
 /* One LeaseAcquire for a slot and, unless new_epoch, for its neighbours in the same state. */
@@ -457,6 +468,17 @@ void volume_shared(struct volume *v, uint64_t shared_at, uint64_t table_at);
 /* ---- blocks of a volume's own (flatten.c) ---- */
 
 void flatten_start(struct slot *s); /* in the background; meta is told when it is done */
+
+/* ---- space that is promised (thick.c) ---- */
+
+/* Slots of the volume become thick, or thin, one after the other, in the background; meta is told.
+ */
+void thick_task(struct volume *v, const Zbs__Meta__Task *task);
+/* A replica was opened: it promises its space, or takes that back, as the grant says. Best effort.
+ */
+co_fn void thick_opened(struct tenure *t, uint32_t i, const Zbs__Chunk__OpenResult *r);
+/* Meta is told, in the background, if a replica of what serves now has not promised. */
+void thick_serve(struct tenure *t);
 
 /* ---- shared extents under their own leases (recover.c) ---- */
 
@@ -511,6 +533,7 @@ struct member {
     nsec_t failing_since;
     bool everything; /* it is known to lack anything: void or unknown there */
     bool vouched;    /* it knows, since its server's start, that it may be read as shared */
+    bool unpromised; /* it has no room for all of a thick extent */
     bool reopening;
     struct rangeset missing;         /* JOINING: what the members' missing sets may name */
     struct rangeset stale;           /* JOINING: what it is not known to have */
@@ -531,6 +554,7 @@ struct tenure {
     uint64_t origin, origin_epoch; /* to be made as a copy of this extent */
     struct relatives *kin;         /* or NULL */
     bool repair;                   /* a shared extent's own: nothing but repairs and copies */
+    bool thick;                    /* its replicas promise space for all of it */
     bool lost, serving;
     bool may_remove;        /* serving, or all members are open and it is being equalised */
     bool rescuing;          /* members are replaced before it can be opened (rescue.c) */
