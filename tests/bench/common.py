@@ -11,6 +11,16 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("ZBS_BIN", os.path.join(ROOT, "build", "release"))
 
+BLOCK_WORKLOADS = {  # name: (direction, block, depth)
+    "randwrite4k_qd1": ("randwrite", 4096, 1),
+    "randwrite4k_qd32": ("randwrite", 4096, 32),
+    "randread4k_qd1": ("randread", 4096, 1),
+    "randread4k_qd32": ("randread", 4096, 32),
+    "seqwrite128k_qd8": ("seqwrite", 131072, 8),
+    "seqread128k_qd8": ("seqread", 131072, 8),
+}
+FIO_RW = {"seqwrite": "write", "seqread": "read"}
+
 
 def tool(name):
     return os.path.join(BIN, "tests", "tools", name)
@@ -39,6 +49,20 @@ def cpu_seconds(pids):
             fields = f.read().rsplit(")", 1)[1].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def metered(pids, seconds, measure):
+    """What measure() returns, with "cpu": seconds of CPU that the processes used in `seconds` of its time (the
+    ramp's CPU belongs to the ramp's operations)."""
+    before, begin = cpu_seconds(pids), time.monotonic()
+    r = measure()
+    r["cpu"] = (cpu_seconds(pids) - before) * seconds / (time.monotonic() - begin)
+    return r
+
+
+def server_pids(nodes):
+    """Of a cluster's nodes (Cluster.env): all but ZooKeeper."""
+    return [n[s]["pid"] for n in nodes for s in ("meta", "chunk", "access")]
 
 
 def memory_mib(pid, kind="Pss"):
@@ -70,14 +94,17 @@ def prewritten(path, size):
 
 
 def fio(path, rw, block, depth, *options, seconds=None, ramp=1, size=None, seed=1, timeout=600):
-    """One job on one file or device, durable writes: iops, mib_s, mean_us, p50_us, p99_us, p999_us,
-    bytes, cpu_us_per_io. Ends after `seconds` (and `ramp` more to warm up) or after `size` bytes."""
+    """One job on one file or device, durable writes, or on an NBD export by its URI: iops, mib_s, mean_us,
+    p50_us, p99_us, p999_us, bytes, cpu_us_per_io. Ends after `seconds` (and `ramp` more to warm up) or after
+    `size` bytes."""
+    where = (["--ioengine=nbd", f"--uri={path}"] if path.startswith("nbd") else
+             [f"--filename={path}", "--ioengine=io_uring", "--direct=1", *(["--sync=dsync"] if "write" in rw else [])])
     ends = ([f"--size={size}"] if size else
             ["--time_based", f"--runtime={seconds}", f"--ramp_time={int(ramp * 1000)}ms"])
-    whole = run_json("fio", "--name=x", f"--filename={path}", f"--rw={rw}", f"--bs={block}", f"--iodepth={depth}",
-                     "--ioengine=io_uring", "--direct=1", *(["--sync=dsync"] if "write" in rw else []), *ends,
-                     "--randrepeat=0", f"--randseed={seed}", "--percentile_list=50:99:99.9",
-                     "--output-format=json", *options, timeout=timeout)["jobs"][0]
+    said = run("fio", "--name=x", *where, f"--rw={rw}", f"--bs={block}", f"--iodepth={depth}", *ends,
+               "--randrepeat=0", f"--randseed={seed}", "--percentile_list=50:99:99.9",
+               "--output-format=json", *options, timeout=timeout)
+    whole = json.loads(said[said.index("{"):])["jobs"][0]  # an engine may say something before
     job = whole["write" if "write" in rw else "read"]
     lat = job["clat_ns"] if "percentile" in job["clat_ns"] else job["lat_ns"]
     percentile = lat.get("percentile", {})
