@@ -108,6 +108,7 @@ int apply_file_written(struct apply *a)
         return apply_misfit(a, "a file that was written");
     i->size = m->size;
     i->mtime_ns = m->mtime_ns;
+    i->mode &= ~m->mode_less;
     apply_inode_touch(a, i, m->time_ns);
     return 0;
 }

@@ -7,6 +7,7 @@
 #include "common/base/err.h"
 #include "common/base/mem.h"
 #include "common/base/units.h"
+#include "common/cluster/permission.h"
 #include "meta/decide_tree.h"
 #include "meta/view_tree.h"
 
@@ -210,6 +211,7 @@ int decide_file_written(const struct decide *d, Zbs__Metalog__Record **ret)
 {
     const Zbs__Meta__FileWrittenRequest *rq = (const void *)d->rq;
     Zbs__Metalog__FileWritten *m;
+    uint32_t mode_less;
     struct inode *i;
     int rc = decide_file(d, rq->inode_id, &i);
 
@@ -218,7 +220,8 @@ int decide_file_written(const struct decide *d, Zbs__Metalog__Record **ret)
     if (rc != 0)
         return rc;
     *ret = NULL;
-    if (rq->size <= i->size && rq->mtime_ns <= i->mtime_ns)
+    mode_less = rq->by_user ? permission_lost_by_write(i->mode) : 0;
+    if (rq->size <= i->size && rq->mtime_ns <= i->mtime_ns && mode_less == 0)
         return 0;
     *ret = record_new(d->pad, ZBS__METALOG__RECORD__KIND_FILE_WRITTEN);
     (*ret)->file_written = m = PAD_NEW(d->pad, Zbs__Metalog__FileWritten);
@@ -227,6 +230,7 @@ int decide_file_written(const struct decide *d, Zbs__Metalog__Record **ret)
     m->size = MAX(rq->size, i->size);
     m->mtime_ns = MAX(rq->mtime_ns, i->mtime_ns);
     m->time_ns = (uint64_t)d->w->wall_ns;
+    m->mode_less = mode_less;
     return 0;
 }
 

@@ -111,6 +111,8 @@ static int set_size(const struct decide *d, const struct permission_who *who, co
     if (attrs->size->value > FILE_BYTES_MAX)
         return err_set(ERR_TOO_LARGE, "a file has at most 64 TiB");
     m->size = attrs->size->value;
+    if (who != NULL && who->uid != 0)
+        m->mode &= ~permission_lost_by_write(i->mode);
     m->mtime_ns = (uint64_t)d->w->wall_ns;
     return m->size < i->size ? check_file_leases(d->st, i) : check_file_tail(i, m->size);
 }

@@ -75,7 +75,8 @@ static int check_lock_room(const struct decide *d, const struct lock_holder *h)
 
 int decide_lock_set(const struct decide *d, Zbs__Metalog__Record **ret)
 {
-    const Zbs__Meta__Lock *l = ((const Zbs__Meta__LockSetRequest *)d->rq)->lock;
+    const Zbs__Meta__LockSetRequest *rq = (const void *)d->rq;
+    const Zbs__Meta__Lock *l = rq->lock;
     const struct lock_holder *other;
     struct lock_holder *h;
     struct lock_range r;
@@ -87,6 +88,8 @@ int decide_lock_set(const struct decide *d, Zbs__Metalog__Record **ret)
     if (rc != 0)
         return rc;
     r = range_of(l);
+    if (rq->only_new && h != NULL && holder_has(h, &r))
+        return err_set(ERR_EXISTS, "client '%s' has a lock there itself", h->client);
     if (inode_lock_conflict(i, h, &r, &other) != NULL)
         return err_set(ERR_CONFLICT, "client '%s' has a lock of inode %" PRIu64, other->client,
                        i->id);

@@ -19,9 +19,23 @@ struct lock_holder *inode_lock_holder(const struct inode *i, const char *client,
     return NULL;
 }
 
+static bool ranges_meet(const struct lock_range *a, const struct lock_range *b)
+{
+    return a->start < b->end && b->start < a->end;
+}
+
 static bool ranges_conflict(const struct lock_range *a, const struct lock_range *b)
 {
-    return a->start < b->end && b->start < a->end && (a->exclusive || b->exclusive);
+    return ranges_meet(a, b) && (a->exclusive || b->exclusive);
+}
+
+bool holder_has(const struct lock_holder *h, const struct lock_range *r)
+{
+    for (uint32_t i = 0; i < h->n_ranges; i++) {
+        if (ranges_meet(&h->ranges[i], r))
+            return true;
+    }
+    return false;
 }
 
 const struct lock_range *inode_lock_conflict(const struct inode *i, const struct lock_holder *self,

@@ -35,6 +35,8 @@ struct lock_holder *inode_lock_holder(const struct inode *i, const char *client,
 const struct lock_range *inode_lock_conflict(const struct inode *i, const struct lock_holder *self,
                                              const struct lock_range *want,
                                              const struct lock_holder **ret_holder);
+/* Has it a lock of any byte there? */
+bool holder_has(const struct lock_holder *h, const struct lock_range *r);
 
 /* ---- changing: for apply and load ---- */
 struct lock_holder *tree_holder_add(struct tree *t, struct inode *i, uint64_t id,

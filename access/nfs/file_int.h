@@ -97,6 +97,8 @@ co_fn int file_get(struct file *f) MUST_CHECK;
 co_fn int file_missing(struct file *f, int rc);
 co_fn int file_tell_data(struct file *f, uint64_t off, const void *data, uint32_t len) MUST_CHECK;
 co_fn int file_tell_written(struct file *f, uint64_t size, uint64_t cut) MUST_CHECK;
+/* Somebody else than uid 0 writes, and the mode loses what it has to (permission_lost_by_write). */
+co_fn int file_tell_user(struct file *f) MUST_CHECK;
 co_fn int file_ask_candidate(struct file *f, uint64_t bytes) MUST_CHECK;
 co_fn int file_ask_attach(struct file *f, uint64_t volume_id, uint64_t change) MUST_CHECK;
 co_fn int file_ask_grow(struct file *f, uint64_t bytes) MUST_CHECK;

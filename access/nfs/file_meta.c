@@ -120,6 +120,14 @@ co_fn int file_tell_written(struct file *f, uint64_t size, uint64_t cut)
     return rc;
 }
 
+co_fn int file_tell_user(struct file *f)
+{
+    Zbs__Meta__FileWrittenRequest rq = ZBS__META__FILE_WRITTEN_REQUEST__INIT;
+
+    rq.by_user = true;
+    return CHANGE(f, META_FILE_WRITTEN, &rq);
+}
+
 /* ---- its volume ---- */
 
 co_fn int file_ask_candidate(struct file *f, uint64_t bytes)

@@ -24,6 +24,7 @@ int file_permit(const struct file *f, const struct nfs_cred *who, uint32_t wante
 /* ---- one write ---- */
 
 struct write {
+    const struct nfs_cred *who;
     uint64_t off;
     struct buf *src;
     uint32_t src_off, len;
@@ -44,6 +45,14 @@ static void wcc_before(struct file *f, struct nfs_wcc *wcc)
     wcc->ctime_ns = a.ctime_ns;
 }
 
+/* A program whose bytes are changed must not run with its owner's rights. */
+static co_fn int drop_rights(struct file *f, const struct write *w)
+{
+    if (w->who->uid == 0 || permission_lost_by_write(f->attr.mode) == 0)
+        return 0;
+    return file_tell_user(f);
+}
+
 /* Into the inode, unless it has changed since we knew it. */
 static co_fn int write_inode(struct file *f, const struct write *w)
 {
@@ -53,7 +62,9 @@ static co_fn int write_inode(struct file *f, const struct write *w)
         return rc;
     if (f->volume_id == 0) {
         wcc_before(f, w->wcc);
-        rc = file_tell_data(f, w->off, w->src->data + w->src_off, w->len);
+        rc = drop_rights(f, w);
+        if (rc == 0)
+            rc = file_tell_data(f, w->off, w->src->data + w->src_off, w->len);
     } else {
         rc = WRITE_AGAIN;
     }
@@ -73,20 +84,25 @@ static void mtime_later(struct file *f, bool stable)
     file_owe(f);
 }
 
-/* Into the volume; what became of the file meanwhile decides whether that counts. */
+/* Into the volume; what became of the file meanwhile decides whether that counts, and whether there
+ * are rights to be dropped. */
 static co_fn int write_volume(struct file *f, const struct write *w)
 {
     uint64_t end = w->off + w->len, cut = f->cut;
     bool extends = end > f->attr.size;
     struct block_backend *b;
-    int rc = f->volume_bytes < end ? file_grow(f, end) : 0;
+    int rc = drop_rights(f, w);
 
+    if (rc == 0 && f->volume_bytes < end)
+        rc = file_grow(f, end);
     if (rc == 0)
         rc = file_volume(f, &b);
     if (rc == 0)
         rc = file_put_bytes(b, w->off, w->len, w->src, w->src_off);
     if (rc == 0 && (extends || !file_leased(f)))
         rc = file_confirm(f, end, cut);
+    if (rc == 0)
+        rc = drop_rights(f, w);
     if (rc < 0)
         return file_missing(f, rc);
     if (f->cut != cut || f->attr.size < end)
@@ -110,12 +126,12 @@ static co_fn int write_once(struct file *f, const struct write *w)
     return rc < 0 ? rc : write_volume(f, w);
 }
 
-static co_fn int write_file(struct file *f, const struct nfs_cred *who, const struct write *w)
+static co_fn int write_file(struct file *f, const struct write *w)
 {
     int rc = file_fresh(f);
 
     if (rc == 0)
-        rc = file_permit(f, who, PERMISSION_WRITE);
+        rc = file_permit(f, w->who, PERMISSION_WRITE);
     if (rc < 0 || w->len == 0)
         return rc;
     do
@@ -137,7 +153,7 @@ co_fn int nfs_file_write(struct nfs_files *files, uint64_t inode_id, const struc
                          uint64_t off, struct buf *src, uint32_t src_off, uint32_t len, bool stable,
                          struct nfs_wcc *wcc)
 {
-    struct write w = {off, src, src_off, len, stable, wcc};
+    struct write w = {who, off, src, src_off, len, stable, wcc};
     nsec_t former = co_deadline_push(co_now() + FILE_CALL_TIME);
     struct file *f = file_use(files, inode_id);
     int rc;
@@ -147,7 +163,7 @@ co_fn int nfs_file_write(struct nfs_files *files, uint64_t inode_id, const struc
         rc = err_set(ERR_TOO_LARGE, "a file has at most %llu bytes",
                      (unsigned long long)FILE_BYTES_MAX);
     else
-        rc = write_file(f, who, &w);
+        rc = write_file(f, &w);
     wcc_after(f, wcc);
     co_deadline_restore(former);
     file_put(f);

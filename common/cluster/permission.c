@@ -52,3 +52,8 @@ bool permission_may_remove(const struct permission_who *who, const struct permis
     return (dir->mode & MODE_STICKY) == 0 || permission_is_owner(who, dir->uid) ||
            permission_is_owner(who, entry_uid);
 }
+
+uint32_t permission_lost_by_write(uint32_t mode)
+{
+    return mode & (MODE_SETUID | ((mode & 0010) != 0 ? MODE_SETGID : 0));
+}

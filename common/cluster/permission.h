@@ -41,4 +41,9 @@ bool permission_in_group(const struct permission_who *who, uint32_t gid);
 bool permission_may_remove(const struct permission_who *who, const struct permission_of *dir,
                            uint32_t entry_uid);
 
+/* Bits that a file's mode loses when its bytes are changed by somebody else than uid 0: what it
+ * does with the rights of its owner or group was put there by one who may give them. MODE_SETGID of
+ * a file that its group can't execute means something else, and stays. */
+uint32_t permission_lost_by_write(uint32_t mode);
+
 #endif

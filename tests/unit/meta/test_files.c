@@ -366,6 +366,29 @@ static void a_rollback_takes_the_file_along(void **state)
     assert_non_null(pool_volume(state_pool(&r->r.st, "p"), "file-0000000000000002@then"));
 }
 
+/* A program whose bytes others have changed does not run with its owner's rights. */
+static void who_writes_takes_rights_away(void **state)
+{
+    struct frig *r = *state;
+    Zbs__Meta__Credentials ann = ZBS__META__CREDENTIALS__INIT;
+
+    ann.uid = ann.gid = 1;
+    file(r)->mode = 06757;
+    assert_int_equal(written_by(&r->r, r->f, false), 0);
+    assert_int_equal(file(r)->mode, 06757);
+    assert_int_equal(written_by(&r->r, r->f, true), 0);
+    assert_int_equal(file(r)->mode, 0757);
+    file(r)->mode = 06747; /* no group runs it: the bit means something else */
+    assert_int_equal(written_by(&r->r, r->f, true), 0);
+    assert_int_equal(file(r)->mode, 02747);
+    file(r)->mode = 06757;
+    assert_int_equal(set_size_of(&r->r, r->f, 1), 0);
+    assert_int_equal(file(r)->mode, 06757);
+    r->r.who = &ann;
+    assert_int_equal(set_size_of(&r->r, r->f, 2), 0);
+    assert_int_equal(file(r)->mode, 0757);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -374,6 +397,7 @@ int main(void)
         T(the_candidate_becomes_the_volume),
         T(volumes_grow_in_steps),
         T(sizes_follow_what_is_written),
+        T(who_writes_takes_rights_away),
         T(a_cut_tail_is_zeroed_before_it_is_seen),
         T(one_session_zeroes_at_a_time),
         T(nobody_cuts_what_others_write),

@@ -197,15 +197,28 @@ static void random_locks_are_those_of_every_byte(void **state)
     assert_true(refused > 1000);
 }
 
+/* What is taken back later must not take something else along. */
+static void a_new_lock_is_beside_what_the_owner_has(void **state)
+{
+    struct lrig *r = *state;
+
+    assert_int_equal(locks_new(&r->r, lock_of(r->f, "a", 1, 10, 10, true)), 0);
+    assert_int_equal(locks_new(&r->r, lock_of(r->f, "a", 1, 10, 10, true)), ERR_EXISTS);
+    assert_int_equal(locks_new(&r->r, lock_of(r->f, "a", 1, 19, 0, false)), ERR_EXISTS);
+    assert_int_equal(locks_new(&r->r, lock_of(r->f, "a", 1, 0, 11, false)), ERR_EXISTS);
+    assert_int_equal(locks_new(&r->r, lock_of(r->f, "a", 2, 10, 10, true)), ERR_CONFLICT);
+    assert_int_equal(locks_new(&r->r, lock_of(r->f, "a", 1, 20, 10, false)), 0);
+    assert_int_equal(locks_new(&r->r, lock_of(r->f, "a", 1, 0, 10, false)), 0);
+    assert_string_equal(shown(r), "a 0+10, a 10+10x, a 20+10");
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(exclusive_ones_are_alone),
-        T(ranges_are_joined_and_split),
-        T(owners_are_told_apart),
-        T(clients_are_forgotten_and_files_go),
-        T(random_locks_are_those_of_every_byte),
+        T(exclusive_ones_are_alone),           T(a_new_lock_is_beside_what_the_owner_has),
+        T(ranges_are_joined_and_split),        T(owners_are_told_apart),
+        T(clients_are_forgotten_and_files_go), T(random_locks_are_those_of_every_byte),
     };
 
     return cmocka_run_group_tests_name("locks", tests, NULL, NULL);

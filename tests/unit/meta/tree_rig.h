@@ -285,6 +285,16 @@ UNUSED static int written(struct rig *r, uint64_t inode, uint64_t size, uint64_t
     return rig_file(r, decide_file_written, &rq.base);
 }
 
+/* Nothing but that somebody wrote. */
+UNUSED static int written_by(struct rig *r, uint64_t inode, bool user)
+{
+    Zbs__Meta__FileWrittenRequest rq = ZBS__META__FILE_WRITTEN_REQUEST__INIT;
+
+    rq.inode_id = inode;
+    rq.by_user = user;
+    return rig_file(r, decide_file_written, &rq.base);
+}
+
 /* By a session that lives so long. */
 UNUSED static int takes_zeroing(struct rig *r, uint64_t inode, uint64_t session)
 {
@@ -355,6 +365,16 @@ UNUSED static int locks(struct rig *r, Zbs__Meta__Lock l)
     Zbs__Meta__LockSetRequest rq = ZBS__META__LOCK_SET_REQUEST__INIT;
 
     rq.lock = &l;
+    return rig_do(r, decide_lock_set, NULL, &rq.base, NULL);
+}
+
+/* Unless the owner has something there already. */
+UNUSED static int locks_new(struct rig *r, Zbs__Meta__Lock l)
+{
+    Zbs__Meta__LockSetRequest rq = ZBS__META__LOCK_SET_REQUEST__INIT;
+
+    rq.lock = &l;
+    rq.only_new = true;
     return rig_do(r, decide_lock_set, NULL, &rq.base, NULL);
 }
 

@@ -246,6 +246,56 @@ static void test_info(void **state)
     run_script(info_script);
 }
 
+/* ---- rights of programs ---- */
+
+static uint32_t mode_of(struct nfs_client *c, const struct nh *h)
+{
+    struct nattr attr;
+
+    OK(nfs_do_getattr(c, h, &attr));
+    return attr.mode;
+}
+
+static void expect_rights(struct nfs_client *writer, struct nfs_client *owner, const struct nh *h,
+                          uint64_t off, uint32_t mode)
+{
+    OK(nfs_do_setattr(owner, h, NSET_MODE(06777), 0, NULL));
+    OK(nfs_do_write(writer, h, off, "x", 1, UNSTABLE, NULL));
+    CHECK(mode_of(owner, h) == mode && mode_of(writer, h) == mode);
+}
+
+static int rights_script(struct vworld *w)
+{
+    struct nfs_client owner, user, root_user;
+    struct nset cut = {.size_set = true, .size = 1};
+    struct nh root, file;
+
+    share_begin(w);
+    client_open(&owner, 0, 7, &root);
+    client_open(&user, 1, 8, &root);
+    client_open(&root_user, 2, 0, &root);
+    OK(nfs_do_setattr(&root_user, &root, NSET_MODE(0777), 0, NULL));
+    OK(nfs_do_create(&owner, &root, "file", CREATE_GUARDED, NSET_MODE(0777), 0, &file));
+    /* in the inode, behind it, over what is in the volume */
+    for (uint64_t off = 0; off <= 2 * 5000; off += 5000) {
+        expect_rights(&user, &owner, &file, off % 10000, 0777);
+        expect_rights(&owner, &owner, &file, off % 10000, 0777);
+        expect_rights(&root_user, &owner, &file, off % 10000, 06777);
+    }
+    OK(nfs_do_setattr(&user, &file, &cut, 0, NULL));
+    CHECK(mode_of(&owner, &file) == 0777);
+    nfs_close(&owner);
+    nfs_close(&user);
+    nfs_close(&root_user);
+    return 0;
+}
+
+static void test_rights(void **state)
+{
+    (void)state;
+    run_script(rights_script);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_leases),
         cmocka_unit_test(test_info),
+        cmocka_unit_test(test_rights),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
