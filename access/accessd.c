@@ -484,6 +484,7 @@ static int nfs_begin(struct accessd *d)
     struct nfs_conf nc = {
         .listen = d->conf->nfs_listen,
         .portmap_listen = d->conf->portmap_listen,
+        .client_portmap_port = d->conf->nfs_client_portmap,
         .cluster_id = vol_engine_cluster_id(d->engine),
         .backend = {.call = files_call,
                     .mutation = files_mutation,

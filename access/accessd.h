@@ -19,6 +19,7 @@ struct accessd_conf {
     uint32_t iscsi_connections;  /* 0: 256 */
     const char *nbd_listen, *nbd_listen_unix;   /* NULL, "": none */
     const char *nfs_listen, *portmap_listen;    /* likewise */
+    uint32_t nfs_client_portmap;                /* port of clients' portmappers; 0: 111 */
     void (*ready)(void *arg, const char *addr); /* serving at addr; may be NULL */
     void *ready_arg;
     /* Called when the engine runs, before ready: the simulator's clients enter here. May be NULL.

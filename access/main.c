@@ -44,6 +44,9 @@ static const struct conf_key keys[] = {
      .help =
          "Portmapper for NFS clients that ask one for the port (ESXi, and Linux without options "
          "port and mountport). Where rpcbind runs, that has to give way; empty: none"},
+    {FIELD(nfs_client_portmap), .type = CONF_U32, .otherwise = "111", .min = 1, .max = 65535,
+     .help = "Port at which the portmappers of NFS clients listen: they are asked for the client's "
+             "lock manager when a lock is there that it waits for"},
     {FIELD(member_deadline_ms), .type = CONF_U32, .otherwise = "1000", .min = 50, .max = 2000,
      .help = "A replica that does not confirm a write for so long is taken out of service until "
              "it has caught up, in milliseconds"},

@@ -91,10 +91,8 @@ static co_fn int write_volume(struct file *f, const struct write *w)
     uint64_t end = w->off + w->len, cut = f->cut;
     bool extends = end > f->attr.size;
     struct block_backend *b;
-    int rc = drop_rights(f, w);
+    int rc = f->volume_bytes < end ? file_grow(f, end) : 0;
 
-    if (rc == 0 && f->volume_bytes < end)
-        rc = file_grow(f, end);
     if (rc == 0)
         rc = file_volume(f, &b);
     if (rc == 0)
@@ -123,6 +121,8 @@ static co_fn int write_once(struct file *f, const struct write *w)
         return write_inode(f, w);
     if (rc == 0 && f->volume_id == 0)
         rc = file_move_out(f, end);
+    if (rc == 0)
+        rc = drop_rights(f, w);
     return rc < 0 ? rc : write_volume(f, w);
 }
 

@@ -12,13 +12,14 @@
 struct nfs_server;
 
 struct nfs_conf {
-    const char *listen;         /* "127.1.0.1:2049"; port 0: a free one */
-    const char *portmap_listen; /* "127.1.0.1:111"; NULL, "": none */
-    uint32_t connections;       /* most at once; 0: 1024 */
-    uint32_t calls;             /* of a connection in flight; 0: 128 */
-    uint32_t memory_bytes;      /* payload of a connection; 0: 32 MiB */
-    uint32_t stop_timeout_ms;   /* at a stop, for what is in flight; 0: 1,000 */
-    const char *cluster_id;     /* file handles are of this cluster */
+    const char *listen;           /* "127.1.0.1:2049"; port 0: a free one */
+    const char *portmap_listen;   /* "127.1.0.1:111"; NULL, "": none */
+    uint32_t client_portmap_port; /* where clients' portmappers listen; 0: 111 */
+    uint32_t connections;         /* most at once; 0: 1024 */
+    uint32_t calls;               /* of a connection in flight; 0: 128 */
+    uint32_t memory_bytes;        /* payload of a connection; 0: 32 MiB */
+    uint32_t stop_timeout_ms;     /* at a stop, for what is in flight; 0: 1,000 */
+    const char *cluster_id;       /* file handles are of this cluster */
     struct nfs_backend backend;
 };
 

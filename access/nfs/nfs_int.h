@@ -82,8 +82,10 @@ struct nfs_server {
     struct nfs_shares shares;
     struct list mounts;
     uint32_t mount_count;
-    struct list lock_waits; /* struct nlm_wait */
-    uint16_t port;          /* of all programs but the portmapper */
+    struct list lock_waits; /* struct nlm_wait, in order */
+    struct co_group lock_waiting;
+    struct co_cond lock_wait_gone;
+    uint16_t port; /* of all programs but the portmapper */
     uint8_t verifier[NFS3_VERIFIER_BYTES];
 };
 

@@ -3,53 +3,10 @@
  * The Network Lock Manager, version 4 (XNFS, C702, chapter 14): byte ranges of files, locked by
  * owners on clients. Meta keeps the locks, so they are the same on every access server and survive
  * all of them: there is no grace period, and nothing to reclaim. A lock that another has is waited
- * for during the call, as long as clients' patience allows, then the client is told that it is
- * blocked, and asks again: it is not called back. Deny modes (SHARE) are refused: they are DOS's.
- * The procedures that answer by a call of their own (_MSG, _RES) are for UDP and are not there. */
-#include "access/nfs/nfs_int.h"
-
-enum nlm_procedure {
-    NLM4_NULL = 0,
-    NLM4_TEST = 1,
-    NLM4_LOCK = 2,
-    NLM4_CANCEL = 3,
-    NLM4_UNLOCK = 4,
-    NLM4_SHARE = 20,
-    NLM4_UNSHARE = 21,
-    NLM4_NM_LOCK = 22,
-    NLM4_FREE_ALL = 23,
-    NLM4_PROCEDURES
-};
-
-enum nlm_status {
-    NLM4_GRANTED = 0,
-    NLM4_DENIED = 1,
-    NLM4_DENIED_NOLOCKS = 2,
-    NLM4_BLOCKED = 3,
-    NLM4_DENIED_GRACE_PERIOD = 4,
-    NLM4_ROFS = 6,
-    NLM4_STALE_FH = 7,
-    NLM4_FBIG = 8,
-    NLM4_FAILED = 9,
-};
-
-#define NLM_NAME_MAX   1024u
-#define NLM_COOKIE_MAX 1024u
-#define NLM_WAIT_TIME  (8 * NSEC_PER_SEC)    /* clients repeat a call after 10 s */
-#define NLM_WAIT_STEP  (200 * NSEC_PER_MSEC) /* between two looks */
-
-/* A LOCK that waits here. */
-struct nlm_wait {
-    struct list link; /* server->lock_waits */
-    const Zbs__Meta__Lock *lock;
-    bool canceled;
-};
-
-struct nlm_args {
-    struct nfs_handle h;
-    char client[NLM_NAME_MAX + 1];
-    Zbs__Meta__Lock lock; /* points into here and into the call */
-};
+ * for in the background (nlm_wait.c). Deny modes (SHARE) are refused: they are DOS's. The
+ * procedures that answer by a call of their own (_MSG, _RES) are not there: those that wait for
+ * their answer do the same. */
+#include "access/nfs/nlm.h"
 
 /* ---- arguments and results ---- */
 
@@ -84,12 +41,12 @@ static void take_lock(struct onc_call *call, bool exclusive, struct nlm_args *a)
     zbs__meta__lock__init(&a->lock);
     take_client(call, a->client);
     nfs_take_handle(call, &a->h);
-    owner = xdr_opaque(&call->args, NLM_COOKIE_MAX, &len);
+    owner = xdr_opaque(&call->args, NLM_OWNER_MAX, &len);
     a->lock.client = a->client;
     a->lock.owner = (ProtobufCBinaryData){owner != NULL ? len : 0, (uint8_t *)(uintptr_t)owner};
     a->lock.svid = xdr_u32(&call->args);
     a->lock.offset = xdr_u64(&call->args);
-    a->lock.length = xdr_u64(&call->args);
+    a->lock.length = a->length = xdr_u64(&call->args);
     a->lock.exclusive = exclusive;
     a->lock.inode_id = a->h.fh.inode_id;
     /* "To the end" is 0, or as long as it can be. */
@@ -173,47 +130,10 @@ co_fn int nfs_locks_forget(struct onc_call *call, const char *client)
     nfs_call_mutation(call, &m);
     rq.mutation = &m;
     rq.client = (char *)(uintptr_t)client;
+    nlm_waits_forget(nfs_server_of(call), client);
     rc = nfs_meta_call(nfs_server_of(call), META_LOCK_FORGET, &rq.base, &r);
     rpc_reply_free(&r);
     return rc;
-}
-
-/* ---- waiting ---- */
-
-static bool same_lock(const Zbs__Meta__Lock *a, const Zbs__Meta__Lock *b)
-{
-    return a->inode_id == b->inode_id && a->svid == b->svid && a->offset == b->offset &&
-           a->length == b->length && strcmp(a->client, b->client) == 0 &&
-           a->owner.len == b->owner.len &&
-           (a->owner.len == 0 || memcmp(a->owner.data, b->owner.data, a->owner.len) == 0);
-}
-
-/* What is not waited for any more must not be locked later. */
-static void waits_cancel(struct nfs_server *s, const Zbs__Meta__Lock *lock)
-{
-    LIST_FOREACH (w, &s->lock_waits, struct nlm_wait, link)
-        w->canceled |= same_lock(w->lock, lock);
-}
-
-static co_fn enum nlm_status lock_wait(struct onc_call *call, Zbs__Meta__Lock *lock)
-{
-    struct nlm_wait w = {.lock = lock};
-    nsec_t until = co_now() + NLM_WAIT_TIME;
-    int rc = ERR_CONFLICT;
-
-    list_init(&w.link);
-    list_push_back(&nfs_server_of(call)->lock_waits, &w.link);
-    while (rc == ERR_CONFLICT && !w.canceled && co_now() < until) {
-        rc = co_sleep(NLM_WAIT_STEP);
-        if (rc == 0 && !w.canceled)
-            rc = lock_set(call, lock);
-    }
-    list_del(&w.link);
-    if (w.canceled && rc == 0) /* it was granted while the client gave it up */
-        rc = lock_clear(call, lock);
-    if (w.canceled)
-        return NLM4_DENIED;
-    return rc == ERR_CONFLICT ? NLM4_BLOCKED : status_of(rc);
 }
 
 /* ---- procedures ---- */
@@ -250,6 +170,17 @@ static co_fn enum onc_accept on_test(struct onc_call *call)
     return ONC_SUCCESS;
 }
 
+/* What waited for it already ends first: what the client is told is told by this call. */
+static co_fn enum nlm_status lock_now(struct onc_call *call, struct nlm_args *a)
+{
+    enum nlm_status status = admit(call, &a->h);
+
+    if (status != NLM4_GRANTED)
+        return status;
+    nlm_waits_end(nfs_server_of(call), &a->lock, true);
+    return status_of(lock_set(call, &a->lock));
+}
+
 static co_fn enum onc_accept lock_call(struct onc_call *call, bool may_wait)
 {
     enum nlm_status status;
@@ -264,11 +195,9 @@ static co_fn enum onc_accept lock_call(struct onc_call *call, bool may_wait)
     (void)xdr_u32(&call->args);  /* state of the client's status monitor */
     if (call->args.bad)
         return ONC_GARBAGE_ARGS;
-    status = admit(call, &a.h);
-    if (status == NLM4_GRANTED)
-        status = status_of(lock_set(call, &a.lock));
+    status = lock_now(call, &a);
     if (status == NLM4_DENIED && block && may_wait)
-        status = lock_wait(call, &a.lock);
+        status = nlm_wait_begin(call, &a) ? NLM4_BLOCKED : NLM4_DENIED_NOLOCKS;
     xdr_put_u32(&call->out, status);
     return ONC_SUCCESS;
 }
@@ -295,7 +224,7 @@ static co_fn enum onc_accept on_cancel(struct onc_call *call)
     take_lock(call, exclusive, &a);
     if (call->args.bad)
         return ONC_GARBAGE_ARGS;
-    waits_cancel(nfs_server_of(call), &a.lock);
+    nlm_waits_end(nfs_server_of(call), &a.lock, false);
     xdr_put_u32(&call->out, NLM4_GRANTED);
     return ONC_SUCCESS;
 }
@@ -309,10 +238,11 @@ static co_fn enum onc_accept on_unlock(struct onc_call *call)
     take_lock(call, false, &a);
     if (call->args.bad)
         return ONC_GARBAGE_ARGS;
-    waits_cancel(nfs_server_of(call), &a.lock);
+    nlm_waits_end(nfs_server_of(call), &a.lock, false);
     status = admit(call, &a.h);
     if (status == NLM4_GRANTED)
         status = status_of(lock_clear(call, &a.lock));
+    nlm_waits_look(nfs_server_of(call), a.lock.inode_id);
     xdr_put_u32(&call->out, status);
     return ONC_SUCCESS;
 }
@@ -339,16 +269,16 @@ static co_fn enum onc_accept on_free_all(struct onc_call *call)
     return nfs_locks_forget(call, client) == 0 ? ONC_SUCCESS : ONC_SYSTEM_ERR;
 }
 
-static const struct onc_procedure procedures[NLM4_PROCEDURES] = {
-    [NLM4_NULL] = {.name = "NULL"},
-    [NLM4_TEST] = {.name = "TEST", .handler = on_test},
-    [NLM4_LOCK] = {.name = "LOCK", .handler = on_lock},
-    [NLM4_CANCEL] = {.name = "CANCEL", .handler = on_cancel},
-    [NLM4_UNLOCK] = {.name = "UNLOCK", .handler = on_unlock},
-    [NLM4_SHARE] = {.name = "SHARE", .handler = on_share},
-    [NLM4_UNSHARE] = {.name = "UNSHARE", .handler = on_share},
-    [NLM4_NM_LOCK] = {.name = "NM_LOCK", .handler = on_nm_lock},
-    [NLM4_FREE_ALL] = {.name = "FREE_ALL", .handler = on_free_all},
+static const struct onc_procedure procedures[NLMPROC4_PROCEDURES] = {
+    [NLMPROC4_NULL] = {.name = "NULL"},
+    [NLMPROC4_TEST] = {.name = "TEST", .handler = on_test},
+    [NLMPROC4_LOCK] = {.name = "LOCK", .handler = on_lock},
+    [NLMPROC4_CANCEL] = {.name = "CANCEL", .handler = on_cancel},
+    [NLMPROC4_UNLOCK] = {.name = "UNLOCK", .handler = on_unlock},
+    [NLMPROC4_SHARE] = {.name = "SHARE", .handler = on_share},
+    [NLMPROC4_UNSHARE] = {.name = "UNSHARE", .handler = on_share},
+    [NLMPROC4_NM_LOCK] = {.name = "NM_LOCK", .handler = on_nm_lock},
+    [NLMPROC4_FREE_ALL] = {.name = "FREE_ALL", .handler = on_free_all},
 };
 
 const struct onc_program nfs_lock_program = {
@@ -356,5 +286,5 @@ const struct onc_program nfs_lock_program = {
     .version = NLM_V4,
     .name = "nlm",
     .procedures = procedures,
-    .procedure_count = NLM4_PROCEDURES,
+    .procedure_count = NLMPROC4_PROCEDURES,
 };

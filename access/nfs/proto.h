@@ -15,6 +15,7 @@
 #define NSM_V1          1u
 #define PORTMAP_PROGRAM 100000u
 #define PORTMAP_V2      2u
+#define PORTMAP_PORT    111u
 
 #define NFS3_VERIFIER_BYTES 8u
 #define MOUNT_PATH_MAX      1024u

@@ -3,9 +3,6 @@
  * ONC RPC: a call's header, and its execution: the same whatever it came by. */
 #include "access/nfs/rpc_int.h"
 
-#define RPC_VERSION 2u
-
-enum { MSG_CALL = 0 };
 enum { AUTH_BADCRED = 1, AUTH_BADVERF = 3 };
 
 /* ---- the header ---- */
@@ -13,7 +10,7 @@ enum { AUTH_BADCRED = 1, AUTH_BADVERF = 3 };
 bool onc_call_begins(struct onc_call *call, struct xdr_in *in)
 {
     call->xid = xdr_u32(in);
-    return xdr_u32(in) == MSG_CALL && !in->bad;
+    return xdr_u32(in) == ONC_CALL && !in->bad;
 }
 
 /* authsys_parms of RFC 5531, appendix A. */
@@ -92,7 +89,7 @@ bool onc_header_take(struct onc_call *call, struct xdr_in *in, const struct onc_
     call->program = xdr_u32(in);
     call->version = xdr_u32(in);
     call->procedure = xdr_u32(in);
-    if (version != RPC_VERSION)
+    if (version != ONC_VERSION)
         onc_reply_version_error(call);
     else if (!take_cred(&call->cred, in))
         onc_reply_auth_error(call, AUTH_BADCRED);

@@ -19,6 +19,10 @@
 #define ONC_MARK_BYTES 4u
 #define ONC_LAST       (UINT32_C(1) << 31) /* of a record's mark: its last fragment */
 
+#define ONC_VERSION 2u
+
+enum onc_type { ONC_CALL = 0, ONC_REPLY = 1 };
+
 /* Where calls come from: a connection, or one datagram. */
 struct onc_source {
     const struct onc_conf *conf;

@@ -4,7 +4,6 @@
  * answer has left. */
 #include "access/nfs/rpc_int.h"
 
-enum { MSG_REPLY = 1 };
 enum { MSG_ACCEPTED = 0, MSG_DENIED = 1 };
 enum { RPC_MISMATCH = 0, AUTH_ERROR = 1 };
 
@@ -20,7 +19,7 @@ static void begin(struct onc_call *call, uint32_t reply_stat)
     xdr_cut(&call->out, 0);
     xdr_put_u32(&call->out, 0); /* the record's mark, when the length is known */
     xdr_put_u32(&call->out, call->xid);
-    xdr_put_u32(&call->out, MSG_REPLY);
+    xdr_put_u32(&call->out, ONC_REPLY);
     xdr_put_u32(&call->out, reply_stat);
 }
 
@@ -57,8 +56,8 @@ void onc_reply_version_error(struct onc_call *call)
 {
     begin(call, MSG_DENIED);
     xdr_put_u32(&call->out, RPC_MISMATCH);
-    xdr_put_u32(&call->out, 2); /* lowest and highest version */
-    xdr_put_u32(&call->out, 2);
+    xdr_put_u32(&call->out, ONC_VERSION); /* lowest and highest */
+    xdr_put_u32(&call->out, ONC_VERSION);
 }
 
 /* ---- sending ---- */

@@ -106,10 +106,14 @@ co_fn int nfs_server_start(const struct nfs_conf *conf, struct nfs_server **ret)
     int rc;
 
     s->conf = *conf;
+    if (s->conf.client_portmap_port == 0)
+        s->conf.client_portmap_port = PORTMAP_PORT;
     s->cluster_id = mem_strdup(conf->cluster_id);
     verifier_set(s);
     list_init(&s->mounts);
     list_init(&s->lock_waits);
+    co_group_init(&s->lock_waiting);
+    co_cond_init(&s->lock_wait_gone);
     nfs_shares_init(&s->shares);
     s->files = nfs_files_new(&conf->backend);
     rc = listen_all(s);
@@ -133,6 +137,7 @@ co_fn void nfs_server_stop(struct nfs_server *s)
         onc_udp_stop(s->udp);
     if (s->onc != NULL)
         onc_server_stop(s->onc);
+    (void)co_group_close(&s->lock_waiting);
     nfs_shares_fini(&s->shares);
     nfs_files_free(s->files);
     co_shield_end(&shield);

@@ -242,7 +242,8 @@ def wrong_configuration():
                     tried += 1
                 set_already = len(without(key)) != len(lines)
                 if set_already and key not in ("peers", "iscsi_listen", "disks", "data_dir", "listen_unix",
-                                               "nbd_listen", "nbd_listen_unix", "nfs_listen", "portmap_listen"):
+                                               "nbd_listen", "nbd_listen_unix", "nfs_listen", "portmap_listen",
+                                               "nfs_client_portmap"):
                     if key != "zk_root":
                         attempt("\n".join(without(key)) + "\n", f"bad.conf: {section} {key} is required")
                     attempt("\n".join(lines + [f"{key} = x"]) + "\n", f"{section} {key} was set in line")

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What an NFS client needs beside NFS: the portmapper, MOUNT, locks (NLM) and restarts of clients (NSM), over UDP."""
+"""What an NFS client needs beside NFS: the portmapper, MOUNT, locks (NLM) and restarts of clients (NSM), over UDP;
+locks that are waited for, which the server grants by calling its client."""
 import os
 import struct
 import sys
+import time
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)),
                 os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib")]
-from cluster import Cluster, check, main  # noqa: E402
+from cluster import Cluster, check, main, wait_for  # noqa: E402
 from nfs_client import MOUNT, NFS, NLM, NSM, PORTMAP, TCP, UDP, Client, DatagramClient, Error, opaque, take_opaque  # noqa: E402,E501
+from onc_service import LockClient  # noqa: E402
 
 NLM_TEST, NLM_LOCK, NLM_CANCEL, NLM_UNLOCK = 1, 2, 3, 4
-GRANTED, DENIED = 0, 1
+GRANTED, DENIED, BLOCKED = 0, 1, 3
 
 
 def share(c):
@@ -76,5 +79,64 @@ def udp():
             k.close()
 
 
+# ---- locks that are waited for ----
+
+HOSTS = "127.31.41.1", "127.31.41.2"  # of the clients
+
+
+class Locker(Client):
+    def ask(self, procedure, lock, block=False):
+        arguments = opaque(b"cookie") + lock
+        if procedure == NLM_LOCK:
+            arguments = lock_arguments(lock, block)
+        elif procedure == NLM_CANCEL:
+            arguments = opaque(b"cookie") + struct.pack(">II", 1, 1) + lock
+        return take_lock_status(self.call(NLM, procedure, arguments, version=4))
+
+
+def waits_and_gets(one, two, handle, services):
+    """The first client has the lock, the second waits for it and is called."""
+    mine, other = lock_of(b"one", handle, 1, 0, 100), lock_of(b"two", handle, 2, 50, 2**64 - 1)
+    before = len(services.granted)
+    check(one.ask(NLM_LOCK, mine) == GRANTED, "a lock")
+    check(two.ask(NLM_LOCK, other, block=True) == BLOCKED, "a lock that another has")
+    time.sleep(1)  # nothing may happen meanwhile
+    check(len(services.granted) == before, "granted although another has it")
+    check(one.ask(NLM_UNLOCK, mine) == GRANTED, "an unlock")
+    wait_for("the call to the client", lambda: len(services.granted) == before + 1, 5)
+    host, exclusive, got, svid, offset, length = services.granted[-1]
+    check((exclusive, got, svid, offset, length) == (1, handle, 2, 50, 2**64 - 1), services.granted[-1])
+    check(host == two.servers[0].rsplit(":", 1)[0], f"called from {host}, not from where it has asked")
+    return mine, other
+
+
+def granted():
+    with Cluster() as c:
+        share(c)
+        nodes = c.env()["nodes"]
+        port = int(nodes[0]["portmap"].rsplit(":", 1)[1])
+        one, two = (Locker([n["nfs"]], "files", host=h) for n, h in zip(nodes, HOSTS))
+        handle = one.create("f")
+        for protocols in (TCP, UDP), (TCP,), (UDP,):
+            services = LockClient(HOSTS[1], port, protocols)
+            mine, other = waits_and_gets(one, two, handle, services)
+            check(one.ask(NLM_LOCK, mine) == DENIED, "the second client has it")
+            check(two.ask(NLM_UNLOCK, other) == GRANTED, "an unlock")
+
+            for answer in (DENIED, None):  # it does not want it; it does not answer
+                services.status = answer
+                mine, other = waits_and_gets(one, two, handle, services)
+                wait_for("the lock is free", lambda: one.ask(NLM_LOCK, mine) == GRANTED, 10)
+                check(two.ask(NLM_LOCK, other, block=True) == BLOCKED, "a lock that another has")
+                check(two.ask(NLM_CANCEL, other) == GRANTED, "a cancel")
+                calls = len(services.granted)
+                check(one.ask(NLM_UNLOCK, mine) == GRANTED, "an unlock")
+                time.sleep(2)
+                check(len(services.granted) == calls, "granted although it was cancelled")
+            services.close()
+        one.close()
+        two.close()
+
+
 if __name__ == "__main__":
-    sys.exit(main({"udp": udp}))
+    sys.exit(main({"udp": udp, "granted": granted}))

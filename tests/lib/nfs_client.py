@@ -17,8 +17,9 @@ class Error(Exception):
 
 
 class Client:
-    def __init__(self, servers, share, timeout=5):
-        """servers: "address:port", the one used first at the start."""
+    def __init__(self, servers, share, timeout=5, host=""):
+        """servers: "address:port", the one used first at the start; host: our own address."""
+        self.host = host
         self.servers = list(servers)
         self.timeout = timeout
         self.xid = 1
@@ -36,7 +37,7 @@ class Client:
 
     def connect(self):
         host, port = self.servers[0].rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=self.timeout)
+        self.socket = socket.create_connection((host, int(port)), timeout=self.timeout, source_address=(self.host, 0))
 
     def receive(self, length):
         data = b""
