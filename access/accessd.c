@@ -494,11 +494,16 @@ static int nfs_begin(struct accessd *d)
                     .arg = d},
     };
 
+    int rc;
+
     if (!is_set(nc.listen))
         return is_set(nc.portmap_listen)
                    ? err_set(ERR_INVAL, "portmap_listen is configured, nfs_listen is not")
                    : 0;
-    return nfs_server_start(&nc, &d->nfs);
+    rc = nfs_server_start(&nc, &d->nfs);
+    if (rc == 0 && d->conf->files_ready)
+        d->conf->files_ready(d->conf->engine_arg, nfs_server_files(d->nfs), d->meta);
+    return rc;
 }
 
 static int accessd_begin(struct accessd *d)
@@ -531,6 +536,8 @@ static void accessd_end(struct accessd *d)
 
     co_shield_begin(&shield);
     (void)co_group_close(&d->bg);
+    if (d->served && d->conf->engine_stopping)
+        d->conf->engine_stopping(d->conf->engine_arg);
     if (d->nfs)
         nfs_server_stop(d->nfs);
     d->nfs = NULL;
@@ -540,8 +547,6 @@ static void accessd_end(struct accessd *d)
     if (d->iscsi)
         iscsi_target_stop(d->iscsi);
     d->iscsi = NULL;
-    if (d->served && d->conf->engine_stopping)
-        d->conf->engine_stopping(d->conf->engine_arg);
     if (d->engine)
         vol_engine_drain(d->engine);
     if (d->server)

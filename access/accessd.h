@@ -7,6 +7,8 @@
 
 #include "access/vol/vol.h"
 
+struct nfs_files;
+
 struct accessd_conf {
     const char *name;     /* unique: "access-1" */
     const char *listen;   /* RPC address */
@@ -25,9 +27,11 @@ struct accessd_conf {
     /* Called when the engine runs, before ready: the simulator's clients enter here. May be NULL.
      */
     void (*engine_ready)(void *arg, struct vol_engine *engine);
-    /* Called before the engine ends; what engine_ready has begun must have ended when it returns. A
+    /* Called before anything ends; what engine_ready has begun must have ended when it returns. A
      * coroutine's; may be NULL. */
     void (*engine_stopping)(void *arg);
+    /* Called when NFS is served: they enter there, too, and end with the others. May be NULL. */
+    void (*files_ready)(void *arg, struct nfs_files *files, struct meta_client *meta);
     void *engine_arg;
 };
 

@@ -146,6 +146,11 @@ co_fn void nfs_server_stop(struct nfs_server *s)
     mem_free(s);
 }
 
+struct nfs_files *nfs_server_files(struct nfs_server *s)
+{
+    return s->files;
+}
+
 const char *nfs_server_addr(const struct nfs_server *s)
 {
     return onc_server_addr(s->onc);

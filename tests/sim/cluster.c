@@ -14,6 +14,7 @@
 #include "common/base/units.h"
 #include "chunk/engine.h"
 #include "proto/access.pb-c.h"
+#include "tests/sim/files.h"
 #include "tests/sim/operator.h"
 
 #define VERIFY_METHOD 2
@@ -93,6 +94,7 @@ static void node_init(struct cluster *c, uint32_t i)
         snprintf(n->listen[r], sizeof(n->listen[r]), "%s:%u", n->addr, 7100 + 100 * r);
         n->procs[r] = sim_proc_new(c->sim, n->addr, n->names[r]);
     }
+    snprintf(n->nfs_listen, sizeof(n->nfs_listen), "%s:2049", n->addr);
     n->meta = (struct metad_conf){.name = n->names[ROLE_META],
                                   .listen = n->listen[ROLE_META],
                                   .data_dir = "/meta",
@@ -120,6 +122,7 @@ static void node_init(struct cluster *c, uint32_t i)
                                       .iscsi_listen = "",
                                       .engine_ready = workload_engine_ready,
                                       .engine_stopping = workload_engine_stopping,
+                                      .files_ready = files_ready,
                                       .engine_arg = n};
 }
 
@@ -142,6 +145,8 @@ struct cluster *cluster_new(const struct scenario *s, bool trace)
         struct node *n = &c->nodes[i];
 
         node_init(c, i);
+        if (s->files)
+            n->access.nfs_listen = n->nfs_listen;
         sim_clock_drift(c->sim, n->addr, s->drift_ppm[i]);
         for (uint32_t d = 0; d < DISKS_MAX; d++)
             sim_disk_create(n->procs[ROLE_CHUNK], cluster_disk(d), (uint64_t)s->disk_mib * MIB);

@@ -22,7 +22,7 @@ struct cluster;
 struct node {
     struct cluster *cluster;
     uint32_t index; /* from 0 */
-    char addr[32], host[32], names[ROLES][32], listen[ROLES][40];
+    char addr[32], host[32], names[ROLES][32], listen[ROLES][40], nfs_listen[40];
     struct sim_proc *procs[ROLES];
     struct metad_conf meta;
     struct chunkd_conf chunk;

@@ -13,7 +13,7 @@
 #define ATTEMPT_MAX 8                   /* seconds of one */
 #define THINK_MS    80
 
-/* ---- an access server's way to meta, and the files' to both ---- */
+/* ---- requests to meta ---- */
 
 void files_mutation(const struct fclient *cl, Zbs__Meta__Mutation *ret)
 {
@@ -27,32 +27,6 @@ int files_meta(struct fnode *n, enum meta_method method, const ProtobufCMessage 
 {
     rpc_reply_init(r);
     return meta_call(n->meta, method, rq, true, r);
-}
-
-static int backend_call(void *arg, enum meta_method method, const ProtobufCMessage *rq,
-                        struct rpc_reply *r)
-{
-    return meta_call(((struct fnode *)arg)->meta, method, rq, true, r);
-}
-
-static void backend_mutation(void *arg, Zbs__Meta__Mutation *ret)
-{
-    meta_client_mutation(((struct fnode *)arg)->meta, ret);
-}
-
-static int backend_open(void *arg, uint64_t volume_id, struct block_backend **ret)
-{
-    return block_backend_vol_open(((struct fnode *)arg)->n->engine, volume_id, ret);
-}
-
-static uint64_t backend_session(void *arg)
-{
-    return vol_engine_session(((struct fnode *)arg)->n->engine);
-}
-
-static int backend_lease(void *arg)
-{
-    return vol_engine_lease_wait(((struct fnode *)arg)->n->engine);
 }
 
 /* ---- requests ---- */
@@ -212,21 +186,14 @@ static int runner(void *arg)
 
 /* ---- in an access server ---- */
 
-void files_engine_ready(struct node *node)
+void files_ready(void *arg, struct nfs_files *files, struct meta_client *meta)
 {
+    struct node *node = arg;
     struct files *fs = node->cluster->files;
-    struct fnode *n = fs != NULL ? &fs->nodes[node->index] : NULL;
-    struct nfs_backend backend = {.call = backend_call,
-                                  .mutation = backend_mutation,
-                                  .open = backend_open,
-                                  .session = backend_session,
-                                  .lease = backend_lease,
-                                  .arg = n};
+    struct fnode *n = &fs->nodes[node->index];
 
-    if (fs == NULL)
-        return;
-    n->meta = meta_client_new(fs->c->metas, node->names[ROLE_ACCESS]);
-    n->files = nfs_files_new(&backend);
+    n->files = files;
+    n->meta = meta;
     n->started = true;
     for (uint32_t i = 0; i < FILES_CLIENTS; i++)
         if (fs->clients[i].node == node->index)
@@ -236,7 +203,7 @@ void files_engine_ready(struct node *node)
         co_spawn(&n->group, "files", runner, n);
 }
 
-void files_engine_stopping(struct node *node)
+void files_stopping(struct node *node)
 {
     struct files *fs = node->cluster->files;
     struct fnode *n = fs != NULL ? &fs->nodes[node->index] : NULL;
@@ -245,8 +212,6 @@ void files_engine_stopping(struct node *node)
         return;
     n->started = false;
     (void)co_group_close(&n->group);
-    nfs_files_free(n->files);
-    meta_client_close(n->meta);
 }
 
 /* ---- from outside ---- */

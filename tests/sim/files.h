@@ -20,9 +20,9 @@ void files_start(struct cluster *c);
 void files_free(struct cluster *c);
 const struct files_stats *files_stats(const struct cluster *c);
 
-/* In an access server: its clients' way in begins, and ends. */
-void files_engine_ready(struct node *n);
-co_fn void files_engine_stopping(struct node *n);
+/* In an access server (accessd_conf.files_ready): its clients' way in begins, and ends. */
+void files_ready(void *arg, struct nfs_files *files, struct meta_client *meta);
+co_fn void files_stopping(struct node *n);
 
 /* No new request begins. */
 void files_stop(struct cluster *c);

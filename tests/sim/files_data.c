@@ -40,6 +40,20 @@ static uint64_t cell_key(const struct sfile *f, uint64_t cell)
     return SECTOR_OF(f->space) + cell;
 }
 
+/* Notes what is done with the cell that is watched. */
+static void watch(const struct fnode *n, const struct request *rq, const char *what, uint64_t value,
+                  int rc)
+{
+    const struct cluster *c = n->n->cluster;
+    uint64_t first = cell_key(rq->file, rq->kind == REQUEST_TRUNCATE ? 0 : rq->first);
+    uint64_t count = rq->kind == REQUEST_TRUNCATE ? SECTOR_OF(1) : rq->count;
+
+    if (c->watch >= first && c->watch < first + count)
+        sim_note(c->sim, "watch inode %" PRIu64 ": access-%u request %" PRIu64 " %s %" PRIu64 " %s",
+                 rq->file->inode, n->n->index + 1, rq->number, what, value,
+                 rc < 0 ? err_name(rc) : "ok");
+}
+
 /* ---- drawing one ---- */
 
 /* The newest of those that all use: most of what they do there meets. */
@@ -140,54 +154,62 @@ static int open_file(struct fnode *n, const struct sfile *f, struct answer *ret)
 }
 
 /* What a read found, and that there was nothing behind its end. */
-static void cells_saw(struct cluster *c, const struct sfile *f, uint64_t read, uint64_t first,
-                      uint32_t count, const struct nfs_read *got)
+static void cells_saw(struct cluster *c, const struct request *rq, uint64_t read,
+                      const struct nfs_read *got)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t key = cell_key(f, first + i), value = 0;
+    for (uint32_t i = 0; i < rq->count; i++) {
+        uint64_t key = cell_key(rq->file, rq->first + i), value = 0;
 
         if ((i + 1) * CELL_BYTES > got->len && !got->eof)
             return;
         if ((i + 1) * CELL_BYTES <= got->len &&
             !cell_parse(got->data->data + got->off + (size_t)i * CELL_BYTES, key, &value))
-            cluster_fail(c,
-                         "cell %" PRIu64 " of inode %" PRIu64 " read torn or foreign: %016" PRIx64,
-                         first + i, f->inode, value);
+            cluster_fail(c, "cell %" PRIu64 " read torn or foreign: %016" PRIx64, key, value);
         history_read_saw(c->history, read, key, value);
+        if (c->watch == key)
+            sim_note(c->sim, "watch inode %" PRIu64 ": has %" PRIu64, rq->file->inode, value);
     }
 }
 
-static int read_cells(struct fnode *n, const struct sfile *f, uint64_t first, uint32_t count,
-                      struct answer *ret)
+static int read_cells(struct fnode *n, const struct request *rq, struct answer *ret)
 {
     struct cluster *c = n->n->cluster;
     uint64_t read = history_read_call(c->history);
     struct nfs_read got;
-    int rc = open_file(n, f, ret);
+    int rc;
 
+    watch(n, rq, "reads", 0, 0);
+    rc = open_file(n, rq->file, ret);
     if (rc < 0)
         return rc;
-    rc = nfs_file_read(n->files, f->inode, &root, first * CELL_BYTES, count * CELL_BYTES, &got);
+    rc = nfs_file_read(n->files, rq->file->inode, &root, rq->first * CELL_BYTES,
+                       rq->count * CELL_BYTES, &got);
     if (rc == 0)
-        cells_saw(c, f, read, first, count, &got);
+        cells_saw(c, rq, read, &got);
+    watch(n, rq, "read of", got.attr.size, rc);
     buf_put(got.data);
     return rc;
 }
 
-/* Each attempt has a value of its own: a former one may still be under way. */
+/* Each attempt has a value of its own: a former one may still be under way. An access server
+ * writes again what a truncation has met, or what may have been written: where several clients
+ * write to one place at once, and without locks, one of them may win twice. */
 static int write_cells(struct fnode *n, const struct request *rq)
 {
     struct cluster *c = n->n->cluster;
     uint64_t key = cell_key(rq->file, rq->first);
-    uint64_t value = history_write_call(c->history, key, rq->count);
+    uint64_t value = rq->file->shared ? history_repeated_call(c->history, key, rq->count)
+                                      : history_write_call(c->history, key, rq->count);
     struct buf *b = buf_alloc((size_t)rq->count * CELL_BYTES);
     struct nfs_wcc wcc;
     int rc;
 
     for (uint32_t i = 0; i < rq->count; i++)
         cell_fill(b->data + (size_t)i * CELL_BYTES, value, key + i);
+    watch(n, rq, "writes", value, 0);
     rc = nfs_file_write(n->files, rq->file->inode, &root, rq->first * CELL_BYTES, b, 0,
                         rq->count * CELL_BYTES, value % 2 == 0, &wcc);
+    watch(n, rq, "wrote", value, rc);
     if (rc == 0)
         history_return(c->history, value);
     buf_put(b);
@@ -202,6 +224,7 @@ static int set_size(struct fnode *n, const struct fclient *cl, const struct requ
     Zbs__Meta__Mutation m;
     int rc = ERR_BUSY;
 
+    watch(n, q, "cuts to", q->size, 0);
     files_mutation(cl, &m);
     size.value = q->size;
     attrs.size = &size;
@@ -214,10 +237,12 @@ static int set_size(struct fnode *n, const struct fclient *cl, const struct requ
         rc = files_meta(n, META_INODE_SET, &rq.base, &r);
         rpc_reply_free(&r);
         if (rc == ERR_BUSY)
-            rc = nfs_file_settle(n->files, rq.inode_id) < 0 ? ERR_TIMEOUT : ERR_BUSY;
+            rc = nfs_file_make_way(n->files, rq.inode_id) < 0 ? ERR_TIMEOUT : ERR_BUSY;
     }
+    watch(n, q, "cut to", q->size, rc);
     if (rc == 0)
         (void)!nfs_file_settle(n->files, rq.inode_id); /* otherwise by whoever needs the place */
+    watch(n, q, "settled at", q->size, rc);
     return rc;
 }
 
@@ -265,7 +290,7 @@ int data_attempt(struct fnode *n, struct fclient *cl, const struct request *rq, 
         return snapshot(n, cl, rq, ret);
     default:
         cl->fs->stats.reads++;
-        return read_cells(n, rq->file, rq->first, rq->count, ret);
+        return read_cells(n, rq, ret);
     }
 }
 
@@ -317,13 +342,15 @@ void data_done(struct fclient *cl, const struct request *rq, const struct answer
 
 /* ---- the end ---- */
 
-void data_final(struct fnode *n, const struct sfile *f)
+void data_final(struct fnode *n, struct sfile *f)
 {
     struct files *fs = n->n->cluster->files;
 
     for (uint32_t p = 0; p < PLACES_MAX; p++) {
+        struct request rq = {
+            .kind = REQUEST_READ, .file = f, .first = places[p], .count = PLACE_CELLS};
         struct answer a = {0};
-        int rc = read_cells(n, f, places[p], PLACE_CELLS, &a);
+        int rc = read_cells(n, &rq, &a);
 
         if (rc < 0)
             cluster_fail(fs->c, "inode %" PRIu64 " can't be read in the end: %s", f->inode,

@@ -138,7 +138,7 @@ co_fn int data_attempt(struct fnode *n, struct fclient *cl, const struct request
                        struct answer *ret);
 void data_done(struct fclient *cl, const struct request *rq, const struct answer *a);
 /* All of a file, or of a snapshot of one, once more. */
-co_fn void data_final(struct fnode *n, const struct sfile *f);
+co_fn void data_final(struct fnode *n, struct sfile *f);
 co_fn void data_final_snapshot(struct fnode *n, const struct fsnapshot *s);
 
 #endif

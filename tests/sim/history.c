@@ -17,7 +17,7 @@ struct change {
     uint64_t first, call, ret; /* ret NEVER: unknown */
     uint64_t value, old;       /* value 0: makes them zero; old: of a swap */
     uint32_t count;
-    bool is_void, is_swap;
+    bool is_void, is_swap, is_again;
 };
 
 struct seen {
@@ -86,6 +86,14 @@ uint64_t history_write_call(struct history *h, uint64_t first, uint32_t count)
     return h->n_changes;
 }
 
+uint64_t history_repeated_call(struct history *h, uint64_t first, uint32_t count)
+{
+    uint64_t value = history_write_call(h, first, count);
+
+    h->changes[value - 1].is_again = true;
+    return value;
+}
+
 uint64_t history_zero_call(struct history *h, uint64_t first, uint32_t count)
 {
     (void)change_new(h, first, count);
@@ -150,7 +158,7 @@ uint64_t history_ops(const struct history *h)
 /* One row per (sector, value): writes and reads merged by sorting. */
 struct row {
     uint64_t sector, value, old, call, ret;
-    bool is_write, is_void, is_swap;
+    bool is_write, is_void, is_swap, is_again;
 };
 
 static int row_compare(const void *a, const void *b)
@@ -248,7 +256,8 @@ static const char *check_sector(struct history *h, const struct row *rows, uint6
 static bool needs_search(const struct row *rows, uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++)
-        if (rows[i].is_write && !rows[i].is_void && (rows[i].is_swap || rows[i].value == 0))
+        if (rows[i].is_write && !rows[i].is_void &&
+            (rows[i].is_swap || rows[i].is_again || rows[i].value == 0))
             return true;
     return false;
 }
@@ -272,6 +281,7 @@ static const char *search_sector(struct history *h, const struct row *rows, uint
         if (r->is_write && r->ret == NEVER && r->value != 0 && !seen)
             continue;
         ops[count++] = (struct search_op){.kind = r->is_swap    ? SEARCH_SWAP
+                                                  : r->is_again ? SEARCH_AGAIN
                                                   : r->is_write ? SEARCH_WRITE
                                                                 : SEARCH_READ,
                                           .old = r->old,
@@ -305,6 +315,7 @@ static uint64_t rows_make(const struct history *h, struct row *rows)
                                       .ret = c->ret,
                                       .is_write = true,
                                       .is_swap = c->is_swap,
+                                      .is_again = c->is_again && c->ret != NEVER,
                                       .is_void = c->is_void};
     }
     for (uint64_t i = 0; i < h->n_seen; i++)

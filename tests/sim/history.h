@@ -31,6 +31,9 @@ void history_free(struct history *h);
 /* A change of `count` sectors from sector `first` is about to be called: a write, or one that makes
  * them zero. Returns a handle, never 0; for a write it is its unique value. */
 uint64_t history_write_call(struct history *h, uint64_t first, uint32_t count);
+/* The same, but until it returns it may take effect several times, as what is repeated by itself
+ * does while its outcome is not known. */
+uint64_t history_repeated_call(struct history *h, uint64_t first, uint32_t count);
 uint64_t history_zero_call(struct history *h, uint64_t first, uint32_t count);
 /* A compare and write of one sector that `old` was seen in; returns handle and value. */
 uint64_t history_swap_call(struct history *h, uint64_t sector, uint64_t old);

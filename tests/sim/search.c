@@ -4,6 +4,7 @@
 #include "tests/sim/search.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,17 +63,23 @@ static int add(struct search *s, struct state st)
     return 1;
 }
 
-/* Every state that open operations can lead to, from each that lacks the one in `slot`. */
+static bool is_again(const struct search *s, uint32_t slot)
+{
+    return s->open[slot] && s->ops[s->open[slot] - 1].kind == SEARCH_AGAIN;
+}
+
+/* Every state that open operations can lead to, from each that lacks the one in `slot`, or in which
+ * that one may take effect once more. */
 static int expand(struct search *s, uint32_t slot)
 {
     for (uint32_t i = 0; i < s->n; i++) {
-        if (s->states[i].done >> slot & 1)
+        if (s->states[i].done >> slot & 1 && !is_again(s, slot))
             continue;
         for (uint32_t k = 0; k < SLOTS; k++) {
             const struct search_op *op = s->open[k] ? &s->ops[s->open[k] - 1] : NULL;
             struct state st = s->states[i];
 
-            if (!op || st.done >> k & 1 || op->kind == SEARCH_READ ||
+            if (!op || (st.done >> k & 1 && !is_again(s, k)) || op->kind == SEARCH_READ ||
                 (op->kind == SEARCH_SWAP && op->old != st.value))
                 continue;
             st.done |= 1ull << k;
@@ -86,7 +93,7 @@ static int expand(struct search *s, uint32_t slot)
 
 static void explain(const struct search *s, uint32_t op, char *why, uint32_t room)
 {
-    static const char *const kinds[] = {"read", "write", "compare-and-write"};
+    static const char *const kinds[] = {"read", "write", "compare-and-write", "write"};
     const struct search_op *o = &s->ops[op];
     int at = snprintf(why, room,
                       "%s of value %" PRIu64 " (called at %" PRIu64 ", returned at %" PRIu64

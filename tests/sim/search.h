@@ -16,6 +16,7 @@ enum search_kind {
     SEARCH_READ,  /* saw `value` */
     SEARCH_WRITE, /* of `value` */
     SEARCH_SWAP,  /* saw `old`, then wrote `value` */
+    SEARCH_AGAIN, /* wrote `value`, perhaps several times, until it returned */
 };
 
 struct search_op {

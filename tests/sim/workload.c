@@ -595,7 +595,6 @@ void workload_engine_ready(void *arg, struct vol_engine *engine)
     n->engine = engine;
     if (!w)
         return;
-    files_engine_ready(n);
     start_client(&w->final[n->index], final_main);
     for (uint32_t i = 0; i < w->per_node; i++) {
         struct client *cl = &w->clients[n->index * CLIENTS_MAX + i];
@@ -621,7 +620,7 @@ void workload_engine_stopping(void *arg)
 
     if (!w)
         return;
-    files_engine_stopping(n);
+    files_stopping(n);
     stop_client(&w->final[n->index]);
     for (uint32_t i = 0; i < w->per_node; i++)
         stop_client(&w->clients[n->index * CLIENTS_MAX + i]);
