@@ -23,7 +23,8 @@ static void poll_free(struct edge_poll *p)
     mem_free(p);
 }
 
-static void poll_done(struct ring_op *op, int res UNUSED, bool more)
+/* One completion tells of all that has come until now, so of bytes and the end behind them, too. */
+static void poll_done(struct ring_op *op, int res, bool more)
 {
     struct edge_poll *p = CONTAINER_OF(op, struct edge_poll, op);
     struct real_edge *e = p->edge;
@@ -33,8 +34,10 @@ static void poll_done(struct ring_op *op, int res UNUSED, bool more)
             e->poll = NULL;
         poll_free(p);
     }
-    if (e != NULL)
+    if (e != NULL) {
+        e->ended = e->ended || (res > 0 && (res & (POLLRDHUP | POLLHUP | POLLERR)) != 0);
         e->fn(e);
+    }
 }
 
 static void libev_cb(struct ev_loop *ev, ev_io *w, int revents UNUSED)
@@ -49,6 +52,7 @@ void real_edge_init(struct real_edge *e, int fd, int events, void (*fn)(struct r
 {
     e->fn = fn;
     e->poll = NULL;
+    e->ended = false;
     ev_io_init(&e->io, libev_cb, fd, events);
     e->io.data = e;
 }
@@ -63,7 +67,7 @@ static void poll_start(struct real_ring *ring, struct real_edge *e)
     list_push_back(&ring->edges, &p->link);
     e->poll = p;
     if (e->io.events & EV_READ)
-        io_uring_prep_poll_multishot(sqe, e->io.fd, POLLIN);
+        io_uring_prep_poll_multishot(sqe, e->io.fd, POLLIN | POLLRDHUP);
     else
         io_uring_prep_poll_add(sqe, e->io.fd, POLLOUT);
     real_ring_name(ring, sqe, &p->op);

@@ -3,7 +3,8 @@
  * Streams of the real environment: non-blocking TCP and UNIX sockets. A call tries the system
  * call first and waits only if it would block.
  *
- * A read that got less than it asked for has emptied the socket: the next one waits first. */
+ * A read that got less than it asked for has emptied the socket: the next one waits first, unless
+ * the stream has ended behind what it got. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -200,7 +201,7 @@ ssize_t real_net_readv(struct net_conn *conn, const struct iovec *iov, int n)
             return err_set(ERR_CLOSED, "connection to %s was shut down", conn->peer);
         got = readv(c->fd, iov, n);
         if (got > 0) {
-            c->empty = (size_t)got < iov_bytes(iov, n);
+            c->empty = (size_t)got < iov_bytes(iov, n) && !c->in.edge.ended;
             return got;
         }
         if (got == 0)

@@ -69,7 +69,8 @@ struct real_poller {
 struct real_edge {
     void (*fn)(struct real_edge *e); /* outside coroutines */
     struct edge_poll *poll;          /* in the loop's ring */
-    ev_io io;                        /* if it has none */
+    bool ended; /* what is there is the last: fn may not be called for the end */
+    ev_io io;   /* if it has none */
 };
 
 /* The CPU that a thread shares with those it takes turns with (cpu.c). */

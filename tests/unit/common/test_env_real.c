@@ -426,6 +426,55 @@ static void network_errors(void **state)
     assert_int_equal(run(body_net_errors), 0);
 }
 
+/* ---- an end right behind the last bytes ---- */
+
+static int reads_to_the_end(void *arg)
+{
+    nsec_t former = co_deadline_push(co_now() + NSEC_PER_SEC);
+    char buf[100];
+    struct iovec iov = {buf, sizeof(buf)};
+    ssize_t n;
+
+    do
+        n = net_readv(arg, &iov, 1);
+    while (n > 0);
+    co_deadline_restore(former);
+    return (int)n;
+}
+
+static int body_last_bytes(void *arg)
+{
+    struct net_listener *l;
+    struct net_conn *c, *peer;
+    struct co_group g;
+
+    ASSERT(net_listen(arg, &l) == 0);
+    for (int i = 0; i < 20; i++) {
+        char last[] = "last";
+        struct iovec iov = {last, 4};
+
+        ASSERT(net_connect(net_listener_addr(l), &c) == 0 && net_accept(l, &peer) == 0);
+        co_group_init(&g);
+        (void)co_spawn(&g, "reader", reads_to_the_end, peer);
+        ASSERT(co_sleep(NSEC_PER_MSEC) == 0); /* it waits, and the kernel knows */
+        ASSERT(net_writev_full(c, &iov, 1) == 0);
+        net_close(c);
+        ASSERT(co_group_join(&g) == ERR_CLOSED);
+        net_close(peer);
+    }
+    net_listener_close(l);
+    return 0;
+}
+
+static void an_end_is_noticed_behind_the_last_bytes(void **state)
+{
+    struct env_real_conf conf = {.name = "test"};
+    char tcp[] = "127.0.0.1:0";
+
+    (void)state;
+    assert_int_equal(run_conf(&conf, body_last_bytes, tcp), 0);
+}
+
 /* ---- datagrams ---- */
 
 static co_fn void dgram_echo(struct net_dgram *a, struct net_dgram *b, const char *peer)
@@ -860,6 +909,7 @@ static void all_but_disks_work_without_io_uring(void **state)
     echo_over_unix(state);
     network_errors(state);
     datagrams(state);
+    an_end_is_noticed_behind_the_last_bytes(state);
     connections_move_between_loops(state);
     assert_int_equal(run(body_many_at_once), 0);
 }
@@ -876,6 +926,7 @@ int main(void)
         cmocka_unit_test(echo_over_unix),
         cmocka_unit_test(more_events_than_the_ring_holds),
         cmocka_unit_test(network_errors),
+        cmocka_unit_test(an_end_is_noticed_behind_the_last_bytes),
         cmocka_unit_test(datagrams),
         cmocka_unit_test(the_own_address_is_chosen),
         cmocka_unit_test(stale_unix_socket_is_replaced),
