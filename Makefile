@@ -48,7 +48,7 @@ endif
 ifeq ($(PORTABLE),1)
 CFLAGS_ALL += -DZBS_CO_PORTABLE
 endif
-LIBS := -lzookeeper_st -lleveldb -lprotobuf-c -lev -luring -lisal -lcrypto -lblkid -lsystemd -linih -ljansson
+LIBS := -lzookeeper_st -lleveldb -lprotobuf-c -lev -luring -lisal -lssl -lcrypto -lblkid -lsystemd -linih -ljansson
 LIBS_CLI := -lsmartcols
 
 # ---- sources ----

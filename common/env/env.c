@@ -12,6 +12,7 @@
 #include "common/base/log.h"
 #include "common/co/loop.h"
 #include "common/env/env_ops.h"
+#include "common/env/net_tls_int.h"
 #include "common/env/overlay.h"
 
 #define DISK_IOV_MAX 1024
@@ -429,7 +430,7 @@ ssize_t net_readv(struct net_conn *c, const struct iovec *iov, int n)
     if (c->shut)
         return err_set(ERR_CLOSED, "connection to %s was shut down", c->peer);
     c->reading = true;
-    got = c->env->ops->net_readv(c, iov, n);
+    got = c->tls != NULL ? net_tls_readv(c, iov, n) : c->env->ops->net_readv(c, iov, n);
     ASSERT(got != 0);
     c->reading = false;
     return got;
@@ -470,21 +471,17 @@ static int iov_consume(struct iovec *iov, int n, size_t bytes)
     return i;
 }
 
-int net_writev_full(struct net_conn *c, struct iovec *iov, int n)
+static co_fn int plain_writev_full(struct net_conn *c, struct iovec *iov, int n)
 {
     int done = iov_consume(iov, n, 0); /* leading empty entries */
 
-    ASSERTF(c->loop == co_loop(), "connection used on another loop");
-    ASSERTF(!c->writing, "two writers on the connection to %s", c->peer);
     while (done < n) {
         ssize_t sent;
 
         if (c->shut)
             return err_set(ERR_CLOSED, "connection to %s was shut down", c->peer);
-        c->writing = true;
         sent = c->env->ops->net_writev(c, iov + done, MIN(n - done, DISK_IOV_MAX));
         ASSERT(sent != 0);
-        c->writing = false;
         if (sent < 0)
             return (int)sent;
         done += iov_consume(iov + done, n - done, (size_t)sent);
@@ -492,10 +489,22 @@ int net_writev_full(struct net_conn *c, struct iovec *iov, int n)
     return 0;
 }
 
+int net_writev_full(struct net_conn *c, struct iovec *iov, int n)
+{
+    int rc;
+
+    ASSERTF(c->loop == co_loop(), "connection used on another loop");
+    ASSERTF(!c->writing, "two writers on the connection to %s", c->peer);
+    c->writing = true;
+    rc = c->tls != NULL ? net_tls_writev_full(c, iov, n) : plain_writev_full(c, iov, n);
+    c->writing = false;
+    return rc;
+}
+
 bool net_readable(struct net_conn *c)
 {
     ASSERT(c->loop == co_loop());
-    return !c->shut && c->env->ops->net_readable(c);
+    return !c->shut && ((c->tls != NULL && net_tls_readable(c)) || c->env->ops->net_readable(c));
 }
 
 const char *net_peer(const struct net_conn *c)
@@ -521,6 +530,7 @@ void net_close(struct net_conn *c)
 {
     ASSERTF(c->loop == co_loop(), "connection used on another loop");
     ASSERTF(!c->reading && !c->writing, "connection to %s closed while in use", c->peer);
+    net_tls_close(c);
     c->env->ops->net_close(c);
 }
 
@@ -536,7 +546,7 @@ void net_conn_move(struct net_conn *c, struct co_loop *target)
 bool net_can_share(struct net_conn *c)
 {
     ASSERT(c->loop == co_loop());
-    return c->env->ops->net_can_share != NULL && c->env->ops->net_can_share(c);
+    return c->env->ops->net_can_share != NULL && c->tls == NULL && c->env->ops->net_can_share(c);
 }
 
 /* Nobody may be in the middle of using a stream whose ways change. */

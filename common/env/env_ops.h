@@ -35,6 +35,7 @@ struct net_conn {
     char local[NET_ADDR_MAX], peer[NET_ADDR_MAX];
     bool reading, writing, shut; /* boundary checks */
     bool shared;                 /* net_share or net_share_take succeeded */
+    struct tls_stream *tls;      /* net_tls_accept or net_tls_connect was called; NULL: plain */
 };
 struct net_dgram {
     struct env *env;

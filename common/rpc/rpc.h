@@ -8,8 +8,8 @@
  * loop leave in one writev.
  *
  * Transports: TCP and UNIX sockets by the address given; over a UNIX socket both sides go over to
- * shared memory after the hellos if both offer it (common/README.md). (TLS will wrap net_conn,
- * chosen by a feature bit of the hello too.)
+ * shared memory after the hellos if both offer it (common/README.md). (TLS is there for streams,
+ * env/net_tls.h; a feature bit of the hello is reserved to choose it.)
  *
  * Methods are numbered by their position in the .proto service, which is append-only.
  *
