@@ -32,6 +32,7 @@ struct accessd {
     const struct rpc_service *instances[1];
     struct iscsi_target *iscsi;
     struct nbd_server *nbd;
+    struct net_tls *nbd_tls; /* NULL: NBD_TLS_OFF */
     struct nfs_server *nfs;
     struct reserve_meta reserve;
     struct pr_store pr_store;
@@ -469,6 +470,8 @@ static int nbd_begin(struct accessd *d)
     struct nbd_conf nc = {
         .listen = d->conf->nbd_listen,
         .listen_unix = d->conf->nbd_listen_unix,
+        .tls = d->conf->nbd_tls,
+        .tls_identity = d->nbd_tls,
         .open = nbd_open,
         .list = nbd_list,
         .arg = d,
@@ -558,6 +561,37 @@ static void accessd_end(struct accessd *d)
     co_shield_end(&shield);
 }
 
+/* Nobody is to believe that connections are encrypted while they are not. */
+static int nbd_tls_check(const struct accessd_conf *conf)
+{
+    bool on = conf->nbd_tls != NBD_TLS_OFF;
+
+    if (on && !is_set(conf->nbd_listen))
+        return err_set(ERR_INVAL, "nbd_tls is configured, nbd_listen is not");
+    if (on && (!is_set(conf->nbd_tls_cert) || !is_set(conf->nbd_tls_key)))
+        return err_set(ERR_INVAL, "nbd_tls needs nbd_tls_cert and nbd_tls_key");
+    if (!on &&
+        (is_set(conf->nbd_tls_cert) || is_set(conf->nbd_tls_key) || is_set(conf->nbd_tls_ca)))
+        return err_set(ERR_INVAL, "nbd_tls_cert, nbd_tls_key and nbd_tls_ca mean nothing while "
+                                  "nbd_tls is off");
+    return 0;
+}
+
+static int nbd_tls_load(struct accessd *d)
+{
+    const struct net_tls_files files = {
+        .cert = d->conf->nbd_tls_cert,
+        .key = d->conf->nbd_tls_key,
+        .ca = d->conf->nbd_tls_ca,
+    };
+    int rc = nbd_tls_check(d->conf);
+
+    if (rc < 0 || d->conf->nbd_tls == NBD_TLS_OFF)
+        return rc;
+    rc = net_tls_new(&files, &d->nbd_tls);
+    return rc < 0 ? err_prefix(rc, "TLS of NBD") : 0;
+}
+
 static int conf_check(const struct accessd_conf *conf)
 {
     if (!conf->name || !conf->name[0] || !conf->listen || !conf->listen[0])
@@ -584,7 +618,9 @@ int accessd_main(const struct accessd_conf *conf)
     co_cond_init(&d.exports_changed);
     d.pr_store = reserve_meta_store(&d.reserve);
     pr_registry_init(&d.nbd_reservations, &d.pr_store);
-    rc = accessd_begin(&d);
+    rc = nbd_tls_load(&d);
+    if (rc == 0)
+        rc = accessd_begin(&d);
     if (rc == 0) {
         log_info("access.ready", "name=%s rpc=%s iscsi=%s", conf->name, rpc_server_addr(d.server),
                  d.iscsi ? iscsi_target_addr(d.iscsi) : "-");
@@ -594,6 +630,7 @@ int accessd_main(const struct accessd_conf *conf)
             (void)co_sleep_until(NSEC_NEVER);
     }
     accessd_end(&d);
+    net_tls_free(d.nbd_tls);
     pr_registry_fini(&d.nbd_reservations);
     return rc == ERR_CANCELED ? 0 : rc;
 }

@@ -19,10 +19,12 @@ struct accessd_conf {
     const char *iscsi_virtual;   /* NULL, "": none */
     uint32_t member_deadline_ms; /* a member that has not confirmed by then is removed; 0: 1000 */
     uint32_t iscsi_connections;  /* 0: 256 */
-    const char *nbd_listen, *nbd_listen_unix;   /* NULL, "": none */
-    const char *nfs_listen, *portmap_listen;    /* likewise */
-    uint32_t nfs_client_portmap;                /* port of clients' portmappers; 0: 111 */
-    void (*ready)(void *arg, const char *addr); /* serving at addr; may be NULL */
+    const char *nbd_listen, *nbd_listen_unix;            /* NULL, "": none */
+    uint32_t nbd_tls;                                    /* enum nbd_tls */
+    const char *nbd_tls_cert, *nbd_tls_key, *nbd_tls_ca; /* PEM files; NULL, "": none */
+    const char *nfs_listen, *portmap_listen;             /* likewise */
+    uint32_t nfs_client_portmap;                         /* port of clients' portmappers; 0: 111 */
+    void (*ready)(void *arg, const char *addr);          /* serving at addr; may be NULL */
     void *ready_arg;
     /* Called when the engine runs, before ready: the simulator's clients enter here. May be NULL.
      */

@@ -6,6 +6,8 @@
 
 #define FIELD(f) .section = "access", .key = #f, .offset = offsetof(struct accessd_conf, f)
 
+static const char *const nbd_tls_choices[] = {"off", "allowed", "required", NULL}; /* nbd_tls */
+
 static const struct conf_key keys[] = {
     {FIELD(name), .type = CONF_NAME, .min = 1, .max = 63, .example = "access-1",
      .help = "Name of this access server, unique among them"},
@@ -35,8 +37,21 @@ static const struct conf_key keys[] = {
      .help = "Socket for NBD clients of this host (QEMU, libnbd). Whoever may open it reads and "
              "writes every volume of the cluster; empty: none"},
     {FIELD(nbd_listen), .type = CONF_ADDRESS, .otherwise = "", .example = "10.0.0.1:10809",
-     .help = "NBD over TCP, without authentication or encryption: whoever reaches the address "
-             "reads and writes every volume of the cluster; empty: none"},
+     .help = "NBD over TCP. Unless nbd_tls is required, with nbd_tls_ca, whoever reaches the "
+             "address reads and writes every volume of the cluster; empty: none"},
+    {FIELD(nbd_tls), .type = CONF_CHOICE, .otherwise = "off", .choices = nbd_tls_choices,
+     .help = "TLS for nbd_listen: off, allowed (clients choose) or required. Certificates are read "
+             "at the start: restart the service for new ones"},
+    {FIELD(nbd_tls_cert), .type = CONF_PATH, .otherwise = "", .max = 1024,
+     .example = "/etc/zbs/tls/server-cert.pem",
+     .help = "PEM file with this server's certificate, then those between it and its authority"},
+    {FIELD(nbd_tls_key), .type = CONF_PATH, .otherwise = "", .max = 1024,
+     .example = "/etc/zbs/tls/server-key.pem",
+     .help = "PEM file with its private key, without a password, for the service's user alone"},
+    {FIELD(nbd_tls_ca), .type = CONF_PATH, .otherwise = "", .max = 1024,
+     .example = "/etc/zbs/tls/ca-cert.pem",
+     .help = "PEM file with authorities: TLS clients must show a certificate of one of them; "
+             "empty: they need none"},
     {FIELD(nfs_listen), .type = CONF_ADDRESS_LISTEN, .otherwise = "", .example = "10.0.0.1:2049",
      .help = "NFS version 3, over TCP, for the shares, and MOUNT and locks, also over UDP; "
              "0.0.0.0:2049 if clients use an address that keepalived moves; empty: none"},

@@ -68,8 +68,8 @@ static co_fn int transmit(struct nbd_conn *c)
     struct stream_conn *stream = &c->stream;
     int rc;
 
-    log_info("nbd.open", "conn=%llu address=%s export=%s", (unsigned long long)stream->id,
-             net_peer(stream->net), c->name);
+    log_info("nbd.open", "conn=%llu address=%s export=%s tls=%s", (unsigned long long)stream->id,
+             net_peer(stream->net), c->name, c->tls ? net_tls_version(stream->net) : "no");
     stream_sender_start(stream);
     rc = nbd_serve(c);
     if (stream->broken != NULL)
@@ -102,8 +102,7 @@ co_fn void nbd_conn_serve(struct stream_conn *stream)
         log_info("nbd.refused", "address=%s why=\"%s\"", net_peer(stream->net), err_text(rc));
     co_shield_begin(&shield);
     wind_up(c, rc);
-    if (c->backend != NULL)
-        c->backend->ops->close(c->backend);
+    nbd_export_close(c);
     co_shield_end(&shield);
     while (!list_empty(&c->tx_free))
         mem_free(list_pop_front(&c->tx_free)); /* link is an answer's first member */

@@ -59,8 +59,11 @@ static co_fn int export_name(struct nbd_conn *c, const struct nbd_option_in *o)
 {
     uint8_t answer[10 + 124] = {0};
     struct iovec iov = {answer, c->no_zeroes ? 10 : sizeof(answer)};
-    int rc = nbd_export_open(c, o->data, o->len);
+    int rc;
 
+    if (nbd_tls_missing(c))
+        return err_set(ERR_REFUSED, "an export was asked for without TLS");
+    rc = nbd_export_open(c, o->data, o->len);
     if (rc == 0)
         rc = nbd_export_settle(c);
     if (rc < 0)

@@ -6,8 +6,16 @@
 #define ZBS_ACCESS_NBD_NBD_H
 
 #include "access/block/block.h"
+#include "common/env/net_tls.h"
 
 struct nbd_server;
+
+/* Of TCP connections; the UNIX socket is never encrypted. */
+enum nbd_tls {
+    NBD_TLS_OFF,
+    NBD_TLS_ALLOWED,  /* clients choose */
+    NBD_TLS_REQUIRED, /* nothing is said of any export before TLS */
+};
 
 struct nbd_conf {
     const char *listen;            /* "127.1.0.1:10809"; port 0: a free one; NULL, "": none */
@@ -17,6 +25,8 @@ struct nbd_conf {
     uint32_t memory_bytes;         /* payload of a connection; 0: 32 MiB */
     uint32_t handshake_timeout_ms; /* from connect to transmission; 0: 15,000 */
     uint32_t stop_timeout_ms;      /* at a stop, for what is in flight; 0: 1,000 */
+    enum nbd_tls tls;
+    const struct net_tls *tls_identity; /* of this server; outlives it; NULL with NBD_TLS_OFF */
     /* Opens an export by its name. ERR_NOTFOUND: there is none such. May suspend. */
     co_fn int (*open)(void *arg, const char *name, struct block_backend **ret);
     /* Calls fn for each export until it fails (fn may suspend). NULL: exports can't be listed. */

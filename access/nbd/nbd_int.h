@@ -39,6 +39,7 @@ struct nbd_conn {
 
     /* negotiated */
     bool fixed, no_zeroes, structured;
+    bool tls;                      /* in force */
     char name[NBD_NAME_MAX + 1];   /* export that is open; "" */
     struct block_backend *backend; /* of it; NULL */
     bool context;                  /* base:allocation is selected for the export that is open */
@@ -60,7 +61,7 @@ void nbd_conn_broken(struct stream_conn *c);
 /* Exactly len bytes. dst NULL: drops them. payload: a request's header may follow, nothing else. */
 co_fn int nbd_read(struct nbd_conn *c, void *dst, uint32_t len, bool payload) MUST_CHECK;
 
-/* ---- handshake.c, option.c ---- */
+/* ---- handshake.c, option.c, starttls.c ---- */
 
 /* 0: transmission follows; ERR_CLOSED with a text: the client left or was sent away. */
 co_fn int nbd_handshake(struct nbd_conn *c) MUST_CHECK;
@@ -78,6 +79,12 @@ co_fn int nbd_option_error(struct nbd_conn *c, uint32_t option, uint32_t type,
                            const char *text) MUST_CHECK;
 /* Both kinds of META_CONTEXT (option_meta.c). */
 co_fn int nbd_option_meta(struct nbd_conn *c, const struct nbd_option_in *o) MUST_CHECK;
+/* Must the client go over to TLS before anything else? */
+bool nbd_tls_missing(const struct nbd_conn *c);
+/* Goes over to TLS, or answers why not. NBD_OPTION_NEXT or an error. */
+co_fn int nbd_option_starttls(struct nbd_conn *c, const struct nbd_option_in *o) MUST_CHECK;
+/* Forgets the export that is open, if any. */
+co_fn void nbd_export_close(struct nbd_conn *c);
 /* Opens the export of this name unless it is open already. ERR_NOTFOUND. */
 co_fn int nbd_export_open(struct nbd_conn *c, const uint8_t *name, uint32_t len) MUST_CHECK;
 /* Before transmission: connections to the same volume that end have finished what they had begun,

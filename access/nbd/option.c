@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Options of the fixed newstyle negotiation. TLS will come in at option_starttls: it upgrades the
- * connection's stream before any other option, and forgets what was negotiated until then. */
+ * Options of the fixed newstyle negotiation. */
 #include <string.h>
 #include "access/nbd/nbd_int.h"
 
@@ -37,22 +36,28 @@ bool nbd_take_u32(struct nbd_cursor *in, uint32_t *ret)
 
 /* ---- exports ---- */
 
-co_fn int nbd_export_open(struct nbd_conn *c, const uint8_t *name, uint32_t len)
+co_fn void nbd_export_close(struct nbd_conn *c)
 {
-    const struct nbd_conf *conf = &c->s->conf;
     struct co_shield shield;
-    int rc;
 
-    if (c->backend != NULL && strlen(c->name) == len && memcmp(c->name, name, len) == 0)
-        return 0;
     if (c->backend != NULL) {
         co_shield_begin(&shield);
         c->backend->ops->close(c->backend);
         co_shield_end(&shield);
     }
     c->backend = NULL;
-    c->context = false; /* it was selected for another export */
+    c->context = false; /* it was selected for this export */
     c->name[0] = '\0';
+}
+
+co_fn int nbd_export_open(struct nbd_conn *c, const uint8_t *name, uint32_t len)
+{
+    const struct nbd_conf *conf = &c->s->conf;
+    int rc;
+
+    if (c->backend != NULL && strlen(c->name) == len && memcmp(c->name, name, len) == 0)
+        return 0;
+    nbd_export_close(c);
     if (len == 0 || len > NBD_NAME_MAX || memchr(name, '\0', len) != NULL)
         return err_set(ERR_NOTFOUND, "there is no export of this name");
     memcpy(c->name, name, len);
@@ -149,11 +154,6 @@ static co_fn int option_list(struct nbd_conn *c, const struct nbd_option_in *o)
     return rc < 0 ? rc : ack(c, o);
 }
 
-static co_fn int option_starttls(struct nbd_conn *c, const struct nbd_option_in *o)
-{
-    return nbd_option_error(c, o->type, NBD_REP_ERR_UNSUP, "this server has no TLS yet");
-}
-
 static co_fn int option_structured(struct nbd_conn *c, const struct nbd_option_in *o)
 {
     if (o->len > 0)
@@ -216,13 +216,15 @@ static co_fn int option_go(struct nbd_conn *c, const struct nbd_option_in *o)
 
 co_fn int nbd_option(struct nbd_conn *c, const struct nbd_option_in *o)
 {
+    if (nbd_tls_missing(c) && o->type != NBD_OPT_STARTTLS && o->type != NBD_OPT_ABORT)
+        return nbd_option_error(c, o->type, NBD_REP_ERR_TLS_REQD, "this server requires TLS");
     switch (o->type) {
     case NBD_OPT_ABORT:
         return option_abort(c, o);
     case NBD_OPT_LIST:
         return option_list(c, o);
     case NBD_OPT_STARTTLS:
-        return option_starttls(c, o);
+        return nbd_option_starttls(c, o);
     case NBD_OPT_INFO:
     case NBD_OPT_GO:
         return option_go(c, o);

@@ -195,6 +195,8 @@ WRONG = {
     "listen_unix": ["no-scheme", "unix:relative", "unix:/" + "x" * 200],
     "iscsi_listen": ["1.2.3.4", "[::1]", "portal:3260"], "iscsi_virtual": ["1.2.3.4", "[::1]", "portal:3260"],
     "nbd_listen": ["1.2.3.4", "[::1]", "portal:10809"], "nbd_listen_unix": ["no-scheme", "unix:relative"],
+    "nbd_tls": ["", "on", "0", "required,allowed"], "nbd_tls_cert": ["relative", "/", "/a/../b"],
+    "nbd_tls_key": ["relative", "/", "/a/../b"], "nbd_tls_ca": ["relative", "/", "/a/../b"],
     "nfs_listen": ["1.2.3.4", "[::1]", "portal:2049"], "portmap_listen": ["1.2.3.4", "[::1]", "portal:111"],
     "meta": ["", "x:y:z", "10.0.0.1:7100,,,nonsense", "10.0.0.1:0", "10.0.0.1:7100,10.0.0.1:7100"],
     "peers": ["x:y:z", "10.0.0.1:7100;10.0.0.2:7100"],
@@ -263,6 +265,9 @@ def wrong_configuration():
             if service == "chunk":
                 attempt("\n".join(without("disks")) + "\ndisks = /dev/does-not-exist\n", "/dev/does-not-exist")
                 attempt("\n".join(without("disks")) + "\n", "no disk", "--format")
+            if service == "access":
+                tried += wrong_tls(lambda *more: attempt("\n".join([*lines, *more[:-1]]) + "\n", more[-1]), bad)
+                attempt("\n".join([*without("nbd_listen"), "nbd_tls = allowed"]) + "\n", "nbd_listen is not")
             taken = c.env()["nodes"][0]["meta" if service != "meta" else "access"]["rpc"]
             if service != "meta":  # its address stands in peers, too
                 attempt("\n".join(without("listen")) + f"\nlisten = {taken}\n", taken)
@@ -280,6 +285,16 @@ def wrong_relations(attempt):
     attempt("beat_ms = 500")
     attempt("authority_ms = 100")
     return 6
+
+
+def wrong_tls(attempt, no_pem):
+    """Settings of TLS that do not go together, or name files that can't be used."""
+    attempt("nbd_tls = required", "nbd_tls needs nbd_tls_cert")
+    attempt("nbd_tls = allowed", "nbd_tls_cert = /x", "nbd_tls needs nbd_tls_cert and nbd_tls_key")
+    attempt("nbd_tls_ca = /x", "while nbd_tls is off")
+    attempt("nbd_tls = required", "nbd_tls_cert = /does/not/exist", "nbd_tls_key = /x", "/does/not/exist")
+    attempt("nbd_tls = required", f"nbd_tls_cert = {no_pem}", "nbd_tls_key = /x", "holds no certificate")
+    return 5
 
 
 def io(url, *commands, timeout=600):

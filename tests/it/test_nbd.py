@@ -5,6 +5,7 @@ UNIX socket and TCP, with several connections, and while a chunk server is kille
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -162,6 +163,98 @@ def access_stop():
     reconnect(fault)
 
 
+def certificates(directory, address):
+    """An authority, a server's and a client's certificate of it, and a client of an authority of its own, each as
+    QEMU and libnbd want them: a folder with fixed names."""
+    def openssl(*words):
+        run("openssl", *words)
+
+    def make(name, who, by=None, extensions=""):
+        at = os.path.join(directory, name)
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{at}-key.pem",
+                "-out", f"{at}.csr", "-subj", f"/CN={who}")
+        with open(f"{at}.ext", "w") as f:
+            f.write(extensions)
+        signer = ["-CA", f"{by}-cert.pem", "-CAkey", f"{by}-key.pem", "-CAcreateserial"] if by else \
+            ["-signkey", f"{at}-key.pem"]
+        openssl("x509", "-req", "-in", f"{at}.csr", "-out", f"{at}-cert.pem", "-days", "2", "-extfile", f"{at}.ext",
+                *signer)
+        return at
+
+    def folder(name, ca, own=None):
+        path = os.path.join(directory, name)
+        os.mkdir(path)
+        shutil.copy(f"{ca}-cert.pem", f"{path}/ca-cert.pem")
+        for kind in ("cert", "key") if own else ():
+            shutil.copy(f"{own}-{kind}.pem", f"{path}/client-{kind}.pem")
+        return path
+    authority = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
+    ca, other = make("ca", "test-ca", extensions=authority), make("other", "other-ca", extensions=authority)
+    server = make("server", "zbs", ca, f"subjectAltName=IP:{address.rsplit(':', 1)[0]}\nextendedKeyUsage=serverAuth\n")
+    client = make("client", "client-1", ca, "extendedKeyUsage=clientAuth\n")
+    foreign = make("foreign", "client-2", other, "extendedKeyUsage=clientAuth\n")
+    return {"server": server, "ca": f"{ca}-cert.pem", "client": folder("of-client", ca, client),
+            "foreign": folder("of-foreign", ca, foreign), "nobody": folder("of-nobody", ca),
+            "mistrusting": folder("of-mistrusting", other, client)}
+
+
+def tls_restart(c, certs, mode, ca):
+    """The first access server anew, with TLS."""
+    c.dev("term", "1", "access")
+    path = os.path.join(c.cluster, "node1", "access", "access.conf")
+    with open(path) as f:
+        lines = [line for line in f.read().splitlines() if not line.startswith("nbd_tls")]
+    lines += [f"nbd_tls = {mode}", f"nbd_tls_cert = {certs['server']}-cert.pem",
+              f"nbd_tls_key = {certs['server']}-key.pem"] + ([f"nbd_tls_ca = {certs['ca']}"] if ca else [])
+    with open(path, "w") as f:
+        f.write("\n".join(lines) + "\n")
+    c.dev("start", "1", "access")
+
+
+def tls():
+    """QEMU's tools and libnbd's under TLS: optional, then required with certificates of clients."""
+    with Cluster() as c:
+        volume(c, "v", "64M")
+        volume(c, "w", "64M")
+        address = c.env()["nodes"][0]["nbd"]
+        host, port = address.rsplit(":", 1)
+        certs = certificates(c.dir, address)
+        log = pathlib.Path(c.env()["nodes"][0]["access"]["log"])
+        image, back = make_image(c, "image", 64), os.path.join(c.dir, "back")
+
+        def nbds(name, who):
+            return f"nbds://{address}/test/{name}?tls-certificates={certs[who]}"
+
+        def qemu_tool(tool, who, name, *words, ok=True):
+            options = f"driver=nbd,server.type=inet,server.host={host},server.port={port},export=test/{name},tls-creds=t"
+            return run(*tool, "--object", f"tls-creds-x509,id=t,endpoint=client,dir={certs[who]}", "--image-opts",
+                       *words, options, ok=ok)
+        check(run("nbdinfo", nbds("v", "client"), ok=False).returncode != 0, "TLS where it is off")
+        tls_restart(c, certs, "allowed", ca=False)
+        info = json.loads(run("nbdinfo", "--no-content", "--json", nbds("v", "nobody")).stdout)
+        check(info["TLS"] and info["structured"], info)
+        run("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", image, uri(c, "v", tcp=True))
+        check(run("nbdinfo", nbds("v", "mistrusting"), ok=False).returncode != 0, "a server of another authority")
+        wait_for("the refusal", lambda: "during the handshake" in log.read_text(), 30)  # without a word
+        tls_restart(c, certs, "required", ca=True)
+        check(run("nbdinfo", uri(c, "v", tcp=True), ok=False).returncode != 0, "plain text where TLS is required")
+        check(run("nbdinfo", "--list", f"nbd://{address}", ok=False).returncode != 0, "a list in plain text")
+        for who in ("nobody", "foreign"):  # GnuTLS keeps a certificate to itself that we did not ask for
+            check(run("nbdinfo", nbds("v", who), ok=False).returncode != 0, f"the client {who}")
+        wait_for("the refusals", lambda: log.read_text().count("the peer shows no certificate") >= 2, 30)
+        run("nbdcopy", "--connections=4", "--requests=64", nbds("v", "client"), nbds("w", "client"))
+        run("nbdcopy", "--connections=2", nbds("w", "client"), back)
+        run("cmp", image, back)
+        check('client="CN=client-1"' in log.read_text(), "who the client is")
+        qemu_tool(["qemu-img", "info"], "client", "v")
+        check(qemu_tool(["qemu-img", "info"], "foreign", "v", ok=False).returncode != 0, "QEMU with a foreign one")
+        out = qemu_tool(["qemu-io"], "client", "v", "-c", "write -P 7 1M 3M", "-c", "flush", "-c", "read -P 7 1M 3M",
+                        "-c", "discard 8M 4M", "-c", "read -P 0 8M 4M")
+        check("failed" not in out.stdout + out.stderr, f"{out.stdout}{out.stderr}")
+        run("qemu-io", "-f", "raw", "-c", "read -P 7 1M 3M", uri(c, "v"))  # the UNIX socket stays as it is
+        c.verify("test/v")
+
+
 def two_ways():
     """One volume over NBD and iSCSI at once: each sees what the other wrote."""
     with Cluster() as c:
@@ -175,7 +268,7 @@ def two_ways():
 
 
 CASES = {"describe": describe, "qemu": qemu, "libnbd": libnbd, "chunk_kill": chunk_kill,
-         "access_kill": access_kill, "access_stop": access_stop, "two_ways": two_ways}
+         "access_kill": access_kill, "access_stop": access_stop, "two_ways": two_ways, "tls": tls}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))

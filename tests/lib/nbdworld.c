@@ -66,14 +66,16 @@ static co_fn int world_main(void *arg)
 {
     struct nbdworld *w = arg;
 
-    uint64_t before = mem_heap_bytes(mem_heap_current());
-
     the_world = w;
+    if (w->setup != NULL)
+        w->setup(w);
+    uint64_t before = mem_heap_bytes(mem_heap_current());
     w->conf.listen = FRONT_HOST ":10809";
     w->conf.listen_unix = NW_UNIX;
     w->conf.open = open_export;
     w->conf.list = list_exports;
     w->conf.arg = w;
+    w->conf.tls_identity = w->tls;
     int rc = nbd_server_start(&w->conf, &w->server);
     ASSERT(rc == 0);
     w->addr = nbd_server_addr(w->server);
@@ -82,6 +84,7 @@ static co_fn int world_main(void *arg)
         nbd_server_stop(w->server);
     ASSERT(w->opens == w->closes);
     ASSERT(mem_heap_bytes(mem_heap_current()) == before);
+    net_tls_free(w->tls);
     return 0;
 }
 

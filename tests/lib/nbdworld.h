@@ -16,8 +16,10 @@
 struct nbdworld {
     /* set by the test */
     void (*body)(struct nbdworld *w);
+    void (*setup)(struct nbdworld *w); /* before the server starts; NULL: nothing to do */
     void *arg;
     struct nbd_conf conf; /* addresses, open, list and arg (the world) are filled in */
+    struct net_tls *tls;  /* for conf.tls_identity; freed at the end; NULL */
     uint64_t seed;        /* 0: 1 */
     /* for the body */
     struct nbd_server *server;

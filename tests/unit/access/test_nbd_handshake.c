@@ -115,7 +115,7 @@ static void body_options(struct nbdworld *w)
     }
     CHECK(nc_option_get(&n, &r) == 0 && r.type == NBD_REP_ACK);
     CHECK(nc_option_ask(&n, NBD_OPT_LIST, "x", 1) == NBD_REP_ERR_INVALID);
-    CHECK(nc_option_ask(&n, NBD_OPT_STARTTLS, NULL, 0) == NBD_REP_ERR_UNSUP);
+    CHECK(nc_option_ask(&n, NBD_OPT_STARTTLS, NULL, 0) == NBD_REP_ERR_POLICY);
     CHECK(nc_option_ask(&n, NBD_OPT_STRUCTURED_REPLY, "x", 1) == NBD_REP_ERR_INVALID);
     CHECK(nc_option_ask(&n, 4711, "abc", 3) == NBD_REP_ERR_UNSUP);
     CHECK(nc_option_ask(&n, NBD_OPT_ABORT, NULL, 0) == NBD_REP_ACK);
