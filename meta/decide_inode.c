@@ -140,6 +140,9 @@ int decide_inode_set(const struct decide *d, Zbs__Metalog__Record **ret)
         rc = set_mode(who, i, attrs, m);
     if (rc == 0)
         rc = set_times(d, who, i, attrs, m);
+    /* Who writes without asking has to see that a write takes these bits. */
+    if (rc == 0 && (permission_lost_by_write(m->mode) & ~i->mode) != 0)
+        rc = check_file_leases(d->st, i);
     return rc;
 }
 

@@ -220,10 +220,13 @@ static void nobody_cuts_what_others_write(void **state)
     returns_lease(&r->r, r->f, again);
     returns_lease(&r->r, r->f, again);
     returns_lease(&r->r, 1ull << 40, 1); /* no such file */
+    assert_int_equal(set_mode_of(&r->r, r->f, 0755), 0);
+    assert_int_equal(set_mode_of(&r->r, r->f, 04755), ERR_BUSY);
     assert_int_equal(set_size_of(&r->r, r->f, 100), ERR_BUSY);
     state_session_remove(&r->r.st, state_session(&r->r.st, 902));
     assert_int_equal(set_size_of(&r->r, r->f, 100), 0);
     assert_null(file(r)->writers);
+    assert_int_equal(set_mode_of(&r->r, r->f, 04755), 0);
 }
 
 static void few_sessions_have_leases_of_one_file(void **state)

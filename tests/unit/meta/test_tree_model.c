@@ -206,9 +206,22 @@ static void do_rename(struct model *m)
     m->nodes[to].child[to_name] = node;
 }
 
+static bool is_leased(const struct node *n)
+{
+    for (uint32_t i = 0; i < WRITERS; i++) {
+        if (n->leases[i] != 0)
+            return true;
+    }
+    return false;
+}
+
 static void do_mode(struct model *m)
 {
-    expect(m, set_mode_of(&m->a, m->nodes[pick(m, false)].id, (uint32_t)below(m, 010000)), 0);
+    const struct node *n = &m->nodes[pick(m, false)];
+    uint32_t mode = (uint32_t)below(m, 010000), former = tree_inode(&m->a.st.tree, n->id)->mode;
+    bool rights = (permission_lost_by_write(mode) & ~former) != 0;
+
+    expect(m, set_mode_of(&m->a, n->id, mode), rights && is_leased(n) ? ERR_BUSY : 0);
 }
 
 /* ---- what files contain ---- */
@@ -217,15 +230,6 @@ static void do_mode(struct model *m)
 static bool is_dirty(const struct node *n, uint64_t size)
 {
     return size > n->size && n->dirty_end > n->size;
-}
-
-static bool is_leased(const struct node *n)
-{
-    for (uint32_t i = 0; i < WRITERS; i++) {
-        if (n->leases[i] != 0)
-            return true;
-    }
-    return false;
 }
 
 static void do_size(struct model *m)
