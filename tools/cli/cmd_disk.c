@@ -18,6 +18,7 @@ static const struct cli_column disk_columns[] = {
     {"state", "STATE", CLI_TEXT},
     {"extents", "EXTENTS", CLI_TEXT},
     {"used_bytes", "USED", CLI_SIZE},
+    {"reserved_bytes", "RESERVED", CLI_SIZE},
     {"size_bytes", "SIZE", CLI_SIZE},
     {"journal", "JOURNAL", CLI_TEXT},
     {"model", "MODEL", CLI_TEXT},
@@ -48,11 +49,12 @@ static const char *disk_state(const Zbs__Chunk__Disk *d)
 
 static json_t *disk_json(const Zbs__Chunk__Disk *d, uint32_t chunk, const char *host)
 {
-    return json_pack("{s:i,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:s}", "chunk", (int)chunk, "host", host,
-                     "path", d->path, "size_bytes", (json_int_t)d->size_bytes, "used_bytes",
-                     (json_int_t)d->used_bytes, "extents", (json_int_t)d->extents, "state",
-                     disk_state(d), "journal", d->journal_on[0] != 0 ? d->journal_on : d->path,
-                     "model", d->model, "error", d->error);
+    return json_pack("{s:i,s:s,s:s,s:I,s:I,s:I,s:I,s:s,s:s,s:s,s:s}", "chunk", (int)chunk, "host",
+                     host, "path", d->path, "size_bytes", (json_int_t)d->size_bytes, "used_bytes",
+                     (json_int_t)d->used_bytes, "reserved_bytes", (json_int_t)d->reserved_bytes,
+                     "extents", (json_int_t)d->extents, "state", disk_state(d), "journal",
+                     d->journal_on[0] != 0 ? d->journal_on : d->path, "model", d->model, "error",
+                     d->error);
 }
 
 static enum cli_exit list(struct cli *c)

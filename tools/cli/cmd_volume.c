@@ -3,8 +3,10 @@
  * zbs-cli volume: create, list, show, set, move, resize, rename, delete, map. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
+#include "common/cluster/layout.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/limits.h"
 #include "tools/cli/volume.h"
@@ -18,6 +20,7 @@ static const struct cli_column columns[] = {
     {"replicas", "REPLICAS", CLI_TEXT},
     {"extents", "EXTENTS", CLI_TEXT},
     {"extents_degraded", "DEGRADED", CLI_TEXT},
+    {"provisioning", "PROVISIONING", CLI_TEXT},
     {0},
 };
 static const struct cli_column show_columns[] = {
@@ -36,6 +39,8 @@ static const struct cli_column show_columns[] = {
     {"snapshot", "snapshot", CLI_BOOL},
     {"importing", "being imported", CLI_BOOL},
     {"flattening", "being flattened", CLI_BOOL},
+    {"provisioning", "provisioning", CLI_TEXT},
+    {"provisioning_progress", "of that done", CLI_TEXT},
     {"origin_id", "origin id", CLI_TEXT},
     {"inode_id", "file's inode", CLI_TEXT},
     {"created", "created", CLI_TEXT},
@@ -48,6 +53,26 @@ static const struct cli_column map_columns[] = {
     {"in_sync", "IN-SYNC", CLI_LIST}, {"absent", "ABSENT", CLI_LIST},
     {"owner", "OWNER", CLI_TEXT},     {0},
 };
+
+/* An older leader says nothing of it. */
+static void provisioning_json(json_t *o, const Zbs__Meta__Volume *v)
+{
+    static const Zbs__Meta__Provisioning none = ZBS__META__PROVISIONING__INIT;
+    const Zbs__Meta__Provisioning *p = v->provisioning ? v->provisioning : &none;
+    struct layout l = {v->stripe_count, v->stripe_bytes};
+    uint32_t slots = v->stripe_count > 0 ? layout_slots(&l, v->size_bytes) : 0;
+    uint32_t done = p->pass != 0 ? MIN(p->next_slot, slots) : slots;
+
+    json_object_set_new(o, "provisioning", json_string(p->thick ? "thick" : "thin"));
+    json_object_set_new(o, "provisioned", json_boolean(p->pass == 0));
+    json_object_set_new(o, "provisioned_slots", json_integer(done));
+    json_object_set_new(o, "slots", json_integer(slots));
+    json_object_set_new(o, "no_space", json_boolean(p->no_space));
+    if (p->pass != 0)
+        json_object_set_new(o, "provisioning_progress",
+                            json_sprintf("%u of %u extents%s", done, slots,
+                                         p->no_space ? "; no disk has room for the next" : ""));
+}
 
 json_t *volume_json(const Zbs__Meta__Volume *v)
 {
@@ -69,6 +94,7 @@ json_t *volume_json(const Zbs__Meta__Volume *v)
     json_object_set_new(o, "created", json_string(when));
     json_object_set_new(o, "snapshot", json_boolean(v->snapshot));
     json_object_set_new(o, "flattening", json_boolean(v->flattening));
+    provisioning_json(o, v);
     json_object_set_new(o, "importing", json_boolean(v->importing != 0));
     json_object_set_new(o, "origin_id", json_integer((json_int_t)v->origin_id));
     if (v->inode_id != 0)
@@ -148,6 +174,7 @@ static enum cli_exit volume_create(struct cli *c)
     VOLUME_CHANGE(&q, &v);
     q.stripe_bytes = (uint32_t)stripe_bytes;
     q.preferred_host = (char *)(host ? host : "");
+    q.thick = cli_option(c, "thick") != NULL;
     rc = cli_meta_call(c, META_VOLUME_CREATE, &q.base, &r);
     if (rc == CLI_OK)
         cli_warn_placement(c, q.replicas, "host", host);
@@ -222,6 +249,21 @@ static enum cli_exit volume_resize(struct cli *c)
     return volume_print(c, cli_meta_call(c, META_VOLUME_RESIZE, &q.base, &r), &r);
 }
 
+static bool thickness_option(struct cli *c, Zbs__Meta__Thickness *ret)
+{
+    const char *text = cli_option(c, "provisioning");
+
+    if (!text)
+        return true;
+    if (!strcmp(text, "thick"))
+        *ret = ZBS__META__THICKNESS__THICKNESS_THICK;
+    else if (!strcmp(text, "thin"))
+        *ret = ZBS__META__THICKNESS__THICKNESS_THIN;
+    else
+        (void)cli_usage_error(c, "--provisioning is thick or thin, not '%s'", text);
+    return *ret != ZBS__META__THICKNESS__THICKNESS_SAME;
+}
+
 static enum cli_exit volume_set(struct cli *c)
 {
     Zbs__Meta__VolumeSetRequest q = ZBS__META__VOLUME_SET_REQUEST__INIT;
@@ -230,7 +272,8 @@ static enum cli_exit volume_set(struct cli *c)
     struct rpc_reply r;
 
     if (!volume_change_begin(c, &v) || !cli_option_u32(c, "replicas", 1, 5, &q.replicas) ||
-        !cli_option_u32(c, "min-replicas", 1, 5, &q.min_replicas) || !limits_options(c, &limits))
+        !cli_option_u32(c, "min-replicas", 1, 5, &q.min_replicas) || !limits_options(c, &limits) ||
+        !thickness_option(c, &q.thickness))
         return CLI_USAGE;
     if (c->n_options == 0)
         return cli_usage_error(c, "nothing is to be set");
@@ -334,9 +377,10 @@ const struct cli_command cli_volume_commands[] = {
      "POOL/VOLUME",
      1,
      1,
-     "creates a thin volume",
+     "creates a volume",
      {{"size", "SIZE", "for example 4G; at most 64T"},
       {"replicas", "N", "copies (default: the pool's)"},
+      {"thick", NULL, "all its space is promised: writes never lack any (default: thin)"},
       {"host", "HOST", "where most of its I/O will come from"},
       {"stripes", "N", "extents that one stream is spread over (default 4)"},
       {"stripe-size", "SIZE", "default 256K"}},
@@ -378,6 +422,7 @@ const struct cli_command cli_volume_commands[] = {
      "changes a volume's policy while it is used",
      {{"replicas", "N", "copies, 1 to 5: added and removed in the background"},
       {"min-replicas", "N", "fewest copies that a write is acknowledged with"},
+      {"provisioning", "thick|thin", "is all its space promised? done in the background"},
       LIMIT_OPTIONS},
      volume_set},
     {"volume",
