@@ -71,16 +71,16 @@ static void on_volume_changed(void *arg, uint64_t volume_id)
 }
 
 struct portals {
-    const char *addrs[256];
+    struct iscsi_portal list[256];
     size_t count;
 };
 
-static void portal_add(void *arg, const char *portal)
+static void portal_add(void *arg, const char *portal, bool leaving)
 {
     struct portals *p = arg;
 
-    if (p->count < ARRAY_SIZE(p->addrs))
-        p->addrs[p->count++] = portal;
+    if (p->count < ARRAY_SIZE(p->list))
+        p->list[p->count++] = (struct iscsi_portal){portal, leaving};
 }
 
 static void on_portals_changed(void *arg)
@@ -91,7 +91,7 @@ static void on_portals_changed(void *arg)
     if (!d->iscsi)
         return;
     vol_engine_portals(d->engine, portal_add, &portals);
-    iscsi_target_portals_update(d->iscsi, portals.addrs, portals.count);
+    iscsi_target_portals_update(d->iscsi, portals.list, portals.count);
 }
 
 /* Called by the target only: the newest answer is the last. */
@@ -539,6 +539,8 @@ static void accessd_end(struct accessd *d)
 
     co_shield_begin(&shield);
     (void)co_group_close(&d->bg);
+    if (d->iscsi)
+        vol_engine_leave(d->engine); /* so that nobody who is asked to leave is sent back here */
     if (d->served && d->conf->engine_stopping)
         d->conf->engine_stopping(d->conf->engine_arg);
     if (d->nfs)

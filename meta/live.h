@@ -50,6 +50,7 @@ struct session_live {
     uint64_t id;
     nsec_t seen;
     bool told;          /* has renewed with this leader */
+    bool leaving;       /* it stops soon */
     uint64_t copied;    /* bytes to replicas that return, as last told */
     uint64_t copy_left; /* to those under way */
     uint32_t copy_extents;

@@ -197,6 +197,17 @@ struct chunk *state_chunk(const struct state *st, uint32_t id)
     return sorted_find(&st->chunks, compare_chunk, &id);
 }
 
+uint64_t state_host_maintenance(const struct state *st, const char *host)
+{
+    for (uint32_t i = 0; i < st->chunks.count; i++) {
+        const struct chunk *c = st->chunks.items[i];
+
+        if (c->maintenance && host[0] != 0 && strcmp(c->host, host) == 0)
+            return c->marked_at;
+    }
+    return 0;
+}
+
 struct chunk *state_chunk_by_uuid(const struct state *st, const uint8_t *uuid)
 {
     for (uint32_t i = 0; i < st->chunks.count; i++) {

@@ -228,6 +228,8 @@ uint32_t pool_volumes_behind(const struct pool *pool, const char *name);
  * former volume of its name. */
 struct volume **volume_snapshots(const struct volume *v, uint32_t *ret_count);
 struct chunk *state_chunk(const struct state *st, uint32_t id);
+/* The mutation at which the chunk server of this host went into maintenance; 0: it did not. */
+uint64_t state_host_maintenance(const struct state *st, const char *host);
 struct chunk *state_chunk_by_uuid(const struct state *st, const uint8_t *uuid);
 struct session *state_session(const struct state *st, uint64_t id);
 struct session *state_session_by_name(const struct state *st, const char *name);

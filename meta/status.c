@@ -24,6 +24,9 @@ void knock_session_renew(struct lead *l, const ProtobufCMessage *msg)
     if (rq->copied_bytes > s->copied && s->told)
         recovery_copied(l, rq->copied_bytes - s->copied);
     s->told = true;
+    if (rq->leaving != s->leaving)
+        live_view_changed(&l->live);
+    s->leaving = rq->leaving;
     s->copied = rq->copied_bytes;
     s->copy_left = rq->copy_left_bytes;
     s->copy_extents = rq->copy_extents;
@@ -42,8 +45,12 @@ static void fill_views(struct lead *l, struct pad *pad, Zbs__Meta__SessionRenewR
     m->accesses = PAD_NEW_ARRAY(pad, Zbs__Meta__AccessView *, st->sessions.count);
     m->n_accesses = st->sessions.count;
     for (uint32_t i = 0; i < st->sessions.count; i++) {
+        const struct session *s = st->sessions.items[i];
+
         m->accesses[i] = PAD_NEW(pad, Zbs__Meta__AccessView);
-        view_access(m->accesses[i], st->sessions.items[i]);
+        view_access(m->accesses[i], s);
+        m->accesses[i]->leaving =
+            live_session(&l->live, s->id)->leaving || state_host_maintenance(st, s->host) != 0;
     }
 }
 

@@ -43,6 +43,15 @@ static void after_chunk_register(struct lead *l, const ProtobufCMessage *msg,
              chunk->host, rq->n_disks);
 }
 
+/* Access servers on a host that is in maintenance are left by their initiators. */
+static void after_chunk_mark(struct lead *l, const ProtobufCMessage *msg,
+                             const Zbs__Metalog__Record *r)
+{
+    (void)msg;
+    if (r != NULL)
+        live_view_changed(&l->live);
+}
+
 static void after_session_open(struct lead *l, const ProtobufCMessage *msg,
                                const Zbs__Metalog__Record *r)
 {
@@ -281,7 +290,8 @@ static const struct svc_op svc_ops[] = {
      .decide = decide_chunk_mark,
      .answer = answer_chunk_mark,
      .mutation_at = MUTATION(ChunkMarkRequest),
-     .with_chunks = true},
+     .with_chunks = true,
+     .after = after_chunk_mark},
     {.request = MSG(reservation_get_request), .answer = answer_reservation_get},
     {.request = MSG(reservation_set_request),
      .decide = decide_reservation_set,

@@ -57,18 +57,6 @@ static bool host_has_member(const struct state *st, const struct extent *e, cons
     return false;
 }
 
-/* The mutation at which the chunk server of this host went into maintenance; 0: it did not. */
-static uint64_t host_in_maintenance(const struct state *st, const char *host)
-{
-    for (uint32_t i = 0; i < st->chunks.count; i++) {
-        const struct chunk *c = st->chunks.items[i];
-
-        if (c->maintenance && host[0] != 0 && strcmp(c->host, host) == 0)
-            return c->marked_at;
-    }
-    return 0;
-}
-
 /* Who works on this extent. */
 static bool is_for(const struct tasks *t, const struct extent *e)
 {
@@ -85,7 +73,7 @@ static bool is_for(const struct tasks *t, const struct extent *e)
 
         if (host_has_member(st, e, c->host))
             score |= 1ull << 63;
-        if (host_in_maintenance(st, c->host) != 0)
+        if (state_host_maintenance(st, c->host) != 0)
             score >>= 8;
         if (best == NULL || score > best_score) {
             best = c;
@@ -293,7 +281,7 @@ static void give_lost(struct tasks *t)
 /* Once for each lease: what clients need of the host after that is theirs to move. */
 static void give_releases(struct tasks *t)
 {
-    uint64_t since = host_in_maintenance(&t->l->m->st, t->session->host);
+    uint64_t since = state_host_maintenance(&t->l->m->st, t->session->host);
 
     if (since == 0)
         return;

@@ -46,9 +46,14 @@ const char *iscsi_target_addr(const struct iscsi_target *t); /* with the real po
  * that can't be served (bad name, LUN too high) is logged and left out. Does not suspend. */
 void iscsi_target_exports_update(struct iscsi_target *t, const Zbs__Meta__ExportsGetReply *exports);
 
-/* Takes over which portals the cluster has, by address; those of access servers that are gone left
- * out. Does not suspend. */
-void iscsi_target_portals_update(struct iscsi_target *t, const char *const *addrs, size_t n);
+struct iscsi_portal {
+    const char *addr;
+    bool leaving; /* initiators are to go elsewhere; it still serves */
+};
+/* Takes over which portals the cluster has; those of access servers that are gone left out. Does
+ * not suspend. */
+void iscsi_target_portals_update(struct iscsi_target *t, const struct iscsi_portal *portals,
+                                 size_t n);
 
 /* Has the export table read anew by conf.refresh. A call is shared by all who ask before it
  * begins, and there are only a few in a second, however many ask. 0: the table is at least as new

@@ -193,6 +193,8 @@ void iscsi_pdu_sent(struct stream_conn *c, struct stream_item *item);
 /* 0 once in full feature phase. */
 co_fn int iscsi_login(struct iscsi_conn *c) MUST_CHECK;
 bool iscsi_redirects(const struct iscsi_target *t);
+/* Is this access server leaving, and another one staying? */
+bool iscsi_leaves(const struct iscsi_target *t);
 /* Address of the portal at which the initiator, which logs in here, should do it instead; NULL: it
  * stays. */
 const char *iscsi_redirect(struct iscsi_conn *c, const struct iscsi_node *node,

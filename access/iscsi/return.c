@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sessions that return to the access server of their initiator's own host. When that fails they
- * come in elsewhere, and would stay there. Once it has been there again for a while the initiator
- * is asked to log out (asynchronous event 1, RFC 7143 11.9); its next login is sent home
- * (redirect.c).
+ * Sessions that are asked to go elsewhere: to log out (asynchronous event 1, RFC 7143 11.9), and to
+ * be sent on when they log in again (redirect.c). When the access server of an initiator's own host
+ * fails, its sessions come in elsewhere, and would stay there: they are asked to return once it has
+ * been there again for a while. When this access server is leaving, all are asked.
  *
  * Only sessions that came in while logins were sent on are asked; one by one, and none of the same
  * initiator port again within some minutes. Whoever could not log in at home, although that was
@@ -44,8 +44,8 @@ void session_return_init(struct iscsi_session *s, const struct iscsi_conn *c)
     s->came_back = c->came_back;
 }
 
-/* Has it had a home elsewhere for that long, without a break? */
-static bool session_should_return(struct iscsi_session *s, nsec_t delay)
+/* Has it had a home elsewhere for that long, without a break (0: never mind), or can't it stay? */
+static bool session_should_go(struct iscsi_session *s, nsec_t delay)
 {
     const struct iscsi_conn *c = LIST_FIRST(&s->conns, struct iscsi_conn, session_link);
     uint16_t home;
@@ -58,9 +58,11 @@ static bool session_should_return(struct iscsi_session *s, nsec_t delay)
         s->home_since = co_now();
         s->came_back = false; /* it was turned away because its home was about to be lost */
     }
-    if (s->came_back)
+    if (iscsi_leaves(c->t))
+        return true;
+    if (s->came_back && delay > 0)
         delay = MAX(delay, RETURN_AGAIN);
-    return home != 0 && co_now() - s->home_since >= delay;
+    return delay > 0 && home != 0 && co_now() - s->home_since >= delay;
 }
 
 static void session_ask(struct iscsi_session *s)
@@ -81,8 +83,7 @@ static void ask_next(struct iscsi_target *t, nsec_t delay)
         LIST_FOREACH (s, &node->sessions, struct iscsi_session, link) {
             uint64_t key = seen_key(node->iqn, s->initiator, s->isid);
 
-            if (!session_should_return(s, delay) || asked ||
-                seen_lately(&t->asked, key, RETURN_AGAIN))
+            if (!session_should_go(s, delay) || asked || seen_lately(&t->asked, key, RETURN_AGAIN))
                 continue;
             asked = true;
             seen_note(&t->asked, key);
@@ -96,10 +97,8 @@ co_fn int iscsi_return_main(void *arg)
     struct iscsi_target *t = arg;
 
     while (co_sleep(RETURN_TURN) == 0) {
-        nsec_t delay = t->conf.return_delay(t->conf.arg);
-
-        if (delay > 0 && iscsi_redirects(t))
-            ask_next(t, delay);
+        if (iscsi_redirects(t))
+            ask_next(t, t->conf.return_delay(t->conf.arg));
     }
     return 0;
 }

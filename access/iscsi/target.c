@@ -14,15 +14,16 @@ uint16_t iscsi_portal_tag(const char *addr)
     return (uint16_t)((h ^ h >> 16) % 65535 + 1);
 }
 
-static void port_add(struct scsi_ports *ports, const char *addr)
+static void port_add(struct scsi_ports *ports, const char *addr, bool leaving)
 {
     struct scsi_port *p = &ports->list[ports->count];
     uint16_t tag = iscsi_portal_tag(addr);
 
-    if (addr[0] == '\0' || scsi_ports_have(ports, tag))
+    if (addr[0] == '\0' || scsi_port_find(ports, tag) != NULL)
         return;
     snprintf(p->addr, sizeof(p->addr), "%s", addr);
     p->number = tag;
+    p->leaving = leaving;
     ports->count++;
 }
 
@@ -32,14 +33,15 @@ static void ports_free(struct scsi_ports *ports)
     mem_free(ports);
 }
 
-void iscsi_target_portals_update(struct iscsi_target *t, const char *const *addrs, size_t n)
+void iscsi_target_portals_update(struct iscsi_target *t, const struct iscsi_portal *portals,
+                                 size_t n)
 {
     struct scsi_ports *former = t->ports, *ports = MEM_NEW(struct scsi_ports);
 
     ports->list = MEM_NEW_ARRAY(struct scsi_port, n + 1);
     for (size_t i = 0; i < n; i++)
-        port_add(ports, addrs[i]);
-    port_add(ports, iscsi_target_addr(t)); /* which meta may not show yet */
+        port_add(ports, portals[i].addr, portals[i].leaving);
+    port_add(ports, iscsi_target_addr(t), false); /* which meta may not show yet */
     LIST_FOREACH (node, &t->nodes, struct iscsi_node, link)
         scsi_target_set_ports(&node->scsi, ports);
     t->ports = ports;

@@ -6,13 +6,20 @@
 #include "access/scsi/scsi_int.h"
 #include "common/base/addr.h"
 
-bool scsi_ports_have(const struct scsi_ports *ports, uint16_t number)
+const struct scsi_port *scsi_port_find(const struct scsi_ports *ports, uint16_t number)
 {
     for (uint32_t i = 0; ports != NULL && i < ports->count; i++) {
         if (ports->list[i].number == number)
-            return true;
+            return &ports->list[i];
     }
-    return false;
+    return NULL;
+}
+
+static bool port_stays(const struct scsi_ports *ports, uint16_t number)
+{
+    const struct scsi_port *p = scsi_port_find(ports, number);
+
+    return p != NULL && !p->leaving;
 }
 
 uint16_t scsi_ports_home(const struct scsi_ports *ports, const char *peer)
@@ -23,7 +30,7 @@ uint16_t scsi_ports_home(const struct scsi_ports *ports, const char *peer)
         const struct scsi_port *p = &ports->list[i];
 
         /* Of several the lowest: the order is not the same everywhere. */
-        if (addr_same_host(p->addr, peer) && (home == 0 || p->number < home))
+        if (!p->leaving && addr_same_host(p->addr, peer) && (home == 0 || p->number < home))
             home = p->number;
     }
     return home;
@@ -44,25 +51,27 @@ static uint64_t port_weight(const struct scsi_lun *lun, uint16_t number)
 
 static uint16_t port_of_unit(const struct scsi_ports *ports, const struct scsi_lun *lun)
 {
-    uint16_t best = 0;
+    const struct scsi_port *best = NULL;
     uint64_t best_weight = 0;
 
     for (uint32_t i = 0; ports != NULL && i < ports->count; i++) {
-        uint64_t weight = port_weight(lun, ports->list[i].number);
+        const struct scsi_port *p = &ports->list[i];
+        uint64_t weight = port_weight(lun, p->number);
 
-        if (best == 0 || weight > best_weight) {
-            best = ports->list[i].number;
+        if (best == NULL || (best->leaving && !p->leaving) ||
+            (best->leaving == p->leaving && weight > best_weight)) {
+            best = p;
             best_weight = weight;
         }
     }
-    return best;
+    return best != NULL ? best->number : 0;
 }
 
 /* home, chosen: 0 for none. */
 static uint16_t port_optimized(const struct scsi_ports *ports, const struct scsi_lun *lun,
                                uint16_t home, uint16_t chosen)
 {
-    if (chosen != 0 && scsi_ports_have(ports, chosen))
+    if (chosen != 0 && port_stays(ports, chosen))
         return chosen;
     return home != 0 ? home : port_of_unit(ports, lun);
 }

@@ -6,7 +6,7 @@
  * active/non-optimized. Which one it is follows from what all access servers know alike, so that
  * they tell an initiator the same:
  *
- *     1. the port that SET TARGET PORT GROUPS chose, if it is there (pr_state.optimized)
+ *     1. the port that SET TARGET PORT GROUPS chose, if it is there and stays (pr_state.optimized)
  *     2. the port on the initiator's own host
  *     3. one that the unit's name and the ports' numbers choose: units spread over the ports, and
  *        only those of a port that goes move */
@@ -25,6 +25,7 @@ struct scsi_target;
 struct scsi_port {
     char addr[SCSI_PORT_ADDR_MAX]; /* "10.0.0.1:3260" */
     uint16_t number;               /* relative target port and target port group; never 0 */
+    bool leaving;                  /* not for long: the optimized one only if all are */
 };
 
 struct scsi_ports {
@@ -36,9 +37,9 @@ struct scsi_ports {
  * afterwards. Nexuses for which another port is optimized now are told. NULL: none are known. */
 void scsi_target_set_ports(struct scsi_target *t, const struct scsi_ports *ports);
 
-/* The port on the host of an address; 0: there is none. */
+/* The port on the host of an address; 0: there is none, or it is leaving. */
 uint16_t scsi_ports_home(const struct scsi_ports *ports, const char *peer);
-bool scsi_ports_have(const struct scsi_ports *ports, uint16_t number);
+const struct scsi_port *scsi_port_find(const struct scsi_ports *ports, uint16_t number);
 
 /* The number of the unit's optimized port, as that nexus sees it. The unit has a back end. */
 uint16_t scsi_alua_optimized(const struct scsi_nexus *n, const struct scsi_lun *lun);

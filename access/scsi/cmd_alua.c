@@ -15,15 +15,15 @@ enum { STATUS_EXPLICIT = 1, STATUS_IMPLICIT = 2 };
 static void group_put(const struct scsi_cmd *c, uint16_t number, uint8_t *p)
 {
     const struct scsi_lun *lun = c->lun;
-    bool chosen =
-        lun->pr != NULL && scsi_ports_have(c->nexus->target->ports, lun->pr->state.optimized);
+    const struct scsi_port *chosen =
+        lun->pr != NULL ? scsi_port_find(c->nexus->target->ports, lun->pr->state.optimized) : NULL;
 
     p[0] = number == scsi_alua_optimized(c->nexus, lun) ? STATE_OPTIMIZED : STATE_NON_OPTIMIZED;
     if (number == scsi_alua_preferred(c->nexus, lun))
         p[0] |= STATE_PREF;
     p[1] = SUPPORTS_OPTIMIZED | SUPPORTS_NON_OPTIMIZED;
     put_be16(p + 2, number);
-    p[5] = chosen ? STATUS_EXPLICIT : STATUS_IMPLICIT;
+    p[5] = chosen != NULL && !chosen->leaving ? STATUS_EXPLICIT : STATUS_IMPLICIT;
     p[7] = 1; /* ports in the group */
     put_be16(p + 10, number);
 }
@@ -72,7 +72,7 @@ static uint16_t set_parse(struct scsi_cmd *c)
             sense_invalid_parameter(c, at, 3);
             return 0;
         }
-        if (!scsi_ports_have(c->nexus->target->ports, get_be16(p + at + 2))) {
+        if (scsi_port_find(c->nexus->target->ports, get_be16(p + at + 2)) == NULL) {
             sense_invalid_parameter(c, at + 2, 8);
             return 0;
         }

@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A renewal each, of ours and of the others. */
+#define LEAVE_NOTICE (500 * NSEC_PER_MSEC)
+
 /* Clocks of two hosts drift apart by less than this in a lease's time (PROTOCOL 1.4). */
 static nsec_t drift_margin(nsec_t ttl)
 {
@@ -199,6 +202,7 @@ static void accesses_update(struct vol_engine *e, Zbs__Meta__AccessView *const *
         snprintf(a->name, sizeof(a->name), "%s", views[i]->name);
         snprintf(a->addr, sizeof(a->addr), "%s", views[i]->addr);
         snprintf(a->iscsi_portal, sizeof(a->iscsi_portal), "%s", views[i]->iscsi_portal);
+        a->leaving = views[i]->leaving;
     }
     if (e->portals_changed)
         e->portals_changed(e->arg);
@@ -215,12 +219,19 @@ static void accesses_update(struct vol_engine *e, Zbs__Meta__AccessView *const *
     }
 }
 
-void vol_engine_portals(const struct vol_engine *e, void (*fn)(void *arg, const char *portal),
-                        void *arg)
+void vol_engine_portals(const struct vol_engine *e,
+                        void (*fn)(void *arg, const char *portal, bool leaving), void *arg)
 {
     LIST_FOREACH (a, &e->accesses, struct access_peer, link)
         if (!a->gone && a->iscsi_portal[0])
-            fn(arg, a->iscsi_portal);
+            fn(arg, a->iscsi_portal, a->leaving);
+}
+
+co_fn void vol_engine_leave(struct vol_engine *e)
+{
+    e->leaving = true;
+    meta_session_renew_now(e);
+    (void)co_sleep(LEAVE_NOTICE);
 }
 
 /* ---- renewing ---- */
@@ -355,6 +366,7 @@ static int session_renew(struct vol_engine *e)
     req.exports_version = e->exports_version;
     req.settings_version = e->settings_version;
     req.reservations_version = e->reservations_seen;
+    req.leaving = e->leaving;
     req.copied_bytes = e->recovery.copied_bytes;
     req.copy_left_bytes = joins_left(e, &req.copy_extents);
     rpc_reply_init(&r);

@@ -58,9 +58,12 @@ co_fn void vol_engine_drain(struct vol_engine *e);
 co_fn void vol_engine_stop(struct vol_engine *e);
 /* A setting of the cluster, as the last renewal had it. */
 uint64_t vol_engine_setting(const struct vol_engine *e, enum setting s);
-/* Calls fn for the iSCSI portal of each access server that has a session with meta. */
-void vol_engine_portals(const struct vol_engine *e, void (*fn)(void *arg, const char *portal),
-                        void *arg);
+/* Calls fn for the iSCSI portal of each access server that has a session with meta. leaving: it
+ * stops soon, or its host is in maintenance. */
+void vol_engine_portals(const struct vol_engine *e,
+                        void (*fn)(void *arg, const char *portal, bool leaving), void *arg);
+/* Announces that this access server stops soon. Returns when the others will have heard of it. */
+co_fn void vol_engine_leave(struct vol_engine *e);
 uint64_t vol_engine_session(const struct vol_engine *e); /* 0 while there is none */
 /* Of the cluster that the first session was opened with. */
 const char *vol_engine_cluster_id(const struct vol_engine *e);

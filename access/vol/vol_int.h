@@ -180,7 +180,8 @@ struct access_peer {
     char addr[NET_ADDR_MAX], iscsi_portal[NET_ADDR_MAX];
     struct rpc_client *rpc;
     uint32_t users;
-    bool gone; /* not in meta's view any more */
+    bool gone;    /* not in meta's view any more */
+    bool leaving; /* its iSCSI initiators are to go elsewhere */
 };
 
 /* Copying to joining replicas: how much of it at once, and how fast (join.c, pace.c). */
@@ -228,7 +229,7 @@ struct vol_engine {
     uint64_t space_bytes, space_free_bytes; /* of healthy disks; 0: not known */
     uint64_t settings[SETTINGS];            /* of the cluster; the defaults until meta was heard */
     char cluster_id[64];
-    bool stopping;
+    bool leaving, stopping;
 
     struct list chunks;
     struct list accesses;

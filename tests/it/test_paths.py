@@ -118,39 +118,68 @@ def serving(c):
     return [s["access"] for s in json.loads(r.stdout)] if r.returncode == 0 else None
 
 
-def home():
-    """A load whose home is node 2, through libiscsi and the virtual portal: it returns by itself once node 2 is well
-    again, and leaves when that stops in order. No command fails."""
-    with Cluster() as c:
+class LoadAtHome:
+    """A load whose home is node 2, through libiscsi and the virtual portal, which node 1 has."""
+
+    def __init__(self, c):
         urls = c.export("paths")
         portals = [u.split("/")[2] for u in urls]
         virtual = portals[0].replace(":3260", ":3261")
         add_virtual(c, 1, virtual)
         c.cli("setting", "set", "iscsi.redirect", "1")
         c.cli("setting", "set", "iscsi.return", "3s")
+        hosts = [p.rsplit(":", 1)[0] for p in portals]
+        for at in urls[1:]:  # and node 1 below: each has to know of the setting
+            wait_for("logins are sent on", lambda: sent_to(at, f"d{os.urandom(2).hex()}", hosts[0]) == portals[0], 20)
         # libiscsi can't be told which address to come from
-        run("ip", "route", "replace", "local", "127.0.0.0/8", "dev", "lo", "src", portals[1].rsplit(":", 1)[0],
-            "table", "local")
+        run("ip", "route", "replace", "local", "127.0.0.0/8", "dev", "lo", "src", hosts[1], "table", "local")
         url = urls[0].replace(portals[0], virtual)
         wait_for("sent home", lambda: sent_to(url, f"e{os.urandom(2).hex()}") == portals[1], 20)
-        stop = os.path.join(c.dir, "stop")
-        load = c.load([url], 300, stop_file=stop)
-        check(serving(c) == ["access-2"], "it begins at home")
-        c.dev("kill", "2", "access")
-        wait_for("another serves it", lambda: serving(c) in (["access-1"], ["access-3"]), 30)
-        c.dev("start", "2", "access")
-        wait_for("home again", lambda: serving(c) == ["access-2"], 30)
-        c.dev("term", "2", "access")
-        wait_for("its home is left", lambda: serving(c) in (["access-1"], ["access-3"]), 30)
-        with open(stop, "w"):
+        self.cluster, self.stop = c, os.path.join(c.dir, "stop")
+        self.load = c.load([url], 300, stop_file=self.stop)
+        self.is_home("it begins at home")
+
+    def is_home(self, what):
+        wait_for(what, lambda: serving(self.cluster) == ["access-2"], 30)
+
+    def is_elsewhere(self, what):
+        wait_for(what, lambda: serving(self.cluster) in (["access-1"], ["access-3"]), 30)
+        with open(os.path.join(self.cluster.cluster, "node2", "access", "log")) as f:
+            own = [line.split()[3] for line in f if "initiator=iqn.2026-11.io.zbs.test:load " in line]
+        check("iscsi.session" in own and "iscsi.closed" not in own, f"{what}, by a logout, not cut off: {own}")
+
+    def end(self):
+        with open(self.stop, "w"):
             pass
-        r = c.load_result(load)
-        log = open(os.path.join(c.cluster, "node2", "access", "log")).read()
-        check("iscsi.session" in log and "iscsi.closed" not in log, "it logged out when it was asked to, and was not cut off")
+        r = self.cluster.load_result(self.load)
         return f"{r['reads'] + r['writes']} commands, at {r['reconnects'] + 1} servers in turn, no error"
 
 
-CASES = {"asymmetric": asymmetric, "redirect": redirect, "home": home}
+def home():
+    """It returns by itself once its home is well again, and leaves when that stops in order."""
+    with Cluster() as c:
+        load = LoadAtHome(c)
+        c.dev("kill", "2", "access")
+        load.is_elsewhere("another serves it")
+        c.dev("start", "2", "access")
+        load.is_home("home again")
+        c.dev("term", "2", "access")
+        load.is_elsewhere("its home is left")
+        return load.end()
+
+
+def maintenance():
+    """It leaves a host that goes into maintenance, though the access server there runs on, and comes back after it."""
+    with Cluster() as c:
+        load = LoadAtHome(c)
+        c.cli("chunk", "maintenance", "host-2", "on")
+        load.is_elsewhere("its home is left")
+        c.cli("chunk", "maintenance", "host-2", "off")
+        load.is_home("home again")
+        return load.end()
+
+
+CASES = {"asymmetric": asymmetric, "redirect": redirect, "home": home, "maintenance": maintenance}
 
 if __name__ == "__main__":
     sys.exit(main(CASES))

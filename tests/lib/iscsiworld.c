@@ -28,7 +28,8 @@ void iscsiworld_export(struct iscsiworld *w, bool without_second_lun)
                 secret[] = "secretsecret12", ini[] = IW_INI;
     Zbs__Meta__Lun luns[3], *one[2] = {&luns[0], &luns[1]}, *two[1] = {&luns[2]};
     Zbs__Meta__Target targets[2], *target_ptrs[2] = {&targets[0], &targets[1]};
-    static const char *const portals[] = {FRONT_HOST ":3260", IW_SECOND_PORTAL};
+    static const struct iscsi_portal portals[] = {{.addr = FRONT_HOST ":3260"},
+                                                  {.addr = IW_SECOND_PORTAL}};
     Zbs__Meta__ExportsGetReply exports = ZBS__META__EXPORTS_GET_REPLY__INIT;
     char *initiators[1] = {ini};
 

@@ -77,17 +77,18 @@ static const char *portal_before(const char *own)
 
 static void body_home(struct iscsiworld *w)
 {
-    const char *home[] = {IW_SECOND_PORTAL, portal_before(w->addr)};
+    const struct iscsi_portal home[] = {{.addr = IW_SECOND_PORTAL},
+                                        {.addr = portal_before(w->addr)}};
 
     login(w->addr, IW_INI, NULL); /* this is its home */
     iscsi_target_portals_update(w->target, home, ARRAY_SIZE(home));
-    login(w->addr, IW_INI, home[1]);
-    login(w->addr, IW_OTHER_INI, home[1]);
+    login(w->addr, IW_INI, home[1].addr);
+    login(w->addr, IW_OTHER_INI, home[1].addr);
     /* whoever could not log in there stays */
     login(w->addr, IW_INI, NULL);
-    login(w->addr, IW_INI, home[1]);
+    login(w->addr, IW_INI, home[1].addr);
     CHECK(co_sleep(SEC(21)) == 0);
-    login(w->addr, IW_OTHER_INI, home[1]);
+    login(w->addr, IW_OTHER_INI, home[1].addr);
     /* the access server there failed */
     iscsi_target_portals_update(w->target, home, 1);
     login(w->addr, "iqn.2024-01.example:third", NULL);
@@ -202,10 +203,10 @@ static void logout(struct ini *i)
 /* A home that the initiators did not have when they logged in. */
 static const char *home_appears(struct iscsiworld *w)
 {
-    const char *home = portal_before(w->addr);
+    const struct iscsi_portal home = {.addr = portal_before(w->addr)};
 
     iscsi_target_portals_update(w->target, &home, 1);
-    return home;
+    return home.addr;
 }
 
 static void home_fails(struct iscsiworld *w)
@@ -348,6 +349,32 @@ static void only_sessions_that_were_sent_on_are_asked(void **state)
     run(body_not_asked);
 }
 
+/* Its host goes into maintenance, and comes out of it. */
+static void body_leaving(struct iscsiworld *w)
+{
+    const struct iscsi_portal leaving[] = {{w->addr, true}, {IW_SECOND_PORTAL, false}},
+                              all[] = {{w->addr, true}, {IW_SECOND_PORTAL, true}};
+    struct ini i;
+
+    stay(&i, w->addr, IW_INI);
+    iscsi_target_portals_update(w->target, all, 2); /* there is nowhere to go */
+    CHECK(!asked(&i, SEC(10)));
+    login(w->addr, IW_OTHER_INI, NULL);
+    iscsi_target_portals_update(w->target, leaving, 2);
+    CHECK(asked(&i, SEC(2)));
+    logout(&i);
+    login(w->addr, IW_INI, IW_SECOND_PORTAL);
+    login(VIRTUAL, IW_OTHER_INI, IW_SECOND_PORTAL);
+    iscsi_target_portals_update(w->target, NULL, 0);
+    login(w->addr, "iqn.2024-01.example:third", NULL);
+}
+
+static void who_is_at_a_server_that_leaves_is_asked(void **state)
+{
+    (void)state;
+    run(body_leaving);
+}
+
 /* Every connection of a session is asked: each has to be logged out. */
 static void body_connections(struct iscsiworld *w)
 {
@@ -388,6 +415,7 @@ int main(void)
         cmocka_unit_test(who_does_not_listen_is_left_alone),
         cmocka_unit_test(only_sessions_that_were_sent_on_are_asked),
         cmocka_unit_test(every_connection_is_asked),
+        cmocka_unit_test(who_is_at_a_server_that_leaves_is_asked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,9 @@
 
 enum { HERE, THERE, SERVERS };
 
-static struct scsi_port port_list[] = {
-    {"10.0.0.1:3260", 11}, {"10.0.0.2:3260", 12}, {"10.0.0.3:3260", 13}};
+static struct scsi_port port_list[] = {{.addr = "10.0.0.1:3260", .number = 11},
+                                       {.addr = "10.0.0.2:3260", .number = 12},
+                                       {.addr = "10.0.0.3:3260", .number = 13}};
 static const struct scsi_ports three = {port_list, 3}, two = {port_list, 2};
 
 /* One access server with two initiators: one on the host of port 11, one on no port's host. */
@@ -346,13 +347,39 @@ static void ports_that_come_and_go_are_told(void **state)
     assert_int_equal(r->cmd.sense.ascq, 0x06);
 }
 
+/* A port that is about to go serves on, and is told to be the worse one before it goes. */
+static void ports_that_are_leaving_are_left(void **state)
+{
+    struct rig *r = *state;
+    struct scsi_port list[3];
+    struct scsi_ports ports = {list, 3}, all = {list, 1};
+    struct server *s = &r->servers[HERE];
+    uint16_t pref;
+
+    memcpy(list, port_list, sizeof(list));
+    list[0].leaving = true;
+    assert_int_equal(set_one(r, &s->far, 0, 11)->status, SCSI_GOOD);
+    (void)told(&s->local);
+    scsi_target_set_ports(&s->target, &ports);
+    assert_true(told(&s->local) && told(&s->far));
+    assert_int_not_equal(optimized(r, &s->local, &pref), 11);
+    assert_int_equal(r->in[4 + 5], 2); /* not the one that was chosen */
+    assert_int_not_equal(optimized(r, &s->far, &pref), 11);
+    scsi_target_set_ports(&s->target, &all); /* there is no other */
+    assert_true(told(&s->local));
+    expect_optimized(r, &s->local, 11, 11);
+    scsi_target_set_ports(&s->target, &three);
+    s->local.ua[0] = s->far.ua[0] = 0;
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(every_portal_is_a_group),     T(the_port_at_home_is_optimized),
-        T(units_spread_over_the_ports), T(a_choice_holds_on_all_servers),
-        T(what_cannot_be_is_refused),   T(ports_that_come_and_go_are_told),
+        T(every_portal_is_a_group),         T(the_port_at_home_is_optimized),
+        T(units_spread_over_the_ports),     T(a_choice_holds_on_all_servers),
+        T(what_cannot_be_is_refused),       T(ports_that_come_and_go_are_told),
+        T(ports_that_are_leaving_are_left),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
