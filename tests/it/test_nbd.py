@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -209,6 +210,8 @@ def tls_restart(c, certs, mode, ca):
     with open(path, "w") as f:
         f.write("\n".join(lines) + "\n")
     c.dev("start", "1", "access")
+    host, port = c.env()["nodes"][0]["nbd"].rsplit(":", 1)
+    wait_for("the access server", lambda: socket.socket().connect_ex((host, int(port))) == 0, 30)
 
 
 def tls():
