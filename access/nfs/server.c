@@ -137,6 +137,7 @@ co_fn void nfs_server_stop(struct nfs_server *s)
         onc_udp_stop(s->udp);
     if (s->onc != NULL)
         onc_server_stop(s->onc);
+    s->onc = NULL; /* the session may expire, and status be asked for, while the files end */
     (void)co_group_close(&s->lock_waiting);
     nfs_shares_fini(&s->shares);
     nfs_files_free(s->files);
@@ -163,7 +164,8 @@ const char *nfs_server_portmap_addr(const struct nfs_server *s)
 
 void nfs_server_drop(struct nfs_server *s, const char *why)
 {
-    onc_server_drop(s->onc, why);
+    if (s->onc != NULL)
+        onc_server_drop(s->onc, why);
 }
 
 void nfs_server_volume_changed(struct nfs_server *s, uint64_t volume_id)
@@ -179,5 +181,6 @@ void nfs_server_recalled(struct nfs_server *s, uint64_t inode_id, uint64_t lease
 void nfs_server_clients(const struct nfs_server *s,
                         void (*fn)(void *arg, const struct onc_client_view *v), void *arg)
 {
-    onc_server_clients(s->onc, fn, arg);
+    if (s->onc != NULL)
+        onc_server_clients(s->onc, fn, arg);
 }

@@ -300,10 +300,10 @@ static void recovery_draw(struct scenario *s, uint64_t x)
     }
 }
 
-/* In a quarter of the seeds whose disks are never full: a client of files waits for space. */
+/* In a sixth of the seeds whose disks are never full: a client of files waits for space. */
 static void share_draw(struct scenario *s, uint64_t x)
 {
-    s->files = s->disk_mib == LARGE_DISK_MIB && draw_below(&x, 4) == 0;
+    s->files = s->disk_mib == LARGE_DISK_MIB && draw_below(&x, 6) == 0;
 }
 
 void scenario_draw(struct scenario *s, uint64_t seed, nsec_t span)

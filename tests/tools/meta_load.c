@@ -23,14 +23,15 @@
 #include "common/cluster/meta_client.h"
 #include "common/env/env_real.h"
 
-#define STAGES_MAX  16u
-#define CHUNKS_MAX  256u
-#define PIDS_MAX    8u
-#define SLOTS       4096u /* extents of a volume */
-#define GRANT_SLOTS 64u
-#define PROBES      200u
-#define HOST_DISK   (256ull << 40)
-#define POLL        (20 * NSEC_PER_MSEC)
+#define STAGES_MAX     16u
+#define CHUNKS_MAX     256u
+#define PIDS_MAX       8u
+#define SLOTS          4096u /* extents of a volume */
+#define GRANT_SLOTS    64u
+#define PROBES         200u
+#define HOST_DISK      (256ull << 40)
+#define POLL           (20 * NSEC_PER_MSEC)
+#define STANDBYS_POLLS 15000u /* five minutes */
 
 struct fake_chunk {
     struct load *load;
@@ -331,7 +332,7 @@ static void standbys_wait(struct load *l)
 {
     uint32_t behind = 1;
 
-    for (uint32_t i = 0; i < 3000 && behind > 0; i++) {
+    for (uint32_t i = 0; i < STANDBYS_POLLS && behind > 0; i++) {
         (void)co_sleep(POLL);
         (void)log_index(l, &behind);
     }
