@@ -86,6 +86,22 @@ enum nfs_status nfs_status_of(int rc)
 
 /* ---- arguments ---- */
 
+/* Of this cluster? Most calls are about few files: their handles are not hashed each time. */
+static bool unpack_handle(struct nfs_server *s, const uint8_t *data, struct nfs_fh *ret)
+{
+    struct nfs_known_handle *known = &s->handles[data[NFS_FH_BYTES - 1] % NFS_HANDLES_KNOWN];
+
+    if (known->there && memcmp(known->bytes, data, NFS_FH_BYTES) == 0) {
+        nfs_fh_read(data, ret);
+        return true;
+    }
+    if (!nfs_fh_unpack(s->cluster_id, data, NFS_FH_BYTES, ret))
+        return false;
+    known->there = true;
+    memcpy(known->bytes, data, NFS_FH_BYTES);
+    return true;
+}
+
 void nfs_take_handle(struct onc_call *call, struct nfs_handle *ret)
 {
     uint32_t len;
@@ -93,7 +109,7 @@ void nfs_take_handle(struct onc_call *call, struct nfs_handle *ret)
 
     if (data == NULL || len != NFS_FH_BYTES)
         ret->status = NFS3ERR_BADHANDLE;
-    else if (!nfs_fh_unpack(nfs_server_of(call)->cluster_id, data, len, &ret->fh))
+    else if (!unpack_handle(nfs_server_of(call), data, &ret->fh))
         ret->status = NFS3ERR_STALE; /* of another cluster, perhaps: the client has to mount anew */
     else
         ret->status = NFS3_OK;

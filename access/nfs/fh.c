@@ -35,6 +35,12 @@ void nfs_fh_pack(const char *cluster_id, const struct nfs_fh *fh, uint8_t *dst)
     seal(cluster_id, dst, dst + SEAL_AT);
 }
 
+void nfs_fh_read(const uint8_t *src, struct nfs_fh *ret)
+{
+    ret->share_id = get_be32(src + 4);
+    ret->inode_id = get_be64(src + 8);
+}
+
 bool nfs_fh_unpack(const char *cluster_id, const uint8_t *src, size_t len, struct nfs_fh *ret)
 {
     uint8_t expected[SEAL_BYTES];
@@ -42,7 +48,6 @@ bool nfs_fh_unpack(const char *cluster_id, const uint8_t *src, size_t len, struc
     if (len != NFS_FH_BYTES || get_be32(src) != VERSION)
         return false;
     seal(cluster_id, src, expected);
-    ret->share_id = get_be32(src + 4);
-    ret->inode_id = get_be64(src + 8);
+    nfs_fh_read(src, ret);
     return memcmp(expected, src + SEAL_AT, SEAL_BYTES) == 0;
 }

@@ -28,5 +28,7 @@ struct nfs_fh {
 void nfs_fh_pack(const char *cluster_id, const struct nfs_fh *fh, uint8_t *dst);
 /* False: it is none of this cluster's. */
 bool nfs_fh_unpack(const char *cluster_id, const uint8_t *src, size_t len, struct nfs_fh *ret);
+/* Of one that was found to be of this cluster. */
+void nfs_fh_read(const uint8_t *src, struct nfs_fh *ret);
 
 #endif

@@ -73,6 +73,8 @@ struct nfs_mount {
     char *client; /* address without port */
 };
 
+#define NFS_HANDLES_KNOWN 64u
+
 struct nfs_server {
     struct nfs_conf conf;
     char *cluster_id;
@@ -87,6 +89,10 @@ struct nfs_server {
     struct co_cond lock_wait_gone;
     uint16_t port; /* of all programs but the portmapper */
     uint8_t verifier[NFS3_VERIFIER_BYTES];
+    struct nfs_known_handle {
+        bool there;
+        uint8_t bytes[NFS_FH_BYTES];
+    } handles[NFS_HANDLES_KNOWN]; /* that were found to be of this cluster */
 };
 
 extern const struct onc_program nfs_program, nfs_mount_program, nfs_portmap_program,
