@@ -143,8 +143,9 @@ static void io_watch(struct coord_zk *zk, int fd, int interest)
         (void)epoll_ctl(zk->poll_fd, EPOLL_CTL_DEL, zk->watched_fd, NULL); /* or closed it was */
     zk->watched_fd = fd;
     zk->watched_interest = interest;
+    /* The library may have closed it, and another thread given its number to a file (EPERM). */
     if (fd >= 0 && epoll_ctl(zk->poll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
-        ASSERTF(errno == EBADF || errno == EEXIST, "epoll_ctl: errno %d", errno);
+        ASSERTF(errno == EBADF || errno == EEXIST || errno == EPERM, "epoll_ctl: errno %d", errno);
 }
 
 /* Until the descriptor is ready, the library wants to be called, or zk_kick. Returns the
