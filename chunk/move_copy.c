@@ -124,7 +124,7 @@ static int twin_bind(struct ext *y, uint32_t b)
     struct dev *d = y->dev;
     struct rec_alloc *r;
     struct claim claim;
-    uint32_t block;
+    uint32_t block = 0;
     int rc;
 
     if (block_allocated(y, b))

@@ -50,6 +50,7 @@ static void make_room(struct sorted *v)
         base = mem_realloc(base, v->cap * sizeof(void *));
         gap = v->gap;
     }
+    ASSERT(base != NULL);
     memmove(base + gap, base + v->gap, v->count * sizeof(void *));
     v->items = base + gap;
     v->gap = gap;

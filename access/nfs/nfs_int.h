@@ -139,12 +139,16 @@ void nfs_cred_message(const struct nfs_cred *who, Zbs__Meta__Credentials *ret);
     ({                                                                                             \
         Zbs__Meta__Mutation change_mutation;                                                       \
         Zbs__Meta__Credentials change_cred;                                                        \
+        int change_rc;                                                                             \
                                                                                                    \
         nfs_call_mutation(call, &change_mutation);                                                 \
         nfs_cred_message(asker, &change_cred);                                                     \
         (rq)->mutation = &change_mutation;                                                         \
         (rq)->who = &change_cred;                                                                  \
-        nfs_meta_call(nfs_server_of(call), method, &(rq)->base, r);                                \
+        change_rc = nfs_meta_call(nfs_server_of(call), method, &(rq)->base, r);                    \
+        (rq)->mutation = NULL;                                                                     \
+        (rq)->who = NULL;                                                                          \
+        change_rc;                                                                                 \
     })
 
 /* An inode of the handle's share, as meta has it now, into *r. */

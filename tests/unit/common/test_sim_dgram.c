@@ -36,9 +36,12 @@ static uint32_t ask(struct net_dgram *d, uint32_t questions, uint8_t *times)
     uint32_t overtaken = 0, last = 0;
     uint8_t n;
 
+    CHECK(questions <= UINT8_MAX);
     memset(times, 0, questions);
-    for (n = 0; n < questions; n++)
+    for (uint32_t i = 0; i < questions; i++) {
+        n = (uint8_t)i;
         CHECK(net_dgram_send(d, &n, 1, &way) == 0);
+    }
     while (net_dgram_recv(d, &n, 1, &way) == 1) {
         CHECK(n < questions && strcmp(way.peer, ECHO_ADDR) == 0);
         overtaken += n < last;

@@ -31,10 +31,13 @@ static int change(struct cast *c, enum meta_method method, ProtobufCMessage *rq,
                   Zbs__Meta__Mutation **mutation, struct rpc_reply *r)
 {
     Zbs__Meta__Mutation m;
+    int rc;
 
     meta_client_mutation(c->w->mc, &m);
     *mutation = &m;
-    return call(c->w, method, rq, r);
+    rc = call(c->w, method, rq, r);
+    *mutation = NULL;
+    return rc;
 }
 
 static int set_size(struct cast *c, uint64_t size)
