@@ -27,7 +27,7 @@ struct nfs_conf {
 co_fn int nfs_server_start(const struct nfs_conf *conf, struct nfs_server **ret) MUST_CHECK;
 /* Reads no more calls, answers those in flight, closes, frees. */
 co_fn void nfs_server_stop(struct nfs_server *s);
-struct nfs_files *nfs_server_files(struct nfs_server *s); /* what it serves */
+struct nfs_files *nfs_server_files(struct nfs_server *s);        /* what it serves */
 const char *nfs_server_addr(const struct nfs_server *s);         /* with the real port */
 const char *nfs_server_portmap_addr(const struct nfs_server *s); /* "" */
 

@@ -61,7 +61,7 @@ struct sim_conf {
     uint32_t net_reset_ppm;  /* a connection breaks */
     uint32_t net_loss_ppm;   /* a datagram does not come */
     uint32_t net_double_ppm; /* it comes twice */
-    bool trace;             /* keep the whole trace text (else only its hash) */
+    bool trace;              /* keep the whole trace text (else only its hash) */
 };
 
 struct sim *sim_new(const struct sim_conf *conf);
