@@ -183,8 +183,8 @@ static int session_main(void *arg)
         nsec_t begin = co_now();
         int rc = session_renew(l);
 
-        if (rc == ERR_EXPIRED)
-            load_fail(l, rc);
+        if (rc == ERR_EXPIRED) /* on a machine that is busy with other things */
+            rc = session_open(l);
         (void)co_sleep_until(begin + (rc < 0 ? POLL : l->renew_ms * NSEC_PER_MSEC));
     }
     return 0;
@@ -231,7 +231,7 @@ static int volume_create(struct load *l, uint32_t number)
     return rc;
 }
 
-static int slots_allocate(struct load *l, uint64_t first, uint32_t count)
+static int slots_ask(struct load *l, uint64_t first, uint32_t count)
 {
     Zbs__Meta__LeaseAcquireRequest rq = ZBS__META__LEASE_ACQUIRE_REQUEST__INIT;
     Zbs__Meta__Mutation m = ZBS__META__MUTATION__INIT;
@@ -248,6 +248,15 @@ static int slots_allocate(struct load *l, uint64_t first, uint32_t count)
     rpc_reply_init(&r);
     rc = meta_call(l->mc, META_LEASE_ACQUIRE, &rq.base, true, &r);
     rpc_reply_free(&r);
+    return rc;
+}
+
+static int slots_allocate(struct load *l, uint64_t first, uint32_t count)
+{
+    int rc = slots_ask(l, first, count);
+
+    while (rc == ERR_EXPIRED && co_sleep(POLL) == 0)
+        rc = slots_ask(l, first, count);
     return rc;
 }
 
