@@ -46,7 +46,7 @@ void iscsi_pdu_sent(struct stream_conn *stream, struct stream_item *item)
 
 void iscsi_conn_send(struct iscsi_conn *c, struct pdu_out *p)
 {
-    stream_send(&c->stream, &p->item);
+    stream_queue(&c->stream, &p->item);
 }
 
 void iscsi_conn_send_plain(struct iscsi_conn *c, struct pdu_out *p)

@@ -66,7 +66,7 @@ void nbd_reply_sent(struct stream_conn *stream, struct stream_item *item)
 
 static void piece_send(struct nbd_conn *c, struct piece *p)
 {
-    stream_send(&c->stream, &p->item);
+    stream_queue(&c->stream, &p->item);
 }
 
 /* ---- answers ---- */

@@ -69,7 +69,7 @@ void onc_reply_send(struct onc_request *q)
 
     ASSERT(len < ONC_LAST);
     xdr_set_u32(&call->out, 0, ONC_LAST | (uint32_t)len);
-    stream_send(&call->conn->stream, &q->item);
+    stream_queue(&call->conn->stream, &q->item);
 }
 
 int onc_reply_pieces(struct stream_conn *stream, struct stream_item *item, struct iovec *iov)

@@ -67,7 +67,7 @@ void stream_sender_start(struct stream_conn *c)
     co_spawn_detached_deadline(&c->sender, "stream-sender", sender_main, c);
 }
 
-void stream_send(struct stream_conn *c, struct stream_item *item)
+void stream_queue(struct stream_conn *c, struct stream_item *item)
 {
     if (c->tx_ended) {
         c->server->ops->sent(c, item);

@@ -117,7 +117,7 @@ co_fn int stream_read(struct stream_conn *c, void *dst, uint32_t len, bool strea
 
 void stream_sender_start(struct stream_conn *c);
 /* Queues it; all that is queued in one turn of the loop leaves together. */
-void stream_send(struct stream_conn *c, struct stream_item *item);
+void stream_queue(struct stream_conn *c, struct stream_item *item);
 /* By the connection's coroutine: what is queued leaves if the client takes it, then the connection
  * is broken. Whatever is sent later is dropped. */
 co_fn void stream_sender_end(struct stream_conn *c);
