@@ -84,9 +84,11 @@ static void send_request(struct nc *n, struct fuzz_input *in)
         in->size = 0;
 }
 
-/* Structured answers tell their length, so they are read and judged; simple ones are left. */
+/* Structured answers tell their length, so they are read and judged; simple ones are left, and when
+ * so many are that nothing more is taken, that was it. */
 static void requests(struct nc *n, struct fuzz_input *in, bool structured)
 {
+    nsec_t former = co_deadline_push(co_now() + NSEC_PER_SEC);
     uint8_t ended[REQUESTS_MAX + 1] = {0};
     uint32_t sent = 0;
 
@@ -100,13 +102,16 @@ static void requests(struct nc *n, struct fuzz_input *in, bool structured)
         while (net_readable(n->net)) {
             struct nc_reply r;
 
-            if (nc_recv(n, &r) < 0)
-                return;
+            if (nc_recv(n, &r) < 0) {
+                in->size = 0;
+                break;
+            }
             CHECK(r.cookie >= 1 && r.cookie <= sent && !ended[r.cookie]);
             ended[r.cookie] = !r.structured || (r.flags & NBD_REPLY_FLAG_DONE);
             nc_reply_free(&r);
         }
     }
+    co_deadline_restore(former);
 }
 
 /* A good client is served as if nothing had happened. */

@@ -208,6 +208,9 @@ void sim_end_close(struct sim_end *e, enum sim_close_how how)
     struct sim_pair *pair = e->pair;
     struct sim_dir *out = &pair->dir[e->side];
 
+    /* As TCP does: what was not read will not be, and a sender that waits for room must hear it. */
+    if (how == SIM_CLOSE_FIN && pair->dir[1 - e->side].ready_bytes > 0)
+        how = SIM_CLOSE_RST;
     sim_event_disarm(pair->sim, &pair->rst_ev[e->side]);
     if (!pair->connected && e->side == 0)
         sim_event_disarm(pair->sim, &pair->syn_ev);

@@ -201,6 +201,44 @@ static void writer_waits_for_the_window(void **state)
     assert_int_equal(rig_run(&r), 0);
 }
 
+static int write_much(void *arg)
+{
+    char *big = mem_alloc(3u << 20);
+    struct iovec iov = {big, 3u << 20};
+    int rc = net_writev_full(arg, &iov, 1);
+
+    mem_free(big);
+    return rc;
+}
+
+static int body_unread(struct rig *r)
+{
+    struct net_listener *l;
+    struct net_conn *c, *d;
+    struct co_group writer;
+
+    (void)r;
+    CHECK(net_listen("127.1.0.2:0", &l) == 0);
+    CHECK(net_connect(net_listener_addr(l), &c) == 0 && net_accept(l, &d) == 0);
+    co_group_init(&writer);
+    co_spawn(&writer, "writer", write_much, d);
+    CHECK(co_sleep(MSEC(500)) == 0);
+    net_close(c); /* there is much that it has not read */
+    CHECK(co_group_join(&writer) == ERR_CLOSED);
+    net_close(d);
+    net_listener_close(l);
+    return 0;
+}
+
+/* Whoever waits for room in the window must not wait for ever. */
+static void closing_what_was_not_read_resets(void **state)
+{
+    struct rig r = rig_new(4, body_unread);
+
+    (void)state;
+    assert_int_equal(rig_run(&r), 0);
+}
+
 static int body_ends(struct rig *r)
 {
     struct net_conn *c, *d;
@@ -494,6 +532,7 @@ int main(void)
         cmocka_unit_test(bytes_come_back),
         cmocka_unit_test(order_is_kept_beyond_the_window),
         cmocka_unit_test(writer_waits_for_the_window),
+        cmocka_unit_test(closing_what_was_not_read_resets),
         cmocka_unit_test(closed_things_say_so),
         cmocka_unit_test(addresses_belong_to_hosts),
         cmocka_unit_test(closing_a_listener_ends_accept),
