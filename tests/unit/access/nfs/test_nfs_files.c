@@ -299,10 +299,8 @@ static void test_rights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_listing),
-        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_leases),
-        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_listing), cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_leases),  cmocka_unit_test(test_info),
         cmocka_unit_test(test_rights),
     };
 
