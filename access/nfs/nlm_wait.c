@@ -165,26 +165,33 @@ static co_fn bool admitted(const struct nlm_wait *w)
     return share != NULL && nfs_share_permit(share, &w->peer) != NULL;
 }
 
-/* Whoever ends the wait meanwhile waits for the outcome: it must be known. */
-static co_fn int lock_set(struct nlm_wait *w)
+/* A request about the wait's lock. Whoever ends the wait meanwhile waits for the outcome: it must
+ * be known. */
+static co_fn int ask_meta(struct nlm_wait *w, enum meta_method method, const ProtobufCMessage *rq)
 {
-    Zbs__Meta__LockSetRequest rq = ZBS__META__LOCK_SET_REQUEST__INIT;
-    const struct nfs_backend *b = &w->s->conf.backend;
-    Zbs__Meta__Mutation m;
     struct co_shield shield;
     struct rpc_reply r;
     int rc;
 
     co_shield_begin(&shield);
     (void)co_deadline_push(co_now() + SET_TIME);
+    rc = nfs_meta_call(w->s, method, rq, &r);
+    rpc_reply_free(&r);
+    co_shield_end(&shield);
+    return rc;
+}
+
+static co_fn int lock_set(struct nlm_wait *w)
+{
+    Zbs__Meta__LockSetRequest rq = ZBS__META__LOCK_SET_REQUEST__INIT;
+    const struct nfs_backend *b = &w->s->conf.backend;
+    Zbs__Meta__Mutation m;
+
     b->mutation(b->arg, &m);
     rq.mutation = &m;
     rq.lock = &w->lock;
     rq.only_new = true;
-    rc = nfs_meta_call(w->s, META_LOCK_SET, &rq.base, &r);
-    rpc_reply_free(&r);
-    co_shield_end(&shield);
-    return rc;
+    return ask_meta(w, META_LOCK_SET, &rq.base);
 }
 
 static co_fn void lock_clear(struct nlm_wait *w)
@@ -192,21 +199,15 @@ static co_fn void lock_clear(struct nlm_wait *w)
     Zbs__Meta__LockClearRequest rq = ZBS__META__LOCK_CLEAR_REQUEST__INIT;
     const struct nfs_backend *b = &w->s->conf.backend;
     Zbs__Meta__Mutation m;
-    struct co_shield shield;
-    struct rpc_reply r;
     int rc;
 
-    co_shield_begin(&shield);
-    (void)co_deadline_push(co_now() + SET_TIME);
     b->mutation(b->arg, &m);
     rq.mutation = &m;
     rq.lock = &w->lock;
-    rc = nfs_meta_call(w->s, META_LOCK_CLEAR, &rq.base, &r);
-    rpc_reply_free(&r);
+    rc = ask_meta(w, META_LOCK_CLEAR, &rq.base);
     if (rc < 0) /* until the client unlocks it, restarts, or its administrator says so */
         log_warn("nlm.left", "client=%s inode=%llu why=\"%s\"", w->client,
                  (unsigned long long)w->lock.inode_id, err_text(rc));
-    co_shield_end(&shield);
 }
 
 /* Has meta refused it, so that it is certainly not locked? */
